@@ -1,0 +1,1 @@
+"""Simulated pairs of event recordings: one scene, seen through a real and through an ideal lens."""

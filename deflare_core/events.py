@@ -1,0 +1,240 @@
+"""Events: four equal-length arrays `t, x, y, p` and the size of the sensor that fired them.
+
+Everything else in the package is written in terms of this one noun. Timestamps are absolute integer
+microseconds and stay so: no function here or elsewhere moves the origin to the first event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+SensorSize = tuple[int, int]
+PolarityRule = Literal["strict", "lenient"]
+
+WINDOW_US = 20_000
+NUM_BINS = 8
+
+STRUCTURED_DTYPE = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<i8"), ("p", "i1")])
+"""One event as the tonic library stores it, except that `p` is in {-1, +1}."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Events:
+    """A recording, or a stretch of one, in memory.
+
+    Parameters
+    ----------
+    t : int64 array, microseconds, non-decreasing.
+    x, y : uint16 arrays, column and row of the pixel.
+    p : int8 array, polarity in {-1, +1}.
+    sensor_size : (height, width).
+
+    Raises
+    ------
+    ValueError
+        When the arrays differ in length or dtype, time goes backwards, a pixel lies outside the sensor, or
+        a polarity is neither -1 nor +1.
+    """
+
+    t: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+    sensor_size: SensorSize
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sensor_size", checked_sensor_size(self.sensor_size))
+        _check_layout(self)
+        _check_values(self)
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, index: slice | np.ndarray) -> Events:
+        """Events at a slice or a boolean mask, in their order (a slice is a view, not a copy)."""
+        if isinstance(index, np.ndarray) and index.dtype != np.bool_:
+            raise TypeError(f"Events are indexed by a slice or a boolean mask; received an array of {index.dtype}.")
+        if isinstance(index, slice) and (index.step or 1) < 1:
+            raise ValueError(f"A slice of events needs a positive step; received {index.step}.")
+        return _trusted(self.t[index], self.x[index], self.y[index], self.p[index], self.sensor_size)
+
+    @property
+    def duration_us(self) -> int:
+        """Microseconds from the first event to the last; 0 for fewer than two events."""
+        return int(self.t[-1] - self.t[0]) if len(self) else 0
+
+    def window(self, t_start_us: int, t_end_us: int) -> Events:
+        """Events of the half-open interval `[t_start_us, t_end_us)`, timestamps unchanged, as a view."""
+        first, last = np.searchsorted(self.t, (t_start_us, t_end_us))
+        return self[first:last]
+
+    def windows(
+        self, t0_us: int, num_windows: int, window_us: int = WINDOW_US, stride_us: int | None = None
+    ) -> Iterator[Events]:
+        """Events of each absolute window `[t0 + k*stride, t0 + k*stride + window)`; a silent window comes out empty."""
+        stride = window_us if stride_us is None else stride_us
+        for k in range(num_windows):
+            start = t0_us + k * stride
+            yield self.window(start, start + window_us)
+
+    def to_array(self) -> np.ndarray:
+        """An `(N, 4)` int64 array with columns `t, x, y, p`."""
+        return np.column_stack([c.astype(np.int64) for c in (self.t, self.x, self.y, self.p)])
+
+    def to_structured(self) -> np.ndarray:
+        """A structured array with fields `x, y, t, p`, as the tonic library uses."""
+        out = np.empty(len(self), STRUCTURED_DTYPE)
+        for name in ("x", "y", "t", "p"):
+            out[name] = getattr(self, name)
+        return out
+
+    @classmethod
+    def from_columns(
+        cls,
+        t: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        p: np.ndarray,
+        sensor_size: SensorSize,
+        polarity: PolarityRule = "strict",
+    ) -> Events:
+        """Events from columns of any numeric dtype; values that do not survive the conversion are an error."""
+        return cls(
+            _exact(t, np.int64, "t"),
+            _exact(x, np.uint16, "x"),
+            _exact(y, np.uint16, "y"),
+            normalised_polarity(p, polarity),
+            sensor_size,
+        )
+
+    @classmethod
+    def from_array(cls, array: np.ndarray, sensor_size: SensorSize, polarity: PolarityRule = "strict") -> Events:
+        """Events from an `(N, 4)` array `[t, x, y, p]` or a structured array with fields `x, y, t, p`."""
+        array = np.asarray(array)
+        if array.dtype.names is not None:
+            missing = {"t", "x", "y", "p"} - set(array.dtype.names)
+            if missing:
+                raise ValueError(f"The structured array lacks {sorted(missing)}; it has {list(array.dtype.names)}.")
+            return cls.from_columns(*(array[name] for name in "txyp"), sensor_size, polarity)
+        if array.ndim != 2 or array.shape[1] != 4:
+            raise ValueError(f"Expected an (N, 4) array of [t, x, y, p]; received shape {array.shape}.")
+        return cls.from_columns(*array.T, sensor_size, polarity)
+
+    @classmethod
+    def empty(cls, sensor_size: SensorSize) -> Events:
+        """A recording without events."""
+        return cls(np.empty(0, np.int64), *(np.empty(0, np.uint16) for _ in "xy"), np.empty(0, np.int8), sensor_size)
+
+    @classmethod
+    def concatenate(cls, parts: list[Events]) -> Events:
+        """One recording from consecutive stretches of the same sensor.
+
+        Raises
+        ------
+        ValueError
+            When `parts` is empty, the sensors differ, or a stretch starts before the one before it ended.
+        """
+        if not parts:
+            raise ValueError("Nothing to concatenate: give at least one stretch of events.")
+        sizes = {part.sensor_size for part in parts}
+        if len(sizes) > 1:
+            raise ValueError(f"Only events of one sensor can be joined; received sizes {sorted(sizes)}.")
+        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in "txyp")
+        return cls(*columns, sizes.pop())
+
+
+def normalised_polarity(values: np.ndarray, rule: PolarityRule = "strict") -> np.ndarray:
+    """Polarities as int8 in {-1, +1}: 1 (or True) is +1; 0, -1 and False are -1.
+
+    The rule `lenient` is the project record's: anything that is not 1 counts as -1.
+
+    Raises
+    ------
+    ValueError
+        Under the rule `strict`, when another value occurs; the message lists the values found.
+    """
+    values = np.asarray(values)
+    positive = values == 1
+    if rule == "strict" and not (positive | (values == 0) | (values == -1)).all():
+        found = ", ".join(str(v) for v in np.unique(values)[:8])
+        raise ValueError(
+            f"Polarity must be 0/1, -1/+1 or False/True; found the values {found}. "
+            "Choose the polarity rule 'lenient' to read 1 as positive and anything else as negative."
+        )
+    return np.where(positive, np.int8(1), np.int8(-1))
+
+
+def checked_sensor_size(sensor_size: SensorSize) -> SensorSize:
+    """The size as two Python integers `(height, width)`, each from 1 to 65,536 (pixels are uint16)."""
+    try:
+        height, width = (int(n) for n in sensor_size)
+    except (TypeError, ValueError):
+        raise ValueError(f"sensor_size must be (height, width); received {sensor_size!r}.") from None
+    if not (1 <= height <= 65_536 and 1 <= width <= 65_536):
+        raise ValueError(f"sensor_size must be (height, width) from 1 to 65536 pixels; received {sensor_size!r}.")
+    return height, width
+
+
+def _trusted(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, sensor_size: SensorSize) -> Events:
+    """Events whose columns are known to be valid, because they were cut from valid ones or just made so."""
+    events = object.__new__(Events)
+    for name, value in zip(("t", "x", "y", "p", "sensor_size"), (t, x, y, p, sensor_size), strict=True):
+        object.__setattr__(events, name, value)
+    return events
+
+
+def _exact(values: np.ndarray, dtype: type[np.integer], name: str) -> np.ndarray:
+    """The values in `dtype`, or an error when one of them would change."""
+    values = np.asarray(values)
+    if values.dtype == dtype:
+        return values
+    if values.dtype.kind not in "iufb":
+        raise ValueError(f"Column {name} must be numeric; received dtype {values.dtype}.")
+    info = np.iinfo(dtype)
+    unfit = ~np.isfinite(values) | (values < info.min) | (values > info.max)
+    unfit |= values != np.trunc(values)
+    if unfit.any():
+        where = int(unfit.argmax())
+        raise ValueError(f"Column {name} must fit {np.dtype(dtype)}; received {values[where]} at event {where}.")
+    return values.astype(dtype)
+
+
+def _check_layout(events: Events) -> None:
+    expected = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
+    for name, dtype in expected.items():
+        column = getattr(events, name)
+        if not isinstance(column, np.ndarray) or column.dtype != dtype or column.ndim != 1:
+            found = f"{column.dtype} of shape {column.shape}" if isinstance(column, np.ndarray) else type(column).__name__
+            raise ValueError(
+                f"Column {name} must be a one-dimensional {np.dtype(dtype)} array; received {found}. "
+                "Events.from_columns converts other types."
+            )
+    lengths = {name: len(getattr(events, name)) for name in expected}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"Columns must have one length; received {lengths}.")
+
+
+def _check_values(events: Events) -> None:
+    if len(events) == 0:
+        return
+    backwards = events.t[1:] < events.t[:-1]
+    if backwards.any():
+        i = int(backwards.argmax()) + 1
+        raise ValueError(
+            f"Time must not go backwards: event {i} is at {events.t[i]} us, the one before it at {events.t[i - 1]} us. "
+            "Sort the recording by time first."
+        )
+    height, width = events.sensor_size
+    for name, limit in (("x", width), ("y", height)):
+        largest = int(getattr(events, name).max())
+        if largest >= limit:
+            raise ValueError(
+                f"{name} reaches {largest}, outside the sensor of height {height} and width {width}. "
+                "Give the sensor size of the camera that made the recording."
+            )
+    if not (np.abs(events.p) == 1).all():
+        raise ValueError(f"Column p must hold only -1 and +1; found {np.unique(events.p)[:8].tolist()}.")

@@ -1,0 +1,398 @@
+"""Recordings: event files on disk, read lazily by time and written complete or not at all.
+
+Read are HDF5 files with a group `events` holding `t, x, y, p`: the plain layout, the one written here, and DSEC's
+(Blosc compression, `ms_to_idx`, `t_offset`). Timestamps that leave this module are absolute microseconds: a stored
+`t_offset` has been added exactly once.
+
+What is written follows DSEC's convention: `events/t` counts from `events/t_offset`, and `events/ms_to_idx[k]` is the
+first event at or after `k` milliseconds of that count. The offset is the start of the recording floored to a whole
+hour. It is 0 for every recording that starts in its first hour, so readers that ignore the offset are right there,
+the two files of a pair share it, and the index stays short for clocks that count from 1970.
+Alternatives left out: an offset at the first event (shifts the two files of a pair against each other) and always 0
+(an index of 10^12 entries for such clocks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from deflare_core.events import Events, PolarityRule, SensorSize, checked_sensor_size
+from deflare_core.output import complete_or_absent
+
+COLUMNS = ("t", "x", "y", "p")
+DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
+HOUR_US = 3_600_000_000
+CHUNK_EVENTS = 1 << 16
+CLOCK_ATTRIBUTES = ("t_start_us", "t_end_us")
+
+Attributes = Mapping[str, str | int | float]
+
+
+class RecordingError(ValueError):
+    """A recording that cannot be read as asked; the message names the file, what was found and what to do."""
+
+
+class Recording:
+    """An open event file: its sensor size, clock and attributes, and its events by time.
+
+    Parameters
+    ----------
+    path : the HDF5 file.
+    sensor_size : (height, width); needed only when the file does not say. One that contradicts the file is an error.
+    polarity : "strict", or "lenient" to read 1 as positive and anything else as negative.
+
+    Raises
+    ------
+    RecordingError
+        When the file is missing, not HDF5, truncated, or lacks columns or a sensor size.
+    """
+
+    def __init__(
+        self, path: str | Path, sensor_size: SensorSize | None = None, polarity: PolarityRule = "strict"
+    ) -> None:
+        self.path = Path(path)
+        self.polarity = polarity
+        self._file = _opened(self.path)
+        try:
+            with _errors_named(self.path):
+                self._columns = _event_columns(self._file)
+                self._t_offset_us = _t_offset_us(self._file)
+                self._ms_to_idx = _first_of(self._file, "events/ms_to_idx", "ms_to_idx")
+                self.attributes = {**self._file.attrs, **self._file["events"].attrs}
+                self.sensor_size = _agreed_sensor_size(self._stated_size(), sensor_size)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return int(self._columns["t"].shape[0])
+
+    @property
+    def num_events(self) -> int:
+        """The number of events in the file."""
+        return len(self)
+
+    @property
+    def clock_us(self) -> tuple[int, int]:
+        """Start and end of the recording: as the file declares them, else `[first event, last event + 1)`; (0, 0) if empty."""
+        if all(name in self.attributes for name in CLOCK_ATTRIBUTES):
+            start, end = (int(self.attributes[name]) for name in CLOCK_ATTRIBUTES)
+            return start, end
+        if not len(self):
+            return 0, 0
+        return self._time_at(0), self._time_at(len(self) - 1) + 1
+
+    @property
+    def extra_columns(self) -> list[str]:
+        """Names of the per-event columns beyond `t, x, y, p`, such as provenance labels."""
+        group = self._file["events"]
+        return [
+            name
+            for name, item in group.items()
+            if name not in COLUMNS and isinstance(item, h5py.Dataset) and item.shape == (len(self),) and name != "ms_to_idx"
+        ]
+
+    def window(self, t_start_us: int, t_end_us: int) -> Events:
+        """Events of `[t_start_us, t_end_us)`, reading only the part of the file that holds them."""
+        with _errors_named(self.path):
+            first, last = self._first_index(t_start_us), self._first_index(t_end_us)
+            return self._slice(first, max(first, last))
+
+    def column(self, name: str, t_start_us: int, t_end_us: int) -> np.ndarray:
+        """The values of an extra per-event column over `[t_start_us, t_end_us)`."""
+        if name not in self.extra_columns:
+            raise RecordingError(f"{self.path}: no per-event column '{name}'; the file has {self.extra_columns}.")
+        with _errors_named(self.path):
+            first, last = self._first_index(t_start_us), self._first_index(t_end_us)
+            return self._file["events"][name][first : max(first, last)]
+
+    def load(self) -> Events:
+        """All events of the file."""
+        with _errors_named(self.path):
+            return self._slice(0, len(self))
+
+    def close(self) -> None:
+        """Close the file; the recording cannot be read afterwards."""
+        self._file.close()
+
+    def _stated_size(self) -> SensorSize | None:
+        if {"height", "width"} <= set(self.attributes):
+            return checked_sensor_size((self.attributes["height"], self.attributes["width"]))
+        return None
+
+    def _time_at(self, index: int) -> int:
+        return int(self._columns["t"][index]) + self._t_offset_us
+
+    def _slice(self, first: int, last: int) -> Events:
+        t, x, y, p = (self._columns[name][first:last] for name in COLUMNS)
+        return Events.from_columns(_absolute(t, self._t_offset_us), x, y, p, self.sensor_size, self.polarity)
+
+    def _first_index(self, t_us: int) -> int:
+        """Index of the first event at or after `t_us`."""
+        stored_us = t_us - self._t_offset_us
+        low, high = bounds = self._search_span(stored_us)
+        column = self._columns["t"]
+        while high - low > CHUNK_EVENTS:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if column[middle] < stored_us else (low, middle)
+        index = low + int(np.searchsorted(_absolute(column[low:high], 0), stored_us))
+        self._check_index(index, bounds, stored_us)
+        return index
+
+    def _search_span(self, stored_us: int) -> tuple[int, int]:
+        """Where the first event at or after a stored time can lie: within its millisecond, if the file has an index."""
+        if self._ms_to_idx is None or not len(self._ms_to_idx):
+            return 0, len(self)
+        ms, last_ms = stored_us // 1000, len(self._ms_to_idx) - 1
+        low = int(self._ms_to_idx[min(ms, last_ms)]) if ms >= 0 else 0
+        high = int(self._ms_to_idx[max(ms + 1, 0)]) if ms < last_ms else len(self)
+        return low, high
+
+    def _check_index(self, index: int, bounds: tuple[int, int], stored_us: int) -> None:
+        """Refuse an `ms_to_idx` that sent the search to the wrong place: events would go missing unseen."""
+        low, high = bounds
+        column = self._columns["t"]
+        misplaced = not 0 <= low <= high <= len(self)
+        misplaced = misplaced or (index == low > 0 and column[low - 1] >= stored_us)
+        misplaced = misplaced or (index == high < len(self) and column[high] < stored_us)
+        if misplaced:
+            raise ValueError("ms_to_idx does not fit the timestamps; remove it from the file or write the file again.")
+
+
+class RecordingWriter:
+    """A recording being written piece by piece; it appears under its name when the `with` block ends well.
+
+    Parameters
+    ----------
+    path : the HDF5 file to make.
+    sensor_size : (height, width).
+    source : where the events come from, kept as an attribute.
+    clock_us : start and end of the recorded time, for recordings whose first or last moments may be silent.
+    attributes : further attributes of the file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sensor_size: SensorSize,
+        *,
+        source: str,
+        clock_us: tuple[int, int] | None = None,
+        attributes: Attributes | None = None,
+    ) -> None:
+        self.sensor_size = checked_sensor_size(sensor_size)
+        height, width = self.sensor_size
+        clock = dict(zip(CLOCK_ATTRIBUTES, clock_us, strict=True)) if clock_us else {}
+        self._attributes = {**(attributes or {}), "height": height, "width": width, "source": source, **clock}
+        self._t_offset_us = None if clock_us is None else clock_us[0] // HOUR_US * HOUR_US
+        self._output = complete_or_absent(path)
+        self._num_events = 0
+        self._last_us: int | None = None
+        self._next_ms = 0
+
+    def __enter__(self) -> Self:
+        self._file = h5py.File(self._output.__enter__(), "w")
+        self._group = self._file.create_group("events")
+        for name in COLUMNS:
+            self._create(name, DTYPES[name])
+        self._create("ms_to_idx", np.int64)
+        for name, value in self._attributes.items():
+            self._group.attrs[name] = value
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        except BaseException as failure:
+            self._file.close()
+            self._output.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._file.close()
+        self._output.__exit__(kind, error, trace)
+
+    def append(self, events: Events, **columns: np.ndarray) -> None:
+        """Add events that follow those already written, with values for every extra column.
+
+        Raises
+        ------
+        ValueError
+            When they are of another sensor, start before the last one written, or an extra column does not fit.
+        """
+        self._check_follows(events, columns)
+        if not len(events):
+            return
+        if self._t_offset_us is None:
+            self._t_offset_us = int(events.t[0]) // HOUR_US * HOUR_US
+        stored_us = events.t - self._t_offset_us
+        self._extend_index(stored_us)
+        for name in columns.keys() - self._group.keys():
+            self._create(name, columns[name].dtype)
+        for name, values in {"t": stored_us, "x": events.x, "y": events.y, "p": events.p, **columns}.items():
+            _extend(self._group[name], values)
+        self._num_events += len(events)
+        self._last_us = int(events.t[-1])
+
+    def _create(self, name: str, dtype: np.typing.DTypeLike) -> None:
+        compression = hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.BITSHUFFLE)
+        self._group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **compression)
+
+    def _check_follows(self, events: Events, columns: Mapping[str, np.ndarray]) -> None:
+        if events.sensor_size != self.sensor_size:
+            raise ValueError(f"The recording is {self.sensor_size}; received events of a sensor {events.sensor_size}.")
+        if len(events) and self._last_us is not None and events.t[0] < self._last_us:
+            raise ValueError(f"Events from {events.t[0]} us cannot follow one at {self._last_us} us.")
+        expected = self._group.keys() - {*COLUMNS, "ms_to_idx"} if self._num_events else columns.keys()
+        if columns.keys() != expected or any(len(values) != len(events) for values in columns.values()):
+            lengths = {name: len(values) for name, values in columns.items()}
+            raise ValueError(f"Expected columns {sorted(expected)} of length {len(events)}; received {lengths}.")
+
+    def _extend_index(self, stored_us: np.ndarray) -> None:
+        """Add the milliseconds up to these events to `ms_to_idx`."""
+        end_ms = int(stored_us[-1]) // 1000 + 1
+        ms = np.arange(self._next_ms, end_ms, dtype=np.int64)
+        _extend(self._group["ms_to_idx"], self._num_events + np.searchsorted(stored_us, ms * 1000))
+        self._next_ms = max(self._next_ms, end_ms)
+
+    def _finish(self) -> None:
+        self._group.create_dataset("t_offset", data=np.int64(self._t_offset_us or 0))
+        _extend(self._group["ms_to_idx"], np.array([self._num_events]))
+
+
+def open_recording(
+    path: str | Path, sensor_size: SensorSize | None = None, polarity: PolarityRule = "strict"
+) -> Recording:
+    """An open `Recording`; use it in a `with` block, or close it."""
+    return Recording(path, sensor_size, polarity)
+
+
+def load_events(path: str | Path, sensor_size: SensorSize | None = None, polarity: PolarityRule = "strict") -> Events:
+    """All events of a recording on disk, with absolute timestamps in microseconds.
+
+    Parameters
+    ----------
+    path : a recording in any layout that `Recording` reads.
+    sensor_size : (height, width), needed only when the file does not say.
+    polarity : "strict", or "lenient" to read 1 as positive and anything else as negative.
+
+    Raises
+    ------
+    RecordingError
+        When the file cannot be read as asked; the message names it.
+    """
+    with open_recording(path, sensor_size, polarity) as recording:
+        return recording.load()
+
+
+def save_events(
+    path: str | Path,
+    events: Events,
+    *,
+    source: str,
+    clock_us: tuple[int, int] | None = None,
+    attributes: Attributes | None = None,
+    columns: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write events as an HDF5 recording, complete or not at all.
+
+    Parameters
+    ----------
+    path : the file to make; one that stands there is replaced when the new one is complete.
+    events : what to write.
+    source : where the events come from, kept as an attribute.
+    clock_us : start and end of the recorded time, where it is known.
+    attributes : further attributes of the file.
+    columns : further per-event arrays, such as provenance labels, by name.
+    """
+    with RecordingWriter(path, events.sensor_size, source=source, clock_us=clock_us, attributes=attributes) as writer:
+        writer.append(events, **(columns or {}))
+
+
+def _opened(path: Path) -> h5py.File:
+    if not path.exists():
+        raise RecordingError(f"{path}: no such file.")
+    if path.is_dir():
+        raise RecordingError(f"{path}: is a folder; name one recording in it.")
+    if not h5py.is_hdf5(path):
+        raise RecordingError(f"{path}: is not an HDF5 file; recordings are read from HDF5 with a group 'events'.")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be opened as HDF5 ({error}); copy or record it again.") from error
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while reading into an error that names the file."""
+    try:
+        yield
+    except RecordingError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise RecordingError(f"{path}: {error}") from error
+    except (OSError, RuntimeError) as error:
+        raise RecordingError(f"{path}: the file is damaged ({error}); copy or record it again.") from error
+
+
+def _event_columns(file: h5py.File) -> dict[str, h5py.Dataset]:
+    group = file.get("events")
+    if not isinstance(group, h5py.Group):
+        raise ValueError(f"no group 'events'; the file holds {sorted(file)}.")
+    missing = [name for name in COLUMNS if not isinstance(group.get(name), h5py.Dataset)]
+    if missing:
+        raise ValueError(f"the group 'events' lacks {missing}; it holds {sorted(group)}.")
+    columns = {name: group[name] for name in COLUMNS}
+    for name, column in columns.items():
+        if column.dtype.kind not in "iufb":
+            raise ValueError(f"events/{name} must be numeric; its dtype is {column.dtype}.")
+    shapes = {name: column.shape for name, column in columns.items()}
+    if len(set(shapes.values())) > 1 or len(shapes["t"]) != 1:
+        raise ValueError(f"events/t, x, y and p must be one-dimensional and of one length; their shapes are {shapes}.")
+    return columns
+
+
+def _first_of(file: h5py.File, *names: str) -> Any:  # noqa: ANN401 - h5py has no types
+    return next((file[name] for name in names if name in file), None)
+
+
+def _t_offset_us(file: h5py.File) -> int:
+    offset = _first_of(file, "events/t_offset", "t_offset")
+    return 0 if offset is None else int(np.asarray(offset[()]).item())
+
+
+def _agreed_sensor_size(stated: SensorSize | None, asked: SensorSize | None) -> SensorSize:
+    if stated is None and asked is None:
+        raise ValueError("the file does not state its sensor; give sensor_size=(height, width).")
+    asked = stated if asked is None else checked_sensor_size(asked)
+    if stated is not None and stated != asked:
+        raise ValueError(f"the sensor is {stated} (height, width), but {asked} was asked for.")
+    assert asked is not None
+    return asked
+
+
+def _absolute(stored_us: np.ndarray, t_offset_us: int) -> np.ndarray:
+    """Stored times as int64 microseconds on the absolute clock."""
+    whole = stored_us.astype(np.int64)
+    if stored_us.dtype.kind == "f" and not (whole == stored_us).all():
+        raise ValueError("events/t holds fractions; timestamps must be whole microseconds (are they in seconds?).")
+    return whole + t_offset_us
+
+
+def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:
+    first = dataset.shape[0]
+    dataset.resize(first + len(values), axis=0)
+    dataset[first:] = values
