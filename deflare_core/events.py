@@ -60,7 +60,7 @@ class Events:
             raise TypeError(f"Events are indexed by a slice or a boolean mask; received an array of {index.dtype}.")
         if isinstance(index, slice) and (index.step or 1) < 1:
             raise ValueError(f"A slice of events needs a positive step; received {index.step}.")
-        return _trusted(self.t[index], self.x[index], self.y[index], self.p[index], self.sensor_size)
+        return trusted_events(self.t[index], self.x[index], self.y[index], self.p[index], self.sensor_size)
 
     @property
     def duration_us(self) -> int:
@@ -100,34 +100,37 @@ class Events:
         y: np.ndarray,
         p: np.ndarray,
         sensor_size: SensorSize,
+        *,
         polarity: PolarityRule = "strict",
     ) -> Events:
         """Events from columns of any numeric dtype; values that do not survive the conversion are an error."""
         return cls(
-            _exact(t, np.int64, "t"),
-            _exact(x, np.uint16, "x"),
-            _exact(y, np.uint16, "y"),
+            exact_integers(t, np.int64, "t"),
+            exact_integers(x, np.uint16, "x"),
+            exact_integers(y, np.uint16, "y"),
             normalised_polarity(p, polarity),
             sensor_size,
         )
 
     @classmethod
-    def from_array(cls, array: np.ndarray, sensor_size: SensorSize, polarity: PolarityRule = "strict") -> Events:
+    def from_array(cls, array: np.ndarray, sensor_size: SensorSize, *, polarity: PolarityRule = "strict") -> Events:
         """Events from an `(N, 4)` array `[t, x, y, p]` or a structured array with fields `x, y, t, p`."""
         array = np.asarray(array)
         if array.dtype.names is not None:
             missing = {"t", "x", "y", "p"} - set(array.dtype.names)
             if missing:
                 raise ValueError(f"The structured array lacks {sorted(missing)}; it has {list(array.dtype.names)}.")
-            return cls.from_columns(*(array[name] for name in "txyp"), sensor_size, polarity)
+            t, x, y, p = (array[name] for name in "txyp")
+            return cls.from_columns(t, x, y, p, sensor_size, polarity=polarity)
         if array.ndim != 2 or array.shape[1] != 4:
             raise ValueError(f"Expected an (N, 4) array of [t, x, y, p]; received shape {array.shape}.")
-        return cls.from_columns(*array.T, sensor_size, polarity)
+        t, x, y, p = array.T
+        return cls.from_columns(t, x, y, p, sensor_size, polarity=polarity)
 
     @classmethod
     def empty(cls, sensor_size: SensorSize) -> Events:
         """A recording without events."""
-        return cls(np.empty(0, np.int64), *(np.empty(0, np.uint16) for _ in "xy"), np.empty(0, np.int8), sensor_size)
+        return cls.from_array(np.empty((0, 4)), sensor_size)
 
     @classmethod
     def concatenate(cls, parts: list[Events]) -> Events:
@@ -143,8 +146,8 @@ class Events:
         sizes = {part.sensor_size for part in parts}
         if len(sizes) > 1:
             raise ValueError(f"Only events of one sensor can be joined; received sizes {sorted(sizes)}.")
-        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in "txyp")
-        return cls(*columns, sizes.pop())
+        t, x, y, p = (np.concatenate([getattr(part, name) for part in parts]) for name in "txyp")
+        return cls(t, x, y, p, sizes.pop())
 
 
 def normalised_polarity(values: np.ndarray, rule: PolarityRule = "strict") -> np.ndarray:
@@ -179,7 +182,7 @@ def checked_sensor_size(sensor_size: SensorSize) -> SensorSize:
     return height, width
 
 
-def _trusted(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, sensor_size: SensorSize) -> Events:
+def trusted_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, sensor_size: SensorSize) -> Events:
     """Events whose columns are known to be valid, because they were cut from valid ones or just made so."""
     events = object.__new__(Events)
     for name, value in zip(("t", "x", "y", "p", "sensor_size"), (t, x, y, p, sensor_size), strict=True):
@@ -187,8 +190,8 @@ def _trusted(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, sensor_
     return events
 
 
-def _exact(values: np.ndarray, dtype: type[np.integer], name: str) -> np.ndarray:
-    """The values in `dtype`, or an error when one of them would change."""
+def exact_integers(values: np.ndarray, dtype: type[np.integer], name: str) -> np.ndarray:
+    """The values of column `name` in `dtype`; a value that would change on the way is a ValueError."""
     values = np.asarray(values)
     if values.dtype == dtype:
         return values
@@ -199,7 +202,11 @@ def _exact(values: np.ndarray, dtype: type[np.integer], name: str) -> np.ndarray
     unfit |= values != np.trunc(values)
     if unfit.any():
         where = int(unfit.argmax())
-        raise ValueError(f"Column {name} must fit {np.dtype(dtype)}; received {values[where]} at event {where}.")
+        unit = " (time is in whole microseconds)" if name == "t" else ""
+        raise ValueError(
+            f"Column {name} must hold whole numbers that fit {np.dtype(dtype)}{unit}; "
+            f"received {values[where]} at event {where}."
+        )
     return values.astype(dtype)
 
 
@@ -208,7 +215,9 @@ def _check_layout(events: Events) -> None:
     for name, dtype in expected.items():
         column = getattr(events, name)
         if not isinstance(column, np.ndarray) or column.dtype != dtype or column.ndim != 1:
-            found = f"{column.dtype} of shape {column.shape}" if isinstance(column, np.ndarray) else type(column).__name__
+            found = (
+                f"{column.dtype} of shape {column.shape}" if isinstance(column, np.ndarray) else type(column).__name__
+            )
             raise ValueError(
                 f"Column {name} must be a one-dimensional {np.dtype(dtype)} array; received {found}. "
                 "Events.from_columns converts other types."

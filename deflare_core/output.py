@@ -35,7 +35,7 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
 def _replace(source: Path, target: Path) -> None:
     if target.is_dir():
         shutil.rmtree(target)
-    os.replace(source, target)
+    source.replace(target)
 
 
 def _remove(path: Path) -> None:

@@ -24,7 +24,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from deflare_core.events import Events, PolarityRule, SensorSize, checked_sensor_size
+from deflare_core.events import Events, PolarityRule, SensorSize, checked_sensor_size, exact_integers
 from deflare_core.output import complete_or_absent
 
 COLUMNS = ("t", "x", "y", "p")
@@ -88,7 +88,7 @@ class Recording:
 
     @property
     def clock_us(self) -> tuple[int, int]:
-        """Start and end of the recording: as the file declares them, else `[first event, last event + 1)`; (0, 0) if empty."""
+        """Start and end: as the file declares them, else `[first event, last event + 1)`; (0, 0) if it is empty."""
         if all(name in self.attributes for name in CLOCK_ATTRIBUTES):
             start, end = (int(self.attributes[name]) for name in CLOCK_ATTRIBUTES)
             return start, end
@@ -103,7 +103,10 @@ class Recording:
         return [
             name
             for name, item in group.items()
-            if name not in COLUMNS and isinstance(item, h5py.Dataset) and item.shape == (len(self),) and name != "ms_to_idx"
+            if name not in COLUMNS
+            and isinstance(item, h5py.Dataset)
+            and item.shape == (len(self),)
+            and name != "ms_to_idx"
         ]
 
     def window(self, t_start_us: int, t_end_us: int) -> Events:
@@ -139,7 +142,8 @@ class Recording:
 
     def _slice(self, first: int, last: int) -> Events:
         t, x, y, p = (self._columns[name][first:last] for name in COLUMNS)
-        return Events.from_columns(_absolute(t, self._t_offset_us), x, y, p, self.sensor_size, self.polarity)
+        t_us = exact_integers(t, np.int64, "t") + self._t_offset_us
+        return Events.from_columns(t_us, x, y, p, self.sensor_size, polarity=self.polarity)
 
     def _first_index(self, t_us: int) -> int:
         """Index of the first event at or after `t_us`."""
@@ -149,7 +153,7 @@ class Recording:
         while high - low > CHUNK_EVENTS:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if column[middle] < stored_us else (low, middle)
-        index = low + int(np.searchsorted(_absolute(column[low:high], 0), stored_us))
+        index = low + int(np.searchsorted(column[low:high], stored_us))
         self._check_index(index, bounds, stored_us)
         return index
 
@@ -365,7 +369,7 @@ def _event_columns(file: h5py.File) -> dict[str, h5py.Dataset]:
     return columns
 
 
-def _first_of(file: h5py.File, *names: str) -> Any:  # noqa: ANN401 - h5py has no types
+def _first_of(file: h5py.File, *names: str) -> Any:
     return next((file[name] for name in names if name in file), None)
 
 
@@ -382,14 +386,6 @@ def _agreed_sensor_size(stated: SensorSize | None, asked: SensorSize | None) -> 
         raise ValueError(f"the sensor is {stated} (height, width), but {asked} was asked for.")
     assert asked is not None
     return asked
-
-
-def _absolute(stored_us: np.ndarray, t_offset_us: int) -> np.ndarray:
-    """Stored times as int64 microseconds on the absolute clock."""
-    whole = stored_us.astype(np.int64)
-    if stored_us.dtype.kind == "f" and not (whole == stored_us).all():
-        raise ValueError("events/t holds fractions; timestamps must be whole microseconds (are they in seconds?).")
-    return whole + t_offset_us
 
 
 def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:

@@ -1,0 +1,390 @@
+"""The codec: events to voxel and back, the one definition of "which voxel exactly".
+
+A voxel is a float32 array `(bins, H, W)` over one window `[t0, t0 + duration)`:
+
+    voxel[b, y, x] = sum of p over the events at (x, y) with (t - t0) * bins // duration = b
+
+in integer arithmetic: plain signed counts, no interpolation, no normalisation. With 8 bins of 20 ms, event times
+
+    t0 ......... t0+2499 | t0+2500 ... t0+4999 | ... | t0+17500 ... t0+19999 | t0+20000
+    bin 0                | bin 1               | ... | bin 7                 | the next window
+
+The origin `t0` is always passed, never taken from the events: the two recordings of a pair share one clock, and a
+window whose first milliseconds are silent must not shift.
+
+Two decoders lead back. `voxel_to_events` knows only the voxel and draws times at random; `apply_voxel` knows the
+recording too, keeps its events with their times, and invents only what the voxel has in addition. Encoding either
+one's result gives the rounded voxel back exactly.
+
+On the CPU the work is done by the loops in `kernels.py`: times are sorted, so `bins + 1` binary searches replace a
+division per event, and each bin is cleared and filled while it lies in cache. Tensors on another device go through
+torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize, checked_sensor_size, trusted_events
+from deflare_core.kernels import MAX_COUNT, choose_kept, count_events, decode_bins, encode_bins, round_cells
+
+log = logging.getLogger(__name__)
+
+Outside = Literal["error", "drop"]
+
+
+class EventTensors(NamedTuple):
+    """Events as torch tensors on one device: t int64 microseconds, x and y int32, p int8, and (height, width)."""
+
+    t: torch.Tensor
+    x: torch.Tensor
+    y: torch.Tensor
+    p: torch.Tensor
+    sensor_size: SensorSize
+
+    @classmethod
+    def from_events(cls, events: Events, device: torch.device | str = "cpu") -> EventTensors:
+        """The events on a device."""
+        x, y = (torch.from_numpy(c.astype(np.int32)).to(device) for c in (events.x, events.y))
+        t, p = (torch.from_numpy(np.ascontiguousarray(c)).to(device) for c in (events.t, events.p))
+        return cls(t, x, y, p, events.sensor_size)
+
+    def to_events(self) -> Events:
+        """The events in host memory, validated."""
+        t, x, y, p = (column.cpu().numpy() for column in self[:4])
+        return Events.from_columns(t, x, y, p, self.sensor_size)
+
+
+@overload
+def events_to_voxel(
+    events: Events | np.ndarray,
+    num_bins: int = ...,
+    sensor_size: SensorSize | None = ...,
+    fixed_duration_us: int = ...,
+    *,
+    t0_us: int,
+    outside: Outside = ...,
+    out: np.ndarray | None = ...,
+) -> NDArray[np.float32]: ...
+@overload
+def events_to_voxel(
+    events: EventTensors | torch.Tensor,
+    num_bins: int = ...,
+    sensor_size: SensorSize | None = ...,
+    fixed_duration_us: int = ...,
+    *,
+    t0_us: int,
+    outside: Outside = ...,
+) -> torch.Tensor: ...
+
+
+def events_to_voxel(
+    events: Events | EventTensors | np.ndarray | torch.Tensor,
+    num_bins: int = NUM_BINS,
+    sensor_size: SensorSize | None = None,
+    fixed_duration_us: int = WINDOW_US,
+    *,
+    t0_us: int,
+    outside: Outside = "error",
+    out: np.ndarray | None = None,
+) -> NDArray[np.float32] | torch.Tensor:
+    """The signed voxel of one window, float32 `(num_bins, H, W)`; a tensor on the same device if tensors came in.
+
+    Parameters
+    ----------
+    events : `Events`, an `(N, 4)` array `[t, x, y, p]`, a structured array, or the same as torch tensors.
+    num_bins : time bins of the window.
+    sensor_size : (height, width); needed for plain arrays, otherwise it must agree with the events'.
+    fixed_duration_us : length of the window in microseconds.
+    t0_us : start of the window in absolute microseconds; always given, never guessed.
+    outside : "error" refuses events outside `[t0, t0 + duration)`; "drop" leaves them out and logs their number.
+    out : a float32 `(num_bins, H, W)` array to fill instead of a new one.
+
+    Raises
+    ------
+    ValueError
+        When an event lies outside the window (or the sensor), or the sizes do not agree.
+    """
+    edges = bin_edges_us(num_bins, fixed_duration_us, t0_us)
+    if isinstance(events, torch.Tensor | EventTensors):
+        tensors = _as_event_tensors(events, sensor_size)
+        if tensors.t.device.type != "cpu":
+            return _encode_tensors(_inside_tensors(tensors, edges, outside), num_bins, fixed_duration_us, t0_us)
+        return torch.from_numpy(
+            events_to_voxel(tensors.to_events(), num_bins, None, fixed_duration_us, t0_us=t0_us, outside=outside)
+        )
+    events = _inside(_as_events(events, sensor_size), edges, outside)
+    shape = (num_bins, *events.sensor_size)
+    voxel = np.empty(shape, np.float32) if out is None else _checked_out(out, shape)
+    encode_bins(np.searchsorted(events.t, edges), events.x, events.y, events.p, voxel)
+    return voxel
+
+
+@overload
+def voxel_to_events(
+    voxel: np.ndarray, total_duration: int = ..., sensor_size: SensorSize | None = ..., *, t0_us: int, seed: int
+) -> Events: ...
+@overload
+def voxel_to_events(
+    voxel: torch.Tensor, total_duration: int = ..., sensor_size: SensorSize | None = ..., *, t0_us: int, seed: int
+) -> EventTensors: ...
+
+
+def voxel_to_events(
+    voxel: np.ndarray | torch.Tensor,
+    total_duration: int = WINDOW_US,
+    sensor_size: SensorSize | None = None,
+    *,
+    t0_us: int,
+    seed: int,
+) -> Events | EventTensors:
+    """Events drawn from a voxel: each cell, rounded to n, gives |n| events of its sign, uniform in its bin, sorted.
+
+    Parameters
+    ----------
+    voxel : float `(bins, H, W)`, also with leading axes of length 1. A tensor gives tensors on its device.
+    total_duration : length of the window in microseconds.
+    sensor_size : (height, width), if the voxel's size is to be checked against it.
+    t0_us : start of the window in absolute microseconds.
+    seed : seed of the event times; the same voxel and seed give the same events.
+
+    Raises
+    ------
+    ValueError
+        When a cell is not finite or beyond +-32,767, or the shape does not fit.
+    """
+    voxel = _as_three_axes(voxel)
+    shape = tuple(voxel.shape[1:])
+    if sensor_size is not None and checked_sensor_size(sensor_size) != shape:
+        raise ValueError(f"The voxel is {shape} (height, width), but sensor_size is {tuple(sensor_size)}.")
+    edges = bin_edges_us(voxel.shape[0], total_duration, t0_us)
+    if isinstance(voxel, np.ndarray):
+        return _decode_array(voxel, edges, seed)
+    if voxel.device.type == "cpu":
+        return EventTensors.from_events(_decode_array(voxel.detach().numpy(), edges, seed))
+    return _decode_tensor(voxel.detach(), edges, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedVoxel:
+    """A window of a recording after an output voxel was applied to it.
+
+    Parameters
+    ----------
+    events : the recorded events that were kept and the synthesised ones, in time order.
+    synthesised : bool, for each of these events: it is not a recorded one.
+    kept : bool, for each event of the window before: it is among these events.
+    """
+
+    events: Events
+    synthesised: NDArray[np.bool_]
+    kept: NDArray[np.bool_]
+
+
+def apply_voxel(
+    events: Events,
+    voxel_in: np.ndarray,
+    voxel_out: np.ndarray,
+    total_duration: int = WINDOW_US,
+    *,
+    t0_us: int,
+    seed: int,
+) -> AppliedVoxel:
+    """The recorded events of a window, changed as little as the output voxel demands.
+
+    In a cell whose rounded output equals its input every event passes, cancelling pairs included. Where the output is
+    lower, positive events are removed at random among the cell's, and where it is higher, negative ones; only what
+    that cannot reach is synthesised, at random times inside the bin. Encoding the result gives the rounded
+    `voxel_out` back exactly.
+
+    Parameters
+    ----------
+    events : the events of the window.
+    voxel_in : their encoding, `(bins, H, W)`.
+    voxel_out : the voxel to reach, `(bins, H, W)`.
+    total_duration : length of the window in microseconds.
+    t0_us : start of the window in absolute microseconds.
+    seed : seed of the choice among removed events and of the times of synthesised ones.
+
+    Raises
+    ------
+    ValueError
+        When `voxel_in` is not the encoding of `events`, a cell is not finite or beyond +-32,767, or the shapes differ.
+    """
+    before, after = (np.ascontiguousarray(_as_three_axes(v), dtype=np.float32) for v in (voxel_in, voxel_out))
+    if before.shape != after.shape or before.shape[1:] != events.sensor_size:
+        raise ValueError(f"Shapes differ: voxels {before.shape} and {after.shape}, sensor {events.sensor_size}.")
+    edges = bin_edges_us(len(before), total_duration, t0_us)
+    _inside(events, edges, "error")
+    _checked_count(before)
+    _checked_count(after)
+    kept, missing = np.empty(len(events), np.bool_), np.empty_like(after)
+    flat_before, flat_after, flat_missing = (v.reshape(len(v), -1) for v in (before, after, missing))
+    first_of_bin = np.searchsorted(events.t, edges)
+    pixels = (events.x, events.y, events.p, events.sensor_size[1])
+    num_wrong = choose_kept(first_of_bin, *pixels, flat_before, flat_after, np.uint64(seed), kept, flat_missing)
+    if num_wrong:
+        raise ValueError(f"voxel_in is not the encoding of the events: {num_wrong} cells differ.")
+    synthetic = voxel_to_events(missing, total_duration, t0_us=t0_us, seed=seed + 1)
+    return _merged(events[kept], synthetic, kept)
+
+
+def _merged(recorded: Events, synthetic: Events, kept: NDArray[np.bool_]) -> AppliedVoxel:
+    """Recorded and synthetic events in one stream; recorded ones first where times are equal."""
+    if not len(synthetic):
+        return AppliedVoxel(recorded, np.zeros(len(recorded), np.bool_), kept)
+    t, x, y, p = (np.concatenate([getattr(recorded, name), getattr(synthetic, name)]) for name in "txyp")
+    order = np.argsort(t, kind="stable")
+    events = trusted_events(t[order], x[order], y[order], p[order], recorded.sensor_size)
+    return AppliedVoxel(events, order >= len(recorded), kept)
+
+
+def rounded_counts(voxel: np.ndarray) -> NDArray[np.int16]:
+    """The voxel's cells rounded to whole events (half to even), int16, the shape kept.
+
+    Raises
+    ------
+    ValueError
+        When a cell is not finite or beyond +-32,767.
+    """
+    voxel = np.ascontiguousarray(voxel, dtype=np.float32)
+    _checked_count(voxel)
+    counts = np.empty(voxel.shape, np.int16)
+    round_cells(voxel.reshape(-1), counts.reshape(-1))
+    return counts
+
+
+def bin_edges_us(num_bins: int, duration_us: int, t0_us: int) -> NDArray[np.int64]:
+    """The `num_bins + 1` absolute times at which bins begin: the smallest t with `(t - t0) * bins // duration = b`.
+
+    Raises
+    ------
+    ValueError
+        When there is no bin, or a bin would be shorter than a microsecond.
+    """
+    if num_bins < 1 or duration_us < num_bins:
+        raise ValueError(
+            f"A window needs at least one bin of at least 1 us; received {num_bins} bins in {duration_us} us."
+        )
+    bins = np.arange(num_bins + 1, dtype=np.int64)
+    return t0_us - (-bins * duration_us) // num_bins
+
+
+def _as_events(events: Events | np.ndarray, sensor_size: SensorSize | None) -> Events:
+    if isinstance(events, Events):
+        if sensor_size is not None and checked_sensor_size(sensor_size) != events.sensor_size:
+            raise ValueError(f"The events' sensor is {events.sensor_size}, but sensor_size is {tuple(sensor_size)}.")
+        return events
+    if sensor_size is None:
+        raise ValueError("A plain array of events needs sensor_size=(height, width).")
+    return Events.from_array(events, sensor_size)
+
+
+def _as_event_tensors(events: EventTensors | torch.Tensor, sensor_size: SensorSize | None) -> EventTensors:
+    if isinstance(events, EventTensors):
+        return events
+    if events.ndim != 2 or events.shape[1] != 4 or sensor_size is None:
+        raise ValueError(f"Expected an (N, 4) tensor and a sensor_size; received {tuple(events.shape)}, {sensor_size}.")
+    t, x, y, p = (events[:, i] for i in range(4))
+    return EventTensors(t.long(), x.int(), y.int(), torch.where(p == 1, 1, -1).to(torch.int8), sensor_size)
+
+
+def _as_three_axes(voxel: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+    shape = tuple(voxel.shape)
+    if len(shape) < 3 or any(n != 1 for n in shape[:-3]):
+        raise ValueError(f"A voxel is (bins, height, width); received shape {shape}.")
+    return voxel.reshape(shape[-3:])
+
+
+def _inside(events: Events, edges: np.ndarray, outside: Outside) -> Events:
+    kept = events.window(int(edges[0]), int(edges[-1]))
+    _report_outside(len(events) - len(kept), edges, outside)
+    return kept
+
+
+def _inside_tensors(events: EventTensors, edges: np.ndarray, outside: Outside) -> EventTensors:
+    height, width = events.sensor_size
+    on_sensor = (events.x >= 0) & (events.x < width) & (events.y >= 0) & (events.y < height)
+    if not bool(on_sensor.all()):
+        raise ValueError(f"{int((~on_sensor).sum())} events lie outside the sensor {events.sensor_size}.")
+    inside = (events.t >= int(edges[0])) & (events.t < int(edges[-1]))
+    num_outside = int((~inside).sum())
+    _report_outside(num_outside, edges, outside)
+    if not num_outside:
+        return events
+    t, x, y, p = (column[inside] for column in events[:4])
+    return EventTensors(t, x, y, p, events.sensor_size)
+
+
+def _report_outside(num_outside: int, edges: np.ndarray, outside: Outside) -> None:
+    if not num_outside:
+        return
+    message = f"{num_outside} events lie outside the window [{edges[0]}, {edges[-1]}) us"
+    if outside == "error":
+        raise ValueError(f"{message}; cut them off with events.window(t_start_us, t_end_us), or pass outside='drop'.")
+    log.warning("%s and were left out.", message)
+
+
+def _checked_out(out: np.ndarray, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise ValueError(f"out must be a contiguous float32 array {shape}; received {out.dtype} {out.shape}.")
+    return out
+
+
+def _refuse_cells(voxel: np.ndarray, num_unfit: int) -> None:
+    first = np.flatnonzero(~(np.abs(voxel.reshape(-1)) <= MAX_COUNT))[0]
+    cell = tuple(int(i) for i in np.unravel_index(first, voxel.shape))
+    raise ValueError(
+        f"{num_unfit} cells of the voxel are not finite or beyond +-{MAX_COUNT}; the first is "
+        f"{voxel[cell]} at {cell}. Check the network or file that made it."
+    )
+
+
+def _decode_array(voxel: np.ndarray, edges: np.ndarray, seed: int) -> Events:
+    voxel = np.ascontiguousarray(voxel, dtype=np.float32)
+    num_events = _checked_count(voxel)
+    t, p = np.empty(num_events, np.int64), np.empty(num_events, np.int8)
+    x, y = np.empty(num_events, np.uint16), np.empty(num_events, np.uint16)
+    decode_bins(voxel.reshape(len(voxel), -1), edges, np.uint64(seed), voxel.shape[2], t, x, y, p)
+    return trusted_events(t, x, y, p, (voxel.shape[1], voxel.shape[2]))
+
+
+def _checked_count(voxel: NDArray[np.float32]) -> int:
+    """The number of events in the rounded voxel; a cell that cannot be rounded is an error."""
+    num_events, num_unfit = count_events(voxel.reshape(-1))
+    if num_unfit:
+        _refuse_cells(voxel, num_unfit)
+    return num_events
+
+
+def _encode_tensors(events: EventTensors, num_bins: int, duration_us: int, t0_us: int) -> torch.Tensor:
+    height, width = events.sensor_size
+    bins = torch.div((events.t - t0_us) * num_bins, duration_us, rounding_mode="floor")
+    cells = (bins * height + events.y) * width + events.x
+    voxel = torch.zeros(num_bins * height * width, device=events.t.device)
+    return voxel.index_add_(0, cells, events.p.float()).view(num_bins, height, width)
+
+
+def _decode_tensor(voxel: torch.Tensor, edges: np.ndarray, seed: int) -> EventTensors:
+    num_unfit = int((~(voxel.abs() <= MAX_COUNT)).sum())
+    if num_unfit:
+        _refuse_cells(voxel.cpu().numpy(), num_unfit)
+    _, height, width = voxel.shape
+    counts = voxel.round().int().flatten()
+    cells = counts.nonzero().flatten()
+    cells = cells.repeat_interleave(counts[cells].abs())
+    starts = torch.as_tensor(edges, device=voxel.device)
+    bins = torch.div(cells, height * width, rounding_mode="floor")
+    generator = torch.Generator(voxel.device).manual_seed(seed)
+    uniform = torch.rand(len(cells), device=voxel.device, generator=generator, dtype=torch.float64)
+    t = starts[bins] + (uniform * (starts[bins + 1] - starts[bins])).long()
+    t, order = t.sort(stable=True)
+    cells = cells[order]
+    x, y = (cells % width).int(), (torch.div(cells, width, rounding_mode="floor") % height).int()
+    return EventTensors(t, x, y, counts[cells].sign().to(torch.int8), (height, width))

@@ -1,0 +1,236 @@
+"""Configuration: typed models with one documented field per setting, read from YAML and dotted overrides.
+
+An unknown key is an error that names the nearest known one, so a misspelt setting never runs with its default.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deflare_core.events import NUM_BINS, WINDOW_US, SensorSize
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file, the key, the value and what to do."""
+
+
+class StrictModel(BaseModel):
+    """A frozen model that refuses unknown keys; its fields' docstrings are their documentation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+Config = TypeVar("Config", bound=StrictModel)
+
+
+class ModelConfig(StrictModel):
+    """The network: a backbone of pytorch-3dunet inside the residual rule."""
+
+    name: Literal["TrueResidualUNet3D", "ResidualUNet3D", "UNet3D"] = "TrueResidualUNet3D"
+    """TrueResidualUNet3D adds the input to its backbone's output; the other two are the bare backbones."""
+    backbone: Literal["ResidualUNet3D", "UNet3D"] = "ResidualUNet3D"
+    """Backbone of TrueResidualUNet3D."""
+    f_maps: tuple[int, ...] = (32, 64, 128)
+    """Feature maps of each level, finest first."""
+    num_levels: int = 3
+    """Number of levels; must equal the length of f_maps. Eight time bins allow at most four."""
+    layer_order: str = "gcr"
+    """Order within a block: g GroupNorm, c convolution, r ReLU, d dropout."""
+    num_groups: int = 8
+    """Groups of GroupNorm; must divide every entry of f_maps."""
+    conv_padding: int = 1
+    """Padding of UNet3D's convolutions; the residual backbone always uses 1."""
+    dropout_prob: float = Field(0.1, ge=0, lt=1)
+    """Dropout probability; without effect unless layer_order contains d."""
+    use_checkpoint: bool = False
+    """Recompute each level's activations in the backward pass: less memory, more time."""
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> ModelConfig:
+        if len(self.f_maps) != self.num_levels:
+            raise ValueError(
+                f"num_levels is {self.num_levels} but f_maps {list(self.f_maps)} has {len(self.f_maps)} entries; "
+                "give one feature count per level"
+            )
+        unfit = [n for n in self.f_maps if n < 1 or n % min(self.num_groups, n)]
+        if unfit:
+            raise ValueError(
+                f"f_maps {list(self.f_maps)}: {unfit} cannot be split into num_groups={self.num_groups}; use multiples"
+            )
+        return self
+
+
+class DataConfig(StrictModel):
+    """A folder of noisy recordings, the folder of their clean partners, and how they are cut."""
+
+    noisy_dir: Path
+    """Folder of recordings with flare (the input)."""
+    clean_dir: Path
+    """Folder of the same recordings without flare (the target), matched by name."""
+    sensor_size: SensorSize | None = None
+    """(height, width) that every file must have; none: as the files state it."""
+    window_us: int = Field(WINDOW_US, gt=0)
+    """Length of one window in microseconds."""
+    num_bins: int = Field(NUM_BINS, gt=0)
+    """Time bins of a window."""
+    num_windows: int = Field(5, gt=0)
+    """Windows taken from each pair, from the start of its clock."""
+
+
+class OptimizerConfig(StrictModel):
+    """The optimizer and its step size."""
+
+    name: Literal["Adam", "AdamW"] = "Adam"
+    """Optimizer of torch.optim."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Step size of the optimizer."""
+    weight_decay: float = Field(1e-5, ge=0)
+    """Weight decay of the optimizer."""
+
+
+class TrainerConfig(StrictModel):
+    """How long to train, how often to look, and where to write."""
+
+    output_dir: Path = Path("runs/train")
+    """Folder of checkpoints and metrics.jsonl."""
+    max_steps: int = Field(5000, gt=0)
+    """Optimizer steps in all."""
+    batch_size: int = Field(1, gt=0)
+    """Windows per step."""
+    loss: Literal["mse", "l1"] = "mse"
+    """Loss between output and target voxel, averaged over cells."""
+    validate_every: int = Field(500, gt=0)
+    """Steps between validations."""
+    checkpoint_every: int = Field(500, gt=0)
+    """Steps between checkpoints; the last step is always kept."""
+    num_workers: int = Field(2, ge=0)
+    """Processes that load data; 0 loads in the training process."""
+    device: str = "auto"
+    """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
+    seed: int = 0
+    """Seed of the initial weights and of the order of the samples."""
+
+
+class TrainConfig(StrictModel):
+    """Everything that `deflare train` needs."""
+
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    data: DataConfig
+    """Training pairs."""
+    validation: DataConfig
+    """Validation pairs."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """The optimizer."""
+    trainer: TrainerConfig = TrainerConfig()
+    """The loop."""
+
+
+class TestConfig(StrictModel):
+    """Everything that `deflare evaluate` needs; the network's shape comes from the checkpoint."""
+
+    __test__ = False
+
+    checkpoint: Path
+    """Checkpoint folder, or a run folder, whose best checkpoint is then taken."""
+    data: DataConfig
+    """Pairs to score."""
+    output_dir: Path = Path("reports/evaluation")
+    """Folder for the tables and pictures."""
+    device: str = "auto"
+    """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
+
+
+class InferenceConfig(StrictModel):
+    """Everything that `deflare infer` needs besides its input and output."""
+
+    checkpoint: Path | None = None
+    """Checkpoint or run folder; none: the untrained network, which changes nothing."""
+    window_us: int = Field(WINDOW_US, gt=0)
+    """Length of one window in microseconds."""
+    num_bins: int = Field(NUM_BINS, gt=0)
+    """Time bins of a window."""
+    seed: int = 0
+    """Seed of the times of synthesised events and of the choice among removed ones."""
+    device: str = "auto"
+    """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
+
+
+def load_config(cls: type[Config], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """The configuration in a YAML file, with dotted overrides such as `trainer.max_steps=10` applied.
+
+    Raises
+    ------
+    ConfigError
+        When the file is missing or not YAML, a key is unknown, or a value is unfit; the message says which.
+    """
+    return make_config(cls, _read_yaml(Path(path)), overrides, origin=str(path))
+
+
+def make_config(
+    cls: type[Config],
+    settings: dict[str, Any],
+    overrides: list[str] | tuple[str, ...] = (),
+    origin: str = "configuration",
+) -> Config:
+    """The configuration from a nested dictionary with dotted overrides applied; errors begin with `origin`."""
+    for override in overrides:
+        settings = _overridden(settings, override)
+    try:
+        return cls.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: " + "; ".join(_explained(cls, e) for e in error.errors())) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file.")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not YAML ({str(error).splitlines()[0]}).") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: must hold key: value settings; found {type(settings).__name__}.")
+    return settings
+
+
+def _overridden(settings: dict[str, Any], override: str) -> dict[str, Any]:
+    """A copy of the settings with one `dotted.key=value` set; the value is read as YAML."""
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise ConfigError(f"An override is written key=value, such as trainer.max_steps=10; received '{override}'.")
+    head, *rest = dotted.split(".", 1)
+    if not rest:
+        return {**settings, head: yaml.safe_load(text)}
+    inner = settings.get(head) or {}
+    return {**settings, head: _overridden(inner, f"{rest[0]}={text}")}
+
+
+def _explained(cls: type[BaseModel], error: Any) -> str:
+    """One sentence for one pydantic error."""
+    dotted = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(cls)
+        near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
+        return f"unknown key '{dotted}'; {hint}"
+    if error["type"] == "missing":
+        return f"the key '{dotted}' is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"'{dotted}': {message} (received {error['input']!r})" if dotted else message
+
+
+def _known_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in cls.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+    return keys
