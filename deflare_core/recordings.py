@@ -89,12 +89,15 @@ class Recording:
     @property
     def clock_us(self) -> tuple[int, int]:
         """Start and end: as the file declares them, else `[first event, last event + 1)`; (0, 0) if it is empty."""
-        if all(name in self.attributes for name in CLOCK_ATTRIBUTES):
-            start, end = (int(self.attributes[name]) for name in CLOCK_ATTRIBUTES)
-            return start, end
-        if not len(self):
-            return 0, 0
-        return self._time_at(0), self._time_at(len(self) - 1) + 1
+        found = (self._time_at(0), self._time_at(len(self) - 1) + 1) if len(self) else None
+        if not all(name in self.attributes for name in CLOCK_ATTRIBUTES):
+            return found or (0, 0)
+        start, end = (int(self.attributes[name]) for name in CLOCK_ATTRIBUTES)
+        if found and not start <= found[0] < found[1] <= end:
+            raise RecordingError(
+                f"{self.path}: has events in [{found[0]}, {found[1]}) us, but declares [{start}, {end}) us."
+            )
+        return start, end
 
     @property
     def extra_columns(self) -> list[str]:

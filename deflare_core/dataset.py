@@ -1,0 +1,239 @@
+"""The data set: windows of paired recordings as voxels, and the verification of its folders.
+
+A pair is two files of one name in two folders; the endings `_bg_flare` and `_bg_light` do not count. Both files
+share one clock: windows are counted from the start that they declare, or from 0. Nothing is filled with zeros: a
+missing partner, an unreadable file or events that no window covers is an error with the file's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from deflare_core.codec import events_to_voxel
+from deflare_core.config import DataConfig
+from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
+from deflare_core.recordings import CLOCK_ATTRIBUTES, Recording, RecordingError, open_recording
+
+RECORDING_SUFFIXES = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingPair:
+    """The two files of a pair and the name that they share."""
+
+    name: str
+    noisy: Path
+    clean: Path
+
+
+class EventVoxelDataset(Dataset):
+    """Windows of paired recordings: `dataset[i]` is `{"raw": (1, bins, H, W), "label": (1, bins, H, W)}`, float32.
+
+    Sample `i` is window `i % num_segments` of pair `i // num_segments`, pairs sorted by name. Files are opened for
+    each sample, in the process that needs it, so that no handle is shared between workers.
+
+    Parameters
+    ----------
+    noisy_events_dir : folder of recordings with flare.
+    clean_events_dir : folder of the same recordings without.
+    sensor_size : (height, width) that every file must have; none takes the first file's.
+    segment_duration_us : length of a window in microseconds.
+    num_bins : time bins of a window.
+    num_segments : windows taken from each pair.
+
+    Raises
+    ------
+    RecordingError
+        When a folder is missing or empty, or a recording lacks its partner.
+    """
+
+    def __init__(
+        self,
+        noisy_events_dir: str | Path,
+        clean_events_dir: str | Path,
+        sensor_size: SensorSize | None = None,
+        segment_duration_us: int = WINDOW_US,
+        num_bins: int = NUM_BINS,
+        num_segments: int = 5,
+    ) -> None:
+        self.pairs = find_pairs(noisy_events_dir, clean_events_dir)
+        self.window_us = segment_duration_us
+        self.num_bins = num_bins
+        self.num_windows = num_segments
+        self.sensor_size = sensor_size or _sensor_size_of(self.pairs[0].noisy)
+
+    @classmethod
+    def from_config(cls, config: DataConfig) -> EventVoxelDataset:
+        """The data set that a configuration describes."""
+        return cls(
+            config.noisy_dir,
+            config.clean_dir,
+            config.sensor_size,
+            config.window_us,
+            config.num_bins,
+            config.num_windows,
+        )
+
+    def __len__(self) -> int:
+        return len(self.pairs) * self.num_windows
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """Input and target voxel of one window."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"Sample {index} of {len(self)}.")
+        pair, k = self.pairs[index // self.num_windows], index % self.num_windows
+        with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
+            t0_us = self._start_of(pair, noisy, clean) + k * self.window_us
+            return {"raw": self._voxel(noisy, t0_us), "label": self._voxel(clean, t0_us)}
+
+    def name(self, index: int) -> str:
+        """The pair and window of a sample, for messages: `composed_00003[2]`."""
+        return f"{self.pairs[index // self.num_windows].name}[{index % self.num_windows}]"
+
+    def events(self, pair: RecordingPair) -> Iterator[tuple[int, Events, Events]]:
+        """Start, input events and target events of each window of a pair."""
+        with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
+            start_us = self._start_of(pair, noisy, clean)
+            for t0_us in range(start_us, start_us + self.num_windows * self.window_us, self.window_us):
+                span = (t0_us, t0_us + self.window_us)
+                yield t0_us, noisy.window(*span), clean.window(*span)
+
+    def provenance(self, pair: RecordingPair, t0_us: int) -> np.ndarray | None:
+        """The provenance labels of a window's input events, or None where the recording carries none."""
+        with self._open(pair.noisy) as noisy:
+            if "label" not in noisy.extra_columns:
+                return None
+            return noisy.column("label", t0_us, t0_us + self.window_us)
+
+    def _open(self, path: Path) -> Recording:
+        return open_recording(path, self.sensor_size)
+
+    def _voxel(self, recording: Recording, t0_us: int) -> torch.Tensor:
+        events = recording.window(t0_us, t0_us + self.window_us)
+        voxel = events_to_voxel(events, self.num_bins, None, self.window_us, t0_us=t0_us)
+        return torch.from_numpy(voxel).unsqueeze(0)
+
+    def _start_of(self, pair: RecordingPair, noisy: Recording, clean: Recording) -> int:
+        """Start of the pair's clock; both files must agree on it and the windows must reach their events."""
+        starts = {_declared_start_us(noisy), _declared_start_us(clean)}
+        if len(starts) > 1:
+            raise RecordingError(
+                f"{pair.noisy} and {pair.clean}: their clocks start at {sorted(starts)} us, not as one."
+            )
+        start_us = starts.pop()
+        end_us = start_us + self.num_windows * self.window_us
+        first, last = noisy.clock_us
+        if len(noisy) and (first >= end_us or last <= start_us):
+            raise RecordingError(
+                f"{pair.noisy}: its events lie in [{first}, {last}) us, outside the windows [{start_us}, {end_us}) us; "
+                "write both files of the pair with one clock (attributes t_start_us and t_end_us)."
+            )
+        return start_us
+
+
+def find_pairs(noisy_dir: str | Path, clean_dir: str | Path) -> list[RecordingPair]:
+    """The pairs of two folders, sorted by name.
+
+    Raises
+    ------
+    RecordingError
+        When a folder is missing, holds no recordings, or a recording lacks its partner.
+    """
+    noisy, clean = _recordings_by_name(Path(noisy_dir)), _recordings_by_name(Path(clean_dir))
+    orphans = _orphans(noisy, clean)
+    if orphans:
+        raise RecordingError(f"{orphans[0]}: has no partner in the other folder ({len(orphans)} such files).")
+    return [RecordingPair(name, noisy[name], clean[name]) for name in sorted(noisy)]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingCheck:
+    """What was found in one recording of a data set."""
+
+    path: Path
+    problem: str | None
+    num_events: int = 0
+    sensor_size: SensorSize | None = None
+    clock_us: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderReport:
+    """What was found in the two folders of a data set.
+
+    Parameters
+    ----------
+    num_pairs : recordings that have their partner.
+    checks : one entry per file, readable or not.
+    orphans : files without a partner.
+    """
+
+    num_pairs: int
+    checks: list[RecordingCheck]
+    orphans: list[Path] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for everything that is wrong."""
+        unreadable = [check.problem for check in self.checks if check.problem]
+        sizes = {check.sensor_size for check in self.checks if check.sensor_size}
+        mixed = [f"The recordings are of {len(sizes)} sensor sizes: {sorted(sizes)}."] if len(sizes) > 1 else []
+        return unreadable + mixed + [f"{path}: has no partner in the other folder." for path in self.orphans]
+
+
+def verify_folders(noisy_dir: str | Path, clean_dir: str | Path) -> FolderReport:
+    """What the two folders hold: counts, orphans, unreadable files, sensor sizes and durations; all files are read.
+
+    Raises
+    ------
+    RecordingError
+        When a folder is missing or holds no recordings.
+    """
+    noisy, clean = _recordings_by_name(Path(noisy_dir)), _recordings_by_name(Path(clean_dir))
+    checks = [_check(path) for path in [*noisy.values(), *clean.values()]]
+    return FolderReport(len(noisy.keys() & clean.keys()), checks, _orphans(noisy, clean))
+
+
+def _orphans(noisy: dict[str, Path], clean: dict[str, Path]) -> list[Path]:
+    return [noisy.get(name) or clean[name] for name in sorted(noisy.keys() ^ clean.keys())]
+
+
+def _check(path: Path) -> RecordingCheck:
+    try:
+        with open_recording(path) as recording:
+            events = recording.load()
+            return RecordingCheck(path, None, len(events), events.sensor_size, recording.clock_us)
+    except RecordingError as error:
+        return RecordingCheck(path, str(error))
+
+
+def _recordings_by_name(folder: Path) -> dict[str, Path]:
+    """The recordings of a folder by the name that their pair shares."""
+    if not folder.is_dir():
+        raise RecordingError(f"{folder}: no such folder of recordings; `deflare simulate` makes a data set.")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in RECORDING_SUFFIXES and p.name[0] != ".")
+    if not paths:
+        raise RecordingError(f"{folder}: holds no recordings ({', '.join(RECORDING_SUFFIXES)}).")
+    by_name: dict[str, Path] = {}
+    for path in paths:
+        name = re.sub(r"_bg_(flare|light)$", "", path.stem)
+        if name in by_name:
+            raise RecordingError(f"{path}: {by_name[name]} has the same name '{name}'; keep one of them.")
+        by_name[name] = path
+    return by_name
+
+
+def _declared_start_us(recording: Recording) -> int:
+    return int(recording.attributes.get(CLOCK_ATTRIBUTES[0], 0))
+
+
+def _sensor_size_of(path: Path) -> SensorSize:
+    with open_recording(path) as recording:
+        return recording.sensor_size

@@ -1,0 +1,152 @@
+"""The network: a backbone that knows nothing, inside the residual rule `output = input + backbone(input)`.
+
+The backbones come from pytorch-3dunet and keep their state-dict names, under the prefix `backbone.`. The last 1x1x1
+convolution of `TrueResidualUNet3D` starts at zero, so the untrained network is the identity to the last bit.
+
+Facts of that package that decide how it is built here:
+`is_segmentation=False` is what leaves the output unbounded; `num_levels` is ignored when `f_maps` is a list, so the
+two are compared; an explicit `upsample="deconv"` would build another network, so the default is kept; its residual
+blocks ignore `conv_padding` and `dropout_prob`; dropout acts only if `layer_order` contains d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pytorch3dunet.unet3d import model as unet3d
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from deflare_core.config import ModelConfig, make_config
+
+BACKBONES = {"ResidualUNet3D": unet3d.ResidualUNet3D, "UNet3D": unet3d.UNet3D}
+
+
+class VoxelNetwork(nn.Module):
+    """A backbone applied to voxels of any sensor size: padded inside to whole pooling cells, cropped after.
+
+    The parameters are those of `ModelConfig`. Called with `(N, 1, bins, H, W)`, it returns the same shape.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = BACKBONES[config.backbone](
+            in_channels=1,
+            out_channels=1,
+            f_maps=list(config.f_maps),
+            num_levels=config.num_levels,
+            layer_order=config.layer_order,
+            num_groups=config.num_groups,
+            conv_padding=config.conv_padding,
+            dropout_prob=config.dropout_prob,
+            is_segmentation=False,
+        )
+
+    def forward(self, voxel: torch.Tensor) -> torch.Tensor:
+        """What the backbone makes of the voxel."""
+        return self.run_backbone(voxel)
+
+    def run_backbone(self, voxel: torch.Tensor) -> torch.Tensor:
+        """The backbone's output for a voxel of any height and width.
+
+        Raises
+        ------
+        ValueError
+            When the tensor is not `(N, 1, bins, H, W)`, or has fewer bins than the levels can halve.
+        """
+        self._check_shape(voxel)
+        cell = 2 ** (self.config.num_levels - 1)
+        bins, height, width = voxel.shape[2:]
+        padding = [-width % cell, -height % cell, -bins % cell]
+        padded = functional.pad(voxel, (0, padding[0], 0, padding[1], 0, padding[2]))
+        run = _run_by_level if self.config.use_checkpoint and torch.is_grad_enabled() else nn.Module.__call__
+        return run(self.backbone, padded)[..., :bins, :height, :width]
+
+    def _check_shape(self, voxel: torch.Tensor) -> None:
+        if voxel.ndim != 5 or voxel.shape[1] != 1:
+            raise ValueError(f"The network takes (N, 1, bins, height, width); received {tuple(voxel.shape)}.")
+        bins, levels = voxel.shape[2], self.config.num_levels
+        if bins < 2 ** (levels - 1):
+            most = bins.bit_length()
+            raise ValueError(
+                f"{levels} levels halve the {bins} time bins {levels - 1} times; use at most {most} levels or more bins."
+            )
+
+
+class TrueResidualUNet3D(VoxelNetwork):
+    """`output = input + backbone(input)`, the identity to the last bit before training.
+
+    Parameters
+    ----------
+    backbone : "ResidualUNet3D" or "UNet3D".
+    f_maps : feature maps of each level, finest first.
+    num_levels : number of levels, equal to the length of `f_maps`; eight bins allow at most four.
+    layer_order, num_groups, conv_padding, dropout_prob : as in pytorch-3dunet.
+    use_checkpoint : recompute each level's activations in the backward pass.
+
+    Raises
+    ------
+    ConfigError
+        When the settings do not fit each other.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "ResidualUNet3D",
+        f_maps: Sequence[int] = (32, 64, 128),
+        num_levels: int = 3,
+        layer_order: str = "gcr",
+        num_groups: int = 8,
+        conv_padding: int = 1,
+        dropout_prob: float = 0.1,
+        use_checkpoint: bool = False,
+    ) -> None:
+        settings: dict[str, Any] = {
+            "backbone": backbone,
+            "f_maps": tuple(f_maps),
+            "num_levels": num_levels,
+            "layer_order": layer_order,
+            "num_groups": num_groups,
+            "conv_padding": conv_padding,
+            "dropout_prob": dropout_prob,
+            "use_checkpoint": use_checkpoint,
+        }
+        super().__init__(make_config(ModelConfig, settings, origin="TrueResidualUNet3D"))
+        nn.init.zeros_(self.backbone.final_conv.weight)
+        nn.init.zeros_(self.backbone.final_conv.bias)
+
+    def forward(self, voxel: torch.Tensor) -> torch.Tensor:
+        """The input plus what the backbone has learned to add (minus the flare)."""
+        return voxel + self.run_backbone(voxel)
+
+
+def build_model(config: ModelConfig, seed: int) -> VoxelNetwork:
+    """The network that the configuration describes, with initial weights drawn from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.name == "TrueResidualUNet3D":
+            return TrueResidualUNet3D(**config.model_dump(exclude={"name"}))
+        return VoxelNetwork(config.model_copy(update={"backbone": config.name}))
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _run_by_level(backbone: nn.Module, voxel: torch.Tensor) -> torch.Tensor:
+    """The backbone's output, keeping only each level's result for the backward pass.
+
+    Checkpointing the backbone as a whole would save nothing: all of it is recomputed at once.
+    """
+    features, skips = voxel, []
+    for encoder in backbone.encoders:
+        features = checkpoint(encoder, features, use_reentrant=False)
+        skips.append(features)
+    for decoder, skip in zip(backbone.decoders, reversed(skips[:-1]), strict=True):
+        features = checkpoint(decoder, skip, features, use_reentrant=False)
+    return backbone.final_conv(features)
