@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pytorch3dunet.unet3d import model as unet3d
+from pytorch3dunet.unet3d.model import AbstractUNet, ResidualUNet3D, UNet3D
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from deflare_core.config import ModelConfig, make_config
 
-BACKBONES = {"ResidualUNet3D": unet3d.ResidualUNet3D, "UNet3D": unet3d.UNet3D}
+BACKBONES = {"ResidualUNet3D": ResidualUNet3D, "UNet3D": UNet3D}
 
 
 class VoxelNetwork(nn.Module):
@@ -63,17 +63,18 @@ class VoxelNetwork(nn.Module):
         bins, height, width = voxel.shape[2:]
         padding = [-width % cell, -height % cell, -bins % cell]
         padded = functional.pad(voxel, (0, padding[0], 0, padding[1], 0, padding[2]))
-        run = _run_by_level if self.config.use_checkpoint and torch.is_grad_enabled() else nn.Module.__call__
-        return run(self.backbone, padded)[..., :bins, :height, :width]
+        recompute = self.config.use_checkpoint and torch.is_grad_enabled()
+        out = _run_by_level(self.backbone, padded) if recompute else self.backbone(padded)
+        return out[..., :bins, :height, :width]
 
     def _check_shape(self, voxel: torch.Tensor) -> None:
         if voxel.ndim != 5 or voxel.shape[1] != 1:
             raise ValueError(f"The network takes (N, 1, bins, height, width); received {tuple(voxel.shape)}.")
         bins, levels = voxel.shape[2], self.config.num_levels
         if bins < 2 ** (levels - 1):
-            most = bins.bit_length()
             raise ValueError(
-                f"{levels} levels halve the {bins} time bins {levels - 1} times; use at most {most} levels or more bins."
+                f"{levels} levels halve the time bins {levels - 1} times, but there are {bins}; "
+                f"use at most {bins.bit_length()} levels, or more bins."
             )
 
 
@@ -138,7 +139,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def _run_by_level(backbone: nn.Module, voxel: torch.Tensor) -> torch.Tensor:
+def _run_by_level(backbone: AbstractUNet, voxel: torch.Tensor) -> torch.Tensor:
     """The backbone's output, keeping only each level's result for the backward pass.
 
     Checkpointing the backbone as a whole would save nothing: all of it is recomputed at once.

@@ -1,0 +1,208 @@
+"""Checkpoints: a folder with the weights, a readable configuration, and the state that training resumes from.
+
+    checkpoint_epoch_0000_iter_002500/
+        model.safetensors      weights, named as in pytorch-3dunet with the prefix `backbone.`
+        config.json            model and training configuration, step, metrics, versions, revision
+        training.safetensors   optimizer and random-number state
+
+No pickle is ever read, so a checkpoint from anywhere can be opened safely.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from deflare_core.config import ModelConfig, make_config
+from deflare_core.model import VoxelNetwork, build_model
+from deflare_core.output import complete_or_absent
+from deflare_core.provenance import git_revision, versions
+
+WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.safetensors"
+FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a checkpoint folder says about itself.
+
+    Parameters
+    ----------
+    path : the folder.
+    model : the network's configuration.
+    step : optimizer steps taken.
+    metrics : validation figures at that step.
+    training : the training configuration it was made with.
+    """
+
+    path: Path
+    model: ModelConfig
+    step: int
+    metrics: dict[str, float]
+    training: dict[str, Any]
+
+
+def checkpoint_name(epoch: int, step: int) -> str:
+    """The folder name of a checkpoint: `checkpoint_epoch_0000_iter_002500`."""
+    return f"checkpoint_epoch_{epoch:04d}_iter_{step:06d}"
+
+
+def save_checkpoint(
+    folder: str | Path,
+    model: VoxelNetwork,
+    optimizer: torch.optim.Optimizer,
+    *,
+    epoch: int,
+    step: int,
+    metrics: dict[str, float],
+    training: dict[str, Any],
+) -> Path:
+    """The checkpoint folder written under `folder`, complete or not at all."""
+    path = Path(folder) / checkpoint_name(epoch, step)
+    description = {
+        "format": FORMAT,
+        "model": model.config.model_dump(mode="json"),
+        "epoch": epoch,
+        "step": step,
+        "metrics": metrics,
+        "training": training,
+        "versions": versions(),
+        "git_revision": git_revision(),
+    }
+    with complete_or_absent(path) as temporary:
+        temporary.mkdir()
+        save_file(_contiguous(model.state_dict()), temporary / WEIGHTS)
+        save_file(_contiguous(_flat_state(optimizer) | _random_state()), temporary / TRAINING)
+        (temporary / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+    return path
+
+
+def find_checkpoint(path: str | Path, which: Literal["best", "last"] = "best") -> Path:
+    """The checkpoint folder at `path`, or the best (lowest validation loss) or last one of a run folder.
+
+    Raises
+    ------
+    CheckpointError
+        When there is none.
+    """
+    path = Path(path)
+    if (path / CONFIG).is_file():
+        return path
+    found = sorted(path.glob("checkpoint_epoch_*_iter_*"), key=_step_of)
+    if not found:
+        what = "holds no checkpoint" if path.is_dir() else "no such checkpoint or run folder"
+        raise CheckpointError(f"{path}: {what}; `deflare train` makes them.")
+    if which == "last":
+        return found[-1]
+    return min(found, key=lambda p: read_checkpoint(p).metrics.get("loss", float("inf")))
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """What the checkpoint folder says about itself, without its weights.
+
+    Raises
+    ------
+    CheckpointError
+        When the folder or its description cannot be read.
+    """
+    path = Path(path)
+    try:
+        description = json.loads((path / CONFIG).read_text())
+        model = make_config(ModelConfig, description["model"], origin=str(path / CONFIG))
+        step, metrics, training = (description[key] for key in ("step", "metrics", "training"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: is not a checkpoint folder ({CONFIG}: {error.strerror}).") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / CONFIG}: is damaged ({error!r}); use another checkpoint.") from error
+    return Checkpoint(path, model, step, metrics, training)
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> VoxelNetwork:
+    """The network of a checkpoint, or of a run folder's best one, in evaluation mode on the device.
+
+    Raises
+    ------
+    CheckpointError
+        When there is no checkpoint, or its weights do not fit its configuration.
+    """
+    checkpoint = read_checkpoint(find_checkpoint(path))
+    model = build_model(checkpoint.model, seed=0)
+    load_weights(model, checkpoint.path)
+    return model.to(device).eval()
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Put a checkpoint's weights into the model.
+
+    Raises
+    ------
+    CheckpointError
+        When they are damaged or those of another network.
+    """
+    try:
+        model.load_state_dict(_read_tensors(path / WEIGHTS))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise CheckpointError(f"{path}: the weights are of another network than {CONFIG} says ({reason}).") from error
+
+
+def load_training_state(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's optimizer and random-number state back in place.
+
+    Raises
+    ------
+    CheckpointError
+        When the state is damaged or does not fit the optimizer.
+    """
+    tensors = _read_tensors(path / TRAINING)
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, *rest = name.split(".")
+        if kind == "optimizer":
+            state.setdefault(int(rest[0]), {})[rest[1]] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    expected = sum(len(group["params"]) for group in groups)
+    if len(state) not in (0, expected):
+        raise CheckpointError(f"{path / TRAINING}: has state for {len(state)} parameters, the network has {expected}.")
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    torch.set_rng_state(tensors["random.cpu"])
+    if "random.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["random.cuda"])
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); use another checkpoint.") from error
+
+
+def _flat_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
+
+
+def _random_state() -> dict[str, torch.Tensor]:
+    state = {"random.cpu": torch.get_rng_state()}
+    return state | ({"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _step_of(path: Path) -> int:
+    match = re.search(r"_iter_(\d+)$", path.name)
+    return int(match.group(1)) if match else -1
