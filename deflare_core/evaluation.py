@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from deflare_core.codec import AppliedVoxel, apply_voxel, events_to_voxel
 from deflare_core.dataset import EventVoxelDataset, RecordingPair
@@ -67,8 +67,9 @@ def score_recording(network: Network, data: EventVoxelDataset, pair: RecordingPa
     rows, kept = [], {name: np.zeros(2) for name in PROVENANCE.values()}
     num_out = num_clean = 0
     for t0_us, noisy, clean in data.events(pair):
-        cut = {"num_bins": data.num_bins, "fixed_duration_us": data.window_us, "t0_us": t0_us}
-        raw, truth = events_to_voxel(noisy, **cut), events_to_voxel(clean, **cut)
+        raw, truth = (
+            events_to_voxel(events, data.num_bins, None, data.window_us, t0_us=t0_us) for events in (noisy, clean)
+        )
         estimate = network(raw)
         window = apply_voxel(noisy, raw, estimate, data.window_us, t0_us=t0_us, seed=window_seed(seed, t0_us))
         rows.append({"loss": mse(estimate, truth)} | voxel_scores(np.rint(estimate), truth))

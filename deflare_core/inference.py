@@ -7,13 +7,12 @@ event-faithful decode, so what the network leaves alone keeps its exact timestam
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from deflare_core.codec import AppliedVoxel, apply_voxel, events_to_voxel
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize
@@ -110,21 +109,6 @@ def deflare_recording(
     elapsed_s = time.perf_counter() - started
     recorded_s = (clock_us[1] - clock_us[0]) / 1e6
     return InferenceSummary(num_in, num_kept, num_in - num_kept, num_out - num_kept, len(starts), recorded_s, elapsed_s)
-
-
-def deflare_events(
-    model: VoxelNetwork,
-    events: Events,
-    clock_us: tuple[int, int],
-    *,
-    window_us: int = WINDOW_US,
-    num_bins: int = NUM_BINS,
-    seed: int = 0,
-) -> Iterator[tuple[int, AppliedVoxel]]:
-    """Start and deflared events of each window of a recording in memory."""
-    for t0_us in range(clock_us[0], clock_us[1], window_us):
-        window = events.window(t0_us, t0_us + window_us)
-        yield t0_us, deflare_window(model, window, t0_us, window_us, num_bins, seed)
 
 
 def deflare_window(

@@ -21,7 +21,7 @@ def mse(estimate: np.ndarray, truth: np.ndarray) -> float:
 
 
 def pmse(estimate: np.ndarray, truth: np.ndarray, k: int) -> float:
-    """The mean squared difference after k x k average pooling of each polarity; rows and columns left over do not count."""
+    """The mean squared difference after k x k average pooling of each polarity; an incomplete pool does not count."""
     difference = _pooled(polarities(estimate), k) - _pooled(polarities(truth), k)
     return float(np.mean(difference**2))
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from deflare_core.checkpoint import find_checkpoint, load_training_state, load_weights, read_checkpoint, save_checkpoint
 from deflare_core.config import OptimizerConfig, TrainConfig

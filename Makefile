@@ -1,0 +1,57 @@
+# make quickstart | make test | make lab   (each sets up first; nothing else is needed than Python, git and make)
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.complete
+DEFLARE := $(VENV)/bin/deflare
+EXTRAS := test
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lab check benchmark clean
+
+help:
+	@echo "make quickstart   set up, then simulate, train, evaluate and deflare on this machine; report in reports/"
+	@echo "make test         set up, then run all tests"
+	@echo "make lab          set up, then open JupyterLab on the notebooks"
+	@echo "make check        lint, format and type check"
+	@echo "make benchmark    codec speed against its peers; table in reports/"
+	@echo "make clean        remove .venv (data, reports and runs stay)"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "deflare needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1); try make PYTHON=python3.11"; exit 1; }
+	@rm -f $@
+	@if command -v uv >/dev/null; then \
+	  echo "Setting up $(VENV) with uv, versions from constraints.txt"; \
+	  { test -x $(VENV)/bin/python || uv venv --clear --python $(PYTHON) $(VENV); } && \
+	  uv pip install --python $(VENV)/bin/python --constraint constraints.txt --editable '.[$(EXTRAS)]'; \
+	else \
+	  echo "Setting up $(VENV) with pip, versions from constraints.txt (a few minutes the first time)"; \
+	  { $(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV); } && \
+	  $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'; \
+	fi
+	@touch $@
+	@echo "Set-up complete"
+
+quickstart: $(STAMP)
+	$(DEFLARE) notebook 00_quickstart -p num_train 12 -p num_test 4 -p max_steps 240 -p require_improvement true
+
+test: $(STAMP)
+	$(VENV)/bin/python -m pytest
+
+lab: $(STAMP)
+	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb
+
+check: $(STAMP)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+benchmark: $(STAMP)
+	$(VENV)/bin/python tests/benchmarks/codec_speed.py
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,233 @@
+"""The command line: one thin function per command; the work is in the modules that they call."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deflare_core import __version__
+from deflare_core.config import InferenceConfig, TestConfig, TrainConfig, load_config, make_config
+
+OVERRIDES = "settings that replace those of the file, such as trainer.max_steps=10"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status of one command: 0 if it did what was asked, 1 after an error, told in one line."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    options = make_parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ValueError, OSError) as error:
+        print(f"deflare {options.command}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"deflare {options.command}: interrupted; nothing half-written was left.", file=sys.stderr)
+        return 130
+
+
+def simulate(options: argparse.Namespace) -> None:
+    """Make a folder of simulated pairs."""
+    from data_simu import SimulationConfig, write_dataset
+
+    config = load_config(SimulationConfig, options.config, options.overrides)
+    write_dataset(config, options.output_dir, workers=options.workers)
+    print(f"{config.num_train} training and {config.num_test} test pairs in {options.output_dir}")
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Report what two folders of recordings hold; 1 if something is wrong with them."""
+    from deflare_core.dataset import verify_folders
+
+    report = verify_folders(options.noisy_dir, options.clean_dir)
+    durations = [(c.clock_us[1] - c.clock_us[0]) / 1e3 for c in report.checks if not c.problem] or [0]
+    sizes = sorted({f"{c.sensor_size[1]}x{c.sensor_size[0]}" for c in report.checks if c.sensor_size})
+    print(f"pairs {report.num_pairs}, files {len(report.checks)}, orphans {len(report.orphans)}")
+    print(f"unreadable {sum(c.problem is not None for c in report.checks)}, sensors {', '.join(sizes)}")
+    print(f"events {sum(c.num_events for c in report.checks):,}, each {min(durations):g} to {max(durations):g} ms")
+    for problem in report.problems:
+        print(f"deflare verify: error: {problem}", file=sys.stderr)
+    return 1 if report.problems else 0
+
+
+def encode(options: argparse.Namespace) -> None:
+    """Write a recording's windows as a voxel file."""
+    from deflare_core.voxel_files import encode_file
+
+    reading = {"sensor_size": options.sensor_size, "polarity": options.polarity}
+    start_us, shape = encode_file(options.input, options.output, debug=options.debug, **reading)
+    print(f"{options.output}: {shape} (windows, bins, height, width), first window at {start_us} us")
+
+
+def decode(options: argparse.Namespace) -> None:
+    """Write a recording drawn from a voxel file."""
+    from deflare_core.voxel_files import decode_file
+
+    settings = {"t0_us": options.t0_us, "seed": options.seed, "debug": options.debug}
+    num_events = decode_file(options.input, options.output, **settings)
+    print(f"{options.output}: {num_events:,} events")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train a network."""
+    from deflare_core.training import fit
+
+    config = load_config(TrainConfig, options.config, options.overrides)
+    print(f"{fit(config, resume=options.resume)}")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Score a checkpoint against the untouched input."""
+    from deflare_core.checkpoint import load_model
+    from deflare_core.dataset import EventVoxelDataset
+    from deflare_core.evaluation import evaluate, write_evaluation
+    from deflare_core.provenance import pick_device
+
+    config = load_config(TestConfig, options.config, options.overrides)
+    model = load_model(config.checkpoint, pick_device(config.device))
+    result = evaluate(model, EventVoxelDataset.from_config(config.data))
+    write_evaluation(result, config.output_dir)
+    print(result.to_markdown() + f"\nTables in {config.output_dir}")
+
+
+def infer(options: argparse.Namespace) -> None:
+    """Deflare a recording."""
+    from deflare_core.checkpoint import load_model
+    from deflare_core.config import ModelConfig
+    from deflare_core.inference import deflare_recording
+    from deflare_core.model import build_model
+    from deflare_core.provenance import pick_device
+
+    if options.config:
+        config = load_config(InferenceConfig, options.config, options.overrides)
+    else:
+        config = make_config(InferenceConfig, {}, options.overrides, origin="deflare infer")
+    device = pick_device(config.device)
+    if config.checkpoint is None:
+        print("no checkpoint given: the untrained network changes nothing", file=sys.stderr)
+        model = build_model(ModelConfig(), config.seed).to(device)
+    else:
+        model = load_model(config.checkpoint, device)
+    summary = deflare_recording(
+        model,
+        options.input,
+        options.output,
+        window_us=config.window_us,
+        num_bins=config.num_bins,
+        seed=config.seed,
+        sensor_size=options.sensor_size,
+        polarity=options.polarity,
+    )
+    print(summary)
+
+
+def notebook(options: argparse.Namespace) -> None:
+    """Run a notebook with parameters."""
+    from deflare_core.notebook import run_notebook
+
+    parameters = {name: parsed(value) for name, value in options.parameter}
+    print(f"report in {run_notebook(options.name, parameters)}")
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Check the installation; 1 if a part of it does not work."""
+    from deflare_core.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(f"{'ok  ' if finding.works else 'FAIL'} {finding.subject:9} {finding.detail}")
+    return 0 if all(finding.works for finding in findings) else 1
+
+
+def parsed(text: str) -> Any:
+    """A value written on the command line, read as YAML, where 1e-3 is a number too."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser("deflare", description="Remove lens flare from event-camera recordings.")
+    parser.add_argument("--version", action="version", version=f"deflare {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    command = add(commands, simulate)
+    command.add_argument("--config", type=Path, default="configs/simu_config.yaml", help="default: %(default)s")
+    command.add_argument("--output-dir", type=Path, default="data_simu/physics_method", help="default: %(default)s")
+    command.add_argument("--workers", type=int, default=None, help="processes; default: one per processor")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+
+    command = add(commands, verify)
+    command.add_argument("noisy_dir", type=Path, help="folder of recordings with flare")
+    command.add_argument("clean_dir", type=Path, help="folder of their clean partners")
+
+    command = add(commands, encode)
+    command.add_argument("input", type=Path, help="recording (.h5)")
+    command.add_argument("output", type=Path, help="voxel file (.npy or .pt)")
+    add_reading_options(command)
+    command.add_argument("--debug", action="store_true", help="pictures under reports/debug_output")
+
+    command = add(commands, decode)
+    command.add_argument("input", type=Path, help="voxel file (.npy or .pt)")
+    command.add_argument("output", type=Path, help="recording (.h5)")
+    command.add_argument("--t0-us", type=int, default=0, help="start of the first window, us; default: 0")
+    command.add_argument("--seed", type=int, default=0, help="seed of the event times; default: 0")
+    command.add_argument("--debug", action="store_true", help="pictures under reports/debug_output")
+
+    command = add(commands, train)
+    command.add_argument("--config", type=Path, default="configs/train_config.yaml", help="default: %(default)s")
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+
+    command = add(commands, evaluate)
+    command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+
+    command = add(commands, infer)
+    command.add_argument("--input", type=Path, required=True, help="recording with flare (.h5)")
+    command.add_argument("--output", type=Path, required=True, help="deflared recording to write (.h5)")
+    command.add_argument("--config", type=Path, help="such as configs/inference_config.yaml")
+    add_reading_options(command)
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="such as checkpoint=runs/train")
+
+    command = add(commands, notebook)
+    command.add_argument("name", help="number, name or path of a notebook, such as 00")
+    pair = ("NAME", "VALUE")
+    command.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=pair, help="set a parameter"
+    )
+
+    add(commands, doctor)
+    return parser
+
+
+def add(commands: Any, function: Any) -> argparse.ArgumentParser:
+    """The parser of one command, named and described like the function that runs it."""
+    command = commands.add_parser(
+        function.__name__, help=function.__doc__.splitlines()[0], description=function.__doc__
+    )
+    command.set_defaults(run=function)
+    return command
+
+
+def add_reading_options(command: argparse.ArgumentParser) -> None:
+    """Options for recordings that do not say enough about themselves."""
+    size = ("HEIGHT", "WIDTH")
+    command.add_argument("--sensor-size", type=int, nargs=2, metavar=size, help="where the file does not say")
+    rules = ("strict", "lenient")
+    command.add_argument(
+        "--polarity", choices=rules, default="strict", help="lenient: 1 is positive, all else negative"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Figures: functions that take arrays and return a matplotlib Figure; they neither show nor save anything.
+
+One palette throughout: red is brighter (positive), blue is darker (negative), white is nothing; signed voxels share
+symmetric limits about 0 within a figure. Where only a sample of the events is drawn, the figure says how many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+
+from deflare_core.events import Events
+
+POSITIVE, NEGATIVE, NEUTRAL, ACCENT = "#c1272d", "#1f5fa8", "#4d4d4d", "#2f9e6e"
+SIGNED_MAP = matplotlib.colormaps["RdBu_r"]
+METHOD_COLOURS = {"input": NEUTRAL, "target": ACCENT, "output": POSITIVE, "network": POSITIVE}
+
+
+def voxel_figure(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, limit: float | None = None) -> Figure:
+    """One row of bin images for each named voxel `(bins, H, W)`, all on one symmetric colour scale.
+
+    Parameters
+    ----------
+    voxels : voxels of one shape by name, such as input, target, output and residual.
+    t0_us, window_us : start and length of the window, for the titles.
+    limit : the colour scale's end, events per cell; none takes the 99.9th percentile of the occupied cells.
+    """
+    limit = limit or symmetric_limit(list(voxels.values()))
+    num_bins, height, width = next(iter(voxels.values())).shape
+    panel = 1.75
+    figure = _new_figure(panel * num_bins + 1, (panel * height / width + 0.25) * len(voxels) + 0.5)
+    grid = figure.subplots(len(voxels), num_bins, sharex=True, sharey=True, squeeze=False)
+    for row, (name, voxel) in zip(grid, voxels.items(), strict=True):
+        for b, axes in enumerate(row):
+            image = draw_signed(axes, voxel[b], limit)
+            axes.set(xticks=[], yticks=[])
+        row[0].set_ylabel(f"{name}\n{voxel.sum():+,.0f} net", fontsize=9)
+    for b, axes in enumerate(grid[0]):
+        edges_ms = [(t0_us + edge * window_us / num_bins) / 1e3 for edge in (b, b + 1)]
+        axes.set_title(f"{edges_ms[0]:.1f} to {edges_ms[1]:.1f} ms", fontsize=8)
+    figure.colorbar(image, ax=grid, label="events per cell, signed", shrink=0.9, pad=0.01)
+    return figure
+
+
+def events_figure(recordings: Mapping[str, Events], t_start_us: int, t_end_us: int) -> Figure:
+    """One panel per named recording: the signed sum of events at each pixel over `[t_start_us, t_end_us)`."""
+    images = {name: accumulate(events.window(t_start_us, t_end_us)) for name, events in recordings.items()}
+    limit = symmetric_limit(list(images.values()))
+    height, width = next(iter(images.values())).shape
+    figure = _new_figure(4.2 * len(images) + 0.8, 4.2 * height / width + 0.9)
+    grid = figure.subplots(1, len(images), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (name, picture) in zip(grid, images.items(), strict=True):
+        image = draw_signed(axes, picture, limit)
+        count = len(recordings[name].window(t_start_us, t_end_us))
+        axes.set(title=f"{name}: {count:,} events", xlabel="x, pixels")
+    grid[0].set_ylabel("y, pixels")
+    figure.suptitle(f"{t_start_us / 1e3:.1f} to {t_end_us / 1e3:.1f} ms", fontsize=10)
+    figure.colorbar(image, ax=grid, label="events per pixel, signed", shrink=0.85, pad=0.02)
+    return figure
+
+
+def event_series_figure(
+    recordings: Mapping[str, Events], t_start_us: int, t_end_us: int, num_frames: int = 5
+) -> Figure:
+    """Red and blue dots of the events in consecutive slices of time, one row per named recording."""
+    edges = np.linspace(t_start_us, t_end_us, num_frames + 1).astype(int)
+    height, width = next(iter(recordings.values())).sensor_size
+    figure = _new_figure(2.6 * num_frames + 0.6, (2.6 * height / width + 0.2) * len(recordings) + 0.7)
+    grid = figure.subplots(len(recordings), num_frames, sharex=True, sharey=True, squeeze=False)
+    for row, (name, events) in zip(grid, recordings.items(), strict=True):
+        for axes, start, end in zip(row, edges[:-1], edges[1:], strict=True):
+            _draw_dots(axes, events.window(int(start), int(end)))
+        row[0].set_ylabel(f"{name}\ny, pixels")
+    for axes, start, end in zip(grid[0], edges[:-1], edges[1:], strict=True):
+        axes.set_title(f"{start / 1e3:.1f} to {end / 1e3:.1f} ms", fontsize=9)
+    for axes in grid[-1]:
+        axes.set_xlabel("x, pixels")
+    figure.legend(handles=_polarity_handles(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def event_cloud_figure(events: Events, seed: int, max_events: int = 20_000) -> Figure:
+    """The events as a cloud in x, y and time; of more than `max_events` a random sample, whose size the title says."""
+    shown = np.arange(len(events))
+    if len(events) > max_events:
+        shown = np.sort(np.random.default_rng(seed).choice(len(events), max_events, replace=False))
+    figure = _new_figure(6.5, 5.2)
+    axes = figure.add_subplot(projection="3d")
+    colours = np.where(events.p[shown] > 0, POSITIVE, NEGATIVE)
+    axes.scatter(events.t[shown] / 1e3, events.x[shown], events.y[shown], c=colours, s=0.6, linewidths=0)
+    height, width = events.sensor_size
+    axes.set(xlabel="time, ms", ylabel="x, pixels", zlabel="y, pixels", ylim=(0, width), zlim=(height, 0))
+    axes.set_title(f"{len(shown):,} of {len(events):,} events", fontsize=10)
+    axes.legend(handles=_polarity_handles(), loc="upper left", frameon=False)
+    return figure
+
+
+def event_rate_figure(recordings: Mapping[str, Events], clock_us: tuple[int, int], bin_us: int = 1000) -> Figure:
+    """The event rate over time by polarity, one panel per named recording, on one scale."""
+    edges = np.arange(clock_us[0], clock_us[1] + bin_us, bin_us)
+    figure = _new_figure(8, 1.9 * len(recordings) + 0.7)
+    grid = figure.subplots(len(recordings), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, (name, events) in zip(grid, recordings.items(), strict=True):
+        for sign, colour, label in ((1, POSITIVE, "positive"), (-1, NEGATIVE, "negative")):
+            counts = np.histogram(events.t[events.p == sign], edges)[0]
+            axes.stairs(sign * counts / bin_us, edges / 1e3, color=colour, fill=True, alpha=0.85, label=label)
+        axes.axhline(0, color=NEUTRAL, linewidth=0.6)
+        axes.set_ylabel(f"{name}\nevents per us")
+    grid[0].legend(loc="upper right", ncols=2, frameon=False)
+    grid[-1].set_xlabel("time, ms")
+    return figure
+
+
+def learning_curve_figure(log: Sequence[Mapping], title: str = "") -> Figure:
+    """Training loss by step with its moving average, and the validation loss, on a logarithmic scale."""
+    steps = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
+    validations = [(entry["step"], entry["validation"]["loss"]) for entry in log if "validation" in entry]
+    figure = _new_figure(7, 3.6)
+    axes = figure.subplots()
+    if steps:
+        step, loss = np.array(steps).T
+        axes.plot(step, loss, color=NEGATIVE, alpha=0.35, linewidth=0.8, label="training, each step")
+        width = max(1, len(loss) // 20)
+        axes.plot(
+            step[width - 1 :],
+            np.convolve(loss, np.ones(width) / width, "valid"),
+            color=NEGATIVE,
+            label=f"mean of {width}",
+        )
+    if validations:
+        axes.plot(*np.array(validations).T, "o-", color=POSITIVE, markersize=4, label="validation")
+    axes.set(xlabel="step", ylabel="loss", yscale="log", title=title)
+    axes.legend(frameon=False)
+    return figure
+
+
+def scores_figure(summary: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> Figure:
+    """Bars of the named scores, one panel each, one bar per method."""
+    figure = _new_figure(1.6 * len(names) + 0.6, 2.8)
+    grid = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(grid, names, strict=True):
+        values = [scores.get(name, np.nan) for scores in summary.values()]
+        bars = axes.bar(list(summary), values, color=[METHOD_COLOURS.get(m, NEUTRAL) for m in summary], width=0.65)
+        axes.bar_label(bars, fmt="%.3g", fontsize=8)
+        axes.set_title(name.replace("_", " "), fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+        axes.margins(y=0.15)
+    return figure
+
+
+def draw_signed(axes: Axes, picture: np.ndarray, limit: float) -> AxesImage:
+    """The image of a signed `(H, W)` array drawn on the axes, from -limit (blue) to +limit (red)."""
+    return axes.imshow(picture, cmap=SIGNED_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+
+
+def accumulate(events: Events) -> np.ndarray:
+    """The signed sum of events at each pixel, int64 `(H, W)`."""
+    height, width = events.sensor_size
+    pixel = events.y.astype(np.int64) * width + events.x
+    positive, negative = (np.bincount(pixel[events.p == sign], minlength=height * width) for sign in (1, -1))
+    return (positive - negative).reshape(height, width)
+
+
+def symmetric_limit(pictures: Sequence[np.ndarray]) -> float:
+    """A colour limit that fits all pictures: the 99.9th percentile of the occupied cells' sizes, at least 1."""
+    occupied = np.concatenate([np.abs(picture[picture != 0]).ravel() for picture in pictures])
+    return max(1.0, float(np.percentile(occupied, 99.9))) if len(occupied) else 1.0
+
+
+def _new_figure(width_inches: float, height_inches: float) -> Figure:
+    return Figure(figsize=(width_inches, height_inches), dpi=110, layout="constrained")
+
+
+def _draw_dots(axes: Axes, events: Events) -> None:
+    height, width = events.sensor_size
+    axes.scatter(events.x, events.y, c=np.where(events.p > 0, POSITIVE, NEGATIVE), s=0.4, linewidths=0)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    axes.text(0.02, 0.02, f"{len(events):,}", transform=axes.transAxes, fontsize=7, color=NEUTRAL)
+
+
+def _polarity_handles() -> list[Line2D]:
+    pairs = (("positive (brighter)", POSITIVE), ("negative (darker)", NEGATIVE))
+    return [Line2D([], [], marker="o", linestyle="", color=colour, label=label) for label, colour in pairs]

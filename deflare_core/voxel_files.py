@@ -1,0 +1,114 @@
+"""Voxel files: the windows of a recording as one array `(windows, bins, H, W)` in `.npy` or `.pt`, and back."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deflare_core.codec import events_to_voxel, voxel_to_events
+from deflare_core.debug import DEBUG_OUTPUT, write_window_pictures
+from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
+from deflare_core.inference import window_seed, window_starts
+from deflare_core.output import complete_or_absent
+from deflare_core.recordings import RecordingWriter, open_recording
+
+SUFFIXES = (".npy", ".pt")
+
+
+class VoxelFileError(ValueError):
+    """A voxel file that cannot be read or written; the message names it."""
+
+
+def encode_file(
+    source: str | Path,
+    target: str | Path,
+    *,
+    num_bins: int = NUM_BINS,
+    window_us: int = WINDOW_US,
+    sensor_size: SensorSize | None = None,
+    polarity: PolarityRule = "strict",
+    debug: bool = False,
+) -> tuple[int, tuple[int, ...]]:
+    """Start of the first window in microseconds, and the shape of the array that was written.
+
+    Raises
+    ------
+    RecordingError, VoxelFileError
+        When the recording cannot be read, or the target is neither `.npy` nor `.pt`.
+    """
+    target = Path(target)
+    _check_suffix(target)
+    with open_recording(source, sensor_size, polarity) as recording, complete_or_absent(target) as temporary:
+        starts = window_starts(recording, window_us)
+        shape = (len(starts), num_bins, *recording.sensor_size)
+        if 0 in shape:
+            raise VoxelFileError(f"{source}: is empty and declares no duration, so there is no window to encode.")
+        on_disk = target.suffix == ".npy"
+        array = np.lib.format.open_memmap(temporary, "w+", np.float32, shape) if on_disk else np.empty(shape, np.float32)
+        for k, t0_us in enumerate(starts):
+            events = recording.window(t0_us, t0_us + window_us)
+            events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us, out=array[k])
+            if debug and k == 0:
+                write_window_pictures(DEBUG_OUTPUT / f"encode_{target.stem}", "input", events, array[k], t0_us)
+        if not on_disk:
+            torch.save(torch.from_numpy(array), temporary)
+        return starts.start, shape
+
+
+def decode_file(
+    source: str | Path,
+    target: str | Path,
+    *,
+    t0_us: int = 0,
+    window_us: int = WINDOW_US,
+    seed: int = 0,
+    debug: bool = False,
+) -> int:
+    """The number of events written to the recording `target`, drawn window by window from a voxel file.
+
+    Raises
+    ------
+    VoxelFileError
+        When the file is missing, not an array of numbers, or of the wrong shape.
+    """
+    windows = _read(Path(source))
+    num_events, (_, height, width) = 0, windows.shape[1:]
+    clock_us = (t0_us, t0_us + len(windows) * window_us)
+    with RecordingWriter(
+        target, (height, width), source=f"decoded from {Path(source).name}", clock_us=clock_us
+    ) as writer:
+        for k, voxel in enumerate(windows):
+            start_us = t0_us + k * window_us
+            try:
+                events = voxel_to_events(voxel, window_us, t0_us=start_us, seed=window_seed(seed, start_us))
+            except ValueError as error:
+                raise VoxelFileError(f"{source}, window {k}: {error}") from error
+            writer.append(events)
+            num_events += len(events)
+            if debug and k == 0:
+                write_window_pictures(DEBUG_OUTPUT / f"decode_{Path(target).stem}", "output", events, voxel, start_us)
+    return num_events
+
+
+def _read(path: Path) -> np.ndarray:
+    """The file's array as `(windows, bins, H, W)`."""
+    _check_suffix(path)
+    try:
+        array = np.load(path, mmap_mode="r") if path.suffix == ".npy" else torch.load(path, weights_only=True).numpy()
+    except FileNotFoundError:
+        raise VoxelFileError(f"{path}: no such file.") from None
+    except (OSError, ValueError, EOFError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
+        raise VoxelFileError(f"{path}: is not a plain array ({str(error).splitlines()[0]}).") from error
+    if array.dtype.kind not in "iuf" or array.ndim < 3:
+        raise VoxelFileError(
+            f"{path}: must hold (bins, H, W) or (windows, bins, H, W); found {array.dtype} {array.shape}."
+        )
+    return array.reshape(-1, *array.shape[-3:])
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise VoxelFileError(f"{path}: voxel files end in {' or '.join(SUFFIXES)}.")
