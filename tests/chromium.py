@@ -1,0 +1,179 @@
+"""A headless Chromium driven over its DevTools protocol, and a JupyterLab of its own to open in it."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import websocket
+
+ROOT = Path(__file__).resolve().parents[1]
+BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+    "--remote-allow-origins=*",
+]
+
+NOTEBOOK = "[...(globalThis.jupyterapp?.shell.widgets('main') ?? [])].find((widget) => widget.sessionContext)"
+"""The open notebook, in the page's JavaScript."""
+
+
+def until(condition, seconds: float, what: str) -> Any:
+    """The first true result of the condition, asked again and again for so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.05)
+    return result
+
+
+class Lab:
+    """A JupyterLab server on a free loopback port that serves one folder."""
+
+    def __init__(self, folder: Path, theme: str = "JupyterLab Light"):
+        self.folder, self.token = folder / "notebooks", secrets.token_hex(16)
+        self.folder.mkdir(parents=True)
+        self.settings = folder / "settings"
+        self._write_setting("apputils-extension", "notification", fetchNews="false", checkForUpdates=False)
+        self._write_setting("apputils-extension", "themes", theme=theme)
+        self._write_setting("docmanager-extension", "plugin", autosave=False)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.log = (folder / "lab.log").open("wb")
+        self.process = subprocess.Popen(
+            self._command(), env=self._environment(folder), stdout=self.log, stderr=self.log
+        )
+
+    def _write_setting(self, extension: str, plugin: str, **values: Any) -> None:
+        path = self.settings / "@jupyterlab" / extension / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+
+    def _command(self) -> list[str]:
+        options = {
+            "ServerApp.ip": "127.0.0.1",
+            "ServerApp.port": self.port,
+            "ServerApp.port_retries": 0,
+            "ServerApp.root_dir": self.folder,
+            "IdentityProvider.token": self.token,
+            "LabApp.expose_app_in_browser": True,
+        }
+        return [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"] + [
+            f"--{name}={value}" for name, value in options.items()
+        ]
+
+    def _environment(self, folder: Path) -> dict[str, str]:
+        own = {"CONFIG": "config", "RUNTIME": "runtime", "DATA": "data"}
+        places = {f"JUPYTER_{name}_DIR": str(folder / place) for name, place in own.items()}
+        lab = {"JUPYTERLAB_SETTINGS_DIR": str(self.settings), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
+        return {**os.environ, **places, **lab, "PYTHONPATH": str(ROOT)}
+
+    def url(self, notebook: str) -> str:
+        return f"http://127.0.0.1:{self.port}/lab/tree/{notebook}?token={self.token}&reset"
+
+    def wait(self) -> None:
+        def answers() -> bool:
+            try:
+                return urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api?token={self.token}").status == 200
+            except OSError:
+                return False
+
+        until(answers, 30, "JupyterLab's first answer")
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+        self.log.close()
+
+
+class Page:
+    """One browser page."""
+
+    def __init__(self, folder: Path, width: int = 1500, height: int = 1000):
+        folder.mkdir(parents=True, exist_ok=True)
+        options = [*QUIET, f"--user-data-dir={folder}", f"--window-size={width},{height}", "about:blank"]
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen([BINARY, *options], stdout=quiet, stderr=quiet)
+        port_file = folder / "DevToolsActivePort"
+        port = until(lambda: port_file.exists() and port_file.read_text().split(), 20, "Chromium's port")[0]
+        targets = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list"))
+        address = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
+        self.socket = websocket.create_connection(address, timeout=60)
+        self.numbers = itertools.count(1)
+        self.send("Emulation.setFocusEmulationEnabled", enabled=True)
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def send(self, method: str, **params: Any) -> dict:
+        """The result of one DevTools command."""
+        number = next(self.numbers)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while (answer := json.loads(self.socket.recv())).get("id") != number:
+            pass
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        return answer["result"]
+
+    def js(self, expression: str) -> Any:
+        """The value of an expression, awaited if it is a promise."""
+        reply = self.send("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in reply, f"{expression}: {reply['exceptionDetails']}"
+        return reply["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 20) -> Any:
+        return until(lambda: self.js(expression), seconds, expression)
+
+    def open_and_run(self, lab: Lab, notebook: str) -> None:
+        """Opens a notebook in JupyterLab and runs all its cells."""
+        self.send("Page.navigate", url=lab.url(notebook))
+        self.wait(f"{NOTEBOOK}?.sessionContext?.session?.kernel?.status === 'idle'", 40)
+        self.js(f"jupyterapp.shell.activateById({NOTEBOOK}.id)")
+        self.js("jupyterapp.commands.execute('application:toggle-left-area').then(() => null)")
+        self.js("jupyterapp.commands.execute('notebook:run-all-cells').then(() => null)")
+
+    def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
+        self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **more)
+
+    def click(self, x: float, y: float) -> None:
+        for kind in ("Pressed", "Released"):
+            self.mouse(kind, x, y, button="left", clickCount=1)
+
+    def key(self, key: str, code: str = "") -> None:
+        text = key if len(key) == 1 else ""
+        for kind in ("keyDown", "keyUp"):
+            self.send(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=code or key, text=text if kind == "keyDown" else ""
+            )
+
+    def box(self, selector: str) -> tuple[float, float, float, float]:
+        """Left, top, width and height of an element, in CSS pixels of the window, scrolled into sight first."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.js(f"{found}.scrollIntoView({{block: 'nearest'}})")
+        return tuple(self.js(f"(b => [b.left, b.top, b.width, b.height])({found}.getBoundingClientRect())"))
+
+    def screenshot(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
+
+    def close(self) -> None:
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(20)

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+from conftest import make_events
+from torch.utils.data import DataLoader
+
+from deflare_core.codec import events_to_voxel
+from deflare_core.dataset import EventVoxelDataset, find_pairs, verify_folders
+from deflare_core.recordings import RecordingError, load_events, save_events
+
+
+def test_samples_are_the_windows_of_the_pairs_in_order(pair_folders):
+    data = EventVoxelDataset(*pair_folders)
+    assert len(data) == 3 * 5
+    sample = data[7]
+    assert data.name(7) == "composed_00001[2]"
+    assert sample["raw"].shape == sample["label"].shape == (1, 8, 12, 16)
+    assert sample["raw"].dtype == torch.float32
+    for name, folder, suffix in (("raw", pair_folders[0], "flare"), ("label", pair_folders[1], "light")):
+        events = load_events(folder / f"composed_00001_bg_{suffix}.h5").window(40_000, 60_000)
+        assert np.array_equal(sample[name][0], events_to_voxel(events, t0_us=40_000)), f"{name} is another window."
+
+
+def test_workers_deliver_the_same_samples(pair_folders):
+    data = EventVoxelDataset(*pair_folders)
+    data[0]
+    with_workers = list(DataLoader(data, batch_size=2, num_workers=2))
+    alone = list(DataLoader(data, batch_size=2, num_workers=0))
+    assert all(torch.equal(a["raw"], b["raw"]) for a, b in zip(with_workers, alone, strict=True))
+
+
+def test_a_silent_window_is_still_a_window(tmp_path):
+    for folder in ("noisy", "clean"):
+        events = make_events(t_start_us=45_000, duration_us=10_000)
+        save_events(tmp_path / folder / "a.h5", events, source="test", clock_us=(0, 100_000))
+    data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
+    totals = [float(data[k]["raw"].abs().sum()) for k in range(5)]
+    assert [total > 0 for total in totals] == [False, False, True, False, False]
+
+
+def test_a_shared_clock_may_start_anywhere(tmp_path):
+    start = 7_000_000_000
+    for folder in ("noisy", "clean"):
+        events = make_events(num=50, t_start_us=start + 21_000, duration_us=2_000)
+        save_events(tmp_path / folder / "a.h5", events, source="test", clock_us=(start, start + 100_000))
+    data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
+    assert data[1]["raw"][0, 0].abs().sum() + data[1]["raw"][0, 1].abs().sum() > 0, "21 ms is bin 0 of window 1."
+    assert data[0]["raw"].abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (
+            lambda noisy, clean: (clean / "composed_00001_bg_light.h5").unlink(),
+            "composed_00001_bg_flare.h5: has no partner",
+        ),
+        (lambda noisy, clean: [p.unlink() for p in noisy.iterdir()], "noisy: holds no recordings"),
+        (lambda noisy, clean: save_events(noisy / "composed_00001.h5", make_events(), source=""), "has the same name"),
+    ],
+)
+def test_folders_that_do_not_pair_are_refused(pair_folders, break_it, message):
+    break_it(*pair_folders)
+    with pytest.raises(RecordingError, match=message):
+        find_pairs(*pair_folders)
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(RecordingError, match=r"nowhere: no such folder of recordings; `deflare simulate`"):
+        EventVoxelDataset(tmp_path / "nowhere", tmp_path)
+
+
+def test_nothing_is_replaced_by_zeros(pair_folders):
+    noisy_dir, clean_dir = pair_folders
+    data = EventVoxelDataset(*pair_folders)
+    target = clean_dir / "composed_00000_bg_light.h5"
+    target.write_bytes(target.read_bytes()[:500])
+    with pytest.raises(RecordingError, match=r"composed_00000_bg_light\.h5"):
+        data[0]
+    far = make_events(t_start_us=10**9, duration_us=100_000)
+    save_events(noisy_dir / "composed_00001_bg_flare.h5", far, source="test")
+    save_events(clean_dir / "composed_00001_bg_light.h5", far, source="test")
+    with pytest.raises(RecordingError, match="outside the windows"):
+        data[5]
+
+
+def test_a_wrong_sensor_size_is_refused_with_the_file(pair_folders):
+    with pytest.raises(RecordingError, match=r"composed_00000_bg_flare.h5: the sensor is \(12, 16\)"):
+        EventVoxelDataset(*pair_folders, sensor_size=(480, 640))[0]
+
+
+def test_two_clocks_in_one_pair_are_refused(pair_folders):
+    path = pair_folders[1] / "composed_00000_bg_light.h5"
+    save_events(path, load_events(path), source="test", clock_us=(-20_000, 100_000))
+    with pytest.raises(RecordingError, match=r"clocks start at \[-20000, 0\] us"):
+        EventVoxelDataset(*pair_folders)[0]
+
+
+def test_provenance_labels_match_the_windows_events(pair_folders):
+    data = EventVoxelDataset(*pair_folders)
+    for t0_us, noisy, clean in data.events(data.pairs[0]):
+        labels = data.provenance(data.pairs[0], t0_us)
+        assert len(labels) == len(noisy)
+        assert (labels == 0).sum() == len(clean), "In these pairs the clean file holds the events labelled 0."
+
+
+def test_verification_reports_what_is_there_and_what_is_wrong(pair_folders):
+    noisy_dir, clean_dir = pair_folders
+    report = verify_folders(noisy_dir, clean_dir)
+    assert (report.num_pairs, report.problems) == (3, [])
+    assert {check.num_events for check in report.checks} == {4000, 2000}
+    assert {check.sensor_size for check in report.checks} == {(12, 16)}
+    (clean_dir / "composed_00002_bg_light.h5").write_bytes(b"not HDF5")
+    (noisy_dir / "composed_00001_bg_flare.h5").unlink()
+    save_events(noisy_dir / "composed_00000_bg_flare.h5", make_events(sensor_size=(5, 5)), source="test")
+    problems = " ".join(verify_folders(noisy_dir, clean_dir).problems)
+    assert "composed_00002_bg_light.h5: is not an HDF5 file" in problems
+    assert "composed_00001_bg_light.h5: has no partner" in problems
+    assert "2 sensor sizes" in problems

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from conftest import make_events, same_events
+
+from deflare_core.codec import events_to_voxel
+from deflare_core.config import ModelConfig
+from deflare_core.inference import deflare_recording, run_network, window_seed
+from deflare_core.model import build_model
+from deflare_core.recordings import load_events, open_recording, save_events
+
+
+@pytest.fixture
+def model():
+    return build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
+
+
+@pytest.fixture
+def halving_model(model):
+    """A network whose output is about half of its input: an odd stretch of its own, but a real forward pass."""
+    with torch.no_grad():
+        torch.nn.init.normal_(model.backbone.final_conv.weight, std=0.5)
+    return model
+
+
+@pytest.mark.parametrize("t_start_us", [0, 7_000_000_000, 1_700_000_000_013_000])
+@pytest.mark.parametrize("num", [0, 1, 5_000])
+def test_the_untrained_network_gives_every_event_back(model, tmp_path, t_start_us, num):
+    events = make_events(num=num, t_start_us=t_start_us + 15_000, duration_us=250_000)
+    save_events(tmp_path / "in.h5", events, source="test")
+    summary = deflare_recording(model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+    assert same_events(load_events(tmp_path / "out.h5"), events)
+    assert (summary.num_in, summary.num_kept, summary.num_removed, summary.num_synthesised) == (num, num, 0, 0)
+
+
+def test_a_trained_network_gives_its_rounded_output(halving_model, tmp_path):
+    events = make_events(num=8_000, duration_us=100_000)
+    save_events(tmp_path / "in.h5", events, source="test", clock_us=(0, 100_000))
+    summary = deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+    out = load_events(tmp_path / "out.h5")
+    assert summary.num_removed > 0
+    assert summary.num_kept + summary.num_synthesised == len(out)
+    for t0_us in range(0, 100_000, 20_000):
+        voxel = events_to_voxel(events.window(t0_us, t0_us + 20_000), t0_us=t0_us)
+        expected = np.rint(run_network(halving_model, voxel))
+        found = events_to_voxel(out.window(t0_us, t0_us + 20_000), t0_us=t0_us)
+        assert np.array_equal(found, expected), "The written events encode to the rounded output voxel."
+
+
+def test_the_same_command_twice_gives_the_same_bytes(halving_model, tmp_path):
+    save_events(tmp_path / "in.h5", make_events(num=3_000, duration_us=60_000), source="test")
+    for name in ("a.h5", "b.h5"):
+        deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / name, seed=5, progress=False)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_a_windows_result_does_not_depend_on_where_the_work_began(halving_model, tmp_path):
+    events = make_events(num=6_000, duration_us=100_000)
+    save_events(tmp_path / "all.h5", events, source="test")
+    save_events(tmp_path / "part.h5", events.window(40_000, 100_000), source="test")
+    for name in ("all", "part"):
+        deflare_recording(halving_model, tmp_path / f"{name}.h5", tmp_path / f"{name}_out.h5", progress=False)
+    whole, part = (load_events(tmp_path / f"{name}_out.h5") for name in ("all", "part"))
+    assert same_events(whole.window(40_000, 100_000), part)
+    assert window_seed(0, 40_000) != window_seed(0, 60_000)
+
+
+def test_a_failed_run_leaves_no_output(model, tmp_path):
+    events = make_events(num=3_000, duration_us=60_000)
+    save_events(tmp_path / "in.h5", events, source="test")
+    with torch.no_grad():
+        model.backbone.final_conv.bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        deflare_recording(model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5"]
+    with pytest.raises(ValueError, match="is the recording itself"):
+        deflare_recording(model, tmp_path / "in.h5", tmp_path / "in.h5", progress=False)
+
+
+def test_the_output_keeps_the_declared_clock(model, tmp_path):
+    save_events(tmp_path / "in.h5", make_events(num=50), source="test", clock_us=(0, 100_000))
+    summary = deflare_recording(model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+    assert summary.num_windows == 5, "Silent windows at the end are windows."
+    with open_recording(tmp_path / "out.h5") as recording:
+        assert recording.clock_us == (0, 100_000)

@@ -1,0 +1,93 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from deflare_core.codec import apply_voxel, events_to_voxel
+from deflare_core.config import ModelConfig
+from deflare_core.dataset import EventVoxelDataset
+from deflare_core.evaluation import Evaluation, evaluate, write_evaluation
+from deflare_core.events import Events
+from deflare_core.metrics import kept_by_provenance, mse, pmse, r_f1, t_f1, tp_f1, voxel_scores
+from deflare_core.model import build_model
+
+
+def voxel(**cells):
+    """A voxel of 2 bins, 2 rows and 4 columns with the given cells, named bin_row_column as in b0_0_1."""
+    out = np.zeros((2, 2, 4), np.float32)
+    for name, value in cells.items():
+        b, y, x = (int(part.strip("b")) for part in name.split("_"))
+        out[b, y, x] = value
+    return out
+
+
+def test_mean_squared_error_by_hand():
+    assert mse(voxel(b0_0_0=3), voxel(b0_0_0=1, b1_1_3=-2)) == (2**2 + 2**2) / 16
+
+
+def test_pooled_error_by_hand():
+    estimate, truth = voxel(b0_0_0=2), voxel(b0_1_1=2)
+    assert mse(estimate, truth) == 8 / 16
+    assert pmse(estimate, truth, 2) == 0, "Within one 2 x 2 pool the place does not matter."
+    truth = voxel(b0_1_1=-2)
+    assert pmse(estimate, truth, 2) == (0.5**2 + 0.5**2) / (2 * 2 * 1 * 2), "But polarity does."
+    odd = np.zeros((1, 3, 3), np.float32)
+    odd[0, 2, 2] = 5
+    assert pmse(odd, 0 * odd, 2) == 0, "A row and column that fill no pool do not count."
+
+
+def test_f1_scores_by_hand():
+    estimate = voxel(b0_0_0=1, b0_0_1=1, b1_0_2=-1)
+    truth = voxel(b0_0_0=4, b1_0_1=1, b1_0_2=1)
+    assert r_f1(estimate, truth) == 2 * 1 / 6, "Only the first cell agrees in bin and polarity."
+    assert t_f1(estimate, truth) == 2 * 2 / 6, "Summed over bins, the second agrees too."
+    assert tp_f1(estimate, truth) == 1, "Summed over polarities, all do."
+
+
+def test_scores_of_equal_empty_and_unequal_voxels():
+    one = np.zeros((2, 4, 4), np.float32)
+    one[0, 0, 0] = 1
+    same = voxel_scores(one, one)
+    assert same == {"mse": 0, "pmse_2": 0, "pmse_4": 0, "r_f1": 1, "t_f1": 1, "tp_f1": 1}
+    assert r_f1(voxel(), voxel()) == 1
+    assert r_f1(voxel(), voxel(b0_0_0=1)) == 0
+    with pytest.raises(ValueError, match="must have one shape"):
+        voxel_scores(voxel(), voxel()[:1])
+
+
+def test_cancelling_polarities_still_count_when_summed_over_bins():
+    estimate = voxel(b0_0_0=1, b1_0_0=-1)
+    assert tp_f1(estimate, voxel(b0_0_0=1)) == 1
+
+
+def test_shares_by_provenance_by_hand():
+    events = Events.from_array(np.array([[0, 0, 0, 1], [1, 1, 0, 1], [2, 1, 0, 1], [3, 2, 0, 1]]), (1, 3))
+    before = events_to_voxel(events, num_bins=1, t0_us=0)
+    after = before.copy()
+    after[0, 0] = [1, 0, 1]
+    window = apply_voxel(events, before, after, t0_us=0, seed=0)
+    counts = kept_by_provenance(window, np.array([0, 2, 2, 3], np.uint8))
+    assert counts == {"background": (1, 1), "light": (0, 0), "flare": (0, 2), "noise": (1, 1)}
+
+
+def test_the_identity_scores_as_the_input(pair_folders, tmp_path):
+    model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
+    result = evaluate(model, EventVoxelDataset(*pair_folders), progress=False)
+    assert result.scores["network"] == result.scores["input"]
+    scores = result.mean("input")
+    assert scores["flare_removed"] == 0
+    assert scores["background_kept"] == 1
+    assert scores["count_ratio"] == pytest.approx(2), "The noisy files hold twice the clean files' events."
+    assert "light_kept" not in scores, "A provenance without events has no share."
+    write_evaluation(result, tmp_path / "out")
+    with (tmp_path / "out/recordings.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3
+    assert json.loads((tmp_path / "out/summary.json").read_text())["input"]["mse"] == pytest.approx(scores["mse"])
+    assert "| network |" in (tmp_path / "out/summary.md").read_text()
+
+
+def test_means_are_over_recordings():
+    result = Evaluation({"input": {"a": {"mse": 1.0, "light_kept": 0.5}, "b": {"mse": 3.0}}})
+    assert result.mean("input") == {"mse": 2.0, "light_kept": 0.5}
