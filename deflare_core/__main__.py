@@ -19,7 +19,7 @@ OVERRIDES = "settings that replace those of the file, such as trainer.max_steps=
 def main(arguments: list[str] | None = None) -> int:
     """The exit status of one command: 0 if it did what was asked, 1 after an error, told in one line."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    options = make_parser().parse_args(arguments)
+    options = parse(make_parser(), arguments)
     try:
         return options.run(options) or 0
     except (ValueError, OSError) as error:
@@ -152,6 +152,17 @@ def parsed(text: str) -> Any:
         except ValueError:
             return value
     return value
+
+
+def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """The options of a command, with its overrides wherever they stand among them."""
+    options, rest = parser.parse_known_args(arguments)
+    strange = [text for text in rest if text.startswith("-") or "=" not in text]
+    if strange or (rest and not hasattr(options, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def make_parser() -> argparse.ArgumentParser:

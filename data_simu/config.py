@@ -1,0 +1,115 @@
+"""Configuration of the simulator: ranges that every scene, source, lens and sensor is drawn from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from deflare_core.config import StrictModel
+from deflare_core.events import SensorSize
+
+Range = tuple[float, float]
+
+
+class SceneConfig(StrictModel):
+    """What the camera sees and how it moves."""
+
+    families: tuple[Literal["street", "tunnel", "room", "wall"], ...] = ("street", "tunnel", "room", "wall")
+    """Kinds of scene to draw from."""
+    log10_ambient: Range = (-0.6, 0.7)
+    """Decimal logarithm of the ambient light, in units of a surface of albedo 1 under average light."""
+    speed_m_s: Range = (0.5, 12.0)
+    """Forward speed of the camera, metres per second."""
+    turn_deg_s: Range = (-25.0, 25.0)
+    """Yaw, pitch and roll rates, degrees per second."""
+    num_objects: tuple[int, int] = (2, 7)
+    """Objects that move on their own, such as cars, people and poles."""
+
+
+class SourceConfig(StrictModel):
+    """The light sources and their flicker."""
+
+    num_sources: tuple[int, int] = (1, 3)
+    """Light sources in a scene."""
+    log10_radiance: Range = (3.0, 5.0)
+    """Decimal logarithm of a source's radiance, in units of the ambient light."""
+    radius_m: Range = (0.04, 0.15)
+    """Radius of a source, metres."""
+    flicker_shares: dict[Literal["constant", "mains", "rectified", "pwm"], float] = {
+        "constant": 0.30,
+        "mains": 0.35,
+        "rectified": 0.15,
+        "pwm": 0.20,
+    }
+    """Share of the sources with each kind of flicker."""
+    mains_hz: tuple[float, ...] = (100.0, 120.0)
+    """Flicker frequencies of lamps on mains power, hertz."""
+    pwm_hz: tuple[float, ...] = (90.0, 120.0, 200.0, 244.0, 300.0, 400.0, 500.0)
+    """Frequencies of pulse-width modulated lamps, hertz."""
+
+
+class OpticsConfig(StrictModel):
+    """The lens that makes the flare."""
+
+    log10_scatter: Range = (-2.2, -0.9)
+    """Decimal logarithm of the share of a source's light in streaks and starbursts."""
+    log10_veil: Range = (-2.5, -1.4)
+    """Decimal logarithm of the share of a source's light in the veiling glare."""
+    num_ghosts: tuple[int, int] = (3, 10)
+    """Reflections between lens surfaces that are kept, the brightest first."""
+    strength: float = Field(1.0, ge=0)
+    """Factor on all flare; 0 is a perfect lens."""
+
+
+class SensorConfig(StrictModel):
+    """The pixels of the event camera."""
+
+    threshold: Range = (0.18, 0.35)
+    """Contrast threshold of positive events, natural logarithm of intensity."""
+    off_ratio: Range = (0.9, 1.2)
+    """Threshold of negative events as a multiple of that of positive ones."""
+    mismatch: Range = (0.02, 0.06)
+    """Standard deviation of the thresholds between pixels, relative."""
+    jitter: float = Field(0.02, ge=0)
+    """Standard deviation of a threshold from event to event, relative."""
+    corner_hz: Range = (80.0, 600.0)
+    """Corner frequency of a pixel at intensity 1, hertz; it grows with intensity."""
+    ceiling_hz: Range = (2_000.0, 8_000.0)
+    """Corner frequency that no intensity exceeds, hertz."""
+    refractory_us: Range = (60.0, 800.0)
+    """Dead time of a pixel after an event, microseconds."""
+    leak_hz: float = Field(0.1, ge=0)
+    """Rate of positive leak events per pixel in the dark, hertz."""
+    noise_hz: Range = (0.5, 6.0)
+    """Rate of noise events per pixel in the dark, hertz; it falls with intensity."""
+
+
+class SimulationConfig(StrictModel):
+    """A data set of simulated pairs."""
+
+    sensor_size: SensorSize = (480, 640)
+    """(height, width) of the sensor."""
+    duration_us: int = Field(100_000, gt=0)
+    """Length of a recording, microseconds."""
+    warmup_us: int = Field(20_000, ge=0)
+    """Time simulated before a recording and dropped, microseconds."""
+    num_train: int = Field(500, ge=0)
+    """Training pairs."""
+    num_test: int = Field(50, ge=0)
+    """Test pairs."""
+    seed: int = 0
+    """Seed of the data set; every recording's own seed follows from it."""
+    target: Literal["snapped", "physical", "subset"] = "snapped"
+    """What the target holds: the ideal lens's events (physical), these moved to the times of the same events in the
+    input where there are such within 5 ms (snapped), or the input's events that flare did not cause (subset)."""
+    min_flare_share: float = Field(0.002, ge=0)
+    """Flare below this share of a pixel's light leaves its events untouched in both recordings."""
+    scene: SceneConfig = SceneConfig()
+    """The scene."""
+    sources: SourceConfig = SourceConfig()
+    """The light sources."""
+    optics: OpticsConfig = OpticsConfig()
+    """The lens."""
+    sensor: SensorConfig = SensorConfig()
+    """The pixels."""

@@ -1,0 +1,85 @@
+"""Flicker: the brightness of a source over time, as a waveform that is linear between knots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_simu.config import SourceConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Waveform:
+    """A brightness that repeats every period and is linear between its knots; its mean is 1.
+
+    Parameters
+    ----------
+    kind : "constant", "mains" (sine with harmonics), "rectified" (half sines with dead time) or "pwm" (pulses).
+    flicker_hz : repetitions per second; 0 if constant.
+    phase : where in its period the waveform is at time 0, from 0 to 1.
+    knots : places of the bends within the period, from 0 to 1.
+    values : brightness at the knots.
+    """
+
+    kind: str
+    flicker_hz: float
+    phase: float
+    knots: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+    def at(self, t_us: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The brightness at times in microseconds."""
+        return np.interp(self.phase + t_us * self.flicker_hz / 1e6, self.knots, self.values, period=1)
+
+    def bends_us(self, t_start_us: float, t_end_us: float) -> NDArray[np.float64]:
+        """The times in `(t_start, t_end)` at which the waveform bends, microseconds."""
+        if not self.flicker_hz:
+            return np.empty(0)
+        period_us = 1e6 / self.flicker_hz
+        periods = np.arange(np.floor(t_start_us / period_us) - 1, np.ceil(t_end_us / period_us) + 2)
+        times = ((periods[:, None] + self.knots - self.phase) * period_us).ravel()
+        return times[(times > t_start_us) & (times < t_end_us)]
+
+    @property
+    def depth(self) -> float:
+        """The largest deviation from the mean, relative to it."""
+        return float(np.abs(self.values - 1).max())
+
+
+def draw_waveform(config: SourceConfig, rng: np.random.Generator) -> Waveform:
+    """A random waveform of a kind drawn by the configured shares."""
+    kinds = list(config.flicker_shares)
+    shares = np.array(list(config.flicker_shares.values()))
+    kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
+    if kind == "constant":
+        return Waveform(kind, 0.0, 0.0, np.zeros(1), np.ones(1))
+    if kind == "pwm":
+        return pulses(rng.choice(config.pwm_hz), rng.uniform(0.15, 0.9), rng.uniform(20, 150), rng.uniform())
+    hz = rng.choice(config.mains_hz) * rng.uniform(0.999, 1.001)
+    if kind == "mains":
+        return mains(hz, rng.uniform(0.05, 0.9), rng.uniform(-0.2, 0.2), rng.uniform())
+    return rectified(hz, rng.uniform(0.05, 0.4), rng.uniform())
+
+
+def mains(hz: float, depth: float, second_harmonic: float, phase: float) -> Waveform:
+    """A lamp on mains power: 1 + depth (cos + second harmonic), never below 0."""
+    angle = 2 * np.pi * np.arange(24) / 24
+    values = np.maximum(1 + depth * (np.cos(angle) + second_harmonic * np.cos(2 * angle)), 0)
+    return Waveform("mains", float(hz), phase, np.arange(24) / 24, values / values.mean())
+
+
+def rectified(hz: float, dead_share: float, phase: float) -> Waveform:
+    """A rectified lamp without storage: half a sine, then darkness for a share of the period."""
+    lit = np.linspace(0, 1 - dead_share, 17)
+    values = np.append(np.sin(np.pi * lit / (1 - dead_share)), 0.0)
+    knots = np.append(lit, 1 - 1e-9)
+    return Waveform("rectified", float(hz), phase, knots, values / np.trapezoid(values, knots))
+
+
+def pulses(hz: float, duty: float, edge_us: float, phase: float) -> Waveform:
+    """A pulse-width modulated lamp: on for `duty` of the period, with edges of finite rise time."""
+    edge = min(edge_us * hz / 1e6, 0.4 * duty, 0.4 * (1 - duty))
+    knots = np.array([0.0, edge, duty, duty + edge])
+    return Waveform("pwm", float(hz), phase, knots, np.array([0.0, 1.0, 1.0, 0.0]) / duty)
