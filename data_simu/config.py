@@ -32,16 +32,15 @@ class SourceConfig(StrictModel):
 
     num_sources: tuple[int, int] = (1, 3)
     """Light sources in a scene."""
-    log10_radiance: Range = (3.0, 5.0)
+    log10_radiance: Range = (2.8, 4.6)
     """Decimal logarithm of a source's radiance, in units of the ambient light."""
-    radius_m: Range = (0.04, 0.15)
-    """Radius of a source, metres."""
-    flicker_shares: dict[Literal["constant", "mains", "rectified", "pwm"], float] = {
-        "constant": 0.30,
-        "mains": 0.35,
-        "rectified": 0.15,
-        "pwm": 0.20,
-    }
+    radius_mrad: Range = (2.0, 9.0)
+    """Radius of a source as it first appears, milliradians; 1 mrad is 0.6 pixels on a sensor 640 wide."""
+    spill: Range = (0.01, 0.2)
+    """Share of a source's light that falls on the scene; the rest is shaded or aimed at the camera."""
+    flicker_shares: dict[Literal["constant", "mains", "rectified", "pwm"], float] = Field(
+        {"constant": 0.30, "mains": 0.35, "rectified": 0.15, "pwm": 0.20}
+    )
     """Share of the sources with each kind of flicker."""
     mains_hz: tuple[float, ...] = (100.0, 120.0)
     """Flicker frequencies of lamps on mains power, hertz."""

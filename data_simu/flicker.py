@@ -65,14 +65,15 @@ def draw_waveform(config: SourceConfig, rng: np.random.Generator) -> Waveform:
 
 def mains(hz: float, depth: float, second_harmonic: float, phase: float) -> Waveform:
     """A lamp on mains power: 1 + depth (cos + second harmonic), never below 0."""
-    angle = 2 * np.pi * np.arange(24) / 24
+    knots = np.arange(12) / 12
+    angle = 2 * np.pi * knots
     values = np.maximum(1 + depth * (np.cos(angle) + second_harmonic * np.cos(2 * angle)), 0)
-    return Waveform("mains", float(hz), phase, np.arange(24) / 24, values / values.mean())
+    return Waveform("mains", float(hz), phase, knots, values / values.mean())
 
 
 def rectified(hz: float, dead_share: float, phase: float) -> Waveform:
     """A rectified lamp without storage: half a sine, then darkness for a share of the period."""
-    lit = np.linspace(0, 1 - dead_share, 17)
+    lit = np.linspace(0, 1 - dead_share, 9)
     values = np.append(np.sin(np.pi * lit / (1 - dead_share)), 0.0)
     knots = np.append(lit, 1 - 1e-9)
     return Waveform("rectified", float(hz), phase, knots, values / np.trapezoid(values, knots))

@@ -1,0 +1,156 @@
+"""Pairs on disk: a data set of simulated recordings that can be stopped, continued and checked.
+
+    root/background_with_flare_events/composed_00000_bg_flare.h5     input
+    root/background_with_light_events/composed_00000_bg_light.h5     target
+    root/background_with_flare_events_test/...                       and the same for the test set
+    root/manifest.json                                               configuration, seeds, counts, digests
+
+Every recording follows from its own seed alone, so any one can be made again and the number of processes does not
+matter. Seeds of the training and test set never meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_simu.config import SimulationConfig
+from data_simu.simulation import Pair, simulate
+from deflare_core.events import Events
+from deflare_core.output import complete_or_absent
+from deflare_core.recordings import RecordingError, open_recording, save_events
+
+FLARE_FOLDER, CLEAN_FOLDER = "background_with_flare_events", "background_with_light_events"
+
+
+@dataclass(frozen=True, slots=True)
+class PairFile:
+    """One pair of a data set: which split, its number, its seed, and its two files."""
+
+    split: str
+    index: int
+    seed: int
+    flare: Path
+    clean: Path
+
+
+def write_dataset(
+    config: SimulationConfig, root: str | Path, *, workers: int | None = None, progress: bool = True
+) -> Path:
+    """The manifest of the data set that now stands under `root`; pairs already there are kept.
+
+    Parameters
+    ----------
+    config : what to simulate, and how many pairs.
+    root : folder of the data set.
+    workers : processes; none takes one per processor.
+    progress : show a progress bar with the remaining time.
+
+    Raises
+    ------
+    RecordingError
+        When pairs of another configuration stand there.
+    """
+    root = Path(root)
+    files = list(pair_files(config, root))
+    jobs = [(config, file) for file in files]
+    with tqdm(total=len(jobs), unit="pair", disable=not progress) as bar:
+        # The first pair is made here, so that the other processes find the compiled loops on disk.
+        entries = [_write_job(job) for job in jobs[:1]]
+        bar.update(len(entries))
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            for entry in pool.map(_write_job, jobs[1:]):
+                entries.append(entry)
+                bar.update()
+    manifest = {"config": config.model_dump(mode="json"), "recordings": entries}
+    with complete_or_absent(root / "manifest.json") as path:
+        path.write_text(json.dumps(manifest, indent=1) + "\n")
+    return root / "manifest.json"
+
+
+def pair_files(config: SimulationConfig, root: Path) -> Iterator[PairFile]:
+    """Every pair of the data set; training seeds are even, test seeds odd."""
+    for split, count, suffix in (("train", config.num_train, ""), ("test", config.num_test, "_test")):
+        for index in range(count):
+            name = f"composed_{index:05d}_bg"
+            yield PairFile(
+                split,
+                index,
+                pair_seed(config.seed, split, index),
+                root / (FLARE_FOLDER + suffix) / f"{name}_flare.h5",
+                root / (CLEAN_FOLDER + suffix) / f"{name}_light.h5",
+            )
+
+
+def pair_seed(seed: int, split: str, index: int) -> int:
+    """The seed of one recording: different for every data set seed, split and number."""
+    drawn = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 2
+    return int(drawn) * 2 + (split == "test")
+
+
+def write_pair(config: SimulationConfig, file: PairFile) -> dict[str, Any]:
+    """The manifest's entry for a pair, which is simulated unless its files are complete already."""
+    key = config_key(config)
+    entry = _finished_entry(file, key)
+    if entry is not None:
+        return entry
+    pair = simulate(config, file.seed)
+    entry = describe(file, pair)
+    common = {"seed": str(file.seed), "config_key": key, "entry": json.dumps(entry)}
+    for path, events, label in ((file.clean, pair.clean, pair.clean_label), (file.flare, pair.flare, pair.flare_label)):
+        source = f"simulated, seed {file.seed}"
+        columns = {"label": label}
+        save_events(path, events, source=source, clock_us=pair.clock_us, attributes=common, columns=columns)
+    return entry
+
+
+def describe(file: PairFile, pair: Pair) -> dict[str, Any]:
+    """What the manifest says of a pair: where it came from, counts, shares by provenance, digests."""
+    names = ("background", "light", "flare", "noise")
+    counts = np.bincount(pair.flare_label, minlength=4)
+    return {
+        "split": file.split,
+        "files": [f"{path.parent.name}/{path.name}" for path in (file.flare, file.clean)],
+        "num_events": [len(pair.flare), len(pair.clean)],
+        "input_events": {name: int(count) for name, count in zip(names, counts, strict=True)},
+        "digests": [events_digest(pair.flare), events_digest(pair.clean)],
+        "plan": pair.plan,
+    }
+
+
+def events_digest(events: Events) -> str:
+    """The SHA-256 of the columns t, x, y, p, in hexadecimal."""
+    total = hashlib.sha256()
+    for name in ("t", "x", "y", "p"):
+        total.update(np.ascontiguousarray(getattr(events, name)).tobytes())
+    return total.hexdigest()
+
+
+def config_key(config: SimulationConfig) -> str:
+    """A digest of everything in the configuration that decides one pair's events."""
+    settings = config.model_dump_json(exclude={"num_train", "num_test", "seed"})
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
+def _finished_entry(file: PairFile, key: str) -> dict[str, Any] | None:
+    """The entry of a pair whose two files are complete, or None."""
+    if not (file.flare.exists() and file.clean.exists()):
+        return None
+    with open_recording(file.flare) as flare, open_recording(file.clean) as clean:
+        found = {(r.attributes.get("config_key"), r.attributes.get("seed")) for r in (flare, clean)}
+        if found != {(key, str(file.seed))}:
+            raise RecordingError(f"{file.flare}: was made with another configuration or seed; choose another folder.")
+        return json.loads(str(flare.attributes["entry"]))
+
+
+def _write_job(job: tuple[SimulationConfig, PairFile]) -> dict[str, Any]:
+    return write_pair(*job)
