@@ -34,7 +34,7 @@ def voxel_figure(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, l
     limit = limit or symmetric_limit(list(voxels.values()))
     num_bins, height, width = next(iter(voxels.values())).shape
     panel = 1.75
-    figure = _new_figure(panel * num_bins + 1, (panel * height / width + 0.25) * len(voxels) + 0.5)
+    figure = _new_figure(panel * num_bins + 1, panel * height / width * len(voxels) + 0.5)
     grid = figure.subplots(len(voxels), num_bins, sharex=True, sharey=True, squeeze=False)
     for row, (name, voxel) in zip(grid, voxels.items(), strict=True):
         for b, axes in enumerate(row):
@@ -111,7 +111,7 @@ def event_rate_figure(recordings: Mapping[str, Events], clock_us: tuple[int, int
             counts = np.histogram(events.t[events.p == sign], edges)[0]
             axes.stairs(sign * counts / bin_us, edges / 1e3, color=colour, fill=True, alpha=0.85, label=label)
         axes.axhline(0, color=NEUTRAL, linewidth=0.6)
-        axes.set_ylabel(f"{name}\nevents per us")
+        axes.set_ylabel(f"{name}\nevents per µs")
     grid[0].legend(loc="upper right", ncols=2, frameon=False)
     grid[-1].set_xlabel("time, ms")
     return figure

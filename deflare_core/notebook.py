@@ -6,6 +6,7 @@ the first is an error before anything runs, and a run counts only when its last 
 
 from __future__ import annotations
 
+import ast
 import base64
 import difflib
 import json
@@ -122,7 +123,7 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
         "device": device_name(pick_device("auto")),
         "git_revision": git_revision(),
         "versions": versions(),
-        "input_digests": {v: digest(v) for v in parameters.values() if isinstance(v, str) and Path(v).is_file()},
+        "input_digests": {v: digest(PROJECT_ROOT / v) for v in parameters.values() if _is_file(v)},
     }
     with complete_or_absent(folder / "run.json") as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n")
@@ -168,7 +169,15 @@ def declared_parameters(path: Path) -> dict[str, Any]:
     if "parameters" not in tags:
         raise NotebookError(f"{path}: has no cell tagged 'parameters', so nothing could be set in it.")
     found = papermill.inspect_notebook(str(path))
-    return {name: entry["default"] for name, entry in found.items()}
+    return {name: _literal(entry["default"]) for name, entry in found.items()}
+
+
+def _literal(source: str) -> Any:  # noqa: ANN401 - a default is any Python literal
+    """The value of a default as written in the notebook; an expression stays text."""
+    try:
+        return ast.literal_eval(source)
+    except (ValueError, SyntaxError):
+        return source
 
 
 def check_parameters(path: Path, given: dict[str, Any], declared: dict[str, Any]) -> None:
@@ -191,6 +200,10 @@ def absolute_if_path(value: Any) -> Any:
     if isinstance(value, str) and value and Path(value).exists():
         return str(Path(value).resolve())
     return value
+
+
+def _is_file(value: Any) -> bool:  # noqa: ANN401 - a parameter is any YAML value
+    return isinstance(value, str) and (PROJECT_ROOT / value).is_file()
 
 
 def without_overwritten(text: str) -> str:

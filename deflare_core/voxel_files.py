@@ -47,7 +47,9 @@ def encode_file(
         if 0 in shape:
             raise VoxelFileError(f"{source}: is empty and declares no duration, so there is no window to encode.")
         on_disk = target.suffix == ".npy"
-        array = np.lib.format.open_memmap(temporary, "w+", np.float32, shape) if on_disk else np.empty(shape, np.float32)
+        array = (
+            np.lib.format.open_memmap(temporary, "w+", np.float32, shape) if on_disk else np.empty(shape, np.float32)
+        )
         for k, t0_us in enumerate(starts):
             events = recording.window(t0_us, t0_us + window_us)
             events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us, out=array[k])

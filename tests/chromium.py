@@ -108,7 +108,7 @@ class Lab:
 
 
 class Page:
-    """One browser page."""
+    """One browser page; `errors` collects the exceptions that its scripts did not catch."""
 
     def __init__(self, folder: Path, width: int = 1500, height: int = 1000):
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +121,8 @@ class Page:
         address = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
         self.socket = websocket.create_connection(address, timeout=60)
         self.numbers = itertools.count(1)
+        self.errors: list[dict] = []
+        self.send("Runtime.enable")
         self.send("Emulation.setFocusEmulationEnabled", enabled=True)
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
@@ -129,7 +131,8 @@ class Page:
         number = next(self.numbers)
         self.socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while (answer := json.loads(self.socket.recv())).get("id") != number:
-            pass
+            if answer["method"] == "Runtime.exceptionThrown":
+                self.errors.append(answer["params"]["exceptionDetails"])
         assert "error" not in answer, f"{method}: {answer['error']}"
         return answer["result"]
 
@@ -157,12 +160,14 @@ class Page:
         for kind in ("Pressed", "Released"):
             self.mouse(kind, x, y, button="left", clickCount=1)
 
-    def key(self, key: str, code: str = "") -> None:
-        text = key if len(key) == 1 else ""
-        for kind in ("keyDown", "keyUp"):
-            self.send(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=code or key, text=text if kind == "keyDown" else ""
-            )
+    def key(self, key: str) -> None:
+        # JupyterLab's shortcuts go by the key code, the viewer by the name.
+        number = {"ArrowLeft": 37, "ArrowRight": 39}.get(key) or ord(key.upper())
+        code = {" ": "Space"}.get(key) or (f"Key{key.upper()}" if len(key) == 1 else key)
+        event = {"key": key, "code": code, "windowsVirtualKeyCode": number}
+        text = {"text": key} if len(key) == 1 else {}
+        self.send("Input.dispatchKeyEvent", type="keyDown", **event, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def box(self, selector: str) -> tuple[float, float, float, float]:
         """Left, top, width and height of an element, in CSS pixels of the window, scrolled into sight first."""

@@ -43,7 +43,7 @@ def test_a_notebook_is_found_by_number_name_and_path():
     assert path == find_notebook("00_quickstart") == find_notebook(str(path))
     with pytest.raises(NotebookError, match="0 notebooks fit; there are 00_quickstart"):
         find_notebook("quick")
-    assert declared_parameters(path)["seed"] == "0"
+    assert declared_parameters(path)["seed"] == 0
 
 
 def tiny_notebook(tmp_path, *sources, parameters="value = 1\noutput_dir = None"):
