@@ -172,7 +172,7 @@ def declared_parameters(path: Path) -> dict[str, Any]:
     return {name: _literal(entry["default"]) for name, entry in found.items()}
 
 
-def _literal(source: str) -> Any:  # noqa: ANN401 - a default is any Python literal
+def _literal(source: str) -> Any:
     """The value of a default as written in the notebook; an expression stays text."""
     try:
         return ast.literal_eval(source)
@@ -202,7 +202,7 @@ def absolute_if_path(value: Any) -> Any:
     return value
 
 
-def _is_file(value: Any) -> bool:  # noqa: ANN401 - a parameter is any YAML value
+def _is_file(value: Any) -> bool:
     return isinstance(value, str) and (PROJECT_ROOT / value).is_file()
 
 
