@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	else \
 	  echo "Setting up $(VENV) with pip, versions from constraints.txt (a few minutes the first time)"; \
 	  { $(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV); } && \
-	  $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'; \
+	  $(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'; \
 	fi
 	@touch $@
 	@echo "Set-up complete"

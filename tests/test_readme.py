@@ -1,0 +1,56 @@
+"""What the README promises is true: its snippet runs, its commands parse, its files exist."""
+
+import re
+import shlex
+
+import pytest
+from conftest import make_events
+
+from deflare_core.__main__ import make_parser, parse
+from deflare_core.checkpoint import save_checkpoint
+from deflare_core.config import PROJECT_ROOT, ModelConfig, OptimizerConfig
+from deflare_core.model import build_model
+from deflare_core.recordings import save_events
+from deflare_core.training import make_optimizer
+
+README = (PROJECT_ROOT / "README.md").read_text()
+COMMANDS = [line for line in README.splitlines() if line.startswith("deflare ") and "`" not in line]
+
+
+def test_the_snippet_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_events("recording.h5", make_events(num=2_000, duration_us=60_000), source="test")
+    model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
+    optimizer = make_optimizer(OptimizerConfig(), model)
+    save_checkpoint("runs/demo", model, optimizer, epoch=0, step=1, metrics={}, training={})
+    snippet = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    assert len(snippet.strip().splitlines()) <= 15
+    names: dict = {}
+    exec(snippet, names)
+    assert names["voxel"].shape == names["output"].shape == (8, 12, 16)
+    assert names["summary"].num_kept == 2_000, "An untrained network keeps every event."
+    assert len(names["kept"].events) == len(names["window"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_readme_parses(command):
+    options = parse(make_parser(), shlex.split(command)[1:])
+    assert callable(options.run)
+
+
+def test_every_make_target_of_the_readme_exists():
+    makefile = (PROJECT_ROOT / "Makefile").read_text()
+    for target in re.findall(r"make (quickstart|test|setup|lab|check|benchmark)", README):
+        assert f"\n{target}:" in makefile, f"The Makefile has no target {target}."
+
+
+def test_every_linked_file_exists():
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (PROJECT_ROOT / link).exists(), f"The README links to {link}, which is not there."
+    for name in re.findall(r"^  (\w+\.py) ", README, re.MULTILINE):
+        assert (PROJECT_ROOT / "deflare_core" / name).is_file()
+
+
+def test_every_module_stands_in_the_readme():
+    for path in (PROJECT_ROOT / "deflare_core").glob("[a-z]*.py"):
+        assert path.name in README, f"{path.name} is missing from the README's file tree."
