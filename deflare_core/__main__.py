@@ -85,10 +85,9 @@ def evaluate(options: argparse.Namespace) -> None:
     from deflare_core.checkpoint import load_model
     from deflare_core.dataset import EventVoxelDataset
     from deflare_core.evaluation import evaluate, write_evaluation
-    from deflare_core.provenance import pick_device
 
     config = load_config(TestConfig, options.config, options.overrides)
-    model = load_model(config.checkpoint, pick_device(config.device))
+    model = load_model(config.checkpoint, config.device)
     result = evaluate(model, EventVoxelDataset.from_config(config.data))
     write_evaluation(result, config.output_dir)
     print(result.to_markdown() + f"\nTables in {config.output_dir}")
@@ -106,12 +105,11 @@ def infer(options: argparse.Namespace) -> None:
         config = load_config(InferenceConfig, options.config, options.overrides)
     else:
         config = make_config(InferenceConfig, {}, options.overrides, origin="deflare infer")
-    device = pick_device(config.device)
     if config.checkpoint is None:
         print("no checkpoint given: the untrained network changes nothing", file=sys.stderr)
-        model = build_model(ModelConfig(), config.seed).to(device)
+        model = build_model(ModelConfig(), config.seed).to(pick_device(config.device))
     else:
-        model = load_model(config.checkpoint, device)
+        model = load_model(config.checkpoint, config.device)
     summary = deflare_recording(
         model,
         options.input,

@@ -24,7 +24,7 @@ from torch import nn
 from deflare_core.config import ModelConfig, make_config
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.output import complete_or_absent
-from deflare_core.provenance import git_revision, versions
+from deflare_core.provenance import git_revision, pick_device, versions
 
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.safetensors"
 FORMAT = 1
@@ -129,8 +129,13 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(path, model, step, metrics, training)
 
 
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> VoxelNetwork:
+def load_model(path: str | Path, device: str = "auto") -> VoxelNetwork:
     """The network of a checkpoint, or of a run folder's best one, in evaluation mode on the device.
+
+    Parameters
+    ----------
+    path : a checkpoint folder, or a run folder.
+    device : "auto" takes the first GPU, else the CPU; or a torch device such as "cuda:1".
 
     Raises
     ------
@@ -140,7 +145,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> VoxelNet
     checkpoint = read_checkpoint(find_checkpoint(path))
     model = build_model(checkpoint.model, seed=0)
     load_weights(model, checkpoint.path)
-    return model.to(device).eval()
+    return model.to(pick_device(device)).eval()
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

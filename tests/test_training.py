@@ -34,7 +34,7 @@ def config(pair_folders, tmp_path):
 
 
 def weights(path):
-    return load_model(path).state_dict()
+    return load_model(path, "cpu").state_dict()
 
 
 def equal(a, b):
