@@ -112,8 +112,6 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
             if output.output_type == "stream":
                 output.text = without_overwritten(output.text)
     nbformat.write(notebook, folder / source.name)
-    page, _ = HTMLExporter().from_notebook_node(notebook)
-    (folder / f"{source.stem}.html").write_text(page)
     write_figures(notebook, folder / "figures")
     record = {
         "notebook": source.name,
@@ -127,6 +125,8 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
     }
     with complete_or_absent(folder / "run.json") as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n")
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    (folder / f"{source.stem}.html").write_text(page)
 
 
 def write_figures(notebook: nbformat.NotebookNode, folder: Path) -> None:

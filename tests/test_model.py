@@ -38,8 +38,11 @@ def test_the_plain_backbone_is_not_the_identity():
 def test_output_is_input_plus_backbone_once_trained():
     model = build_model(ModelConfig(**SMALL), seed=0)
     torch.nn.init.normal_(model.backbone.final_conv.weight)
-    voxel = torch.randn(1, 1, 8, 8, 8)
+    voxel = torch.randn(2, 1, 8, 8, 8)
     assert torch.equal(model(voxel), voxel + model.backbone(voxel))
+    assert torch.allclose(model(voxel[:1]), model(voxel)[:1], atol=1e-5), (
+        "A window alone gives what it gives in a batch."
+    )
     assert (model(voxel) < 0).any(), "The output is not squeezed through a sigmoid."
 
 
