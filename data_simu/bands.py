@@ -7,6 +7,7 @@ sky as often as the ground. All bands keep to multiples of one step, so that wha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,4 +77,4 @@ def source_flows(config: SimulationConfig, scene: Scene) -> list[tuple[float, fl
 def _edges(height: int, width: int) -> list[tuple[int, int]]:
     num = int(np.clip(height * width // PIXELS_PER_BAND, 1, MOST_BANDS))
     edges = np.round(np.linspace(0, height, num + 1)).astype(int).tolist()
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))

@@ -43,8 +43,9 @@ class SourceConfig(StrictModel):
     """Decimal logarithm of a source's radiance, in units of the ambient light."""
     radius_mrad: Range = (2.0, 9.0)
     """Radius of a bulb as it first appears, milliradians; 1 mrad is 0.6 pixels on a sensor 640 wide."""
-    spill: Range = (0.01, 0.2)
-    """Share of a source's light that falls on the scene; the rest is shaded or aimed at the camera."""
+    log10_light: Range = (-2.0, -0.3)
+    """Decimal logarithm of the light that a group throws on surfaces as far from it as the camera is, in units of the
+    ambient light; nearer ones get more, with the inverse square of the distance."""
     flicker_shares: dict[Literal["constant", "mains", "rectified", "pwm"], float] = Field(
         {"constant": 0.30, "mains": 0.35, "rectified": 0.15, "pwm": 0.20}
     )

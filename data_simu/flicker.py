@@ -47,7 +47,6 @@ class Waveform:
         """The largest deviation from the mean, relative to it."""
         return float(np.abs(self.values - 1).max())
 
-
     def describe(self) -> dict[str, object]:
         """The waveform in figures, for the record of a recording."""
         return {"flicker": self.kind, "flicker_hz": round(self.flicker_hz, 3), "depth": round(self.depth, 3)}

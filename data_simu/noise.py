@@ -24,11 +24,11 @@ class Candidates(NamedTuple):
         """Which of them happen, given the light at each one's pixel: a share of 1 / sqrt(1 + light)."""
         return self.draw * np.sqrt(1 + light) < 1
 
-
     def between(self, t_start_us: float, t_end_us: float) -> Candidates:
         """Those of `[t_start, t_end)`."""
         first, last = np.searchsorted(self.t_us, (t_start_us, t_end_us))
-        return Candidates(*(column[first:last] for column in self))
+        part = slice(first, last)
+        return Candidates(self.t_us[part], self.pixel[part], self.p[part], self.draw[part])
 
 
 def draw_candidates(

@@ -4,7 +4,7 @@ Scattering is wave optics: light of a point source spreads as the squared modulu
 pupil (Goodman, Introduction to Fourier Optics, ch. 6), here an aperture with blades, dust, scratches and smears, and a
 defocus phase; the spread grows with the wavelength, so nine scaled copies are averaged. The core is left out, since
 the direct picture of the source is already there. Veiling glare falls with a power of the distance. For the ghosts see
-`ghosts`. All lengths scale with the width of the sensor, so that a small picture is a small picture of the same flare.
+`ghosts`. Reach, core and ghosts scale with the width of the sensor, so that a small picture is one of the same flare.
 """
 
 from __future__ import annotations
@@ -134,4 +134,5 @@ def _squared_distance(reach: int) -> Image:
 def _window(reach: int, core: float) -> Image:
     """0 in the core and at the rim, 1 between, with soft transitions, so that nothing pops in."""
     r = np.sqrt(_squared_distance(reach))
-    return np.clip(r / max(core, 1.0) - 1, 0, 1) * np.clip((reach - r) / (0.25 * reach), 0, 1)
+    window = np.clip(r / max(core, 1.0) - 1, 0, 1) * np.clip((reach - r) / (0.25 * reach), 0, 1)
+    return window.astype(np.float32, copy=False)

@@ -13,15 +13,15 @@ import numpy as np
 
 from deflare_core.kernels import random_below
 
-F, I = np.float32, np.int32
+F, Int = np.float32, np.int32
 ONE, HALF, ZERO = F(1), F(0.5), F(0)
 US_PER_RADIAN = F(1e6 / (2 * np.pi))
 LN2, LOG2_E = F(np.log(2)), F(1 / np.log(2))
 LOG_TERMS = (F(2), F(2 / 3), F(2 / 5), F(2 / 7), F(2 / 9))
 EXP_TERMS = (F(1 / 2), F(1 / 6), F(1 / 24), F(1 / 120))
 FARTHEST = F(-80)
-MANTISSA_BITS, MANTISSA, BIAS = I(23), I(0x007FFFFF), I(127)
-SQRT_HALF_BITS = I(np.sqrt(HALF).view(np.int32))
+MANTISSA_BITS, MANTISSA, BIAS = Int(23), Int(0x007FFFFF), Int(127)
+SQRT_HALF_BITS = Int(np.sqrt(HALF).view(np.int32))
 
 scalar = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
 
@@ -30,7 +30,7 @@ scalar = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"cont
 def log(value):  # type: ignore[no-untyped-def]
     """The natural logarithm of a positive number, to 32-bit precision."""
     bits = F(value).view(np.int32) - SQRT_HALF_BITS
-    mantissa = I((bits & MANTISSA) + SQRT_HALF_BITS).view(np.float32)
+    mantissa = Int((bits & MANTISSA) + SQRT_HALF_BITS).view(np.float32)
     s = (mantissa - ONE) / (mantissa + ONE)
     q = s * s
     series = LOG_TERMS[0] + q * (LOG_TERMS[1] + q * (LOG_TERMS[2] + q * (LOG_TERMS[3] + q * LOG_TERMS[4])))
@@ -41,10 +41,10 @@ def log(value):  # type: ignore[no-untyped-def]
 def exp_of_negative(value):  # type: ignore[no-untyped-def]
     """The exponential of a number that is not positive, to 6e-6 of it; smaller ones than -80 count as -80."""
     bounded = max(F(value), FARTHEST) * LOG2_E
-    whole = I(bounded - HALF)
+    whole = Int(bounded - HALF)
     r = (bounded - F(whole)) * LN2
     series = ONE + r * (ONE + r * (EXP_TERMS[0] + r * (EXP_TERMS[1] + r * (EXP_TERMS[2] + r * EXP_TERMS[3]))))
-    return series * I((whole + BIAS) << MANTISSA_BITS).view(np.float32)
+    return series * Int((whole + BIAS) << MANTISSA_BITS).view(np.float32)
 
 
 @scalar

@@ -147,7 +147,7 @@ class Scene:
 
     def lamps_at(self, t_us: float) -> Vector:
         """Place, power on the scene and group of every source, `(sources, 5)`."""
-        rows = [(*s.middle_at(t_us), s.spill * s.radiance * s.area_m2 / np.pi, s.group) for s in self.sources]
+        rows = [(*s.middle_at(t_us), s.power_m2, s.group) for s in self.sources]
         return np.array(rows, np.float32).reshape(-1, 5)
 
     def projected(self, point_m: Vector, sensor_size: SensorSize, t_us: float) -> tuple[float, float, float]:
@@ -155,7 +155,8 @@ class Scene:
         height, width = sensor_size
         focal = np.float32(FOCAL_WIDTHS * width)
         relative = np.asarray(point_m, np.float32) - self.camera_at(t_us)
-        return raycast.projected.py_func(*relative, self.turn_at(t_us), focal, height, width)
+        x, y, z = relative
+        return raycast.projected.py_func(x, y, z, self.turn_at(t_us), focal, height, width)
 
     def visible_share(self, source: Source, t_us: float) -> float:
         """The share of a source that no board hides."""

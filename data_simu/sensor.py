@@ -130,7 +130,7 @@ def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Ge
     start = 2 * rng.random(num, np.float32) - 1
     noise_hz = rng.uniform(*config.noise_hz) * np.exp(config.noise_spread * rng.standard_normal(num, np.float32))
     hot = rng.random(num) < config.hot_share
-    noise_hz[hot] += np.exp(rng.uniform(*np.log(config.hot_hz), int(hot.sum())))
+    noise_hz[hot] += np.exp(rng.uniform(np.log(config.hot_hz[0]), np.log(config.hot_hz[1]), int(hot.sum())))
     return Pixels(
         on=np.float32(threshold) * on,
         off=np.float32(threshold * off_ratio) * off,
@@ -172,17 +172,20 @@ class PairedSensor:
         """See the scene from one key time, that of `before`, to the next."""
         if not self._steps:
             self._visible = np.zeros((len(self._visible), len(before.flare)), np.bool_)
-        ends = [tuple(p.reshape(len(p), self._touched.size) for p in (v.direct, v.flare)) for v in (before, after)]
+        ends = [_flat(before), _flat(after)]
         timing = (moments.t_us, moments.brightness, moments.bends, moments.lowest, moments.highest)
         state = (self._states, self._touched, self._fired, self._visible)
         refresh = self._steps % STEPS_PER_CHECK == 0
         self._steps += 1
-        self._found = list(tiles.see(self.pixels, DARK, self.min_flare_share, refresh, state, timing, *ends, *self._found))
+        self._found = list(
+            tiles.see(self.pixels, DARK, self.min_flare_share, refresh, state, timing, *ends, *self._found)
+        )
         if self._noise is not None:
-            self._add_noise(moments, *ends[0], self._noise.between(moments.t_us[0], moments.t_us[-1]))
+            self._add_noise(moments, ends[0], self._noise.between(moments.t_us[0], moments.t_us[-1]))
 
-    def _add_noise(self, moments: Moments, direct: Picture, flare: Picture, candidates: Candidates) -> None:
+    def _add_noise(self, moments: Moments, seen: tuple[Picture, Picture], candidates: Candidates) -> None:
         """Add the background activity of an interval to both views."""
+        direct, flare = seen
         pixel, brightness = candidates.pixel, moments.brightness[0]
         light = direct[0, pixel] + brightness @ direct[1:, pixel]
         extra = np.where(self._touched[pixel], brightness @ flare[:, pixel], 0)
@@ -206,7 +209,8 @@ def recording(
     `view` is 0 for the ideal lens, 1 for the real one.
     """
     columns = zip(*(column for part in parts for column in part.found(view)), strict=True)
-    t, code = in_order(*(np.concatenate(column) for column in columns), t_start_us, t_end_us)
+    t_us, codes = (np.concatenate(column) for column in columns)
+    t, code = in_order(t_us, codes, t_start_us, t_end_us)
     return decoded(t, code, sensor_size)
 
 
@@ -240,6 +244,12 @@ def events_from_intensity(
         moments = Moments(ends, np.zeros((2, 0), np.float32), np.zeros((2, 0), np.bool_), none, none)
         sensor.advance(moments, views[k], views[k + 1])
     return recording([sensor], CLEAN, (height, width), int(np.floor(t_us[0])), t_end_us).events
+
+
+def _flat(view: View) -> tuple[Picture, Picture]:
+    """The view with one axis for all pixels."""
+    direct, flare = view.direct, view.flare
+    return direct.reshape(len(direct), -1), flare.reshape(len(flare), direct[0].size)
 
 
 def _first_states(pixels: Pixels) -> Picture:

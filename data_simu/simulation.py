@@ -3,9 +3,9 @@
     I_clean(x, t) = B(x, t) + sum_s a_s(t) P_s(x, t)          background, and what the lamps show and light
     I_real(x, t)  = I_clean(x, t) + sum_s a_s(t) F_s(x, t)    and everything that the real lens adds
 
-B, P and F move slowly and are rendered at key times, at most about a pixel of motion apart (see `bands`); the flicker a is a
-waveform between them and needs no picture. Everything random follows from the seed, in streams of its own for scene,
-lens, pixels and noise, so that a change in one leaves the others as they were.
+B, P and F move slowly and are rendered at key times, at most about a pixel of motion apart (see `bands`); the flicker
+a is a waveform between them and needs no picture. Everything random follows from the seed, in streams of its own for
+scene, lens, pixels and noise, so that a change in one leaves the others as they were.
 """
 
 from __future__ import annotations

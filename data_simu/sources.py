@@ -7,7 +7,7 @@ along a street or a pair of headlights, share one waveform, and with it one chan
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ from data_simu.config import SourceConfig
 from data_simu.flicker import Waveform, draw_waveform
 
 Vector = NDArray[np.float32]
-EMITTERS = 5
-"""Points that stand for a source with length when its flare is drawn."""
+MOST_EMITTERS = 15
+"""At most so many points stand for a source with length when its flare is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Source:
     half_axis_m : from its middle to the middle of its round end; 0 for a bulb.
     radius_m : its radius.
     radiance : brightness, in units of a white surface under average light.
-    spill : share of its light that falls on the scene; the rest is shaded or aimed elsewhere.
+    power_m2 : light on a white surface that faces it, times the squared distance.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Source:
     half_axis_m: Vector
     radius_m: float
     radiance: float
-    spill: float
+    power_m2: float = 0.0
 
     def middle_at(self, t_us: float) -> Vector:
         """Where its middle is at a time."""
@@ -52,7 +52,8 @@ class Source:
         """Offsets `(n, 3)` from its middle of the points that stand for it; each has an equal share of its light."""
         if not self.half_axis_m.any():
             return np.zeros((1, 3), np.float32)
-        return np.linspace(-1, 1, EMITTERS, dtype=np.float32)[:, None] * self.half_axis_m
+        num = 1 + 2 * int(np.ceil(np.linalg.norm(self.half_axis_m) / self.radius_m))
+        return np.linspace(-1, 1, min(num, MOST_EMITTERS), dtype=np.float32)[:, None] * self.half_axis_m
 
     @property
     def area_m2(self) -> float:
@@ -89,7 +90,9 @@ def draw_sources(
     waveforms = []
     for group in range(num):
         radiance = ambient * 10 ** rng.uniform(*config.log10_radiance)
-        sources += _KINDS[str(rng.choice(kinds))](config, group, radiance, planes_m, rng)
+        found = _KINDS[str(rng.choice(kinds))](config, group, radiance, planes_m, rng)
+        light = ambient * 10 ** rng.uniform(*config.log10_light) / len(found)
+        sources += [replace(source, power_m2=float(light * source.position_m[2] ** 2)) for source in found]
         waveforms.append(draw_waveform(config, mains_hz, rng))
     return tuple(sources), tuple(waveforms)
 
@@ -106,11 +109,10 @@ def _depth(planes_m: Vector, rng: np.random.Generator, farthest: float = 30.0) -
     return float(rng.uniform(0.25, 0.92) * min(planes_m[4], farthest))
 
 
-def _source(config: SourceConfig, kind: str, group: int, radiance: float, place: Vector, size_m: float,
-            rng: np.random.Generator, half_axis: tuple[float, float, float] = (0, 0, 0),
-            velocity: tuple[float, float, float] = (0, 0, 0)) -> Source:  # fmt: skip
-    vectors = (np.array(v, np.float32) for v in (place, velocity, half_axis))
-    return Source(kind, group, *vectors, float(size_m), float(radiance), float(rng.uniform(*config.spill)))
+def _source(kind: str, group: int, radiance: float, place: Vector, size_m: float,
+            half_axis: tuple[float, ...] = (0, 0, 0), velocity: tuple[float, ...] = (0, 0, 0)) -> Source:  # fmt: skip
+    position, motion, axis = (np.array(v, np.float32) for v in (place, velocity, half_axis))
+    return Source(kind, group, position, motion, axis, float(size_m), float(radiance))
 
 
 def _bulb(
@@ -121,7 +123,7 @@ def _bulb(
     velocity = tuple(rng.normal(0, 0.8, 3)) if rng.random() < 0.3 else (0.0, 0.0, 0.0)
     size = depth * rng.uniform(*config.radius_mrad) / 1e3
     place = _place(planes_m, depth, (-0.7, 0.4), rng)
-    return [_source(config, "bulb", group, radiance, place, size, rng, velocity=velocity)]
+    return [_source("bulb", group, radiance, place, size, velocity=velocity)]
 
 
 def _street_lamps(
@@ -132,29 +134,29 @@ def _street_lamps(
     spacing, first, height = rng.uniform(8, 16), rng.uniform(5, 14), -rng.uniform(2.5, 5.5)
     size = rng.uniform(0.06, 0.16)
     places = [np.array([side, height, first + k * spacing]) for k in range(int(rng.integers(1, 5)))]
-    return [_source(config, "street lamp", group, radiance, place, size, rng) for place in places]
+    return [_source("street lamp", group, radiance, place, size) for place in places]
 
 
 def _headlights(
     config: SourceConfig, group: int, radiance: float, planes_m: Vector, rng: np.random.Generator
 ) -> list[Source]:
     """A pair of headlights that comes nearer."""
-    place = _place(planes_m, rng.uniform(7, 35), (0.0, 0.0), rng) + np.float32([0, 0.45 * planes_m[0], 0])
+    place = _place(planes_m, rng.uniform(7, 35), (0.0, 0.0), rng) + np.array([0, 0.45 * planes_m[0], 0], np.float32)
     velocity = (rng.normal(0, 0.3), 0.0, -rng.uniform(0, 16))
     size, bright = rng.uniform(0.05, 0.1), radiance * 3
-    sides = [place + np.float32([dx, 0, 0]) for dx in (-0.7, 0.7)]
-    return [_source(config, "headlight", group, bright, side, size, rng, velocity=velocity) for side in sides]
+    sides = [place + np.array([dx, 0, 0], np.float32) for dx in (-0.7, 0.7)]
+    return [_source("headlight", group, bright, side, size, velocity=velocity) for side in sides]
 
 
 def _tail_lights(
     config: SourceConfig, group: int, radiance: float, planes_m: Vector, rng: np.random.Generator
 ) -> list[Source]:
     """A pair of tail lights ahead."""
-    place = _place(planes_m, rng.uniform(5, 25), (0.0, 0.0), rng) + np.float32([0, 0.4 * planes_m[0], 0])
+    place = _place(planes_m, rng.uniform(5, 25), (0.0, 0.0), rng) + np.array([0, 0.4 * planes_m[0], 0], np.float32)
     velocity = (rng.normal(0, 0.2), 0.0, rng.uniform(-4, 8))
-    sides = [place + np.float32([dx, 0, 0]) for dx in (-0.65, 0.65)]
+    sides = [place + np.array([dx, 0, 0], np.float32) for dx in (-0.65, 0.65)]
     axis = (0.08, 0.0, 0.0)
-    return [_source(config, "tail light", group, radiance / 4, s, 0.05, rng, axis, velocity) for s in sides]
+    return [_source("tail light", group, radiance / 4, s, 0.05, axis, velocity) for s in sides]
 
 
 def _sign(
@@ -164,7 +166,7 @@ def _sign(
     depth = _depth(planes_m, rng)
     axis = (depth * rng.uniform(0.02, 0.07), 0.0, 0.0)
     place = _place(planes_m, depth, (-0.6, 0.1), rng)
-    return [_source(config, "sign", group, radiance / 8, place, depth * rng.uniform(0.008, 0.02), rng, axis)]
+    return [_source("sign", group, radiance / 8, place, depth * rng.uniform(0.008, 0.02), axis)]
 
 
 def _tubes(
@@ -176,7 +178,7 @@ def _tubes(
     x, first, spacing = rng.uniform(-0.6, 0.6) * min(planes_m[2], planes_m[3]), rng.uniform(1.5, 4), rng.uniform(1.8, 6)
     depths = [first + k * spacing for k in range(int(rng.integers(1, 5))) if first + k * spacing < planes_m[4]]
     places = [np.array([x, height, depth]) for depth in depths or [0.6 * planes_m[4]]]
-    return [_source(config, "tube", group, radiance / 5, place, 0.025, rng, axis) for place in places]
+    return [_source("tube", group, radiance / 5, place, 0.025, axis) for place in places]
 
 
 _Draw = Callable[[SourceConfig, int, float, Vector, np.random.Generator], list[Source]]

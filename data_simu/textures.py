@@ -47,7 +47,7 @@ def mip_pyramid(albedo: Albedo) -> Albedo:
     levels = [np.clip(albedo, 0.02, BRIGHTEST).astype(np.float32)]
     while len(levels[-1]) > 1:
         finer = levels[-1]
-        levels.append((finer[::2, ::2] + finer[1::2, ::2] + finer[::2, 1::2] + finer[1::2, 1::2]) / 4)
+        levels.append((finer[::2, ::2] + finer[1::2, ::2] + finer[::2, 1::2] + finer[1::2, 1::2]) / np.float32(4))
     return np.concatenate([level.ravel() for level in levels])
 
 
@@ -137,9 +137,9 @@ def _blocks(
 ) -> None:
     """Rectangles that lighten or darken what is there, in place."""
     for _ in range(num):
-        height, width = (int(n) for n in np.exp(rng.uniform(*np.log(size), 2)))
+        height, width = (int(n) for n in np.exp(rng.uniform(np.log(size[0]), np.log(size[1]), 2)))
         row, column = rng.integers(0, TEXTURE - height), rng.integers(0, TEXTURE - width)
-        albedo[row : row + height, column : column + width] *= np.exp(rng.uniform(*np.log(shades)))
+        albedo[row : row + height, column : column + width] *= np.exp(rng.uniform(np.log(shades[0]), np.log(shades[1])))
 
 
 def _script(albedo: Albedo, rng: np.random.Generator, lines: int) -> None:
