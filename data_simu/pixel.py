@@ -19,7 +19,7 @@ US_PER_RADIAN = F(1e6 / (2 * np.pi))
 LN2, LOG2_E = F(np.log(2)), F(1 / np.log(2))
 LOG_TERMS = (F(2), F(2 / 3), F(2 / 5), F(2 / 7), F(2 / 9))
 EXP_TERMS = (F(1 / 2), F(1 / 6), F(1 / 24), F(1 / 120))
-FARTHEST = F(-80)
+FARTHEST, SHORT = F(-80), F(0.25)
 MANTISSA_BITS, MANTISSA, BIAS = Int(23), Int(0x007FFFFF), Int(127)
 SQRT_HALF_BITS = Int(np.sqrt(HALF).view(np.int32))
 
@@ -54,14 +54,19 @@ def lag_us(light, corner_hz, ceiling_hz):  # type: ignore[no-untyped-def]
 
 
 @scalar
-def error_after(error, ramp, lag_share, decay):  # type: ignore[no-untyped-def]
-    """The pole's output less its input after a ramp of the input.
+def shortfall(steps, decay):  # type: ignore[no-untyped-def]
+    """The share of a ramp by which the pole stays behind, (1 - exp(-z)) / z for z time constants; `decay` = exp(-z)."""
+    series = ONE - steps * (EXP_TERMS[0] - steps * (EXP_TERMS[1] - steps * (EXP_TERMS[2] - steps * EXP_TERMS[3])))
+    return series if steps < SHORT else (ONE - decay) / steps
 
-    With the time constant tau, the step dt, `lag_share` = tau / dt and `decay` = exp(-dt / tau), the exact answer to a
-    ramp r is e1 = (e0 + r tau / dt) exp(-dt / tau) - r tau / dt.
+
+@scalar
+def error_after(error, ramp, decay, behind):  # type: ignore[no-untyped-def]
+    """The pole's output less its input after a ramp r of the input: exactly e0 exp(-z) - r (1 - exp(-z)) / z.
+
+    z is the step in time constants, `decay` = exp(-z), and `behind` their `shortfall`.
     """
-    behind = lag_share * ramp
-    return (error + behind) * decay - behind
+    return error * decay - ramp * behind
 
 
 @scalar

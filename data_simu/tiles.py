@@ -9,7 +9,7 @@ flicker visibly in it, and in one step from key time to key time where none does
 import numba
 import numpy as np
 
-from data_simu.pixel import HALF, ONE, ZERO, F, error_after, exp_of_negative, jitter, lag_us, log
+from data_simu.pixel import HALF, ONE, ZERO, F, error_after, exp_of_negative, jitter, lag_us, log, shortfall
 
 TILE = 256
 CLEAN, REAL = 0, 1
@@ -27,7 +27,7 @@ NUM_STATES = 10
 TOTAL, TOTAL_LOG, DIRECT, GLARE = (k * TILE for k in range(10, 14))
 NEXT_TOTAL, NEXT_DIRECT, NEXT_GLARE = (k * TILE for k in range(14, 17))
 STEP, LIGHT_STEP, FLARE_STEP, ALARM = (k * TILE for k in range(17, 21))
-LAG, DECAY, MIDDLE = (k * TILE for k in range(21, 24))
+BEHIND, DECAY, MIDDLE = (k * TILE for k in range(21, 24))
 WORKSPACE = 24 * TILE
 
 SMALLEST_FLICKER = F(0.06)
@@ -196,16 +196,17 @@ def respond(work, view, dt_us, pixels):
     leaked = pixels.leak_per_us * dt_us
     for i in range(TILE):
         middle = HALF * (work[TOTAL + i] + work[NEXT_TOTAL + i])
-        lag = lag_us(middle, pixels.corner_hz, pixels.ceiling_hz) / dt_us
-        decay = exp_of_negative(-ONE / lag)
+        steps = dt_us / lag_us(middle, pixels.corner_hz, pixels.ceiling_hz)
+        decay = exp_of_negative(-steps)
+        behind = shortfall(steps, decay)
         level = log(work[NEXT_TOTAL + i])
         ramp = level - work[TOTAL_LOG + i]
-        error = error_after(work[ERROR + i], ramp, lag, decay)
+        error = error_after(work[ERROR + i], ramp, decay, behind)
         work[STEP + i] = ramp + error - work[ERROR + i] + leaked
         work[ERROR + i], work[TOTAL_LOG + i], work[TOTAL + i] = error, level, work[NEXT_TOTAL + i]
         work[MOVED + i] += work[STEP + i]
         work[AGE_US + i] += dt_us
-        work[LAG + i], work[DECAY + i], work[MIDDLE + i] = lag, decay, middle
+        work[BEHIND + i], work[DECAY + i], work[MIDDLE + i] = behind, decay, middle
         past = max(work[MOVED + i] - work[UP + i], work[DOWN + i] - work[MOVED + i])
         work[ALARM + i] = max(past, work[DEAD_US + i])
     respond_in_part(work, DIRECT, NEXT_DIRECT, LIGHT_ERROR, LIGHT_MOVED, LIGHT_STEP)
@@ -218,7 +219,7 @@ def respond_in_part(work, light, next_light, error_row, moved, step):
     """Carry the part of the pole's output that is due to a part of the light over a step."""
     for i in range(TILE):
         ramp = (work[next_light + i] - work[light + i]) / work[MIDDLE + i]
-        error = error_after(work[error_row + i], ramp, work[LAG + i], work[DECAY + i])
+        error = error_after(work[error_row + i], ramp, work[DECAY + i], work[BEHIND + i])
         work[step + i] = ramp + error - work[error_row + i]
         work[error_row + i], work[light + i] = error, work[next_light + i]
         work[moved + i] += work[step + i]
