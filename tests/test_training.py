@@ -72,8 +72,8 @@ def test_a_resumed_run_continues_to_the_bit(config):
 
 def test_a_killed_run_resumes_to_the_bit(config, tmp_path):
     """The process is killed without warning somewhere between checkpoints, then the run is resumed."""
-    whole = fit(config("whole", max_steps=60), progress=False)
-    killed = config("killed", max_steps=60)
+    whole = fit(config("whole", max_steps=24), progress=False)
+    killed = config("killed", max_steps=24)
     (tmp_path / "config.json").write_text(killed.model_dump_json())
     code = (
         "import sys; from deflare_core.training import fit; from deflare_core.config import TrainConfig; "
