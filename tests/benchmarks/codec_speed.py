@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,12 +82,12 @@ def peer_encoders(events: Events) -> dict[str, Callable[[], object]]:
         size = (SIZE[1], SIZE[0], 2)
         found["tonic to_frame"] = lambda: tonic.to_frame_numpy(structured, size, n_time_bins=BINS)
         found["tonic to_voxel_grid"] = lambda: tonic.to_voxel_grid_numpy(structured.copy(), size, n_time_bins=BINS)
-    evlib = installed("evlib.representations")
-    if evlib:
-        seconds = events.t / 1e6
-        x, y, p = events.x.astype(np.int64), events.y.astype(np.int64), events.p.astype(np.int64)
-        if hasattr(evlib, "events_to_voxel_grid"):
-            found["evlib"] = lambda: evlib.events_to_voxel_grid(x, y, seconds, p, BINS, (SIZE[1], SIZE[0]))
+    evlib, polars = installed("evlib.representations"), installed("polars")
+    if evlib and polars:
+        columns = {"t": events.t, "x": events.x, "y": events.y, "polarity": events.p}
+        frame = polars.DataFrame(columns | {"t": polars.Series(events.t).cast(polars.Duration("us"))})
+        shape = {"n_time_bins": BINS, "height": SIZE[0], "width": SIZE[1]}
+        found["evlib"] = lambda: evlib.densify_voxel_grid(evlib.create_voxel_grid(frame, **shape), **shape)
     return found
 
 
@@ -118,12 +120,14 @@ def decoders(events: Events) -> dict[str, Callable[[], object]]:
     }
 
 
-def installed(name: str) -> object | None:
-    """The module, or None when its package is not installed."""
+def installed(name: str) -> Any:
+    """The module, or None when its package is not installed or does not import here."""
+    # Peers import torchvision, which is broken beside a CPU build of torch; none of what is measured needs it.
+    sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]
     try:
         return importlib.import_module(name)
-    except ImportError:
-        print(f"{name.split('.')[0]} is not installed and is left out")
+    except (ImportError, RuntimeError) as error:
+        print(f"{name.split('.')[0]} is left out: {error}")
         return None
 
 
