@@ -108,9 +108,8 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
     """Write the HTML page, the figures and `run.json` beside the executed notebook."""
     notebook = nbformat.read(folder / source.name, 4)
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                output.text = without_overwritten(output.text)
+        if cell.cell_type == "code":
+            cell.outputs = tidied(cell.outputs)
     nbformat.write(notebook, folder / source.name)
     write_figures(notebook, folder / "figures")
     record = {
@@ -204,6 +203,21 @@ def absolute_if_path(value: Any) -> Any:
 
 def _is_file(value: Any) -> bool:
     return isinstance(value, str) and (PROJECT_ROOT / value).is_file()
+
+
+def tidied(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The outputs with consecutive pieces of one stream joined and what a carriage return overwrote left out."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if output.output_type == "stream" and last.get("name") == output.name:
+            last["text"] += output.text
+        else:
+            joined.append(nbformat.from_dict(output))
+    for output in joined:
+        if output.output_type == "stream":
+            output.text = without_overwritten(output.text)
+    return joined
 
 
 def without_overwritten(text: str) -> str:

@@ -7,7 +7,14 @@ import nbformat
 import pytest
 
 from deflare_core.config import PROJECT_ROOT
-from deflare_core.notebook import NotebookError, declared_parameters, find_notebook, run_notebook, without_overwritten
+from deflare_core.notebook import (
+    NotebookError,
+    declared_parameters,
+    find_notebook,
+    run_notebook,
+    tidied,
+    without_overwritten,
+)
 
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
 
@@ -104,6 +111,11 @@ def test_what_papermill_lets_pass_is_an_error_here(tmp_path):
 def test_overwritten_terminal_text_is_left_out():
     assert without_overwritten("10 %\r50 %\r100 %\ndone\n") == "100 %\ndone\n"
     assert without_overwritten("line\r\nnext") == "line\r\nnext"
+    stream = nbformat.v4.new_output
+    pieces = [stream("stream", name="stderr", text=text) for text in ("10 %", "\r50 %", "\r100 %\n")]
+    pieces.append(stream("stream", name="stdout", text="done\n"))
+    assert [output.text for output in tidied(pieces)] == ["100 %\n", "done\n"], "A bar that came in pieces is one line."
+    assert pieces[0].text == "10 %", "The outputs passed in are not modified."
 
 
 def test_the_quickstart_runs_with_other_parameters(tmp_path):
