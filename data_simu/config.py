@@ -15,8 +15,15 @@ Range = tuple[float, float]
 class SceneConfig(StrictModel):
     """What the camera sees and how it moves."""
 
-    families: tuple[Literal["street", "tunnel", "room", "wall"], ...] = ("street", "tunnel", "room", "wall")
-    """Kinds of scene to draw from."""
+    families: tuple[Literal["street", "tunnel", "room", "wall", "lights"], ...] = (
+        "street",
+        "street",
+        "tunnel",
+        "room",
+        "wall",
+        "lights",
+    )
+    """Kinds of scene to draw from; one named twice is drawn twice as often."""
     log10_ambient: Range = (-0.6, 0.7)
     """Decimal logarithm of the ambient light, in units of a surface of albedo 1 under average light."""
     speed_m_s: Range = (0.5, 12.0)
@@ -31,13 +38,14 @@ class SourceConfig(StrictModel):
     """The light sources and their flicker."""
 
     num_sources: tuple[int, int] = (1, 3)
-    """Light sources in a scene."""
-    log10_radiance: Range = (2.8, 4.6)
+    """Groups of light sources in a scene, such as a lamp, a row of street lamps or a pair of headlights."""
+    log10_radiance: Range = (3.0, 5.0)
     """Decimal logarithm of a source's radiance, in units of the ambient light."""
     radius_mrad: Range = (2.0, 9.0)
-    """Radius of a source as it first appears, milliradians; 1 mrad is 0.6 pixels on a sensor 640 wide."""
-    spill: Range = (0.01, 0.2)
-    """Share of a source's light that falls on the scene; the rest is shaded or aimed at the camera."""
+    """Radius of a bulb as it first appears, milliradians; 1 mrad is 0.6 pixels on a sensor 640 wide."""
+    log10_light: Range = (-2.0, -0.3)
+    """Decimal logarithm of the light that a group throws on surfaces as far from it as the camera is, in units of the
+    ambient light; nearer ones get more, with the inverse square of the distance."""
     flicker_shares: dict[Literal["constant", "mains", "rectified", "pwm"], float] = Field(
         {"constant": 0.30, "mains": 0.35, "rectified": 0.15, "pwm": 0.20}
     )
@@ -55,10 +63,16 @@ class OpticsConfig(StrictModel):
     """Decimal logarithm of the share of a source's light in streaks and starbursts."""
     log10_veil: Range = (-2.5, -1.4)
     """Decimal logarithm of the share of a source's light in the veiling glare."""
+    blades: tuple[int, ...] = (0, 5, 6, 7, 8, 9)
+    """Numbers of aperture blades to draw from; 0 is a circle."""
     num_ghosts: tuple[int, int] = (3, 10)
     """Reflections between lens surfaces that are kept, the brightest first."""
-    strength: float = Field(1.0, ge=0)
-    """Factor on all flare; 0 is a perfect lens."""
+    log10_coating: Range = (-1.0, -0.1)
+    """Decimal logarithm of the share of reflections that the coating of the lens surfaces lets through."""
+    scatter_strength: float = Field(1.0, ge=0)
+    """Factor on streaks, starbursts and veiling glare; 0 leaves the ghosts."""
+    ghost_strength: float = Field(1.0, ge=0)
+    """Factor on the ghosts; 0 leaves what is scattered."""
 
 
 class SensorConfig(StrictModel):
@@ -82,6 +96,12 @@ class SensorConfig(StrictModel):
     """Rate of positive leak events per pixel in the dark, hertz."""
     noise_hz: Range = (0.5, 6.0)
     """Rate of noise events per pixel in the dark, hertz; it falls with intensity."""
+    noise_spread: float = Field(0.6, ge=0)
+    """Standard deviation of the logarithm of the noise rate between pixels."""
+    hot_share: float = Field(1e-4, ge=0, le=1)
+    """Share of hot pixels, which fire at a rate of their own on top."""
+    hot_hz: Range = (50.0, 2_000.0)
+    """Rate of a hot pixel in the dark, hertz."""
 
 
 class SimulationConfig(StrictModel):

@@ -47,9 +47,16 @@ class Waveform:
         """The largest deviation from the mean, relative to it."""
         return float(np.abs(self.values - 1).max())
 
+    def describe(self) -> dict[str, object]:
+        """The waveform in figures, for the record of a recording."""
+        return {"flicker": self.kind, "flicker_hz": round(self.flicker_hz, 3), "depth": round(self.depth, 3)}
 
-def draw_waveform(config: SourceConfig, rng: np.random.Generator) -> Waveform:
-    """A random waveform of a kind drawn by the configured shares."""
+
+def draw_waveform(config: SourceConfig, mains_hz: float, rng: np.random.Generator) -> Waveform:
+    """A random waveform of a kind drawn by the configured shares.
+
+    `mains_hz` is the flicker frequency that all lamps on the mains share; the phase is random.
+    """
     kinds = list(config.flicker_shares)
     shares = np.array(list(config.flicker_shares.values()))
     kind = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
@@ -57,10 +64,9 @@ def draw_waveform(config: SourceConfig, rng: np.random.Generator) -> Waveform:
         return Waveform(kind, 0.0, 0.0, np.zeros(1), np.ones(1))
     if kind == "pwm":
         return pulses(rng.choice(config.pwm_hz), rng.uniform(0.15, 0.9), rng.uniform(20, 150), rng.uniform())
-    hz = rng.choice(config.mains_hz) * rng.uniform(0.999, 1.001)
     if kind == "mains":
-        return mains(hz, rng.uniform(0.05, 0.9), rng.uniform(-0.2, 0.2), rng.uniform())
-    return rectified(hz, rng.uniform(0.05, 0.4), rng.uniform())
+        return mains(mains_hz, rng.uniform(0.05, 0.9), rng.uniform(-0.2, 0.2), rng.uniform())
+    return rectified(mains_hz, rng.uniform(0.05, 0.4), rng.uniform())
 
 
 def mains(hz: float, depth: float, second_harmonic: float, phase: float) -> Waveform:

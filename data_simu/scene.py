@@ -1,51 +1,88 @@
-"""Scenes: a corridor of textured planes with moving objects and lamps, seen by a moving camera, in linear intensity.
+"""Scenes: a corridor of textured planes with moving boards and light sources, seen by a moving camera.
 
-Every family is the same corridor with other measures: a street has no ceiling and no end, a tunnel has a ceiling, a
-room has both, a wall is all end. For each pixel the viewing ray is cut with the planes (and with upright boards for
-objects); the nearest hit gives the albedo from a mip-mapped texture and the light that each lamp throws there
-(cosine over squared distance). Coordinates are metres: x right, y down, z forward.
+Every family is the same corridor with other measures and textures: a street is wide under a sky, a tunnel is narrow
+under a roof, a room has an end, a wall is all end, and `lights` is a wall of small lights. Pictures are linear
+intensity. Coordinates are metres: x right, y down, z forward; the camera is at the origin at time 0.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from data_simu import raycast
 from data_simu.config import SceneConfig, SourceConfig
-from data_simu.flicker import Waveform, draw_waveform
+from data_simu.flicker import Waveform
+from data_simu.sources import Source, draw_sources
+from data_simu.textures import PYRAMID, draw_textures
 from deflare_core.events import SensorSize
 
-Image = NDArray[np.float32]
-TEXTURE = 512
-FAR_M = 150.0
+Vector = NDArray[np.float32]
 FOCAL_WIDTHS = 0.9
 """Focal length in sensor widths: a field of view of 58 degrees."""
 NO_PLANE_M = 1e6
+NEAREST_M = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Lamp:
-    """A light source.
+class Family(NamedTuple):
+    """A kind of scene.
 
     Parameters
     ----------
-    position_m : place at time 0, metres.
-    velocity_m_s : its own motion.
-    radius_m : its radius.
-    radiance : its brightness, in units of the ambient light on a white surface.
-    spill : share of its light that falls on the scene rather than towards the camera.
-    waveform : its flicker.
+    distances_m : ranges of the distances of floor, ceiling, side walls and end.
+    textures : of floor, ceiling, side walls, end.
+    period_m : length after which the walls' texture repeats.
+    sources : kinds of light sources.
+    pace : camera speed as a share of the configured one.
     """
 
-    position_m: NDArray[np.float64]
-    velocity_m_s: NDArray[np.float64]
-    radius_m: float
-    radiance: float
-    spill: float
-    waveform: Waveform
+    distances_m: tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
+    textures: tuple[str, str, str, str]
+    period_m: float
+    sources: tuple[str, ...]
+    pace: float
+
+
+FAMILIES = {
+    "street": Family(
+        ((1.2, 1.8), (30, 60), (4, 12), (60, 160)),
+        ("road", "clouds", "facade", "facade"),
+        16.0,
+        ("street lamp", "street lamp", "headlights", "headlights", "tail lights", "sign"),
+        1.0,
+    ),
+    "tunnel": Family(
+        ((1.2, 1.8), (3, 5), (3, 6), (80, 200)),
+        ("road", "panels", "panels", "panels"),
+        10.0,
+        ("tubes", "tubes", "headlights", "tail lights", "bulb"),
+        1.0,
+    ),
+    "room": Family(
+        ((1.2, 1.6), (1.0, 1.6), (1.5, 4), (4, 9)),
+        ("panels", "ceiling", "interior", "interior"),
+        6.0,
+        ("tubes", "tubes", "bulb", "sign"),
+        0.2,
+    ),
+    "wall": Family(
+        ((NO_PLANE_M,) * 2, (NO_PLANE_M,) * 2, (NO_PLANE_M,) * 2, (2, 6)),
+        ("posters", "posters", "posters", "posters"),
+        5.0,
+        ("bulb", "bulb", "sign"),
+        0.15,
+    ),
+    "lights": Family(
+        ((NO_PLANE_M,) * 2, (NO_PLANE_M,) * 2, (NO_PLANE_M,) * 2, (30, 60)),
+        ("lights", "lights", "lights", "lights"),
+        50.0,
+        ("bulb", "street lamp", "headlights"),
+        1.0,
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,115 +93,203 @@ class Scene:
     ----------
     family : kind of scene.
     ambient : light on a white surface without lamps.
-    planes_m : floor below, ceiling above, left, right and end of the corridor.
-    textures : albedo of floor, ceiling, walls, end and boards, `(5, pyramid)`.
-    boards : per object x, y, z, half width, half height, speed in x and z, texture offset.
-    camera_m_s, camera_rad_s : velocity of the camera and its rates of pitch, yaw and roll.
-    lamps : the light sources.
+    planes_m : distances of floor, ceiling, left, right and end from the camera at time 0.
+    mapping, textures : of the planes, then the boards; see `raycast.cast`.
+    boards : place of the middle, half width, half height, and whether it is round, `(boards, 6)`.
+    boards_m_s : the boards' own motion `(boards, 3)`.
+    camera_m_s, camera_rad_s : the camera's velocity, and its rates of pitch, yaw and roll.
+    sources : the light sources.
+    waveforms : the flicker of each group of sources.
     """
 
     family: str
     ambient: float
-    planes_m: NDArray[np.float64]
-    textures: NDArray[np.float32]
-    boards: NDArray[np.float64]
-    camera_m_s: NDArray[np.float64]
-    camera_rad_s: NDArray[np.float64]
-    lamps: tuple[Lamp, ...]
+    planes_m: Vector
+    mapping: Vector
+    textures: Vector
+    boards: Vector
+    boards_m_s: Vector
+    camera_m_s: Vector
+    camera_rad_s: Vector
+    sources: tuple[Source, ...]
+    waveforms: tuple[Waveform, ...]
 
-    def render(self, sensor_size: SensorSize, t_us: float) -> tuple[Image, NDArray[np.float32]]:
-        """The light of the scene without lamps `(H, W)`, and that of each lamp at mean brightness `(lamps, H, W)`."""
-        height, width = sensor_size
-        background, lit = np.empty((height, width), np.float32), np.zeros((len(self.lamps), height, width), np.float32)
-        t_s = t_us / 1e6
+    def render(self, sensor_size: SensorSize, t_us: float) -> NDArray[np.float32]:
+        """The light of the scene, then that of each group of sources at mean brightness, `(1 + groups, H, W)`."""
+        return self.at(sensor_size, t_us).render(0, sensor_size[0])
+
+    def at(self, sensor_size: SensorSize, t_us: float) -> Snapshot:
+        """The scene as it stands at a time, ready to be rendered row by row."""
+        boards = self.boards_at(t_us)
+        order = np.argsort(-boards[:, 2], kind="stable")
+        camera = (np.float32(self.focal_pixels(sensor_size)), self.camera_at(t_us), self.turn_at(t_us))
+        stripes = [self._stripe(source, sensor_size, t_us) for source in self.sources]
+        return Snapshot(self, sensor_size, camera, boards[order], order, self.lamps_at(t_us), stripes)
+
+    def camera_at(self, t_us: float) -> Vector:
+        """Where the camera is, metres."""
+        return self.camera_m_s * np.float32(t_us / 1e6)
+
+    def turn_at(self, t_us: float) -> Vector:
+        """The camera's orientation: the matrix that carries directions in the picture to directions in the scene."""
+        return rotation(self.camera_rad_s * (t_us / 1e6)).astype(np.float32)
+
+    def boards_at(self, t_us: float) -> Vector:
+        """The boards as they stand at a time."""
         boards = self.boards.copy()
-        boards[:, 0] += boards[:, 5] * t_s
-        boards[:, 2] += boards[:, 6] * t_s
-        places = np.array([lamp.position_m + lamp.velocity_m_s * t_s for lamp in self.lamps]).reshape(-1, 3)
-        powers = np.array([lamp.spill * lamp.radiance * lamp.radius_m**2 for lamp in self.lamps])
-        camera, turn = self.camera_m_s * t_s, rotation(self.camera_rad_s * t_s)
-        _cast(background, lit, camera, turn, self.planes_m, self.textures, boards, places, powers)
-        background *= np.float32(self.ambient)
-        for picture, lamp in zip(lit, self.lamps, strict=True):
-            x, y, radius = self.lamp_image(lamp, sensor_size, t_us)
-            if radius > 0:
-                _draw_disc(picture, x, y, max(radius, 0.5), np.float32(lamp.radiance * min(1.0, (radius / 0.5) ** 2)))
-        return background, lit
+        boards[:, :3] += self.boards_m_s * np.float32(t_us / 1e6)
+        return boards
 
-    def lamp_image(self, lamp: Lamp, sensor_size: SensorSize, t_us: float) -> tuple[float, float, float]:
-        """Column, row and radius of a lamp's picture in pixels; radius 0 if it is behind the camera."""
-        t_s = t_us / 1e6
-        place = lamp.position_m + lamp.velocity_m_s * t_s - self.camera_m_s * t_s
-        x, y, z = rotation(self.camera_rad_s * t_s).T @ place
+    @staticmethod
+    def focal_pixels(sensor_size: SensorSize) -> float:
+        """The focal length in pixels."""
+        return FOCAL_WIDTHS * sensor_size[1]
+
+    def lamps_at(self, t_us: float) -> Vector:
+        """Place, power on the scene and group of every source, `(sources, 5)`."""
+        rows = [(*s.middle_at(t_us), s.power_m2, s.group) for s in self.sources]
+        return np.array(rows, np.float32).reshape(-1, 5)
+
+    def projected(self, point_m: Vector, sensor_size: SensorSize, t_us: float) -> tuple[float, float, float]:
+        """Column, row and depth (m) of a point of the scene in the picture."""
         height, width = sensor_size
-        if z < 0.2:
-            return 0.0, 0.0, 0.0
-        focal = FOCAL_WIDTHS * width
-        return (width - 1) / 2 + focal * x / z, (height - 1) / 2 + focal * y / z, focal * lamp.radius_m / z
+        focal = np.float32(FOCAL_WIDTHS * width)
+        relative = np.asarray(point_m, np.float32) - self.camera_at(t_us)
+        x, y, z = relative
+        return raycast.projected.py_func(x, y, z, self.turn_at(t_us), focal, height, width)
 
-    def lamp_flux(self, lamp: Lamp, sensor_size: SensorSize, t_us: float) -> float:
-        """The light of a lamp's picture, summed over its pixels, at mean brightness."""
-        return float(np.pi * self.lamp_image(lamp, sensor_size, t_us)[2] ** 2 * lamp.radiance)
+    def visible_share(self, source: Source, t_us: float) -> float:
+        """The share of a source that no board hides."""
+        camera, middle, share = self.camera_at(t_us), source.middle_at(t_us), 1.0
+        for x, y, z, half_width, half_height, _ in self.boards_at(t_us):
+            if camera[2] < z < middle[2]:
+                crossing = camera + (middle - camera) * (z - camera[2]) / (middle[2] - camera[2])
+                rim = min(half_width - abs(crossing[0] - x), half_height - abs(crossing[1] - y))
+                share *= 1 - np.clip(0.5 + rim / (2 * source.radius_m), 0, 1)
+        return float(share)
 
-    def largest_flow(self, sensor_size: SensorSize) -> float:
-        """About the fastest motion of the picture, pixels per second."""
-        focal = FOCAL_WIDTHS * sensor_size[1]
-        nearest_m = max(1.5, float(np.sort(np.abs(self.planes_m))[0]))
-        return float(focal * (np.linalg.norm(self.camera_m_s) / (2 * nearest_m) + np.linalg.norm(self.camera_rad_s)))
+    def flow(self, sensor_size: SensorSize, t_us: float, spacing: int) -> NDArray[np.float64]:
+        """The motion of what is seen at a grid of pixels, `(rows, columns)`, pixels per second."""
+        height, width = sensor_size
+        y, x = np.meshgrid(_grid(height, spacing), _grid(width, spacing), indexing="ij")
+        focal = self.focal_pixels(sensor_size)
+        rays = np.stack([(x - (width - 1) / 2) / focal, (y - (height - 1) / 2) / focal, np.ones(x.shape)])
+        rays = np.tensordot(self.turn_at(t_us), rays, 1)
+        camera = self.camera_at(t_us)
+        floor, ceiling, left, right, end = self.planes_m + camera[[1, 1, 0, 0, 2]] * [-1, 1, 1, -1, -1]
+        nearest = np.max([rays[0] / right, -rays[0] / left, rays[1] / floor, -rays[1] / ceiling, rays[2] / end], axis=0)
+        points = camera[:, None, None] + rays / np.maximum(nearest, 1 / raycast.FAR_M)
+        step_us = 1000.0
+        later = self.turn_at(t_us + step_us).T.astype(float)
+        moved = np.tensordot(later, points - self.camera_at(t_us + step_us)[:, None, None], 1)
+        columns = (width - 1) / 2 + focal * moved[0] / moved[2]
+        rows = (height - 1) / 2 + focal * moved[1] / moved[2]
+        return np.hypot(columns - x, rows - y) * (1e6 / step_us)
+
+    def board_flows(self, sensor_size: SensorSize, t_us: float) -> list[tuple[float, float, float]]:
+        """First row, last row and fastest motion (pixels per second) of each board in the picture."""
+        found = []
+        for now, later in zip(self.boards_at(t_us), self.boards_at(t_us + 1000), strict=True):
+            corners = [np.array([dx, dy, 0]) for dx in (-now[3], now[3]) for dy in (-now[4], now[4])]
+            a = np.array([self.projected(now[:3] + c, sensor_size, t_us) for c in corners])
+            b = np.array([self.projected(later[:3] + c, sensor_size, t_us + 1000) for c in corners])
+            if a[:, 2].min() > 0.3 and a[:, 0].max() > 0 and a[:, 0].min() < sensor_size[1]:
+                speed = float(np.hypot(*(b - a)[:, :2].T).max()) * 1e3
+                found.append((float(a[:, 1].min()), float(a[:, 1].max()), speed))
+        return found
 
     def describe(self) -> dict[str, object]:
         """The scene in figures, for the record of a recording."""
-        lamps = [
-            {
-                "flicker": lamp.waveform.kind,
-                "flicker_hz": round(lamp.waveform.flicker_hz, 3),
-                "depth": round(lamp.waveform.depth, 3),
-                "radiance": round(lamp.radiance, 1),
-                "position_m": np.round(lamp.position_m, 2).tolist(),
-            }
-            for lamp in self.lamps
-        ]
-        speed = round(float(np.linalg.norm(self.camera_m_s)), 2)
-        return {"family": self.family, "ambient": round(self.ambient, 3), "speed_m_s": speed, "lamps": lamps}
+        return {
+            "family": self.family,
+            "ambient": round(self.ambient, 3),
+            "speed_m_s": round(float(np.linalg.norm(self.camera_m_s)), 2),
+            "turn_deg_s": round(float(np.rad2deg(np.linalg.norm(self.camera_rad_s))), 1),
+            "boards": len(self.boards),
+            "lamps": [{**s.describe(), **self.waveforms[s.group].describe()} for s in self.sources],
+        }
+
+    def _stripe(self, source: Source, sensor_size: SensorSize, t_us: float) -> tuple[float, ...] | None:
+        """The ends, radius and radiance of a source's picture; none if it is behind the camera."""
+        middle = source.middle_at(t_us)
+        ends = [self.projected(middle + k * source.half_axis_m, sensor_size, t_us) for k in (-1, 1)]
+        depth = min(end[2] for end in ends)
+        if depth < NEAREST_M:
+            return None
+        radius = self.focal_pixels(sensor_size) * source.radius_m / depth
+        return *ends[0][:2], *ends[1][:2], radius, source.radiance * self.visible_share(source, t_us)
+
+
+class Snapshot(NamedTuple):
+    """A scene at one moment.
+
+    Parameters
+    ----------
+    scene : what it is a moment of.
+    sensor_size : (height, width) of its pictures.
+    camera : focal length in pixels, place and orientation of the camera.
+    boards, order : the boards from the farthest to the nearest, and which ones they are.
+    lamps : place, power and group of every source.
+    stripes : ends, radius and radiance of the sources' pictures.
+    """
+
+    scene: Scene
+    sensor_size: SensorSize
+    camera: tuple[np.float32, Vector, Vector]
+    boards: Vector
+    order: NDArray[np.intp]
+    lamps: Vector
+    stripes: list[tuple[float, ...] | None]
+
+    def render(self, first: int, last: int) -> NDArray[np.float32]:
+        """The rows from `first` to before `last`: the scene, then each group of sources, `(1 + groups, rows, W)`."""
+        scene, (height, width) = self.scene, self.sensor_size
+        direct = np.empty((1 + len(scene.waveforms), last - first, width), np.float32)
+        place = (first, height, *self.camera)
+        raycast.cast(direct, *place, scene.planes_m, scene.mapping, scene.textures, self.lamps)
+        for board, k in zip(self.boards, self.order, strict=True):
+            raycast.draw_board(direct, *place, board, 5 + k, scene.mapping, scene.textures, self.lamps)
+        direct[0] *= np.float32(scene.ambient)
+        for source, stripe in zip(scene.sources, self.stripes, strict=True):
+            if stripe is not None:
+                x0, y0, x1, y1, radius, radiance = (np.float32(value) for value in stripe)
+                raycast.draw_capsule(direct[1 + source.group], x0, y0 - first, x1, y1 - first, radius, radiance)
+        return direct
 
 
 def draw_scene(config: SceneConfig, sources: SourceConfig, rng: np.random.Generator) -> Scene:
     """A random scene."""
-    family = str(rng.choice(config.families))
+    name = str(rng.choice(config.families))
+    family = FAMILIES[name]
     ambient = 10 ** rng.uniform(*config.log10_ambient)
-    planes = _draw_planes(family, rng)
-    speed = rng.uniform(*config.speed_m_s) * (0.25 if family in ("room", "wall") else 1.0)
-    camera_m_s = np.array([rng.normal(0, 0.15), rng.normal(0, 0.05), 1.0]) * speed
-    turns = np.deg2rad(rng.uniform(*config.turn_deg_s, 3)) * [0.4, 1.0, 0.4]
+    floor, ceiling, sides, end = family.distances_m
+    planes = np.array([rng.uniform(*r) for r in (floor, ceiling, sides, sides, end)], np.float32)
     num_boards = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
-    boards = np.array([_draw_board(planes, rng) for _ in range(num_boards)]).reshape(-1, 8)
-    textures = np.stack([draw_texture(kind, rng) for kind in ("floor", "plain", family, family, "board")])
-    num_lamps = int(rng.integers(sources.num_sources[0], sources.num_sources[1] + 1))
-    lamps = tuple(_draw_lamp(sources, ambient, planes, rng) for _ in range(num_lamps))
-    return Scene(family, float(ambient), planes, textures, boards, camera_m_s, turns, lamps)
+    boards = np.array([_draw_board(planes, rng) for _ in range(num_boards)], np.float32).reshape(-1, 6)
+    speed = rng.uniform(*config.speed_m_s) * family.pace
+    heading = np.array([rng.normal(0, 0.15), rng.normal(0, 0.03), 1.0])
+    lamps, waveforms = draw_sources(sources, family.sources, ambient, planes, rng)
+    return Scene(
+        family=name,
+        ambient=float(ambient),
+        planes_m=planes,
+        mapping=_draw_mapping(family, len(boards), rng),
+        textures=draw_textures((*family.textures, "cloth"), rng).ravel(),
+        boards=boards,
+        boards_m_s=(rng.normal(0, 1, (num_boards, 3)) * [1.2, 0, 2.5] * min(1.0, 2 * family.pace)).astype(np.float32),
+        camera_m_s=(heading * speed).astype(np.float32),
+        camera_rad_s=(np.deg2rad(rng.uniform(*config.turn_deg_s, 3)) * [0.4, 1.0, 0.4]).astype(np.float32),
+        sources=lamps,
+        waveforms=waveforms,
+    )
 
 
-def draw_texture(kind: str, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A periodic texture of albedo as a flat mip pyramid: 512 x 512, then halves, down to 1 x 1."""
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(TEXTURE), np.fft.rfftfreq(TEXTURE), indexing="ij"))
-    frequency[0, 0] = 1
-    spectrum = np.fft.rfft2(rng.normal(size=(TEXTURE, TEXTURE))) / frequency ** rng.uniform(0.9, 1.3)
-    spectrum[0, 0] = 0
-    noise = np.fft.irfft2(spectrum)
-    albedo = rng.uniform(0.1, 0.3) * np.exp(rng.uniform(0.25, 0.55) * noise / noise.std())
-    if kind == "floor":
-        lane = TEXTURE // 2 + np.arange(-6, 6)
-        albedo[np.ix_(lane, np.arange(0, TEXTURE // 2))] = 0.6
-    if kind in ("street", "room", "wall"):
-        _add_windows(albedo, rng)
-    levels = [np.clip(albedo, 0.02, 3.0)]
-    while len(levels[-1]) > 1:
-        finer = levels[-1]
-        levels.append((finer[::2, ::2] + finer[1::2, ::2] + finer[::2, 1::2] + finer[1::2, 1::2]) / 4)
-    return np.concatenate([level.ravel() for level in levels]).astype(np.float32)
+def _grid(size: int, spacing: int) -> NDArray[np.float64]:
+    """Places from the first pixel to the last, about so far apart."""
+    return np.linspace(0, size - 1, max(2, 1 + size // spacing))
 
 
-def rotation(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+def rotation(angles_rad: NDArray[np.floating]) -> NDArray[np.float64]:
     """The rotation by pitch (about x), yaw (about y) and roll (about z)."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles_rad), np.sin(angles_rad)
     pitch = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
@@ -173,142 +298,23 @@ def rotation(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     return yaw @ pitch @ roll
 
 
-def _draw_planes(family: str, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Distances to floor, ceiling, left wall, right wall and end."""
-    floor = rng.uniform(1.2, 1.8)
-    if family == "street":
-        return np.array([floor, NO_PLANE_M, rng.uniform(4, 12), rng.uniform(4, 12), NO_PLANE_M])
-    if family == "tunnel":
-        return np.array([floor, rng.uniform(3, 5), rng.uniform(3, 6), rng.uniform(3, 6), NO_PLANE_M])
-    if family == "room":
-        return np.array([floor, rng.uniform(1.0, 1.6), rng.uniform(1.5, 4), rng.uniform(1.5, 4), rng.uniform(4, 9)])
-    return np.array([NO_PLANE_M] * 4 + [rng.uniform(2, 6)])
+def _draw_mapping(family: Family, num_boards: int, rng: np.random.Generator) -> Vector:
+    """Texture, repeats per metre and shifts of floor, ceiling, left, right, end, then of each board."""
+    wall = 1 / family.period_m
+    repeats = [1 / 12, 1 / 12 if family.distances_m[1][1] < 20 else 1 / 150, wall, wall, wall]
+    textures = [0, 1, 2, 2, 3]
+    rows = [(t, r * rng.uniform(0.8, 1.2), *rng.random(2)) for t, r in zip(textures, repeats, strict=True)]
+    rows[0] = (0, 1 / 12, 0.5, rng.random())
+    rows += [(4, rng.uniform(0.2, 0.6), *rng.random(2)) for _ in range(num_boards)]
+    mapping = np.array(rows, np.float32)
+    mapping[:, 0] *= PYRAMID
+    return mapping
 
 
-def _draw_board(planes: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """An upright board that stands on the floor: a person, a pole, a sign or a car."""
-    half_width, half_height = [(0.25, 0.85), (0.06, 2.5), (0.5, 0.4), (0.9, 0.7)][rng.integers(4)]
-    z = rng.uniform(0.3, 0.9) * min(planes[4], 25.0)
-    x = rng.uniform(-1, 1) * min(planes[2], planes[3], 0.5 * z) * 0.8
-    y = min(planes[0], 1.6) - half_height
-    return np.array([x, y, z, half_width, half_height, rng.normal(0, 1.2), rng.normal(0, 2.0), rng.uniform()])
-
-
-def _draw_lamp(config: SourceConfig, ambient: float, planes: NDArray[np.float64], rng: np.random.Generator) -> Lamp:
-    """A lamp in or just outside the field of view, standing or coming nearer like a headlight."""
-    z = rng.uniform(0.3, 0.95) * min(planes[4], 22.0)
-    half_view = 0.5 / FOCAL_WIDTHS * z
-    x = rng.uniform(-1.1, 1.1) * half_view
-    y = rng.uniform(-0.8, 0.3) * half_view
-    x = np.clip(x, -0.95 * planes[2], 0.95 * planes[3])
-    y = np.clip(y, -0.95 * planes[1], 0.9 * planes[0])
-    velocity = np.array([rng.normal(0, 0.4), rng.normal(0, 0.1), rng.uniform(-12, 0) if rng.uniform() < 0.3 else 0.0])
-    radiance = ambient * 10 ** rng.uniform(*config.log10_radiance)
-    radius_m, spill = z * rng.uniform(*config.radius_mrad) / 1e3, rng.uniform(*config.spill)
-    return Lamp(np.array([x, y, z]), velocity, radius_m, radiance, spill, draw_waveform(config, rng))
-
-
-def _add_windows(albedo: NDArray[np.float64], rng: np.random.Generator) -> None:
-    """Panes on a grid, some dark, some lit from within, in place."""
-    pitch = int(rng.choice([32, 64]))
-    for row in range(pitch // 4, TEXTURE, pitch):
-        for column in range(pitch // 4, TEXTURE, pitch):
-            shade = rng.choice([0.04, 0.5, rng.uniform(1, 3)], p=[0.6, 0.25, 0.15])
-            albedo[row : row + pitch // 2, column : column + pitch // 2] = shade
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _sample(texture, u, v, texels_across):  # type: ignore[no-untyped-def]
-    """The texture at `(u, v)`, in repeats, averaged over a pixel that covers `texels_across` texels."""
-    level = min(max(np.log2(max(texels_across, 1e-6)), 0.0), 8.0)
-    low = int(level)
-    blend = np.float32(level - low)
-    value = np.float32(0)
-    offset, size = 0, TEXTURE
-    for _ in range(low):
-        offset += size * size
-        size //= 2
-    for k in range(2):
-        a, b = u * size - 0.5, v * size - 0.5
-        i, j = int(np.floor(a)), int(np.floor(b))
-        fa, fb = np.float32(a - i), np.float32(b - j)
-        i0, i1, j0, j1 = i % size, (i + 1) % size, j % size, (j + 1) % size
-        upper = texture[offset + j0 * size + i0] * (1 - fa) + texture[offset + j0 * size + i1] * fa
-        lower = texture[offset + j1 * size + i0] * (1 - fa) + texture[offset + j1 * size + i1] * fa
-        value += (upper * (1 - fb) + lower * fb) * (blend if k else 1 - blend)
-        offset += size * size
-        size //= 2
-    return value
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _hit(camera, ray, planes, boards):  # type: ignore[no-untyped-def]
-    """Distance along the ray, and the surface: 0 floor, 1 ceiling, 2, 3 walls, 4 end, 5 + k board k, -1 none."""
-    nearest, surface = FAR_M, -1
-    axes = (1, 1, 0, 0, 2)
-    signs = (1.0, -1.0, -1.0, 1.0, 1.0)
-    for k in range(5):
-        along = ray[axes[k]] * signs[k]
-        if along > 1e-9:
-            distance = (planes[k] - camera[axes[k]] * signs[k]) / along
-            if 0 < distance < nearest:
-                nearest, surface = distance, k
-    for k in range(len(boards)):
-        distance = (boards[k, 2] - camera[2]) / ray[2]
-        if 0.3 < distance < nearest:
-            x, y = camera[0] + distance * ray[0] - boards[k, 0], camera[1] + distance * ray[1] - boards[k, 1]
-            if abs(x) < boards[k, 3] and abs(y) < boards[k, 4]:
-                nearest, surface = distance, 5 + k
-    return nearest, surface
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _albedo(surface, point, footprint_m, textures, boards):  # type: ignore[no-untyped-def]
-    """The albedo of a surface at a point, averaged over a pixel's footprint."""
-    if surface >= 5:
-        board = boards[surface - 5]
-        texels = footprint_m * TEXTURE / 2.0
-        return _sample(textures[4], (point[0] - board[0]) / 2 + board[7], (point[1] - board[1]) / 2 + board[7], texels)
-    texels = footprint_m * TEXTURE / 6.0
-    if surface <= 1:
-        return _sample(textures[surface], point[2] / 6, point[0] / 6 + 0.5, texels)
-    across = point[2] if surface <= 3 else point[0]
-    return _sample(textures[surface - 1 if surface == 4 else 2], across / 6, point[1] / 6, texels)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _cast(background, lit, camera, turn, planes, textures, boards, lamps, powers):  # type: ignore[no-untyped-def]
-    """Fill the background and the light that each lamp throws on what is seen."""
-    height, width = background.shape
-    focal = FOCAL_WIDTHS * width
-    ray, point = np.empty(3), np.empty(3)
-    for row in range(height):
-        for column in range(width):
-            u, v = (column - (width - 1) / 2) / focal, (row - (height - 1) / 2) / focal
-            for k in range(3):
-                ray[k] = turn[k, 0] * u + turn[k, 1] * v + turn[k, 2]
-            distance, surface = _hit(camera, ray, planes, boards)
-            if surface < 0:
-                background[row, column] = np.float32(0.03 + 0.05 * max(0.0, 0.4 + v))
-                continue
-            for k in range(3):
-                point[k] = camera[k] + distance * ray[k]
-            axis = 2 if surface >= 4 else (1 if surface <= 1 else 0)
-            slant = max(abs(ray[axis]), 0.05)
-            albedo = _albedo(surface, point, distance / focal / np.sqrt(slant), textures, boards)
-            background[row, column] = albedo
-            for s in range(len(lamps)):
-                dx, dy, dz = lamps[s, 0] - point[0], lamps[s, 1] - point[1], lamps[s, 2] - point[2]
-                squared = dx * dx + dy * dy + dz * dz + 0.05
-                towards = abs(dz) if axis == 2 else (abs(dy) if axis == 1 else abs(dx))
-                lit[s, row, column] = np.float32(min(albedo, 1) * powers[s] * towards / (squared * np.sqrt(squared)))
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _draw_disc(picture, x, y, radius, radiance):  # type: ignore[no-untyped-def]
-    """Add an anti-aliased disc."""
-    height, width = picture.shape
-    for row in range(max(0, int(y - radius - 2)), min(height, int(y + radius + 3))):
-        for column in range(max(0, int(x - radius - 2)), min(width, int(x + radius + 3))):
-            inside = radius + 0.5 - np.hypot(column - x, row - y)
-            picture[row, column] += radiance * np.float32(min(max(inside, 0.0), 1.0))
+def _draw_board(planes_m: Vector, rng: np.random.Generator) -> tuple[float, ...]:
+    """An upright board that stands on the floor: a person, a pole, a sign, a car or a bush."""
+    shapes = ((0.25, 0.85, 1), (0.06, 2.5, 0), (0.5, 0.4, 0), (0.9, 0.7, 0), (0.8, 0.6, 1))
+    half_width, half_height, round_ = shapes[rng.integers(len(shapes))]
+    z = rng.uniform(0.25, 0.9) * min(planes_m[4], 25.0)
+    x = rng.uniform(-0.9, 0.9) * min(planes_m[2], planes_m[3], 0.55 * z)
+    return x, min(planes_m[0], 1.6) - half_height, z, half_width, half_height, round_

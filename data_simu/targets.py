@@ -13,7 +13,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from data_simu.sensor import FLARE, LabelledEvents
+from data_simu.sensor import LabelledEvents
+from data_simu.tiles import FLARE
 from deflare_core.events import Events
 
 TOLERANCE_US = 5_000
@@ -34,33 +35,37 @@ def snap(clean: LabelledEvents, wanted: Events) -> LabelledEvents:
     Partners are of one pixel and polarity and are taken in the order of time, each at most once.
     """
     events = clean.events
-    order, key, t = _by_pixel(events)
-    _, wanted_key, wanted_t = _by_pixel(wanted)
-    moved = np.empty(len(events), np.int64)
-    moved[order] = _partner_times(key, t, wanted_key, wanted_t, TOLERANCE_US)
-    again = np.argsort(moved, kind="stable")
-    snapped = Events(moved[again], events.x[again], events.y[again], events.p[again], events.sensor_size)
-    return LabelledEvents(snapped, clean.label[again])
+    num_keys = 2 * events.sensor_size[0] * events.sensor_size[1]
+    moved = _partner_times(_pixel_and_polarity(events), events.t, _pixel_and_polarity(wanted), wanted.t, num_keys)
+    order = np.argsort(moved, kind="stable")
+    snapped = Events(moved[order], events.x[order], events.y[order], events.p[order], events.sensor_size)
+    return LabelledEvents(snapped, clean.label[order])
 
 
-def _by_pixel(events: Events) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
-    """An order by pixel and polarity, then time; the key of pixel and polarity, and the time, in that order."""
-    key = (events.y.astype(np.int64) * events.sensor_size[1] + events.x) * 2 + (events.p > 0)
-    order = np.argsort(key, kind="stable")
-    return order, key[order], events.t[order]
+def _pixel_and_polarity(events: Events) -> NDArray[np.int32]:
+    return (events.y.astype(np.int32) * events.sensor_size[1] + events.x) * 2 + (events.p > 0)
 
 
 @numba.njit(cache=True, nogil=True)
-def _partner_times(key, t, wanted_key, wanted_t, tolerance_us):  # type: ignore[no-untyped-def]
+def _partner_times(key, t, wanted_key, wanted_t, num_keys):  # type: ignore[no-untyped-def]
     """For each event the time of its partner, or its own if it has none."""
-    times = t.copy()
-    j = 0
+    first = np.zeros(num_keys + 1, np.int64)
+    for k in wanted_key:
+        first[k + 1] += 1
+    for k in range(num_keys):
+        first[k + 1] += first[k]
+    place, times = first[:-1].copy(), np.empty(len(wanted_t), np.int64)
+    for i in range(len(wanted_t)):
+        times[place[wanted_key[i]]] = wanted_t[i]
+        place[wanted_key[i]] += 1
+    place[:] = first[:-1]
+    moved = t.copy()
     for i in range(len(t)):
-        while j < len(wanted_t) and (
-            wanted_key[j] < key[i] or (wanted_key[j] == key[i] and wanted_t[j] < t[i] - tolerance_us)
-        ):
+        j, last = place[key[i]], first[key[i] + 1]
+        while j < last and times[j] < t[i] - TOLERANCE_US:
             j += 1
-        if j < len(wanted_t) and wanted_key[j] == key[i] and wanted_t[j] <= t[i] + tolerance_us:
-            times[i] = wanted_t[j]
+        if j < last and times[j] <= t[i] + TOLERANCE_US:
+            moved[i] = times[j]
             j += 1
-    return times
+        place[key[i]] = j
+    return moved

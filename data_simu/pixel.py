@@ -1,0 +1,79 @@
+"""The physics of one pixel as scalar functions of 32-bit numbers, which loops on a CPU or a GPU can call alike.
+
+The photoreceptor follows the logarithm of the light through one pole whose speed grows with the light, because the
+current that charges it is the photocurrent (Lichtsteiner, Posch and Delbruck, IEEE JSSC 43(2), 2008). A step from one
+moment to the next is exact for a logarithm that runs straight between them, so steps can be as long as the light lets
+them be. The functions avoid branches and library calls so that a compiler can run eight pixels at once.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from deflare_core.kernels import random_below
+
+F, Int = np.float32, np.int32
+ONE, HALF, ZERO = F(1), F(0.5), F(0)
+US_PER_RADIAN = F(1e6 / (2 * np.pi))
+LN2, LOG2_E = F(np.log(2)), F(1 / np.log(2))
+LOG_TERMS = (F(2), F(2 / 3), F(2 / 5), F(2 / 7), F(2 / 9))
+EXP_TERMS = (F(1 / 2), F(1 / 6), F(1 / 24), F(1 / 120))
+FARTHEST, SHORT = F(-80), F(0.25)
+MANTISSA_BITS, MANTISSA, BIAS = Int(23), Int(0x007FFFFF), Int(127)
+SQRT_HALF_BITS = Int(np.sqrt(HALF).view(np.int32))
+
+scalar = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+
+
+@scalar
+def log(value):  # type: ignore[no-untyped-def]
+    """The natural logarithm of a positive number, to 32-bit precision."""
+    bits = F(value).view(np.int32) - SQRT_HALF_BITS
+    mantissa = Int((bits & MANTISSA) + SQRT_HALF_BITS).view(np.float32)
+    s = (mantissa - ONE) / (mantissa + ONE)
+    q = s * s
+    series = LOG_TERMS[0] + q * (LOG_TERMS[1] + q * (LOG_TERMS[2] + q * (LOG_TERMS[3] + q * LOG_TERMS[4])))
+    return s * series + F(bits >> MANTISSA_BITS) * LN2
+
+
+@scalar
+def exp_of_negative(value):  # type: ignore[no-untyped-def]
+    """The exponential of a number that is not positive, to 6e-6 of it; smaller ones than -80 count as -80."""
+    bounded = max(F(value), FARTHEST) * LOG2_E
+    whole = Int(bounded - HALF)
+    r = (bounded - F(whole)) * LN2
+    series = ONE + r * (ONE + r * (EXP_TERMS[0] + r * (EXP_TERMS[1] + r * (EXP_TERMS[2] + r * EXP_TERMS[3]))))
+    return series * Int((whole + BIAS) << MANTISSA_BITS).view(np.float32)
+
+
+@scalar
+def lag_us(light, corner_hz, ceiling_hz):  # type: ignore[no-untyped-def]
+    """The time constant of a pixel under that light, microseconds: 1 / (2 pi corner), never faster than the ceiling."""
+    return US_PER_RADIAN * (ONE / (corner_hz * light) + ONE / ceiling_hz)
+
+
+@scalar
+def shortfall(steps, decay):  # type: ignore[no-untyped-def]
+    """The share of a ramp by which the pole stays behind, (1 - exp(-z)) / z for z time constants; `decay` = exp(-z)."""
+    series = ONE - steps * (EXP_TERMS[0] - steps * (EXP_TERMS[1] - steps * (EXP_TERMS[2] - steps * EXP_TERMS[3])))
+    return series if steps < SHORT else (ONE - decay) / steps
+
+
+@scalar
+def error_after(error, ramp, decay, behind):  # type: ignore[no-untyped-def]
+    """The pole's output less its input after a ramp r of the input: exactly e0 exp(-z) - r (1 - exp(-z)) / z.
+
+    z is the step in time constants, `decay` = exp(-z), and `behind` their `shortfall`.
+    """
+    return error * decay - ramp * behind
+
+
+@scalar
+def jitter(deviation, seed, pixel, count):  # type: ignore[no-untyped-def]
+    """The factor on a pixel's threshold for its event number `count`: about normal, with that deviation around 1."""
+    total = ZERO
+    for k in range(3):
+        counter = (np.uint64(pixel) << np.uint64(32)) + np.uint64(count) * np.uint64(3) + np.uint64(k)
+        total += F(random_below(seed, counter, np.uint64(1 << 24))) * F(1 / 16_777_216) - HALF
+    return ONE + F(2) * deviation * total

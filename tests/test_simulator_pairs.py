@@ -1,0 +1,177 @@
+"""Pairs as a whole: what input and target share, targets, repeatability, and the data set on disk."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_simu import SimulationConfig, bands, render, simulate, write_dataset
+from data_simu.config import OpticsConfig, SourceConfig
+from data_simu.pairs import events_digest, pair_files, pair_seed
+from data_simu.pictures import pair_figure
+from data_simu.sensor import DARK, LabelledEvents
+from data_simu.simulation import set_up
+from data_simu.targets import make_target
+from data_simu.tiles import FLARE, NOISE
+from deflare_core.dataset import verify_folders
+from deflare_core.events import Events
+from deflare_core.recordings import RecordingError, open_recording
+
+SMALL = SimulationConfig(sensor_size=(48, 64), duration_us=60_000, num_train=2, num_test=1)
+FLARING = 7
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return simulate(SMALL, FLARING)
+
+
+def test_without_flare_input_and_target_are_one():
+    perfect_lens = SMALL.model_copy(update={"optics": OpticsConfig(scatter_strength=0, ghost_strength=0)})
+    for target in ("physical", "snapped", "subset"):
+        found = simulate(perfect_lens.model_copy(update={"target": target}), FLARING)
+        assert np.array_equal(found.flare.to_array(), found.clean.to_array()), target
+        assert not (found.flare_label == FLARE).any()
+        assert len(found.clean) > 1_000
+
+
+def test_outside_the_flare_the_recordings_are_identical_event_for_event():
+    weak = OpticsConfig(scatter_strength=0.02, ghost_strength=0.02)
+    config = SMALL.model_copy(update={"target": "physical", "min_flare_share": 0.05, "optics": weak})
+    setup, found = set_up(config, FLARING), simulate(config, FLARING)
+    share = np.zeros(config.sensor_size)
+    for t_us in np.linspace(-config.warmup_us, config.duration_us, 30):
+        ideal, real = render(config, FLARING, t_us)
+        share = np.maximum(share, (real - ideal) / (ideal + DARK))
+    peak = max(waveform.values.max() for waveform in setup.scene.waveforms)
+    quiet = share * peak < 0.01
+    assert 0.05 < quiet.mean() < 1, "This scene has pixels that flare reaches and pixels that it does not."
+    cut = [e[quiet[e.y.astype(int), e.x.astype(int)]] for e in (found.flare, found.clean)]
+    assert len(cut[0]) > 100
+    assert np.array_equal(cut[0].to_array(), cut[1].to_array())
+
+
+@pytest.mark.parametrize("target", ["physical", "snapped", "subset"])
+def test_no_target_holds_an_event_that_flare_caused(target):
+    found = simulate(SMALL.model_copy(update={"target": target}), FLARING)
+    assert (found.flare_label == FLARE).sum() > 100, "The input of this seed has flare."
+    assert not (found.clean_label == FLARE).any()
+    assert len(found.flare_label) == len(found.flare)
+    assert len(found.clean_label) == len(found.clean)
+
+
+def test_a_subset_target_is_a_subset_and_a_snapped_one_shares_more_times_than_the_physical():
+    found = {t: simulate(SMALL.model_copy(update={"target": t}), FLARING) for t in ("physical", "snapped", "subset")}
+    rows = {kind: set(map(tuple, f.clean.to_array().tolist())) for kind, f in found.items()}
+    given = set(map(tuple, found["subset"].flare.to_array().tolist()))
+    assert rows["subset"] <= given
+    assert len(found["snapped"].clean) == len(found["physical"].clean), "Snapping moves events, it removes none."
+    assert len(rows["snapped"] & given) > len(rows["physical"] & given)
+
+
+def test_snapping_by_hand():
+    def labelled(*rows):
+        events = Events.from_array(np.array(rows), (1, 3))
+        return LabelledEvents(events, np.zeros(len(rows), np.uint8))
+
+    clean = labelled((1_000, 0, 0, 1), (2_000, 0, 0, 1), (3_000, 1, 0, 1), (9_000, 2, 0, -1))
+    real = labelled((1_400, 0, 0, 1), (2_900, 1, 0, -1), (9_000, 0, 0, 1), (20_000, 2, 0, -1))
+    snapped = make_target("snapped", clean, real).events
+    assert sorted(map(tuple, snapped.to_array().tolist())) == [
+        (1_400, 0, 0, 1),  # 400 us away: moved
+        (2_000, 0, 0, 1),  # its only candidate is 7 ms away
+        (3_000, 1, 0, 1),  # the candidate has the other polarity
+        (9_000, 2, 0, -1),  # 11 ms away
+    ]
+
+
+def test_steady_lamps_fire_no_periodic_events():
+    """With lamps that do not flicker and a camera that hardly moves, only noise is left."""
+    steady = SourceConfig(flicker_shares={"constant": 1.0})
+    scene = SMALL.scene.model_copy(
+        update={"speed_m_s": (0, 0), "turn_deg_s": (0, 0), "num_objects": (0, 0), "families": ("wall",)}
+    )
+    still = SMALL.model_copy(update={"sources": steady, "scene": scene})
+    flickering = still.model_copy(update={"sources": SourceConfig(flicker_shares={"pwm": 1.0})})
+    counts = [np.bincount(simulate(config, 3).flare_label, minlength=4) for config in (still, flickering)]
+    assert counts[0][:3].sum() < 0.1 * counts[1][:3].sum()
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_scene(pair):
+    again, other = simulate(SMALL, FLARING), simulate(SMALL, 2)
+    assert pair.flare.to_array().tobytes() == again.flare.to_array().tobytes()
+    assert pair.clean_label.tobytes() == again.clean_label.tobytes()
+    assert pair.plan == again.plan
+    assert other.plan["scene"] != pair.plan["scene"]
+    assert len(other.flare) != len(pair.flare)
+
+
+def test_the_plan_is_plain_json(pair):
+    assert json.loads(json.dumps(pair.plan)) == pair.plan
+    assert {"seed", "scene", "lens", "sensor", "target"} <= set(pair.plan)
+
+
+def test_events_are_sorted_and_inside_the_clock(pair):
+    for events in (pair.flare, pair.clean):
+        assert (np.diff(events.t) >= 0).all()
+        assert events.t[0] >= 0
+        assert events.t[-1] < SMALL.duration_us
+    assert pair.clock_us == (0, SMALL.duration_us)
+
+
+def test_bands_change_how_often_rows_are_rendered_and_little_else(monkeypatch):
+    street = SMALL.scene.model_copy(update={"families": ("street",)})
+    config = SMALL.model_copy(update={"sensor_size": (240, 320), "duration_us": 20_000, "scene": street})
+    banded = simulate(config, 4)
+    monkeypatch.setattr(bands, "MOST_BANDS", 1)
+    whole = simulate(config, 4)
+    edges = [first for first, _ in bands._edges(240, 320)]
+    assert edges == [0], "The second simulation has one band."
+    rates = [np.bincount(p.clean.y[p.clean_label != NOISE] // 12, minlength=20) for p in (banded, whole)]
+    assert np.abs(rates[0] - rates[1]).max() < 0.1 * rates[1].max()
+    assert rates[0].sum() == pytest.approx(rates[1].sum(), rel=0.03)
+
+
+def test_a_figure_shows_six_panels(pair):
+    figure = pair_figure(SMALL, FLARING, t_us=20_000, pair=pair)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert len(titles) == 6
+    assert f"{len(pair.flare.window(20_000, 40_000)):,}" in titles[3]
+
+
+def test_a_data_set_is_complete_repeatable_and_continues(tmp_path):
+    manifest = json.loads(write_dataset(SMALL, tmp_path / "a", workers=2, progress=False).read_text())
+    folders = [tmp_path / "a" / name for name in ("background_with_flare_events", "background_with_light_events")]
+    report = verify_folders(*folders)
+    assert (report.num_pairs, report.problems) == (2, [])
+    assert [entry["split"] for entry in manifest["recordings"]] == ["train", "train", "test"]
+    victim = folders[0] / "composed_00001_bg_flare.h5"
+    before, kept = victim.read_bytes(), (folders[0] / "composed_00000_bg_flare.h5").stat().st_mtime_ns
+    victim.unlink()
+    again = json.loads(write_dataset(SMALL, tmp_path / "a", workers=1, progress=False).read_text())
+    assert victim.read_bytes() == before, "A recording made again alone is the same to the byte."
+    assert (folders[0] / "composed_00000_bg_flare.h5").stat().st_mtime_ns == kept, "Finished pairs are kept."
+    assert again == manifest
+    with pytest.raises(RecordingError, match="made with another configuration"):
+        write_dataset(SMALL.model_copy(update={"target": "subset"}), tmp_path / "a", progress=False)
+
+
+def test_the_manifest_says_what_the_files_hold(tmp_path):
+    config = SMALL.model_copy(update={"num_train": 1, "num_test": 0})
+    manifest = json.loads(write_dataset(config, tmp_path, workers=1, progress=False).read_text())
+    (entry,) = manifest["recordings"]
+    with open_recording(tmp_path / entry["files"][0]) as recording:
+        events, label = recording.load(), recording.column("label", *recording.clock_us)
+        assert recording.clock_us == (0, SMALL.duration_us)
+    assert len(events) == entry["num_events"][0]
+    assert events_digest(events) == entry["digests"][0]
+    assert np.bincount(label, minlength=4).tolist() == list(entry["input_events"].values())
+    assert simulate(config, entry["plan"]["seed"]).plan == entry["plan"]
+
+
+def test_training_and_test_seeds_never_meet():
+    config = SMALL.model_copy(update={"num_train": 500, "num_test": 50})
+    seeds = [file.seed for file in pair_files(config, Path("anywhere"))]
+    assert len(set(seeds)) == 550
+    assert pair_seed(0, "train", 3) != pair_seed(1, "train", 3)

@@ -1,0 +1,232 @@
+"""The sensor against what can be predicted by hand: event times, rates, the suppression law, causes, noise."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from data_simu.config import SensorConfig
+from data_simu.flicker import mains, pulses, rectified
+from data_simu.noise import draw_candidates
+from data_simu.order import in_order
+from data_simu.pixel import exp_of_negative, jitter, log, shortfall
+from data_simu.sensor import DARK, Moments, PairedSensor, Pixels, View, draw_pixels, events_from_intensity, recording
+from data_simu.tiles import BACKGROUND, CLEAN, FLARE, LIGHT, NOISE, REAL
+
+
+def perfect_pixels(num, threshold=0.2, **changes):
+    """Pixels without mismatch, jitter, dead time, leak or noise, and far faster than anything they see."""
+    constants = {
+        "corner_hz": 1e9,
+        "ceiling_hz": 1e9,
+        "refractory_us": 0.0,
+        "jitter": 0.0,
+        "leak_per_us": 0.0,
+    }
+    same, nothing = np.full(num, threshold, np.float32), np.zeros(num, np.float32)
+    scalars = {name: np.float32(value) for name, value in (constants | changes).items()}
+    return Pixels(on=same, off=same, start=nothing, noise_hz=nothing, seed=np.uint64(0), **scalars)
+
+
+def intensity_of(log_intensity):
+    """Pictures (times, 1, pixels) whose logarithm, dark current included, is as given."""
+    return np.exp(np.asarray(log_intensity, float))[:, None, :] - DARK
+
+
+def test_a_ramp_of_the_log_intensity_fires_at_the_predicted_times():
+    """A slope of 100 per second and a threshold of 0.2 give an event every 2,000 us."""
+    events = events_from_intensity(perfect_pixels(1), np.array([0.0, 20_500.0]), intensity_of([[0], [2.05]]), 20_500)
+    assert np.abs(events.t - np.arange(2_000, 20_500, 2_000)).max() <= 1
+    assert (events.p == 1).all()
+
+
+def test_a_falling_ramp_fires_negative_events():
+    events = events_from_intensity(perfect_pixels(1), np.array([0.0, 10_000.0]), intensity_of([[1], [0]]), 10_000)
+    assert events.p.tolist() == [-1] * len(events)
+    assert len(events) in (4, 5), "A fall of 1 crosses a threshold of 0.2 four times, and the fifth time at the end."
+
+
+def test_halving_the_threshold_doubles_the_events():
+    t = np.linspace(0, 100_000, 201)
+    swing = intensity_of(1.5 * np.sin(2 * np.pi * t / 50_000)[:, None])
+    few, many = (len(events_from_intensity(perfect_pixels(1, c), t, swing, 100_000)) for c in (0.02, 0.01))
+    assert many / few == pytest.approx(2, abs=0.03)
+
+
+def test_a_slow_pixel_smooths_what_a_fast_one_sees():
+    t = np.linspace(0, 100_000, 2_001)
+    swing = intensity_of(1 + 0.8 * np.sin(2 * np.pi * 500 * t / 1e6)[:, None])
+    fast = len(events_from_intensity(perfect_pixels(1), t, swing, 100_000))
+    slow = len(events_from_intensity(perfect_pixels(1, corner_hz=5.0), t, swing, 100_000))
+    assert slow < 0.5 * fast
+
+
+def test_the_refractory_time_is_kept():
+    pixels = perfect_pixels(1, 0.01, refractory_us=700.0)
+    events = events_from_intensity(pixels, np.array([0.0, 50_000.0]), intensity_of([[0], [5]]), 50_000)
+    assert np.diff(events.t).min() >= 699
+
+
+def test_the_pole_follows_a_step_exponentially():
+    """With a time constant of 10 ms a step of 1 passes 0.2, 0.4, 0.6, 0.8 at -tau log(1 - y)."""
+    corner = 1e6 / (2 * np.pi * 10_000)
+    pixels = perfect_pixels(1, corner_hz=1e12, ceiling_hz=corner)
+    t = np.concatenate([[0.0, 1e-3], np.arange(20.0, 40_000, 20)])
+    picture = intensity_of(np.concatenate([[[0.0]], np.ones((len(t) - 1, 1))]))
+    events = events_from_intensity(pixels, t, picture, 40_000)
+    expected = -10_000 * np.log(1 - np.array([0.2, 0.4, 0.6, 0.8]))
+    assert np.abs(events.t - expected).max() < 10
+
+
+def moments_of(waveform, start_us, end_us):
+    """The knots of one lamp between two key times."""
+    bends = waveform.bends_us(start_us, end_us)
+    knots = np.unique(np.concatenate([[start_us, end_us], bends]))
+    extremes = (np.array([f(waveform.values)], np.float32) for f in (np.min, np.max))
+    return Moments(knots, waveform.at(knots)[:, None].astype(np.float32), np.isin(knots, bends)[:, None], *extremes)
+
+
+def lamp_events(waveform, direct=1.0, flare=0.0, num=400, duration_us=200_000):
+    """Both recordings of pixels that see nothing but a lamp of that waveform on a dim ground."""
+    sensor = PairedSensor(perfect_pixels(num, 0.15), 0.002)
+    pictures = np.full((2, 1, num), 0.2, np.float32)
+    pictures[1] = direct
+    view = View(pictures, np.full((1, 1, num), flare, np.float32))
+    for start, end in pairwise(np.arange(0, duration_us + 1, 4_000.0)):
+        sensor.advance(moments_of(waveform, start, end), view, view)
+    return [recording([sensor], which, (1, num), 0, duration_us) for which in (CLEAN, REAL)]
+
+
+@pytest.mark.parametrize("waveform", [mains(120, 0.8, 0, 0.3), pulses(200, 0.4, 50, 0), rectified(100, 0.1, 0.6)])
+def test_a_lamps_events_have_their_line_at_its_frequency(waveform):
+    found, _ = lamp_events(waveform)
+    rate = np.histogram(found.events.t[found.events.p > 0], np.arange(0, 200_001, 500))[0]
+    spectrum = np.abs(np.fft.rfft(rate - rate.mean()))
+    frequencies = np.fft.rfftfreq(len(rate), 500e-6)
+    strongest = frequencies[spectrum > 0.5 * spectrum.max()]
+    assert np.abs(strongest / waveform.flicker_hz - np.round(strongest / waveform.flicker_hz)).max() < 0.05
+    assert np.abs(strongest - waveform.flicker_hz).min() <= 5
+    assert set(found.label) == {LIGHT}, "Every event of a lamp is labelled light source."
+
+
+def test_events_are_named_after_what_changed_the_light_most():
+    clean, real = lamp_events(mains(100, 0.8, 0, 0.3), direct=0.001, flare=1.0)
+    assert len(clean.events) == 0
+    assert set(real.label) == {FLARE}
+    clean, real = lamp_events(mains(100, 0.8, 0, 0.3), direct=1.0, flare=0.3)
+    assert set(clean.label) == set(real.label) == {LIGHT}, "Flare adds the smaller part of each change."
+
+
+def test_a_moving_background_under_steady_flare_is_background():
+    sensor = PairedSensor(perfect_pixels(1), 0.002)
+    views = [View(np.array([[[b]], [[0.0]]], np.float32), np.ones((1, 1, 1), np.float32)) for b in (1.0, 9.0)]
+    sensor.advance(moments_of(mains(100, 0, 0, 0), 0.0, 4_000.0), *views)
+    real = recording([sensor], REAL, (1, 1), 0, 4_000)
+    assert len(real.events) == np.floor(np.log((10 + DARK) / (2 + DARK)) / 0.2)
+    assert set(real.label) == {BACKGROUND}
+
+
+def test_a_pixel_that_flare_does_not_reach_is_copied():
+    config = SensorConfig(jitter=0.1)
+    sensor = PairedSensor(draw_pixels(config, (1, 700), np.random.default_rng(0)), 0.01)
+    flare = np.zeros((1, 1, 700), np.float32)
+    flare[..., :300] = 2.0
+    for k in range(8):
+        pictures = [np.full((2, 1, 700), 1 + (k + j) % 2, np.float32) for j in range(2)]
+        before, after = (View(p, flare) for p in pictures)
+        sensor.advance(moments_of(mains(100, 0.3, 0, 0), 4_000.0 * k, 4_000.0 * (k + 1)), before, after)
+    clean, real = (recording([sensor], view, (1, 700), 0, 32_000) for view in (CLEAN, REAL))
+    outside = [found.events[found.events.x >= 300].to_array() for found in (clean, real)]
+    assert len(outside[0]) > 400
+    assert np.array_equal(*outside)
+    inside = [found.events[found.events.x < 300].to_array() for found in (clean, real)]
+    assert len(inside[1]) < 0.8 * len(inside[0]), "Steady light over a pixel takes contrast away."
+
+
+@pytest.mark.parametrize("flare", [0.25, 1.0, 3.0])
+def test_constant_flare_suppresses_the_background_as_i_over_i_plus_f(flare):
+    rng = np.random.default_rng(0)
+    t = np.linspace(0, 200_000, 401)
+    phase, rate = rng.uniform(0, 2 * np.pi, 300), rng.uniform(5, 25, 300)
+    background = np.exp(0.8 * np.sin(2 * np.pi * rate * t[:, None] / 1e6 + phase)) - DARK
+    lifted = background + flare
+    counts = [
+        len(events_from_intensity(perfect_pixels(300, 0.02), t, picture[:, None, :], 200_000))
+        for picture in (background, lifted)
+    ]
+    slope = np.abs(np.diff(np.log(background + DARK), axis=0))
+    middle = (background[1:] + background[:-1]) / 2 + DARK
+    expected = (slope * middle / (middle + flare)).sum() / slope.sum()
+    assert counts[1] / counts[0] == pytest.approx(expected, rel=0.05)
+
+
+def test_leak_fires_positive_noise_at_its_rate():
+    pixels = perfect_pixels(200, 0.2, leak_per_us=0.2 * 50 / 1e6)
+    pixels = pixels._replace(start=np.linspace(-1, 1, 200, dtype=np.float32))
+    sensor = PairedSensor(pixels, 0.002)
+    view = View(np.ones((1, 1, 200), np.float32), np.zeros((0, 1, 200), np.float32))
+    none = np.zeros(0, np.float32)
+    for k in range(50):
+        ends = np.array([k, k + 1]) * 4_000.0
+        sensor.advance(Moments(ends, np.zeros((2, 0), np.float32), np.zeros((2, 0), bool), none, none), view, view)
+    found = recording([sensor], CLEAN, (1, 200), 0, 200_000)
+    assert len(found.events) == pytest.approx(0.2 * 50 * 200, rel=0.06)
+    assert (found.events.p == 1).all()
+    assert np.mean(found.label == NOISE) > 0.9, "Only where a pixel began near its threshold is there another cause."
+
+
+def test_noise_falls_with_light():
+    counts = []
+    for level in (0.0, 30.0):
+        rates = np.full(400, 50, np.float32)
+        noise = draw_candidates(rates, 0, 1e6, np.random.default_rng(1))
+        sensor = PairedSensor(perfect_pixels(400), 0.002, noise)
+        view = View(np.full((1, 20, 20), level, np.float32), np.zeros((0, 20, 20), np.float32))
+        none = np.zeros(0, np.float32)
+        moments = Moments(np.array([0.0, 1e6]), np.zeros((2, 0), np.float32), np.zeros((2, 0), bool), none, none)
+        sensor.advance(moments, view, view)
+        found = recording([sensor], CLEAN, (20, 20), 0, 1_000_000)
+        assert set(found.label) == {NOISE}
+        counts.append(len(found.events))
+    assert counts[0] == pytest.approx(50 * 400, rel=0.03)
+    assert counts[1] == pytest.approx(counts[0] / np.sqrt(31), rel=0.1)
+
+
+def test_a_sensor_in_parts_is_the_same_sensor():
+    pixels = draw_pixels(SensorConfig(jitter=0.1), (4, 100), np.random.default_rng(2))
+    t = np.arange(0, 20_001, 2_000.0)
+    swing = np.exp(np.sin(np.arange(400) + t[:, None] / 1_500)).reshape(len(t), 4, 100).astype(np.float32)
+    whole = events_from_intensity(pixels, t, swing, 20_000)
+    assert len(whole) > 1_000
+    part = events_from_intensity(pixels.part(200, 400)._replace(first=0), t, swing[:, 2:], 20_000)
+    assert not np.array_equal(part.t, whole[whole.y >= 2].t), "Jitter depends on where in the sensor a pixel is."
+    steady = pixels._replace(jitter=np.float32(0))
+    whole = events_from_intensity(steady, t, swing, 20_000)
+    part = events_from_intensity(steady.part(200, 400)._replace(first=0), t, swing[:, 2:], 20_000)
+    assert np.array_equal(part.t, whole[whole.y >= 2].t)
+
+
+def test_events_are_put_in_the_order_of_time_then_pixel():
+    rng = np.random.default_rng(0)
+    t, code = rng.integers(-50, 150, 5_000).astype(np.int32), rng.integers(0, 99, 5_000).astype(np.uint32)
+    inside = (t >= 0) & (t < 100)
+    expected = sorted(zip(t[inside].tolist(), code[inside].tolist(), strict=True))
+    found = in_order(t, code, 0, 100)
+    assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
+
+
+def test_logarithm_and_exponential_are_good_to_32_bits():
+    x = np.exp(np.linspace(-6, 16, 999)).astype(np.float32)
+    assert np.abs([log(v) for v in x] - np.log(x.astype(float))).max() < 1e-6
+    z = -np.linspace(0, 79, 999).astype(np.float32)
+    assert np.abs(np.array([exp_of_negative(v) for v in z]) / np.exp(z.astype(float)) - 1).max() < 1e-5
+    assert exp_of_negative(np.float32(0)) == 1
+    z = np.exp(np.linspace(-14, 4, 999)).astype(np.float32)
+    behind = np.array([shortfall(v, exp_of_negative(-v)) for v in z])
+    assert np.abs(behind / (-np.expm1(-z.astype(float)) / z) - 1).max() < 3e-5
+
+
+def test_jitter_has_the_deviation_it_is_given():
+    draws = np.array([jitter(np.float32(0.02), np.uint64(7), pixel, n) for pixel in range(300) for n in range(30)])
+    assert draws.mean() == pytest.approx(1, abs=1e-3)
+    assert draws.std() == pytest.approx(0.02, rel=0.05)
