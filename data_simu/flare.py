@@ -8,49 +8,76 @@ from numpy.typing import NDArray
 from data_simu.bands import source_flows
 from data_simu.config import SimulationConfig
 from data_simu.optics import Lens
-from data_simu.scene import NEAREST_M, Scene
+from data_simu.poses import emitters_of
+from data_simu.scene import Scene
 from deflare_core.events import SensorSize
 
 MAX_MOTION_PIXELS = 0.8
 MAX_STEP_US, MIN_STEP_US = 10_000, 1_000
+Image = NDArray[np.float32]
 
 
-def render_flare(scene: Scene, lens: Lens, sensor_size: SensorSize, t_us: float) -> NDArray[np.float32]:
+def render_flare(scene: Scene, lens: Lens, sensor_size: SensorSize, t_us: float) -> Image:
     """The flare of each group of sources at mean brightness, `(groups, H, W)`."""
-    flare = np.zeros((len(scene.waveforms), *sensor_size), np.float32)
-    for source in scene.sources:
-        visible, emitters = scene.visible_share(source, t_us), source.emitters()
-        for offset in emitters:
-            x, y, depth = scene.projected(source.middle_at(t_us) + offset, sensor_size, t_us)
-            if depth > NEAREST_M:
-                pixels = (scene.focal_pixels(sensor_size) / depth) ** 2 * source.area_m2 / len(emitters)
-                lens.add_flare(flare[source.group], x, y, source.radiance * pixels * visible)
+    emitters = emitters_of(scene, sensor_size, np.array([t_us]))[0]
+    return flare_rows(lens, emitters, len(scene.waveforms), (0, sensor_size[0]), sensor_size[1])
+
+
+def flare_rows(lens: Lens, emitters: Image, num_groups: int, rows: tuple[int, int], width: int) -> Image:
+    """The flare of the emitters `(E, 4)` in some rows of the picture, `(groups, rows, W)`."""
+    flare = np.zeros((num_groups, rows[1] - rows[0], width), np.float32)
+    for x, y, flux, group in emitters.tolist():
+        if flux > 0:
+            lens.add_flare(flare[int(group)], x, y, flux, rows[0])
     return flare
 
 
-class MovingFlare:
-    """The flare of a scene as time goes on: straight between moments at most 0.8 pixels of the sources' motion apart.
+def flare_times(config: SimulationConfig, scene: Scene) -> NDArray[np.float64]:
+    """The times at which the flare is rendered: at most 0.8 pixels of the sources' motion apart; straight between.
 
     Rendering it at every key time of the scene would cost more than all the rest, and at the pixels' scale shows
     nothing more.
     """
+    fastest = max([speed for _, _, speed in source_flows(config, scene)], default=0.0)
+    step_us = np.clip(1e6 * MAX_MOTION_PIXELS / max(fastest, 1e-3), MIN_STEP_US, MAX_STEP_US)
+    num_steps = int(np.ceil((config.duration_us + config.warmup_us) / step_us))
+    return np.linspace(-config.warmup_us, config.duration_us, num_steps + 1)
 
-    def __init__(self, config: SimulationConfig, scene: Scene, lens: Lens) -> None:
-        self.scene, self.lens, self.sensor_size = scene, lens, config.sensor_size
-        fastest = max([speed for _, _, speed in source_flows(config, scene)], default=0.0)
-        step_us = np.clip(1e6 * MAX_MOTION_PIXELS / max(fastest, 1e-3), MIN_STEP_US, MAX_STEP_US)
-        num_steps = int(np.ceil((config.duration_us + config.warmup_us) / step_us))
-        self._times_us = np.linspace(-config.warmup_us, config.duration_us, num_steps + 1)
-        self._next = 2
-        self._ends = [render_flare(scene, lens, self.sensor_size, t) for t in self._times_us[:2]]
 
-    def at(self, t_us: float, first_row: int, last_row: int) -> NDArray[np.float32]:
-        """The flare in a band of rows `(groups, rows, W)` at a time, not before that of the last call."""
+class MovingFlare:
+    """The flare in some rows of the picture as time goes on.
+
+    Parameters
+    ----------
+    lens : the lens.
+    times_us : when to render it.
+    emitters : the points that stand for the sources at these times, `(times, E, 4)`; see `poses.emitters_of`.
+    num_groups : groups of sources.
+    rows, width : first row, row after the last, and columns.
+    """
+
+    def __init__(
+        self,
+        lens: Lens,
+        times_us: NDArray[np.float64],
+        emitters: Image,
+        num_groups: int,
+        rows: tuple[int, int],
+        width: int,
+    ) -> None:
+        self._times_us, self._emitters = times_us, emitters
+        self._place = (num_groups, rows, width)
+        self._lens, self._next = lens, 2
+        self._ends = [self._render(0), self._render(1)]
+
+    def at(self, t_us: float) -> Image:
+        """The flare `(groups, rows, W)` at a time, not before that of the last call."""
         while self._next < len(self._times_us) and self._times_us[self._next - 1] < t_us:
-            later = render_flare(self.scene, self.lens, self.sensor_size, self._times_us[self._next])
-            self._ends = [self._ends[1], later]
+            self._ends = [self._ends[1], self._render(self._next)]
             self._next += 1
         start_us, end_us = self._times_us[self._next - 2 : self._next]
         along = np.float32((t_us - start_us) / (end_us - start_us))
-        before, after = (end[:, first_row:last_row] for end in self._ends)
-        return before * (1 - along) + after * along
+        return self._ends[0] * (1 - along) + self._ends[1] * along
+
+    def _render(self, k: int) -> Image:
+        return flare_rows(self._lens, self._emitters[k], *self._place)

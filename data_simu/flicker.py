@@ -71,10 +71,15 @@ def draw_waveform(config: SourceConfig, mains_hz: float, rng: np.random.Generato
 
 def mains(hz: float, depth: float, second_harmonic: float, phase: float) -> Waveform:
     """A lamp on mains power: 1 + depth (cos + second harmonic), never below 0."""
-    knots = np.arange(12) / 12
+    knots = np.linspace(0, 1, num_knots(depth), endpoint=False)
     angle = 2 * np.pi * knots
     values = np.maximum(1 + depth * (np.cos(angle) + second_harmonic * np.cos(2 * angle)), 0)
     return Waveform("mains", float(hz), phase, knots, values / values.mean())
+
+
+def num_knots(depth: float) -> int:
+    """Knots in a period for which a sine of that depth is straight between to 3 % of the mean."""
+    return int(np.clip(np.ceil(np.pi * np.sqrt(depth / 0.06)), 6, 12))
 
 
 def rectified(hz: float, dead_share: float, phase: float) -> Waveform:

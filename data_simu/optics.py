@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from data_simu.config import OpticsConfig
 from data_simu.ghosts import REFERENCE_WIDTH, Ghost, draw_ghosts
 from data_simu.pupil import draw_pupil
-from data_simu.raycast import add_shifted
+from data_simu.rendering import add_shifted
+from deflare_core.compiled import compiled
 from deflare_core.events import SensorSize
 
 WAVELENGTHS_NM = np.linspace(430, 680, 9)
@@ -37,28 +37,33 @@ class Lens:
 
     Parameters
     ----------
+    sensor_size : (height, width) of the sensor behind it, whose middle lies on its axis.
     kernel : light at each offset from the source, `(2r + 1, 2r + 1)`; it sums to the share of light that is spread.
     ghosts : the brightest ghosts.
     plan : what the lens was drawn as.
     """
 
+    sensor_size: SensorSize
     kernel: Image
     ghosts: tuple[Ghost, ...]
     plan: dict[str, float]
 
-    def add_flare(self, picture: Image, x: float, y: float, flux: float) -> None:
-        """Add the flare of a point source of that flux at column x and row y to the picture `(H, W)`, in place."""
-        height, width = picture.shape
+    def add_flare(self, picture: Image, x: float, y: float, flux: float, first_row: int = 0) -> None:
+        """Add the flare of a point source of that flux at column x and row y to a picture, in place.
+
+        The picture may be a stretch of the sensor's rows, `first_row` the first of them.
+        """
         if self.plan["scatter"] + self.plan["veil"] > 0:
-            add_shifted(picture, self.kernel, float(x), float(y), float(flux))
+            add_shifted(picture, self.kernel, x, y - first_row, flux)
+        height, width = self.sensor_size
         centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
         for ghost in self.ghosts:
             ghost_x = centre_x + ghost.magnification * (x - centre_x)
             ghost_y = centre_y + ghost.magnification * (y - centre_y)
             off_axis = np.hypot(ghost_x - centre_x, ghost_y - centre_y) / (0.81 * width)
-            vignetting = max(0.0, 1 - off_axis**2)
+            vignetting = float(max(0.0, 1 - off_axis**2))
             if vignetting:
-                add_shifted(picture, ghost.sprite, ghost_x, ghost_y, float(flux * ghost.energy * vignetting))
+                add_shifted(picture, ghost.sprite, ghost_x, ghost_y - first_row, flux * ghost.energy * vignetting)
 
 
 def draw_lens(config: OpticsConfig, sensor_size: SensorSize, rng: np.random.Generator) -> Lens:
@@ -73,7 +78,7 @@ def draw_lens(config: OpticsConfig, sensor_size: SensorSize, rng: np.random.Gene
     ghosts = draw_ghosts(config, blades, width, rng)
     energy = float(sum(ghost.energy for ghost in ghosts))
     plan = {"blades": blades, "scatter": scatter, "veil": veil, "num_ghosts": len(ghosts), "ghost_energy": energy}
-    return Lens(kernel, ghosts, {name: float(f"{value:.4g}") for name, value in plan.items()})
+    return Lens(sensor_size, kernel, ghosts, {name: float(f"{value:.4g}") for name, value in plan.items()})
 
 
 def flare_kernel(reach: int, core: float, blades: int, rng: np.random.Generator) -> Image:
@@ -102,7 +107,7 @@ def veil_kernel(reach: int, core: float, power: float) -> Image:
     return kernel / kernel.sum()
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+@compiled(fastmath=True)
 def _average_of_scaled(spectrum, scales):  # type: ignore[no-untyped-def]
     """The sum of the spectrum stretched about its centre by each scale, energy kept, one row and column larger."""
     size, centre = len(spectrum), len(spectrum) // 2

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-kernel = numba.njit(cache=True, nogil=True)
+from deflare_core.compiled import compiled
+
+kernel = compiled()
 
 
 @kernel

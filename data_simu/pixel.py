@@ -8,9 +8,9 @@ them be. The functions avoid branches and library calls so that a compiler can r
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from deflare_core.compiled import compiled
 from deflare_core.kernels import random_below
 
 F, Int = np.float32, np.int32
@@ -20,10 +20,11 @@ LN2, LOG2_E = F(np.log(2)), F(1 / np.log(2))
 LOG_TERMS = (F(2), F(2 / 3), F(2 / 5), F(2 / 7), F(2 / 9))
 EXP_TERMS = (F(1 / 2), F(1 / 6), F(1 / 24), F(1 / 120))
 FARTHEST, SHORT = F(-80), F(0.25)
+NEVER_US = F(1e30)
 MANTISSA_BITS, MANTISSA, BIAS = Int(23), Int(0x007FFFFF), Int(127)
 SQRT_HALF_BITS = Int(np.sqrt(HALF).view(np.int32))
 
-scalar = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
+scalar = compiled(fastmath={"contract", "nsz", "arcp"})
 
 
 @scalar
@@ -70,10 +71,54 @@ def error_after(error, ramp, decay, behind):  # type: ignore[no-untyped-def]
 
 
 @scalar
+def pole_step(total, next_total, level, error, dt_us, corner_hz, ceiling_hz):  # type: ignore[no-untyped-def]
+    """A step of the pole: new log light, output less it, the output's move, and what `part_step` needs of it."""
+    middle = HALF * (total + next_total)
+    steps = dt_us / lag_us(middle, corner_hz, ceiling_hz)
+    decay = exp_of_negative(-steps)
+    behind = shortfall(steps, decay)
+    next_level = log(next_total)
+    ramp = next_level - level
+    next_error = error_after(error, ramp, decay, behind)
+    return next_level, next_error, ramp + next_error - error, middle, decay, behind
+
+
+@scalar
+def part_step(light, next_light, error, middle, decay, behind):  # type: ignore[no-untyped-def]
+    """The same step for the share of a part of the light: the part's output less its input, and its move."""
+    ramp = (next_light - light) / middle
+    next_error = error_after(error, ramp, decay, behind)
+    return next_error, ramp + next_error - error
+
+
+@scalar
+def uniform(seed, pixel, count):  # type: ignore[no-untyped-def]
+    """A number in [0, 1) that depends on seed, pixel and count only."""
+    counter = (np.uint64(pixel) << np.uint64(32)) + np.uint64(count)
+    return F(random_below(seed, counter, np.uint64(1 << 24))) * F(1 / 16_777_216)
+
+
+@scalar
 def jitter(deviation, seed, pixel, count):  # type: ignore[no-untyped-def]
     """The factor on a pixel's threshold for its event number `count`: about normal, with that deviation around 1."""
     total = ZERO
     for k in range(3):
-        counter = (np.uint64(pixel) << np.uint64(32)) + np.uint64(count) * np.uint64(3) + np.uint64(k)
-        total += F(random_below(seed, counter, np.uint64(1 << 24))) * F(1 / 16_777_216) - HALF
+        total += uniform(seed, pixel, np.uint64(count) * np.uint64(3) + np.uint64(k)) - HALF
     return ONE + F(2) * deviation * total
+
+
+@scalar
+def waiting_us(noise_hz, seed, pixel, count):  # type: ignore[no-untyped-def]
+    """The time from a pixel's noise event number `count` to the next: exponential, as in a Poisson process."""
+    if noise_hz <= ZERO:
+        return NEVER_US
+    return -log(ONE - uniform(seed, pixel, np.uint64(2) * np.uint64(count))) * F(1e6) / noise_hz
+
+
+@scalar
+def noise_strength(seed, pixel, count):  # type: ignore[no-untyped-def]
+    """What decides over a noise event: it happens under light L if this is below 1 / sqrt(1 + L) in size.
+
+    The sign is its polarity.
+    """
+    return F(2) * uniform(seed, pixel, np.uint64(2) * np.uint64(count) + np.uint64(1)) - ONE

@@ -8,19 +8,20 @@ intensity. Coordinates are metres: x right, y down, z forward; the camera is at 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_simu import raycast
 from data_simu.config import SceneConfig, SourceConfig
 from data_simu.flicker import Waveform
+from data_simu.raycast import FAR_M, PYRAMID
 from data_simu.sources import Source, draw_sources
-from data_simu.textures import PYRAMID, draw_textures
+from data_simu.textures import draw_textures
 from deflare_core.events import SensorSize
 
 Vector = NDArray[np.float32]
+Times = float | NDArray[np.float64]
 FOCAL_WIDTHS = 0.9
 """Focal length in sensor widths: a field of view of 58 degrees."""
 NO_PLANE_M = 1e6
@@ -94,7 +95,7 @@ class Scene:
     family : kind of scene.
     ambient : light on a white surface without lamps.
     planes_m : distances of floor, ceiling, left, right and end from the camera at time 0.
-    mapping, textures : of the planes, then the boards; see `raycast.cast`.
+    mapping, textures : of the planes, then the boards; see `rendering`.
     boards : place of the middle, half width, half height, and whether it is round, `(boards, 6)`.
     boards_m_s : the boards' own motion `(boards, 3)`.
     camera_m_s, camera_rad_s : the camera's velocity, and its rates of pitch, yaw and roll.
@@ -114,30 +115,19 @@ class Scene:
     sources: tuple[Source, ...]
     waveforms: tuple[Waveform, ...]
 
-    def render(self, sensor_size: SensorSize, t_us: float) -> NDArray[np.float32]:
-        """The light of the scene, then that of each group of sources at mean brightness, `(1 + groups, H, W)`."""
-        return self.at(sensor_size, t_us).render(0, sensor_size[0])
+    def camera_at(self, t_us: Times) -> NDArray[np.float64]:
+        """Where the camera is, metres, `(..., 3)`."""
+        return self.camera_m_s.astype(float) * seconds(t_us)
 
-    def at(self, sensor_size: SensorSize, t_us: float) -> Snapshot:
-        """The scene as it stands at a time, ready to be rendered row by row."""
-        boards = self.boards_at(t_us)
-        order = np.argsort(-boards[:, 2], kind="stable")
-        camera = (np.float32(self.focal_pixels(sensor_size)), self.camera_at(t_us), self.turn_at(t_us))
-        stripes = [self._stripe(source, sensor_size, t_us) for source in self.sources]
-        return Snapshot(self, sensor_size, camera, boards[order], order, self.lamps_at(t_us), stripes)
-
-    def camera_at(self, t_us: float) -> Vector:
-        """Where the camera is, metres."""
-        return self.camera_m_s * np.float32(t_us / 1e6)
-
-    def turn_at(self, t_us: float) -> Vector:
+    def turn_at(self, t_us: Times) -> NDArray[np.float64]:
         """The camera's orientation: the matrix that carries directions in the picture to directions in the scene."""
-        return rotation(self.camera_rad_s * (t_us / 1e6)).astype(np.float32)
+        return rotation(self.camera_rad_s.astype(float) * seconds(t_us))
 
-    def boards_at(self, t_us: float) -> Vector:
-        """The boards as they stand at a time."""
-        boards = self.boards.copy()
-        boards[:, :3] += self.boards_m_s * np.float32(t_us / 1e6)
+    def boards_at(self, t_us: Times) -> NDArray[np.float64]:
+        """The boards as they stand at a time `(..., boards, 6)`."""
+        moved = self.boards_m_s.astype(float) * seconds(t_us)[..., None]
+        boards = np.broadcast_to(self.boards, (*moved.shape[:-1], 6)).astype(float)
+        boards[..., :3] += moved
         return boards
 
     @staticmethod
@@ -145,28 +135,24 @@ class Scene:
         """The focal length in pixels."""
         return FOCAL_WIDTHS * sensor_size[1]
 
-    def lamps_at(self, t_us: float) -> Vector:
-        """Place, power on the scene and group of every source, `(sources, 5)`."""
-        rows = [(*s.middle_at(t_us), s.power_m2, s.group) for s in self.sources]
-        return np.array(rows, np.float32).reshape(-1, 5)
-
-    def projected(self, point_m: Vector, sensor_size: SensorSize, t_us: float) -> tuple[float, float, float]:
-        """Column, row and depth (m) of a point of the scene in the picture."""
+    def projected(self, points_m: NDArray[Any], sensor_size: SensorSize, t_us: Times) -> NDArray[np.float64]:
+        """Column, row and depth (m) in the picture of points of the scene `(..., 3)`."""
         height, width = sensor_size
-        focal = np.float32(FOCAL_WIDTHS * width)
-        relative = np.asarray(point_m, np.float32) - self.camera_at(t_us)
-        x, y, z = relative
-        return raycast.projected.py_func(x, y, z, self.turn_at(t_us), focal, height, width)
+        relative = points_m - self.camera_at(t_us)
+        right, down, ahead = np.moveaxis(np.einsum("...ji,...j->...i", self.turn_at(t_us), relative), -1, 0)
+        scale = self.focal_pixels(sensor_size) / np.maximum(ahead, 1e-3)
+        return np.stack([(width - 1) / 2 + right * scale, (height - 1) / 2 + down * scale, ahead], axis=-1)
 
-    def visible_share(self, source: Source, t_us: float) -> float:
+    def visible_share(self, source: Source, t_us: Times) -> NDArray[np.float64]:
         """The share of a source that no board hides."""
-        camera, middle, share = self.camera_at(t_us), source.middle_at(t_us), 1.0
-        for x, y, z, half_width, half_height, _ in self.boards_at(t_us):
-            if camera[2] < z < middle[2]:
-                crossing = camera + (middle - camera) * (z - camera[2]) / (middle[2] - camera[2])
-                rim = min(half_width - abs(crossing[0] - x), half_height - abs(crossing[1] - y))
-                share *= 1 - np.clip(0.5 + rim / (2 * source.radius_m), 0, 1)
-        return float(share)
+        camera, middle = self.camera_at(t_us)[..., None, :], source.middle_at(t_us)[..., None, :]
+        place, size = np.split(self.boards_at(t_us)[..., :5], [3], axis=-1)
+        ahead = place[..., 2] - camera[..., 2]
+        along = ahead / np.maximum(middle[..., 2] - camera[..., 2], 1e-6)
+        crossing = camera + (middle - camera) * along[..., None]
+        rim = (size - np.abs(crossing - place)[..., :2]).min(axis=-1)
+        hidden = np.clip(0.5 + rim / (2 * source.radius_m), 0, 1)
+        return np.prod(np.where((ahead > 0) & (along < 1), 1 - hidden, 1.0), axis=-1)
 
     def flow(self, sensor_size: SensorSize, t_us: float, spacing: int) -> NDArray[np.float64]:
         """The motion of what is seen at a grid of pixels, `(rows, columns)`, pixels per second."""
@@ -178,7 +164,7 @@ class Scene:
         camera = self.camera_at(t_us)
         floor, ceiling, left, right, end = self.planes_m + camera[[1, 1, 0, 0, 2]] * [-1, 1, 1, -1, -1]
         nearest = np.max([rays[0] / right, -rays[0] / left, rays[1] / floor, -rays[1] / ceiling, rays[2] / end], axis=0)
-        points = camera[:, None, None] + rays / np.maximum(nearest, 1 / raycast.FAR_M)
+        points = camera[:, None, None] + rays / np.maximum(nearest, 1 / FAR_M)
         step_us = 1000.0
         later = self.turn_at(t_us + step_us).T.astype(float)
         moved = np.tensordot(later, points - self.camera_at(t_us + step_us)[:, None, None], 1)
@@ -208,53 +194,6 @@ class Scene:
             "boards": len(self.boards),
             "lamps": [{**s.describe(), **self.waveforms[s.group].describe()} for s in self.sources],
         }
-
-    def _stripe(self, source: Source, sensor_size: SensorSize, t_us: float) -> tuple[float, ...] | None:
-        """The ends, radius and radiance of a source's picture; none if it is behind the camera."""
-        middle = source.middle_at(t_us)
-        ends = [self.projected(middle + k * source.half_axis_m, sensor_size, t_us) for k in (-1, 1)]
-        depth = min(end[2] for end in ends)
-        if depth < NEAREST_M:
-            return None
-        radius = self.focal_pixels(sensor_size) * source.radius_m / depth
-        return *ends[0][:2], *ends[1][:2], radius, source.radiance * self.visible_share(source, t_us)
-
-
-class Snapshot(NamedTuple):
-    """A scene at one moment.
-
-    Parameters
-    ----------
-    scene : what it is a moment of.
-    sensor_size : (height, width) of its pictures.
-    camera : focal length in pixels, place and orientation of the camera.
-    boards, order : the boards from the farthest to the nearest, and which ones they are.
-    lamps : place, power and group of every source.
-    stripes : ends, radius and radiance of the sources' pictures.
-    """
-
-    scene: Scene
-    sensor_size: SensorSize
-    camera: tuple[np.float32, Vector, Vector]
-    boards: Vector
-    order: NDArray[np.intp]
-    lamps: Vector
-    stripes: list[tuple[float, ...] | None]
-
-    def render(self, first: int, last: int) -> NDArray[np.float32]:
-        """The rows from `first` to before `last`: the scene, then each group of sources, `(1 + groups, rows, W)`."""
-        scene, (height, width) = self.scene, self.sensor_size
-        direct = np.empty((1 + len(scene.waveforms), last - first, width), np.float32)
-        place = (first, height, *self.camera)
-        raycast.cast(direct, *place, scene.planes_m, scene.mapping, scene.textures, self.lamps)
-        for board, k in zip(self.boards, self.order, strict=True):
-            raycast.draw_board(direct, *place, board, 5 + k, scene.mapping, scene.textures, self.lamps)
-        direct[0] *= np.float32(scene.ambient)
-        for source, stripe in zip(scene.sources, self.stripes, strict=True):
-            if stripe is not None:
-                x0, y0, x1, y1, radius, radiance = (np.float32(value) for value in stripe)
-                raycast.draw_capsule(direct[1 + source.group], x0, y0 - first, x1, y1 - first, radius, radiance)
-        return direct
 
 
 def draw_scene(config: SceneConfig, sources: SourceConfig, rng: np.random.Generator) -> Scene:
@@ -289,13 +228,23 @@ def _grid(size: int, spacing: int) -> NDArray[np.float64]:
     return np.linspace(0, size - 1, max(2, 1 + size // spacing))
 
 
+def seconds(t_us: Times) -> NDArray[np.float64]:
+    """Times in seconds with an axis for coordinates, `(..., 1)`."""
+    return np.asarray(t_us, float)[..., None] / 1e6
+
+
 def rotation(angles_rad: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The rotation by pitch (about x), yaw (about y) and roll (about z)."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles_rad), np.sin(angles_rad)
-    pitch = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    roll = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    """The rotations by pitch (about x), yaw (about y) and roll (about z), `(..., 3, 3)` of `(..., 3)`."""
+    (cx, cy, cz), (sx, sy, sz) = (np.moveaxis(f(angles_rad), -1, 0) for f in (np.cos, np.sin))
+    one, none = np.ones_like(cx), np.zeros_like(cx)
+    pitch = _matrix((one, none, none), (none, cx, -sx), (none, sx, cx))
+    yaw = _matrix((cy, none, sy), (none, one, none), (-sy, none, cy))
+    roll = _matrix((cz, -sz, none), (sz, cz, none), (none, none, one))
     return yaw @ pitch @ roll
+
+
+def _matrix(*rows: tuple[NDArray[np.floating], ...]) -> NDArray[np.float64]:
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def _draw_mapping(family: Family, num_boards: int, rng: np.random.Generator) -> Vector:

@@ -6,8 +6,9 @@ Delbruck, 2008; Hu, Liu and Delbruck, v2e, 2021). Pictures are linear between ke
 the knots of its waveform, and an event's time is the crossing inside a step: no frame rate shows in the timestamps.
 
 The clean view is `background + sum_s a_s direct_s`, the real one adds `sum_s a_s flare_s`. Both use the same
-thresholds, jitter and noise candidates. A pixel whose flare never exceeds a small share of its light is simulated once
-and its events are copied, so outside the flare the two recordings are identical event for event.
+thresholds, jitter and noise candidates; a noise event happens less often where there is light (v2e). A pixel whose
+flare never exceeds a small share of its light is simulated once and its events are copied, so outside the flare the
+two recordings are identical event for event.
 
 Every event has a label. Alongside the log intensity, the changes due to the lamps' direct light and due to their flare
 run through the same pole; of the shares of the move that fired an event, the largest names it.
@@ -15,6 +16,7 @@ run through the same pole; of the shares of the move that fired an event, the la
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,9 +25,10 @@ from numpy.typing import NDArray
 
 from data_simu import tiles
 from data_simu.config import SensorConfig
-from data_simu.noise import Candidates
+from data_simu.firing import LABEL_SHIFT, PIXEL_SHIFT
+from data_simu.moments import Moments
 from data_simu.order import in_order
-from data_simu.tiles import CLEAN, NOISE, TILE
+from data_simu.tiles import CLEAN
 from deflare_core.events import Events, SensorSize
 
 STEPS_PER_CHECK = 4
@@ -47,7 +50,7 @@ class Pixels(NamedTuple):
     refractory_us : dead time after an event.
     jitter : standard deviation of a threshold from event to event, relative.
     leak_per_us : drift of a pixel towards positive events, logarithm of intensity per microsecond.
-    seed : seed of the jitter.
+    seed, noise_seed : seeds of the jitter and of the noise.
     first : number of the first pixel, where these are a part of a sensor.
     """
 
@@ -61,6 +64,7 @@ class Pixels(NamedTuple):
     jitter: np.float32
     leak_per_us: np.float32
     seed: np.uint64
+    noise_seed: np.uint64
     first: int = 0
 
     def part(self, first: int, last: int) -> Pixels:
@@ -102,25 +106,6 @@ class View:
     flare: Picture
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """The times within an interval at which some lamp's brightness bends, its ends included.
-
-    Parameters
-    ----------
-    t_us : times of the K knots, increasing.
-    brightness : each lamp's brightness there, `(K, lamps)` float32; linear between them.
-    bends : whether it bends there, `(K, lamps)`.
-    lowest, highest : each lamp's extreme brightness at any time, `(lamps,)` float32.
-    """
-
-    t_us: NDArray[np.float64]
-    brightness: Picture
-    bends: NDArray[np.bool_]
-    lowest: Picture
-    highest: Picture
-
-
 def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Generator) -> Pixels:
     """A random sensor."""
     num = sensor_size[0] * sensor_size[1]
@@ -142,6 +127,7 @@ def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Ge
         jitter=np.float32(config.jitter),
         leak_per_us=np.float32(config.leak_hz * threshold / 1e6),
         seed=np.uint64(rng.integers(2**62)),
+        noise_seed=np.uint64(rng.integers(2**62)),
     )
 
 
@@ -152,80 +138,64 @@ class PairedSensor:
     ----------
     pixels : the pixels' constants.
     min_flare_share : flare below this share of a pixel's light leaves it untouched.
-    noise : the noise events that may happen; none for a sensor without noise.
+    clock_us : start and end of the recording; what happens before or after is seen but not recorded.
     """
 
-    def __init__(self, pixels: Pixels, min_flare_share: float, noise: Candidates | None = None) -> None:
-        self.pixels = pixels
+    def __init__(self, pixels: Pixels, min_flare_share: float, clock_us: tuple[int, int]) -> None:
+        self.pixels, self.clock_us = pixels, clock_us
         self.min_flare_share = np.float32(min_flare_share)
-        self._noise = noise
         num_pixels = len(pixels.on)
-        self._states = _first_states(pixels)
+        resting = tiles.resting(pixels)
+        self._states = np.stack([resting, resting])
         self._touched = np.zeros(num_pixels, np.bool_)
-        self._fired = np.zeros((2, num_pixels), np.uint32)
-        self._visible: NDArray[np.bool_] = np.zeros((self._states.shape[1], 0), np.bool_)
+        self._visible: NDArray[np.bool_] | None = None
         self._steps = 0
-        self._found = [(np.empty(num_pixels, np.int32), np.empty(num_pixels, np.uint32), 0) for _ in range(2)]
-        self._noise_found: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = ([], [])
+        self._outs = tuple(
+            (np.empty(num_pixels, np.int32), np.empty(num_pixels, np.uint32), np.array([0, *clock_us]))
+            for _ in range(2)
+        )
 
     def advance(self, moments: Moments, before: View, after: View) -> None:
         """See the scene from one key time, that of `before`, to the next."""
-        if not self._steps:
-            self._visible = np.zeros((len(self._visible), len(before.flare)), np.bool_)
-        ends = [_flat(before), _flat(after)]
+        if self._visible is None:
+            self._visible = np.zeros((2, self._states.shape[1], len(before.flare)), np.bool_)
         timing = (moments.t_us, moments.brightness, moments.bends, moments.lowest, moments.highest)
-        state = (self._states, self._touched, self._fired, self._visible)
+        state = (self._states, self._touched, self._visible)
         refresh = self._steps % STEPS_PER_CHECK == 0
         self._steps += 1
-        self._found = list(
-            tiles.see(self.pixels, DARK, self.min_flare_share, refresh, state, timing, *ends, *self._found)
+        self._outs = tiles.see(
+            self.pixels, DARK, self.min_flare_share, refresh, state, timing, _flat(before), _flat(after), self._outs
         )
-        if self._noise is not None:
-            self._add_noise(moments, ends[0], self._noise.between(moments.t_us[0], moments.t_us[-1]))
 
-    def _add_noise(self, moments: Moments, seen: tuple[Picture, Picture], candidates: Candidates) -> None:
-        """Add the background activity of an interval to both views."""
-        direct, flare = seen
-        pixel, brightness = candidates.pixel, moments.brightness[0]
-        light = direct[0, pixel] + brightness @ direct[1:, pixel]
-        extra = np.where(self._touched[pixel], brightness @ flare[:, pixel], 0)
-        codes = (pixel + self.pixels.first) << tiles.PIXEL_SHIFT | NOISE << tiles.LABEL_SHIFT | (candidates.p > 0)
-        times = np.floor(candidates.t_us).astype(np.int32)
-        for found, intensity in zip(self._noise_found, (light, light + extra), strict=True):
-            kept = candidates.kept(intensity)
-            found.append((times[kept], codes[kept].astype(np.uint32)))
-
-    def found(self, view: int) -> list[tuple[NDArray[np.int32], NDArray[np.uint32]]]:
+    def found(self, view: int) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
         """Times and codes of the events of the clean (0) or the real view (1), in no particular order."""
-        times, codes, used = self._found[view]
-        return [(times[:used], codes[:used]), *self._noise_found[view]]
+        times, codes, cursor = self._outs[view]
+        return times[: cursor[0]], codes[: cursor[0]]
 
 
-def recording(
-    parts: list[PairedSensor], view: int, sensor_size: SensorSize, t_start_us: int, t_end_us: int
-) -> LabelledEvents:
-    """What all parts of a sensor recorded over `[t_start, t_end)`, in the order of time, then pixel.
+def recording(parts: Sequence[PairedSensor], view: int, sensor_size: SensorSize) -> LabelledEvents:
+    """What all parts of a sensor recorded, in the order of time, then pixel.
 
     `view` is 0 for the ideal lens, 1 for the real one.
     """
-    columns = zip(*(column for part in parts for column in part.found(view)), strict=True)
+    columns = zip(*(part.found(view) for part in parts), strict=True)
     t_us, codes = (np.concatenate(column) for column in columns)
-    t, code = in_order(t_us, codes, t_start_us, t_end_us)
+    t, code = in_order(t_us, codes, *parts[0].clock_us)
     return decoded(t, code, sensor_size)
 
 
 def decoded(t_us: NDArray[np.int64], code: NDArray[np.uint32], sensor_size: SensorSize) -> LabelledEvents:
     """The events that codes of pixel, label and polarity stand for."""
-    y, x = np.divmod(code >> tiles.PIXEL_SHIFT, np.uint32(sensor_size[1]))
+    y, x = np.divmod(code >> PIXEL_SHIFT, np.uint32(sensor_size[1]))
     p = (2 * (code & 1).astype(np.int8) - 1).astype(np.int8)
-    label = (code >> tiles.LABEL_SHIFT & 3).astype(np.uint8)
+    label = (code >> LABEL_SHIFT & 3).astype(np.uint8)
     return LabelledEvents(Events(t_us, x.astype(np.uint16), y.astype(np.uint16), p, sensor_size), label)
 
 
 def events_from_intensity(
     pixels: Pixels, t_us: NDArray[np.float64], intensity: NDArray[np.float32], t_end_us: int
 ) -> Events:
-    """Events of a sensor that sees `intensity`, from the first of its times up to `t_end_us`, without noise.
+    """Events of a sensor that sees `intensity`, from the first of its times up to `t_end_us`.
 
     Parameters
     ----------
@@ -235,7 +205,7 @@ def events_from_intensity(
     t_end_us : where the recording ends.
     """
     height, width = intensity.shape[1:]
-    sensor = PairedSensor(pixels, min_flare_share=np.inf)
+    sensor = PairedSensor(pixels, np.inf, (int(np.floor(t_us[0])), t_end_us))
     nothing = np.zeros((0, height, width), np.float32)
     views = [View(np.asarray(picture, np.float32)[None], nothing) for picture in intensity]
     for k in range(len(t_us) - 1):
@@ -243,22 +213,10 @@ def events_from_intensity(
         none = np.zeros(0, np.float32)
         moments = Moments(ends, np.zeros((2, 0), np.float32), np.zeros((2, 0), np.bool_), none, none)
         sensor.advance(moments, views[k], views[k + 1])
-    return recording([sensor], CLEAN, (height, width), int(np.floor(t_us[0])), t_end_us).events
+    return recording([sensor], CLEAN, (height, width)).events
 
 
 def _flat(view: View) -> tuple[Picture, Picture]:
     """The view with one axis for all pixels."""
     direct, flare = view.direct, view.flare
     return direct.reshape(len(direct), -1), flare.reshape(len(flare), direct[0].size)
-
-
-def _first_states(pixels: Pixels) -> Picture:
-    """The state of every pixel at rest, for both views."""
-    num_tiles = -(-len(pixels.on) // TILE)
-    states = np.zeros((2, num_tiles, tiles.NUM_STATES, TILE), np.float32)
-    moved = pixels.start * np.where(pixels.start > 0, pixels.on, pixels.off)
-    for row, values in ((tiles.UP, pixels.on), (tiles.DOWN, -pixels.off), (tiles.MOVED, moved)):
-        padded = np.zeros(num_tiles * TILE, np.float32)
-        padded[: len(values)] = values
-        states[:, :, row // TILE] = padded.reshape(num_tiles, TILE)
-    return states.reshape(2, num_tiles, -1)

@@ -10,6 +10,7 @@ scene, lens, pixels and noise, so that a change in one leaves the others as they
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +19,19 @@ from numpy.typing import NDArray
 
 from data_simu.bands import Band, plan_bands
 from data_simu.config import SimulationConfig
-from data_simu.flare import MovingFlare, render_flare
-from data_simu.noise import draw_candidates
+from data_simu.flare import MovingFlare, flare_times, render_flare
+from data_simu.moments import moments_of
 from data_simu.optics import Lens, draw_lens
-from data_simu.scene import Scene, Snapshot, draw_scene
-from data_simu.sensor import Moments, PairedSensor, Pixels, View, draw_pixels, recording
+from data_simu.poses import Poses, emitters_of, poses_of
+from data_simu.rendering import render_rows
+from data_simu.scene import Scene, draw_scene
+from data_simu.sensor import PairedSensor, Pixels, View, draw_pixels, recording
 from data_simu.targets import make_target
 from data_simu.tiles import CLEAN, REAL
-from deflare_core.events import Events
+from deflare_core.events import Events, SensorSize
 
 Image = NDArray[np.float32]
-SCENE, LENS, PIXELS, NOISE = range(4)
+SCENE, LENS, PIXELS = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +74,18 @@ def set_up(config: SimulationConfig, seed: int) -> Setup:
     )
 
 
-def simulate(config: SimulationConfig, seed: int) -> Pair:
+def simulate(config: SimulationConfig, seed: int, workers: int = 1) -> Pair:
     """The pair of recordings of a seed; the same configuration and seed give the same events.
 
     Parameters
     ----------
     config : ranges of everything that is drawn, and the kind of target.
     seed : the pair's own seed, not negative.
+    workers : threads; the events do not depend on it.
     """
     setup = set_up(config, seed)
-    parts = record(config, setup, seed)
-    clean, real = (recording(parts, view, config.sensor_size, 0, config.duration_us) for view in (CLEAN, REAL))
+    parts = record(config, setup, workers)
+    clean, real = (recording(parts, view, config.sensor_size) for view in (CLEAN, REAL))
     target = make_target(config.target, clean, real)
     plan = {
         "seed": seed,
@@ -93,53 +97,60 @@ def simulate(config: SimulationConfig, seed: int) -> Pair:
     return Pair(real.events, target.events, real.label, target.label, (0, config.duration_us), plan)
 
 
-def record(config: SimulationConfig, setup: Setup, seed: int) -> list[PairedSensor]:
-    """The sensor, band by band, after it has seen the scene from the start of the warm-up to the end."""
-    times_us, bands = plan_bands(config, setup.scene)
-    flare = MovingFlare(config, setup.scene, setup.lens)
-    width = config.sensor_size[1]
-    parts, seen = [], []
-    snapshot = setup.scene.at(config.sensor_size, times_us[0])
-    for k, band in enumerate(bands):
-        pixels = setup.pixels.part(band.first * width, band.last * width)
-        noise = draw_candidates(pixels.noise_hz, times_us[0], times_us[-1], np.random.default_rng([seed, NOISE, k]))
-        parts.append(PairedSensor(pixels, config.min_flare_share, noise))
-        seen.append(see_band(snapshot, flare, band, times_us[0]))
-    for k in range(1, len(times_us)):
-        due = [b for b, band in enumerate(bands) if k % band.stride == 0]
-        snapshot = setup.scene.at(config.sensor_size, times_us[k])
-        strides = {bands[b].stride for b in due}
-        moments = {n: moments_between(setup.scene, times_us[k - n], times_us[k]) for n in strides}
-        for b in due:
-            after = see_band(snapshot, flare, bands[b], times_us[k])
-            parts[b].advance(moments[bands[b].stride], seen[b], after)
-            seen[b] = after
-    return parts
+def record(config: SimulationConfig, setup: Setup, workers: int = 1) -> list[PairedSensor]:
+    """The sensor, band by band, after it has seen the scene from the start of the warm-up to the end.
+
+    Bands do not depend on one another, so the number of threads makes no difference to the events.
+    """
+    bands = plan_bands(config, setup.scene)
+    flare_us = flare_times(config, setup.scene)
+    emitters = emitters_of(setup.scene, config.sensor_size, flare_us)
+    jobs = [(config, setup, band, flare_us, emitters) for band in bands]
+    if workers == 1:
+        return [record_band(*job) for job in jobs]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda job: record_band(*job), jobs))
 
 
-def see_band(snapshot: Snapshot, flare: MovingFlare, band: Band, t_us: float) -> View:
-    """What a band of the sensor sees at a time."""
-    return View(snapshot.render(band.first, band.last), flare.at(t_us, band.first, band.last))
+def record_band(
+    config: SimulationConfig, setup: Setup, band: Band, flare_us: NDArray[np.float64], emitters: Image
+) -> PairedSensor:
+    """The part of the sensor that a band is, after it has seen everything."""
+    scene, width = setup.scene, config.sensor_size[1]
+    poses = poses_of(scene, config.sensor_size, band.times_us)
+    rows = (band.first, band.last)
+    flare = MovingFlare(setup.lens, flare_us, emitters, len(scene.waveforms), rows, width)
+    moments = moments_of(scene.waveforms, band.times_us)
+    pixels = setup.pixels.part(band.first * width, band.last * width)
+    sensor = PairedSensor(pixels, config.min_flare_share, (0, config.duration_us))
+    before = None
+    for k, t_us in enumerate(band.times_us):
+        after = View(render_rows_of(scene, poses, k, rows, config.sensor_size), flare.at(t_us))
+        if before is not None:
+            sensor.advance(moments.between(band.times_us[k - 1], t_us), before, after)
+        before = after
+    return sensor
 
 
 def render(config: SimulationConfig, seed: int, t_us: float) -> tuple[Image, Image]:
     """What a seed's scene looks like at a time, in linear intensity `(H, W)`: through the ideal and the real lens."""
     setup = set_up(config, seed)
-    direct = setup.scene.render(config.sensor_size, t_us)
+    direct = render_scene(setup.scene, config.sensor_size, t_us)
     flare = render_flare(setup.scene, setup.lens, config.sensor_size, t_us)
     brightness = np.array([waveform.at(np.array([t_us]))[0] for waveform in setup.scene.waveforms], np.float32)
     ideal = direct[0] + np.tensordot(brightness, direct[1:], 1)
     return ideal, ideal + np.tensordot(brightness, flare, 1)
 
 
-def moments_between(scene: Scene, t_start_us: float, t_end_us: float) -> Moments:
-    """The times at which any group's brightness bends, the ends included, and the brightness there."""
-    bends = [waveform.bends_us(t_start_us, t_end_us) for waveform in scene.waveforms]
-    t_us = np.unique(np.concatenate([[t_start_us, t_end_us], *bends]))
-    brightness = np.empty((len(t_us), len(bends)), np.float32)
-    bent = np.zeros(brightness.shape, np.bool_)
-    for s, waveform in enumerate(scene.waveforms):
-        brightness[:, s] = waveform.at(t_us)
-        bent[:, s] = np.isin(t_us, bends[s])
-    lowest, highest = (np.array([f(w.values) for w in scene.waveforms], np.float32) for f in (np.min, np.max))
-    return Moments(t_us, brightness, bent, lowest, highest)
+def render_scene(scene: Scene, sensor_size: SensorSize, t_us: float) -> Image:
+    """The light of the scene, then that of each group of sources at mean brightness, `(1 + groups, H, W)`."""
+    poses = poses_of(scene, sensor_size, np.array([t_us]))
+    return render_rows_of(scene, poses, 0, (0, sensor_size[0]), sensor_size)
+
+
+def render_rows_of(scene: Scene, poses: Poses, k: int, rows: tuple[int, int], sensor_size: SensorSize) -> Image:
+    """Some rows of the scene's pictures at moment `k`."""
+    height, width = sensor_size
+    out = np.empty((1 + len(scene.waveforms), rows[1] - rows[0], width), np.float32)
+    render_rows(out, rows[0], height, k, poses, scene.mapping, scene.textures, np.float32(scene.ambient))
+    return out

@@ -44,9 +44,9 @@ class Source:
     radiance: float
     power_m2: float = 0.0
 
-    def middle_at(self, t_us: float) -> Vector:
-        """Where its middle is at a time."""
-        return self.position_m + self.velocity_m_s * np.float32(t_us / 1e6)
+    def middle_at(self, t_us: float | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where its middle is at a time, metres, `(..., 3)`."""
+        return self.position_m + self.velocity_m_s.astype(float) * (np.asarray(t_us, float)[..., None] / 1e6)
 
     def emitters(self) -> Vector:
         """Offsets `(n, 3)` from its middle of the points that stand for it; each has an equal share of its light."""

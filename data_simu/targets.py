@@ -9,12 +9,12 @@ subset     the input's events that flare did not cause.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from data_simu.firing import FLARE
 from data_simu.sensor import LabelledEvents
-from data_simu.tiles import FLARE
+from deflare_core.compiled import compiled
 from deflare_core.events import Events
 
 TOLERANCE_US = 5_000
@@ -46,7 +46,7 @@ def _pixel_and_polarity(events: Events) -> NDArray[np.int32]:
     return (events.y.astype(np.int32) * events.sensor_size[1] + events.x) * 2 + (events.p > 0)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _partner_times(key, t, wanted_key, wanted_t, num_keys):  # type: ignore[no-untyped-def]
     """For each event the time of its partner, or its own if it has none."""
     first = np.zeros(num_keys + 1, np.int64)

@@ -16,8 +16,6 @@ from data_simu.raycast import TEXTURE
 
 Albedo = NDArray[np.float32]
 BRIGHTEST = 25.0
-PYRAMID = (4 * TEXTURE**2 - 1) // 3
-"""Texels of a texture with all its halves."""
 
 
 def draw_textures(kinds: tuple[str, ...], rng: np.random.Generator) -> Albedo:

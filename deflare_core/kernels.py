@@ -5,13 +5,14 @@ Arguments are flat per bin: an image is one bin of `height * width` cells. Indic
 which spares numba's test for negative ones.
 """
 
-import numba
 import numpy as np
+
+from deflare_core.compiled import compiled
 
 MAX_COUNT = 32_767
 """The largest count of a cell: counts are int16."""
 
-kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
+kernel = compiled()
 
 
 @kernel

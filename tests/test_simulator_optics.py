@@ -8,7 +8,7 @@ import pytest
 from data_simu.config import OpticsConfig
 from data_simu.ghosts import ghost_sprite, ghosts_of
 from data_simu.optics import draw_lens, flare_kernel, veil_kernel
-from data_simu.raycast import add_shifted
+from data_simu.rendering import add_shifted
 
 
 def test_the_spread_of_light_has_the_energy_it_is_given():

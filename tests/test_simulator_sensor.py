@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from data_simu.config import SensorConfig
+from data_simu.firing import BACKGROUND, FLARE, LIGHT, NOISE
 from data_simu.flicker import mains, pulses, rectified
-from data_simu.noise import draw_candidates
+from data_simu.moments import Moments, moments_of
 from data_simu.order import in_order
 from data_simu.pixel import exp_of_negative, jitter, log, shortfall
-from data_simu.sensor import DARK, Moments, PairedSensor, Pixels, View, draw_pixels, events_from_intensity, recording
-from data_simu.tiles import BACKGROUND, CLEAN, FLARE, LIGHT, NOISE, REAL
+from data_simu.sensor import DARK, PairedSensor, Pixels, View, draw_pixels, events_from_intensity, recording
+from data_simu.tiles import CLEAN, REAL
 
 
 def perfect_pixels(num, threshold=0.2, **changes):
@@ -25,7 +26,8 @@ def perfect_pixels(num, threshold=0.2, **changes):
     }
     same, nothing = np.full(num, threshold, np.float32), np.zeros(num, np.float32)
     scalars = {name: np.float32(value) for name, value in (constants | changes).items()}
-    return Pixels(on=same, off=same, start=nothing, noise_hz=nothing, seed=np.uint64(0), **scalars)
+    seeds = {"seed": np.uint64(0), "noise_seed": np.uint64(1)}
+    return Pixels(on=same, off=same, start=nothing, noise_hz=nothing, **seeds, **scalars)
 
 
 def intensity_of(log_intensity):
@@ -78,23 +80,15 @@ def test_the_pole_follows_a_step_exponentially():
     assert np.abs(events.t - expected).max() < 10
 
 
-def moments_of(waveform, start_us, end_us):
-    """The knots of one lamp between two key times."""
-    bends = waveform.bends_us(start_us, end_us)
-    knots = np.unique(np.concatenate([[start_us, end_us], bends]))
-    extremes = (np.array([f(waveform.values)], np.float32) for f in (np.min, np.max))
-    return Moments(knots, waveform.at(knots)[:, None].astype(np.float32), np.isin(knots, bends)[:, None], *extremes)
-
-
 def lamp_events(waveform, direct=1.0, flare=0.0, num=400, duration_us=200_000):
     """Both recordings of pixels that see nothing but a lamp of that waveform on a dim ground."""
-    sensor = PairedSensor(perfect_pixels(num, 0.15), 0.002)
+    sensor = PairedSensor(perfect_pixels(num, 0.15), 0.002, (0, duration_us))
     pictures = np.full((2, 1, num), 0.2, np.float32)
     pictures[1] = direct
     view = View(pictures, np.full((1, 1, num), flare, np.float32))
     for start, end in pairwise(np.arange(0, duration_us + 1, 4_000.0)):
-        sensor.advance(moments_of(waveform, start, end), view, view)
-    return [recording([sensor], which, (1, num), 0, duration_us) for which in (CLEAN, REAL)]
+        sensor.advance(moments_of([waveform], np.array([start, end])), view, view)
+    return [recording([sensor], which, (1, num)) for which in (CLEAN, REAL)]
 
 
 @pytest.mark.parametrize("waveform", [mains(120, 0.8, 0, 0.3), pulses(200, 0.4, 50, 0), rectified(100, 0.1, 0.6)])
@@ -118,24 +112,24 @@ def test_events_are_named_after_what_changed_the_light_most():
 
 
 def test_a_moving_background_under_steady_flare_is_background():
-    sensor = PairedSensor(perfect_pixels(1), 0.002)
+    sensor = PairedSensor(perfect_pixels(1), 0.002, (0, 4_000))
     views = [View(np.array([[[b]], [[0.0]]], np.float32), np.ones((1, 1, 1), np.float32)) for b in (1.0, 9.0)]
-    sensor.advance(moments_of(mains(100, 0, 0, 0), 0.0, 4_000.0), *views)
-    real = recording([sensor], REAL, (1, 1), 0, 4_000)
+    sensor.advance(moments_of([mains(100, 0, 0, 0)], np.array([0.0, 4_000.0])), *views)
+    real = recording([sensor], REAL, (1, 1))
     assert len(real.events) == np.floor(np.log((10 + DARK) / (2 + DARK)) / 0.2)
     assert set(real.label) == {BACKGROUND}
 
 
 def test_a_pixel_that_flare_does_not_reach_is_copied():
     config = SensorConfig(jitter=0.1)
-    sensor = PairedSensor(draw_pixels(config, (1, 700), np.random.default_rng(0)), 0.01)
+    sensor = PairedSensor(draw_pixels(config, (1, 700), np.random.default_rng(0)), 0.01, (0, 32_000))
     flare = np.zeros((1, 1, 700), np.float32)
     flare[..., :300] = 2.0
     for k in range(8):
         pictures = [np.full((2, 1, 700), 1 + (k + j) % 2, np.float32) for j in range(2)]
         before, after = (View(p, flare) for p in pictures)
-        sensor.advance(moments_of(mains(100, 0.3, 0, 0), 4_000.0 * k, 4_000.0 * (k + 1)), before, after)
-    clean, real = (recording([sensor], view, (1, 700), 0, 32_000) for view in (CLEAN, REAL))
+        sensor.advance(moments_of([mains(100, 0.3, 0, 0)], np.array([4_000.0 * k, 4_000.0 * (k + 1)])), before, after)
+    clean, real = (recording([sensor], view, (1, 700)) for view in (CLEAN, REAL))
     outside = [found.events[found.events.x >= 300].to_array() for found in (clean, real)]
     assert len(outside[0]) > 400
     assert np.array_equal(*outside)
@@ -163,13 +157,13 @@ def test_constant_flare_suppresses_the_background_as_i_over_i_plus_f(flare):
 def test_leak_fires_positive_noise_at_its_rate():
     pixels = perfect_pixels(200, 0.2, leak_per_us=0.2 * 50 / 1e6)
     pixels = pixels._replace(start=np.linspace(-1, 1, 200, dtype=np.float32))
-    sensor = PairedSensor(pixels, 0.002)
+    sensor = PairedSensor(pixels, 0.002, (0, 200_000))
     view = View(np.ones((1, 1, 200), np.float32), np.zeros((0, 1, 200), np.float32))
     none = np.zeros(0, np.float32)
     for k in range(50):
         ends = np.array([k, k + 1]) * 4_000.0
         sensor.advance(Moments(ends, np.zeros((2, 0), np.float32), np.zeros((2, 0), bool), none, none), view, view)
-    found = recording([sensor], CLEAN, (1, 200), 0, 200_000)
+    found = recording([sensor], CLEAN, (1, 200))
     assert len(found.events) == pytest.approx(0.2 * 50 * 200, rel=0.06)
     assert (found.events.p == 1).all()
     assert np.mean(found.label == NOISE) > 0.9, "Only where a pixel began near its threshold is there another cause."
@@ -178,14 +172,13 @@ def test_leak_fires_positive_noise_at_its_rate():
 def test_noise_falls_with_light():
     counts = []
     for level in (0.0, 30.0):
-        rates = np.full(400, 50, np.float32)
-        noise = draw_candidates(rates, 0, 1e6, np.random.default_rng(1))
-        sensor = PairedSensor(perfect_pixels(400), 0.002, noise)
+        pixels = perfect_pixels(400)._replace(noise_hz=np.full(400, 50, np.float32))
+        sensor = PairedSensor(pixels, 0.002, (0, 1_000_000))
         view = View(np.full((1, 20, 20), level, np.float32), np.zeros((0, 20, 20), np.float32))
         none = np.zeros(0, np.float32)
         moments = Moments(np.array([0.0, 1e6]), np.zeros((2, 0), np.float32), np.zeros((2, 0), bool), none, none)
         sensor.advance(moments, view, view)
-        found = recording([sensor], CLEAN, (20, 20), 0, 1_000_000)
+        found = recording([sensor], CLEAN, (20, 20))
         assert set(found.label) == {NOISE}
         counts.append(len(found.events))
     assert counts[0] == pytest.approx(50 * 400, rel=0.03)
@@ -200,7 +193,7 @@ def test_a_sensor_in_parts_is_the_same_sensor():
     assert len(whole) > 1_000
     part = events_from_intensity(pixels.part(200, 400)._replace(first=0), t, swing[:, 2:], 20_000)
     assert not np.array_equal(part.t, whole[whole.y >= 2].t), "Jitter depends on where in the sensor a pixel is."
-    steady = pixels._replace(jitter=np.float32(0))
+    steady = pixels._replace(jitter=np.float32(0), noise_hz=np.zeros(400, np.float32))
     whole = events_from_intensity(steady, t, swing, 20_000)
     part = events_from_intensity(steady.part(200, 400)._replace(first=0), t, swing[:, 2:], 20_000)
     assert np.array_equal(part.t, whole[whole.y >= 2].t)

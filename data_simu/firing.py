@@ -1,0 +1,129 @@
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+"""Firing: what one pixel does in a step in which it may fire. The same code runs on a CPU and on a GPU.
+
+A pixel's state lies in a flat array of `n` pixels, a row for each quantity, so pixel `i` has its quantity `row` at
+`row * n + i`; a GPU's thread keeps the array of a single pixel in registers. Events go to `times` and `codes`. A
+`cursor` holds how many there are, and the start and end of the recording, microseconds. Arrays too short take what they
+can hold and the count goes on, so that the caller can come again with longer ones.
+"""
+
+import numpy as np
+
+from data_simu.pixel import ONE, ZERO, F, jitter, noise_strength, waiting_us
+from deflare_core.compiled import compiled
+
+BACKGROUND, LIGHT, FLARE, NOISE = 0, 1, 2, 3
+LABEL_SHIFT, PIXEL_SHIFT = 1, 3
+"""An event's code: pixel, two bits of label, one of polarity."""
+
+# Rows. "Moved" is how far the output has moved since the pixel was armed, in all, by the lamps' direct light, and by
+# their flare; "error" is the output less the input of each of these three. Fired and drawn count events and noise.
+ERROR, MOVED, LIGHT_ERROR, LIGHT_MOVED, FLARE_ERROR, FLARE_MOVED = range(6)
+DEAD_US, AGE_US, UP, DOWN, NOISE_US, FIRED, DRAWN = range(6, 13)
+NUM_STATES = 13
+# What a step adds to "moved", and the light in its middle.
+STEP, LIGHT_STEP, FLARE_STEP, MIDDLE = range(13, 17)
+NUM_ROWS = 17
+
+kernel = compiled(fastmath={"contract", "nsz", "arcp"})
+
+
+@kernel
+def fire(work, n, i, pixel, t_us, dt_us, pixels, times, codes, cursor):
+    """Let pixel `i` of the `n`, number `pixel` of the sensor part, do all that it does in a step."""
+    if work[DEAD_US * n + i] >= dt_us:
+        work[DEAD_US * n + i] -= dt_us
+    else:
+        fire_at_crossings(work, n, i, pixel, t_us, dt_us, pixels, times, codes, cursor)
+    if work[NOISE_US * n + i] < ZERO:
+        fire_noise(work, n, i, pixel, t_us, dt_us, pixels, times, codes, cursor)
+
+
+@kernel
+def fire_at_crossings(work, n, i, pixel, t_us, dt_us, pixels, times, codes, cursor):
+    """Fire as often as the output crosses a threshold: at each crossing, after the dead time, from where it is."""
+    now = ZERO
+    if work[DEAD_US * n + i] > ZERO:
+        now = work[DEAD_US * n + i] / dt_us
+        arm(work, n, i, now, dt_us)
+    while True:
+        moved, step = work[MOVED * n + i], work[STEP * n + i]
+        upward = moved > work[UP * n + i]
+        if not upward and moved >= work[DOWN * n + i]:
+            break
+        threshold = work[UP * n + i] if upward else work[DOWN * n + i]
+        remaining = (moved - threshold) / step if step != ZERO else ONE
+        now = min(max(ONE - remaining, now), ONE)
+        label = cause(work, n, i, ONE - now, dt_us, upward, pixels.leak_per_us)
+        at_us = t_us + np.float64(now) * np.float64(dt_us)
+        emit(at_us, pixels.first + pixel, label, upward, times, codes, cursor)
+        work[FIRED * n + i] += ONE
+        factor = jitter(pixels.jitter, pixels.seed, pixels.first + pixel, work[FIRED * n + i])
+        work[UP * n + i], work[DOWN * n + i] = factor * pixels.on[pixel], -factor * pixels.off[pixel]
+        now += pixels.refractory_us / dt_us
+        if now >= ONE:
+            work[DEAD_US * n + i] = max((now - ONE) * dt_us, F(1e-3))
+            break
+        arm(work, n, i, now, dt_us)
+
+
+@kernel
+def fire_noise(work, n, i, pixel, t_us, dt_us, pixels, times, codes, cursor):
+    """Fire the noise events that were due within the step and that the light lets happen; draw when the next is."""
+    while work[NOISE_US * n + i] < ZERO:
+        strength = noise_strength(pixels.noise_seed, pixels.first + pixel, work[DRAWN * n + i])
+        if strength * strength * (ONE + work[MIDDLE * n + i]) < ONE:
+            at_us = t_us + np.float64(dt_us) + np.float64(work[NOISE_US * n + i])
+            emit(at_us, pixels.first + pixel, NOISE, strength > ZERO, times, codes, cursor)
+        work[DRAWN * n + i] += ONE
+        wait_us = waiting_us(pixels.noise_hz[pixel], pixels.noise_seed, pixels.first + pixel, work[DRAWN * n + i])
+        work[NOISE_US * n + i] += wait_us
+
+
+@kernel
+def emit(t_us, pixel, label, upward, times, codes, cursor):
+    """Write an event down, if it belongs to the recording."""
+    at_us = np.int64(np.floor(t_us))
+    if at_us >= cursor[1] and at_us < cursor[2]:
+        used = cursor[0]
+        if used < len(times):
+            times[used] = np.int32(at_us)
+            codes[used] = np.uint32((np.uint32(pixel) << PIXEL_SHIFT) | np.uint32(label << LABEL_SHIFT) | upward)
+        cursor[0] = used + 1
+
+
+@kernel
+def arm(work, n, i, now, dt_us):
+    """Let the pixel measure from where it is at that share of the step."""
+    left = ONE - now
+    work[DEAD_US * n + i] = ZERO
+    work[AGE_US * n + i] = left * dt_us
+    work[MOVED * n + i] = left * work[STEP * n + i]
+    work[LIGHT_MOVED * n + i] = left * work[LIGHT_STEP * n + i]
+    work[FLARE_MOVED * n + i] = left * work[FLARE_STEP * n + i]
+
+
+@kernel
+def cause(work, n, i, left, dt_us, upward, leak_per_us):
+    """The label of the largest share of the move that fires a pixel when `left` of the step is still to come."""
+    sign = ONE if upward else -ONE
+    by_light = sign * (work[LIGHT_MOVED * n + i] - left * work[LIGHT_STEP * n + i])
+    by_flare = sign * (work[FLARE_MOVED * n + i] - left * work[FLARE_STEP * n + i])
+    by_leak = sign * leak_per_us * (work[AGE_US * n + i] - left * dt_us)
+    by_rest = sign * (work[MOVED * n + i] - left * work[STEP * n + i]) - by_light - by_flare - by_leak
+    if by_flare > max(by_light, by_rest, by_leak):
+        return FLARE
+    if by_light > max(by_rest, by_leak):
+        return LIGHT
+    return NOISE if by_leak > by_rest else BACKGROUND
+
+
+@kernel
+def rest(work, n, i, pixel, pixels):
+    """Set the state of a pixel that has seen its first picture for long."""
+    for row in range(NUM_STATES):
+        work[row * n + i] = ZERO
+    start, on, off = pixels.start[pixel], pixels.on[pixel], pixels.off[pixel]
+    work[UP * n + i], work[DOWN * n + i] = on, -off
+    work[MOVED * n + i] = start * (on if start > ZERO else off)
+    work[NOISE_US * n + i] = waiting_us(pixels.noise_hz[pixel], pixels.noise_seed, pixels.first + pixel, ZERO)

@@ -1,0 +1,24 @@
+"""Compiled functions: what is kept on disk belongs to the sources that it was made from."""
+
+from deflare_core import compiled
+
+
+def test_the_cache_of_other_sources_is_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled.numba.core.config, "CACHE_DIR", "")
+    old = tmp_path / "compiled-0123"
+    old.mkdir()
+    compiled.use_own_cache(tmp_path)
+    assert not old.exists()
+    assert compiled.numba.core.config.CACHE_DIR == str(tmp_path / f"compiled-{compiled.sources_digest()}")
+
+
+def test_the_digest_follows_the_sources(tmp_path, monkeypatch):
+    loops = tmp_path / "loops.py"
+    monkeypatch.setattr(compiled, "_PACKAGES", (tmp_path,))
+    digests = []
+    for text in ("kernel = compiled()", "kernel = compiled(fastmath=True)", "nothing"):
+        loops.write_text(text)
+        digests.append(compiled.sources_digest())
+    assert len(set(digests)) == 3
+    (tmp_path / "other.py").write_text("no loops here")
+    assert compiled.sources_digest() == digests[-1], "Files without inner loops do not matter."
