@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-import numba.core.config
+from numba.core import config as numba_config
 
 _PACKAGES = (Path(__file__).parent, Path(__file__).parents[1] / "data_simu")
 _PREFIX = "compiled-"
@@ -22,7 +22,7 @@ _PREFIX = "compiled-"
 
 def compiled(**options: Any) -> Callable[..., Any]:
     """A decorator that compiles a function to machine code that releases the interpreter and is kept on disk."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy", **options)  # type: ignore[no-any-return]
+    return numba.njit(cache=True, nogil=True, error_model="numpy", **options)
 
 
 def sources_digest() -> str:
@@ -41,7 +41,7 @@ def use_own_cache(parent: Path) -> None:
     for old in parent.glob(f"{_PREFIX}*"):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)
-    numba.core.config.CACHE_DIR = str(folder)
+    numba_config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
 
 
 if "NUMBA_CACHE_DIR" not in os.environ and os.access(Path(__file__).parent, os.W_OK):
