@@ -72,12 +72,15 @@ def decode(options: argparse.Namespace) -> None:
     print(f"{options.output}: {num_events:,} events")
 
 
-def train(options: argparse.Namespace) -> None:
-    """Train a network."""
+def train(options: argparse.Namespace) -> int:
+    """Train a network; 130 if a signal stopped it before its last step."""
+    from deflare_core.checkpoint import read_checkpoint
     from deflare_core.training import fit
 
     config = load_config(TrainConfig, options.config, options.overrides)
-    print(f"{fit(config, resume=options.resume)}")
+    last = fit(config, resume=options.resume)
+    print(f"{last}")
+    return 0 if read_checkpoint(last).step >= config.trainer.max_steps else 130
 
 
 def evaluate(options: argparse.Namespace) -> None:
