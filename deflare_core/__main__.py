@@ -83,6 +83,13 @@ def train(options: argparse.Namespace) -> int:
     return 0 if read_checkpoint(last).step >= config.trainer.max_steps else 130
 
 
+def curves(options: argparse.Namespace) -> None:
+    """Draw the training curves of a run."""
+    from deflare_core.curves import write_curves
+
+    print(f"{write_curves(options.run_dir, options.detailed)}")
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """Score a checkpoint against the untouched input."""
     from deflare_core.checkpoint import load_model
@@ -199,6 +206,10 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--config", type=Path, default="configs/train_config.yaml", help="default: %(default)s")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+
+    command = add(commands, curves)
+    command.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of a run, such as runs/train")
+    command.add_argument("--detailed", action="store_true", help="also the gradient's norm and the step's duration")
 
     command = add(commands, evaluate)
     command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")

@@ -64,6 +64,23 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
+def read_tensorboard(folder: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's log as its TensorBoard scalars give them back, float32, in the order of their steps."""
+    folder = Path(folder) / TENSORBOARD
+    if not folder.is_dir():
+        return []
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()  # 0: every one, not a sample
+    lines: dict[tuple[int, str], dict[str, Any]] = {}
+    for name in board.Tags()["scalars"]:
+        group, _, figure = name.partition("/")
+        for scalar in board.Scalars(name):
+            line = lines.setdefault((scalar.step, group), {"step": scalar.step})
+            (line.setdefault("validation", {}) if group == "validation" else line)[figure] = scalar.value
+    return [lines[key] for key in sorted(lines)]
+
+
 def scalars(entry: dict[str, Any]) -> dict[str, float]:
     """The figures of a line by their TensorBoard names: `train/loss`, `validation/loss`."""
     group = "validation" if "validation" in entry else "train"
