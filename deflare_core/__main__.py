@@ -75,11 +75,13 @@ def decode(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> int:
     """Train a network; 130 if a signal stopped it before its last step."""
     from deflare_core.checkpoint import read_checkpoint
+    from deflare_core.processes import is_first_process
     from deflare_core.training import fit
 
     config = load_config(TrainConfig, options.config, options.overrides)
     last = fit(config, resume=options.resume)
-    print(f"{last}")
+    if is_first_process():
+        print(f"{last}")
     return 0 if read_checkpoint(last).step >= config.trainer.max_steps else 130
 
 

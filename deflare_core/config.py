@@ -123,8 +123,11 @@ class TrainerConfig(StrictModel):
     """Optimizer steps in all."""
     batch_size: int = Field(1, gt=0)
     """Windows that pass through the network at once."""
-    accumulate_steps: int = Field(1, gt=0)
-    """Batches whose gradients make one optimizer step: as batch_size times as large, in the memory of one batch."""
+    accumulate_steps: int | None = Field(None, gt=0)
+    """Batches whose gradients make one optimizer step, over all processes together; none: one for each process.
+
+    It acts as a batch_size so many times as large, in the memory of one batch, and in any number of processes alike.
+    """
     loss: Literal["mse", "l1", "smooth_l1"] = "mse"
     """Loss between output and target voxel, averaged over cells; smooth_l1 is quadratic below 1 event, linear above."""
     average_decay: float | None = Field(None, gt=0, lt=1)

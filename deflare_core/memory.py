@@ -23,7 +23,7 @@ def memory_advice(config: TrainConfig, sensor_size: SensorSize) -> str:
     """A sentence with the settings that need less memory, each with the estimated peak it leads to."""
     model, trainer = config.model, config.trainer
     half = tuple(max(model.num_groups, n // 2) for n in model.f_maps)
-    fewer = {"batch_size": 1, "accumulate_steps": trainer.accumulate_steps * trainer.batch_size}
+    fewer = {"batch_size": 1, "accumulate_steps": (trainer.accumulate_steps or 1) * trainer.batch_size}
     choices = {
         "model.use_checkpoint=true": (model.model_copy(update={"use_checkpoint": True}), trainer.batch_size),
         f"model.f_maps={list(half)}": (model.model_copy(update={"f_maps": half}), trainer.batch_size),

@@ -29,6 +29,7 @@ class RunLog:
     folder : the run's folder; made if it is not there.
     step : the step that the run goes on from, 0 for a new one.
     tensorboard : write TensorBoard scalars into `folder/tensorboard` too.
+    writes : whether this is the process that writes; in the others nothing is touched.
 
     Raises
     ------
@@ -36,15 +37,19 @@ class RunLog:
         When TensorBoard is wanted but not installed.
     """
 
-    def __init__(self, folder: Path, step: int, tensorboard: bool = False) -> None:
-        self.path = folder / METRICS
-        self.board = make_board(folder / TENSORBOARD, step) if tensorboard else None
+    def __init__(self, folder: Path, step: int, tensorboard: bool = False, writes: bool = True) -> None:
+        self.path, self.writes = folder / METRICS, writes
+        self.board = make_board(folder / TENSORBOARD, step) if tensorboard and writes else None
+        if not writes:
+            return
         kept = [entry for entry in read_log(folder) if entry["step"] <= step]
         with complete_or_absent(self.path) as temporary:
             temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add a line, which is on disk when this returns."""
+        if not self.writes:
+            return
         with self.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
         if self.board is not None:

@@ -7,19 +7,14 @@ seed of dropout. So a resumed run continues to the bit as if never stopped.
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
-import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from types import FrameType
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -34,16 +29,18 @@ from deflare_core.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from deflare_core.config import OptimizerConfig, TrainConfig
+from deflare_core.config import TrainConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.memory import memory_advice
 from deflare_core.model import VoxelNetwork, build_model
+from deflare_core.optimizer import WeightAverage, learning_rate, make_optimizer
+from deflare_core.processes import Processes, joined
 from deflare_core.provenance import pick_device
 from deflare_core.run_log import RunLog, read_log
+from deflare_core.sampling import batch_seed, sample_indices, step_batches, steps_per_epoch, windows_per_step
+from deflare_core.signals import StopFlag, ignore_signals, stop_requested
 
 LOSSES = {"mse": functional.mse_loss, "l1": functional.l1_loss, "smooth_l1": functional.smooth_l1_loss}
-OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Batch = dict[str, torch.Tensor]
 
@@ -57,9 +54,9 @@ class Run:
     """A training run in progress: what it works on and how far it has come."""
 
     config: TrainConfig
+    processes: Processes
     model: VoxelNetwork
     optimizer: torch.optim.Optimizer
-    device: torch.device
     data: EventVoxelDataset
     validation: EventVoxelDataset
     average: WeightAverage | None
@@ -71,9 +68,14 @@ class Run:
     saved_step: int = 0
 
     @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.processes.device
+
+    @property
     def epoch(self) -> int:
         """Passes over the training data that are complete."""
-        return self.step // steps_per_epoch(len(self.data), windows_per_step(self.config))
+        return self.step // steps_per_epoch(self.config.trainer, len(self.data))
 
     @property
     def network(self) -> VoxelNetwork:
@@ -81,33 +83,11 @@ class Run:
         return self.average.model if self.average else self.model
 
 
-class WeightAverage:
-    """A running average of a model's weights, in `model`: often better on new data than the weights themselves.
-
-    Parameters
-    ----------
-    model : the network that is trained; the average starts as a copy of it.
-    decay : what share of the average stays at each step; less in the first steps, so that it forgets its start.
-    """
-
-    def __init__(self, model: VoxelNetwork, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, model: VoxelNetwork, step: int) -> None:
-        """Take in the weights after the step, counted from 1."""
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
-        for mine, trained in zip(self.model.parameters(), model.parameters(), strict=True):
-            mine.lerp_(trained, share)
-        for buffer, current in zip(self.model.buffers(), model.buffers(), strict=True):
-            buffer.copy_(current)
-
-
 def fit(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> Path:
     """The last checkpoint of a run trained as configured; checkpoints and metrics stand in `trainer.output_dir`.
 
-    SIGINT and SIGTERM end the run after the step that is under way, with a checkpoint of it.
+    SIGINT and SIGTERM end the run after the step that is under way, with a checkpoint of it. Started by torchrun,
+    the processes share the work, and the first one writes.
 
     Parameters
     ----------
@@ -121,28 +101,37 @@ def fit(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
         When the output folder already holds a run and `resume` is off, the loss is not finite, or the GPU's memory
         does not suffice.
     """
-    run, trainer = start_run(config, resume), config.trainer
-    log = RunLog(trainer.output_dir, run.step, trainer.tensorboard)
-    bar = tqdm(total=trainer.max_steps, initial=run.step, unit="step", disable=not progress)
-    batches = training_batches(run)
-    with stop_requested() as stop, own_randomness(run), out_of_memory_explained(run), closing(log), bar:
-        while True:
-            if not stop.signal and validation_due(run):
-                log.append(validate(run))
-            if stop.signal or checkpoint_due(run):
-                save(run)
-            if stop.signal or run.step >= trainer.max_steps:
-                break
-            entry = train_step(run, batches)
-            log.append(entry)
-            show(bar, entry, run.metrics)
-    saved = find_checkpoint(trainer.output_dir, "last")
-    if stop.signal:
-        logging.warning(how_to_resume(stop.signal, run, saved))
+    with joined(config.trainer.device) as processes:
+        run = start_run(config, resume, processes)
+        with stop_requested() as stop, own_randomness(run), out_of_memory_explained(run):
+            stopped = go_on(run, stop, progress and processes.is_first)
+    saved = find_checkpoint(config.trainer.output_dir, "last")
+    if stopped and processes.is_first:
+        logging.warning(how_to_resume(stop, run, saved))
     return saved
 
 
-def start_run(config: TrainConfig, resume: bool) -> Run:
+def go_on(run: Run, stop: StopFlag, progress: bool) -> bool:
+    """Whether the run was stopped before its last step: validate, save, stop, step."""
+    trainer, processes = run.config.trainer, run.processes
+    batches = training_batches(run)
+    log = RunLog(trainer.output_dir, run.step, trainer.tensorboard, writes=processes.is_first)
+    bar = tqdm(total=trainer.max_steps, initial=run.step, unit="step", disable=not progress)
+    with closing(log), bar:
+        while True:
+            stopped = processes.any(bool(stop.signal))
+            if not stopped and validation_due(run):
+                log.append(validate(run))
+            if stopped or checkpoint_due(run):
+                save(run)
+            if stopped or run.step >= trainer.max_steps:
+                return stopped
+            entry = train_step(run, batches)
+            log.append(entry)
+            show(bar, entry, run.metrics)
+
+
+def start_run(config: TrainConfig, resume: bool, processes: Processes | None = None) -> Run:
     """A run at its first step, or at the one where the last checkpoint left it.
 
     Raises
@@ -150,18 +139,36 @@ def start_run(config: TrainConfig, resume: bool) -> Run:
     TrainingError
         When the output folder holds a run that is not to be resumed, or one of another network or batch size.
     """
+    processes = processes or Processes(pick_device(config.trainer.device))
+    config = with_batches_for(processes.count, config)
     trainer = config.trainer
-    device = pick_device(trainer.device)
-    model = build_model(config.model, trainer.seed).to(device)
+    model = build_model(config.model, trainer.seed).to(processes.device)
     average = WeightAverage(model, trainer.average_decay) if trainer.average_decay else None
     data, validation = (EventVoxelDataset.from_config(c) for c in (config.data, config.validation))
-    run = Run(config, model, make_optimizer(config.optimizer, model), device, data, validation, average)
+    run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, average)
     checkpoints = sorted(trainer.output_dir.glob("checkpoint_epoch_*"))
     if checkpoints and not resume:
         raise TrainingError(f"{trainer.output_dir}: already holds a run; resume it or choose another output_dir.")
     if checkpoints:
         restore(run, find_checkpoint(trainer.output_dir, "last"))
     return run
+
+
+def with_batches_for(count: int, config: TrainConfig) -> TrainConfig:
+    """The configuration with its batches per step stated: as given, or one for each process.
+
+    Raises
+    ------
+    TrainingError
+        When there are more processes than batches.
+    """
+    batches = config.trainer.accumulate_steps or count
+    if batches < count:
+        raise TrainingError(
+            f"trainer.accumulate_steps is {batches}, so of {count} processes {count - batches} would have nothing to "
+            f"do; set it to {count} or a multiple, or start fewer processes."
+        )
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"accumulate_steps": batches})})
 
 
 def restore(run: Run, path: Path) -> None:
@@ -178,7 +185,7 @@ def restore(run: Run, path: Path) -> None:
     if checkpoint.model != run.config.model:
         raise TrainingError(f"{path}: is of another network ({checkpoint.model}) than configured ({run.config.model}).")
     trainer = checkpoint.training["trainer"]
-    before, now = trainer["batch_size"] * trainer.get("accumulate_steps", 1), windows_per_step(run.config)
+    before, now = trainer["batch_size"] * trainer.get("accumulate_steps", 1), windows_per_step(run.config.trainer)
     if before != now:
         raise TrainingError(
             f"{path}: its steps took {before} windows, the configured ones take {now}; keep the product of "
@@ -194,23 +201,6 @@ def restore(run: Run, path: Path) -> None:
             note_validation(run, entry["step"], entry["validation"])
 
 
-def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The configured optimizer over the model's parameters."""
-    make = OPTIMIZERS[config.name]
-    return make(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """The learning rate of a step, counted from 0: the warm-up's straight line, then the schedule."""
-    rate, warmup = config.optimizer.learning_rate, config.optimizer.warmup_steps
-    if step < warmup:
-        return rate * (step + 1) / warmup
-    if config.optimizer.schedule == "cosine":
-        return rate * (1 + math.cos(math.pi * (step - warmup) / (config.trainer.max_steps - warmup))) / 2
-    passed = sum(step >= milestone for milestone in config.optimizer.milestones)
-    return rate * config.optimizer.milestone_factor**passed
-
-
 def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     """One optimizer step on the next batches; its line of the log.
 
@@ -219,7 +209,8 @@ def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     TrainingError
         When the loss or its gradient is not finite; the weights are then those before the step.
     """
-    started, epoch, rate = time.perf_counter(), run.epoch, learning_rate(run.config, run.step)
+    started, epoch = time.perf_counter(), run.epoch
+    rate = learning_rate(run.config.optimizer, run.step, run.config.trainer.max_steps)
     loss = accumulate_gradients(run, batches)
     norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.config.optimizer.clip_norm or math.inf))
     require_finite(run, loss, norm)
@@ -234,18 +225,27 @@ def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
 
 
 def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> float:
-    """The mean loss over the step's windows, whose gradient is then in the model's parameters."""
+    """The mean loss over the step's windows in all processes, whose gradient is then in the model's parameters."""
     run.model.train()
-    run.optimizer.zero_grad(set_to_none=True)
-    parts = step_batches(run, run.step)
+    run.optimizer.zero_grad(set_to_none=False)
+    parts = step_batches(run.config.trainer, len(run.data), run.step)
     num_windows = sum(map(len, parts))
     total = torch.zeros((), device=run.device)
-    for k, batch in enumerate(islice(batches, len(parts))):
-        torch.manual_seed(batch_seed(run.config.trainer.seed, run.step, k))
-        loss = voxel_loss(run, run.model, batch) * (len(batch["raw"]) / num_windows)
+    for k, batch in zip(run.processes.share(range(len(parts))), batches, strict=False):
+        torch.manual_seed(batch_seed(run.config.trainer, run.step, k))
+        loss = voxel_loss(run, run.model, batch) * (len(parts[k]) / num_windows)
         loss.backward()
         total += loss.detach()
+    run.processes.sum([*gradients(run.model), total])
     return float(total)
+
+
+def gradients(model: nn.Module) -> list[torch.Tensor]:
+    """The gradient of every parameter; zeros where no batch has given one."""
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
 def voxel_loss(run: Run, network: VoxelNetwork, batch: Batch) -> torch.Tensor:
@@ -265,7 +265,7 @@ def require_finite(run: Run, loss: float, norm: float) -> None:
     if math.isfinite(loss) and math.isfinite(norm):
         return
     what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient's norm is {norm}"
-    names = ", ".join(window_name(run.data, i) for i in sample_indices(run, run.step))
+    names = ", ".join(window_name(run.data, i) for i in sample_indices(run.config.trainer, len(run.data), run.step))
     raise TrainingError(
         f"{what} at step {run.step + 1} on {names}; nothing was saved since step {run.saved_step}. "
         "Lower optimizer.learning_rate, or set optimizer.clip_norm=1 and optimizer.warmup_steps."
@@ -288,15 +288,18 @@ def validate(run: Run) -> dict[str, object]:
         When the loss is not finite; it names the windows.
     """
     run.network.eval()
-    loader = make_loader(run, [[i] for i in range(len(run.validation))], run.validation)
-    losses = [float(voxel_loss(run, run.network, batch)) for batch in loader]
-    broken = [window_name(run.validation, i) for i, loss in enumerate(losses) if not math.isfinite(loss)]
+    losses = torch.zeros(len(run.validation), dtype=torch.float64, device=run.device)
+    share = run.processes.share(range(len(run.validation)))
+    for i, batch in zip(share, make_loader(run, [[i] for i in share], run.validation), strict=True):
+        losses[i] = voxel_loss(run, run.network, batch)
+    run.processes.sum([losses])
+    broken = [window_name(run.validation, i) for i in torch.nonzero(~losses.isfinite())]
     if broken:
         raise TrainingError(
             f"The validation loss at step {run.step} is not finite on {', '.join(broken)}; nothing was saved since "
             f"step {run.saved_step}. Lower optimizer.learning_rate."
         )
-    note_validation(run, run.step, {"loss": float(np.mean(losses))})
+    note_validation(run, run.step, {"loss": float(losses.mean())})
     return {"step": run.step, "epoch": run.epoch, "validation": run.metrics}
 
 
@@ -315,7 +318,10 @@ def checkpoint_due(run: Run) -> bool:
 
 
 def save(run: Run) -> None:
-    """Write a checkpoint, and let `last` and, after the best validation, `best` lead to it."""
+    """Write a checkpoint, and let `last` and, after the best validation, `best` lead to it; in the first process."""
+    run.saved_step = run.step
+    if not run.processes.is_first:
+        return
     path = save_checkpoint(
         run.config.trainer.output_dir,
         run.network,
@@ -326,7 +332,6 @@ def save(run: Run) -> None:
         training=run.config.model_dump(mode="json"),
         trained=run.model if run.average else None,
     )
-    run.saved_step = run.step
     link_checkpoint(path, "last")
     if run.best_step == run.step:
         link_checkpoint(path, "best")
@@ -340,9 +345,11 @@ def show(bar: tqdm, entry: dict[str, float], metrics: dict[str, float]) -> None:
 
 
 def training_batches(run: Run) -> Iterator[Batch]:
-    """The batches from the run's step to its last, in an order that depends on the seed and the step only."""
-    steps = range(run.step, run.config.trainer.max_steps)
-    return iter(make_loader(run, (part for step in steps for part in step_batches(run, step)), run.data))
+    """The process's share of the batches from the run's step to its last."""
+    trainer, num_samples = run.config.trainer, len(run.data)
+    steps = range(run.step, trainer.max_steps)
+    parts = (part for step in steps for part in run.processes.share(step_batches(trainer, num_samples, step)))
+    return iter(make_loader(run, parts, run.data))
 
 
 def make_loader(run: Run, parts: Iterable[list[int]], data: EventVoxelDataset) -> DataLoader:
@@ -355,41 +362,6 @@ def make_loader(run: Run, parts: Iterable[list[int]], data: EventVoxelDataset) -
         generator=torch.Generator(),
         worker_init_fn=ignore_signals,
     )
-
-
-def ignore_signals(worker: int) -> None:
-    """Leave a signal sent to all processes of the run, such as Ctrl-C, to the one that trains: it still needs data."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def step_batches(run: Run, step: int) -> list[list[int]]:
-    """The windows of a step, cut into the batches that pass through the network at once."""
-    size, indices = run.config.trainer.batch_size, sample_indices(run, step)
-    return [indices[start : start + size] for start in range(0, len(indices), size)]
-
-
-def sample_indices(run: Run, step: int) -> list[int]:
-    """The windows of a step: its place in the shuffled order of its epoch; the first step's when overfitting."""
-    num_samples, size = len(run.data), windows_per_step(run.config)
-    epoch, place = divmod(0 if run.config.trainer.overfit_one_batch else step, steps_per_epoch(num_samples, size))
-    order = np.random.default_rng([run.config.trainer.seed, epoch]).permutation(num_samples)
-    return order[place * size : (place + 1) * size].tolist()
-
-
-def windows_per_step(config: TrainConfig) -> int:
-    """Windows that make one optimizer step."""
-    return config.trainer.batch_size * config.trainer.accumulate_steps
-
-
-def steps_per_epoch(num_samples: int, step_size: int) -> int:
-    """Steps that pass over the data once; the last one may be smaller."""
-    return -(-num_samples // step_size)
-
-
-def batch_seed(seed: int, step: int, batch: int) -> int:
-    """The seed of dropout in one batch of a step, as far from its neighbours' as from any other."""
-    return int(np.random.SeedSequence([seed, step, batch]).generate_state(1, np.uint64)[0])
 
 
 def window_name(data: EventVoxelDataset, index: int) -> str:
@@ -422,39 +394,9 @@ def out_of_memory_explained(run: Run) -> Iterator[None]:
         raise TrainingError(f"The GPU's memory does not suffice at step {run.step + 1} ({reason}). {advice}") from error
 
 
-@dataclass
-class StopFlag:
-    """The name of the signal that has asked the run to stop, or nothing."""
-
-    signal: str = ""
-
-
-@contextmanager
-def stop_requested() -> Iterator[StopFlag]:
-    """A flag that SIGINT or SIGTERM sets, so that the loop finishes its step, saves and stops.
-
-    A second signal ends the process as if there were no flag.
-    """
-    flag = StopFlag()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        flag.signal = signal.Signals(number).name
-        give_back()
-
-    def give_back() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
-    try:
-        yield flag
-    finally:
-        give_back()
-
-
-def how_to_resume(signal_name: str, run: Run, saved: Path) -> str:
+def how_to_resume(stop: StopFlag, run: Run, saved: Path) -> str:
     """What to tell whoever stopped the run."""
     return (
-        f"{signal_name}: stopped after step {run.step} of {run.config.trainer.max_steps}, saved {saved}. To go on, "
-        "give `deflare train` the same settings and --resume, or fit(config, resume=True)."
+        f"{stop.signal or 'Another process'}: stopped after step {run.step} of {run.config.trainer.max_steps}, saved "
+        f"{saved}. To go on, give `deflare train` the same settings and --resume, or fit(config, resume=True)."
     )

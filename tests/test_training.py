@@ -16,15 +16,16 @@ from deflare_core.__main__ import main
 from deflare_core.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint
 from deflare_core.config import ConfigError, ModelConfig, TrainConfig, make_config
 from deflare_core.memory import training_memory_gib
+from deflare_core.optimizer import learning_rate
 from deflare_core.run_log import RunLogError, read_log
+from deflare_core.sampling import sample_indices
 from deflare_core.training import (
     TrainingError,
     fit,
-    learning_rate,
-    sample_indices,
     start_run,
     train_step,
     training_batches,
+    with_batches_for,
 )
 
 EVERYTHING = {
@@ -56,16 +57,15 @@ def config(pair_folders, tmp_path):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a run in a process of its own, leader of a group of processes."""
+    """Start `deflare train` in a process of its own, leader of a group; or in several, with torchrun."""
 
-    def make(config: TrainConfig) -> subprocess.Popen:
-        (tmp_path / "config.json").write_text(config.model_dump_json())
-        code = (
-            "import sys; from deflare_core.training import fit; from deflare_core.config import TrainConfig; "
-            "fit(TrainConfig.model_validate_json(open(sys.argv[1]).read()), progress=False)"
-        )
-        command = [sys.executable, "-c", code, str(tmp_path / "config.json")]
-        return subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    def make(config: TrainConfig, num_processes: int = 1) -> subprocess.Popen:
+        (tmp_path / "config.yaml").write_text(config.model_dump_json())
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
+        program = ["-m", "deflare_core", "train", "--config", str(tmp_path / "config.yaml")]
+        command = [sys.executable, *(launcher if num_processes > 1 else []), *program]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, start_new_session=True, **streams)
 
     return make
 
@@ -168,14 +168,61 @@ def test_an_interrupt_of_all_processes_lets_the_loading_ones_serve_the_last_step
     wait_for(process, tmp_path / "run", "checkpoint_*_iter_000006")
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    assert process.returncode == 130, errors
     last = find_checkpoint(tmp_path / "run", "last")
     assert f"saved {last}" in errors, "The interrupted run ends with a checkpoint of its last step."
 
 
+def without_seconds(folder):
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in read_log(folder)]
+
+
+def close(a, b):
+    return all(torch.allclose(a[name], b[name], rtol=1e-4, atol=1e-6) for name in a)
+
+
+def test_two_processes_train_as_one_does(config, start, tmp_path):
+    """Real torchrun: 15 windows, two a step, so that the 8th step has one and leaves the second process without."""
+    settings = {"accumulate_steps": 2, "max_steps": 10, "model": {"layer_order": "gcrd"}, "average_decay": 0.9}
+    one = fit(config("one", **settings), progress=False)
+    process = start(config("two", **settings), num_processes=2)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert output.count("checkpoint_epoch_0001_iter_000010") == 1, "Only the first process speaks."
+    two = find_checkpoint(tmp_path / "two", "last")
+    assert two.name == one.name
+    assert sorted(p.name for p in two.parent.iterdir()) == sorted(p.name for p in one.parent.iterdir())
+    logs = [without_seconds(folder) for folder in (one.parent, two.parent)]
+    assert len(logs[0]) == len(logs[1]) == 14, "Ten steps and four validations, each once."
+    for expected, found in zip(*logs, strict=True):
+        assert found.get("validation", found) == pytest.approx(expected.get("validation", expected), rel=1e-4)
+    assert weights(two).keys() == weights(one).keys(), "No wrapper leaves a prefix."
+    assert close(weights(two), weights(one))
+
+
+def test_two_stopped_processes_are_resumed_by_one(config, start, tmp_path):
+    process = start(config("two", max_steps=100_000, accumulate_steps=2, num_workers=1), num_processes=2)
+    wait_for(process, tmp_path / "two", "checkpoint_*_iter_000003")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    last = find_checkpoint(tmp_path / "two", "last")
+    assert f"saved {last}" in errors
+    step = read_checkpoint(last).step
+    assert [e["step"] for e in read_log(tmp_path / "two") if "loss" in e] == list(range(1, step + 1))
+    resumed = fit(config("two", max_steps=step + 1, accumulate_steps=2), resume=True, progress=False)
+    assert read_checkpoint(resumed).step == step + 1
+
+
+def test_more_processes_than_batches_are_refused(config):
+    assert with_batches_for(4, config()).trainer.accumulate_steps == 4, "One batch for each, unless said otherwise."
+    with pytest.raises(TrainingError, match="of 4 processes 3 would have nothing to do; set it to 4 or a multiple"):
+        with_batches_for(4, config(accumulate_steps=1))
+
+
 def test_every_epoch_passes_over_every_sample_once(config):
     run = start_run(config(batch_size=4), resume=False)
-    epochs = [np.concatenate([sample_indices(run, 4 * e + s) for s in range(4)]) for e in range(2)]
+    steps = [sample_indices(run.config.trainer, len(run.data), step) for step in range(8)]
+    epochs = [np.concatenate(steps[:4]), np.concatenate(steps[4:])]
     assert all(sorted(epoch) == list(range(15)) for epoch in epochs)
     assert epochs[0].tolist() != epochs[1].tolist(), "Each epoch has an order of its own."
 
@@ -231,7 +278,7 @@ def test_steps_of_another_number_of_windows_are_not_resumed(config):
 )
 def test_the_learning_rate_follows_its_schedule(config, optimizer, steps, rates):
     made = config(max_steps=100, optimizer={"learning_rate": 1} | optimizer)
-    assert [learning_rate(made, step) for step in steps] == pytest.approx(rates)
+    assert [learning_rate(made.optimizer, step, max_steps=100) for step in steps] == pytest.approx(rates)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +304,7 @@ def test_schedules_that_cannot_be_are_refused(config, settings, message):
 )
 def test_the_first_loss_is_that_of_the_untouched_input(config, loss, expected):
     run = start_run(config(loss=loss), resume=False)
-    sample = run.data[sample_indices(run, 0)[0]]
+    sample = run.data[sample_indices(run.config.trainer, len(run.data), 0)[0]]
     difference = (sample["raw"] - sample["label"]).numpy()
     entry = train_step(run, training_batches(run))
     assert entry["loss"] == pytest.approx(expected(difference).mean(), rel=1e-5)
@@ -297,8 +344,8 @@ def test_one_batch_is_overfitted(config):
     run_folder = fit(config(overfit_one_batch=True, max_steps=60, validate_every=60), progress=False).parent
     losses = [entry["loss"] for entry in read_log(run_folder) if "loss" in entry]
     assert losses[-1] < 0.5 * losses[0], "One window can be learned by heart."
-    run = start_run(config("other", overfit_one_batch=True), resume=False)
-    assert sample_indices(run, 0) == sample_indices(run, 5)
+    trainer = config(overfit_one_batch=True, batch_size=2).trainer
+    assert sample_indices(trainer, 15, step=0) == sample_indices(trainer, 15, step=20), "In a later epoch too."
 
 
 def test_too_little_memory_is_told_with_the_settings_that_need_less(config, monkeypatch):
