@@ -63,9 +63,10 @@ class Run:
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     validated_step: int = 0
-    best_step: int = 0
+    best_step: int = -1
     best_loss: float = math.inf
     saved_step: int = 0
+    unsaved: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -184,8 +185,8 @@ def restore(run: Run, path: Path) -> None:
     checkpoint = read_checkpoint(path)
     if checkpoint.model != run.config.model:
         raise TrainingError(f"{path}: is of another network ({checkpoint.model}) than configured ({run.config.model}).")
-    trainer = checkpoint.training["trainer"]
-    before, now = trainer["batch_size"] * trainer.get("accumulate_steps", 1), windows_per_step(run.config.trainer)
+    trainer = {"batch_size": 1, "accumulate_steps": 1} | checkpoint.training.get("trainer", {})
+    before, now = trainer["batch_size"] * trainer["accumulate_steps"], windows_per_step(run.config.trainer)
     if before != now:
         raise TrainingError(
             f"{path}: its steps took {before} windows, the configured ones take {now}; keep the product of "
@@ -217,7 +218,7 @@ def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.optimizer.step()
-    run.step += 1
+    run.step, run.unsaved = run.step + 1, True
     if run.average:
         run.average.update(run.model, run.step)
     entry = {"step": run.step, "epoch": epoch, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
@@ -300,6 +301,7 @@ def validate(run: Run) -> dict[str, object]:
             f"step {run.saved_step}. Lower optimizer.learning_rate."
         )
     note_validation(run, run.step, {"loss": float(losses.mean())})
+    run.unsaved = True
     return {"step": run.step, "epoch": run.epoch, "validation": run.metrics}
 
 
@@ -314,12 +316,12 @@ def checkpoint_due(run: Run) -> bool:
     """Whether the run is to be saved: every so many steps, after the best validation, and at the end, once."""
     trainer = run.config.trainer
     regular = run.step % trainer.checkpoint_every == 0 or run.step == trainer.max_steps
-    return run.saved_step != run.step and (regular or run.best_step == run.step)
+    return run.unsaved and (regular or run.best_step == run.step)
 
 
 def save(run: Run) -> None:
     """Write a checkpoint, and let `last` and, after the best validation, `best` lead to it; in the first process."""
-    run.saved_step = run.step
+    run.saved_step, run.unsaved = run.step, False
     if not run.processes.is_first:
         return
     path = save_checkpoint(

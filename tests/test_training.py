@@ -79,6 +79,10 @@ def weights(path):
     return load_model(path, "cpu").state_dict()
 
 
+def without_seconds(folder):
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in read_log(folder)]
+
+
 def equal(a, b):
     return all(torch.equal(a[name], b[name]) for name in a)
 
@@ -104,15 +108,19 @@ def test_the_same_seed_gives_the_same_weights(config):
 
 
 @pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["plain", "everything"])
-def test_a_resumed_run_continues_to_the_bit(config, settings, monkeypatch):
+@pytest.mark.parametrize("last_step", [6, 7])
+def test_a_resumed_run_continues_to_the_bit(config, settings, last_step, monkeypatch):
+    """The run is stopped where a validation was due, or between two; a stop does not wait for a validation."""
     whole = fit(config("whole", max_steps=9, **settings), progress=False)
-    interrupt_after(4, signal.SIGINT, monkeypatch)
+    interrupt_after(last_step, signal.SIGINT, monkeypatch)
     fit(config("parts", max_steps=9, **settings), progress=False)
     monkeypatch.undo()
     resumed = fit(config("parts", max_steps=9, **settings), resume=True, progress=False)
     assert equal(weights(whole), weights(resumed))
     assert equal(load_file(whole / "training.safetensors"), load_file(resumed / "training.safetensors"))
-    logs = [[{**entry, "seconds": 0} for entry in read_log(path.parent)] for path in (whole, resumed)]
+    logs = [without_seconds(path.parent) for path in (whole, resumed)]
+    metrics = [[read_checkpoint(p.parent / name).metrics for name in ("best", "last")] for p in (whole, resumed)]
+    assert metrics[0] == metrics[1]
     assert logs[0] == logs[1], "The log has every step and every validation once, with the same figures."
 
 
@@ -153,6 +161,16 @@ def test_a_signal_saves_stops_and_says_how_to_go_on(config, monkeypatch, caplog,
     assert fit(config(), resume=True, progress=False).name.endswith("iter_000006")
 
 
+def test_a_signal_before_the_first_step_leaves_a_run_to_resume(config, monkeypatch):
+    make = training.training_batches
+    monkeypatch.setattr(training, "training_batches", lambda run: os.kill(os.getpid(), signal.SIGTERM) or make(run))
+    last = fit(config(), progress=False)
+    assert last.name.endswith("iter_000000")
+    assert not (last.parent / "best").exists(), "Nothing has been validated."
+    monkeypatch.undo()
+    assert fit(config(), resume=True, progress=False).name.endswith("iter_000006")
+
+
 def test_the_command_of_a_stopped_run_fails(config, monkeypatch, tmp_path):
     (tmp_path / "train.yaml").write_text(config().model_dump_json())
     command = ["train", "--config", str(tmp_path / "train.yaml"), "--resume"]
@@ -171,10 +189,6 @@ def test_an_interrupt_of_all_processes_lets_the_loading_ones_serve_the_last_step
     assert process.returncode == 130, errors
     last = find_checkpoint(tmp_path / "run", "last")
     assert f"saved {last}" in errors, "The interrupted run ends with a checkpoint of its last step."
-
-
-def without_seconds(folder):
-    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in read_log(folder)]
 
 
 def close(a, b):
