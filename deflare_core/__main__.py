@@ -6,12 +6,17 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from deflare_core import __version__
 from deflare_core.config import InferenceConfig, TestConfig, TrainConfig, load_config, make_config
+
+if TYPE_CHECKING:
+    import torch
+
+    from deflare_core.model import VoxelNetwork
 
 OVERRIDES = "settings that replace those of the file, such as trainer.max_steps=10"
 
@@ -72,12 +77,24 @@ def decode(options: argparse.Namespace) -> None:
     print(f"{options.output}: {num_events:,} events")
 
 
-def train(options: argparse.Namespace) -> None:
-    """Train a network."""
+def train(options: argparse.Namespace) -> int:
+    """Train a network; 130 if a signal stopped it before its last step."""
+    from deflare_core.checkpoint import read_checkpoint
+    from deflare_core.processes import is_first_process
     from deflare_core.training import fit
 
     config = load_config(TrainConfig, options.config, options.overrides)
-    print(f"{fit(config, resume=options.resume)}")
+    last = fit(config, resume=options.resume)
+    if is_first_process():
+        print(f"{last}")
+    return 0 if read_checkpoint(last).step >= config.trainer.max_steps else 130
+
+
+def curves(options: argparse.Namespace) -> None:
+    """Draw the training curves of a run."""
+    from deflare_core.curves import write_curves
+
+    print(f"{write_curves(options.run_dir, options.detailed)}")
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -94,33 +111,41 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def infer(options: argparse.Namespace) -> None:
-    """Deflare a recording."""
-    from deflare_core.checkpoint import load_model
-    from deflare_core.config import ModelConfig
-    from deflare_core.inference import deflare_recording
-    from deflare_core.model import build_model
-    from deflare_core.provenance import pick_device
+    """Deflare a recording, or every recording of a folder; torchrun shares them among its processes."""
+    from deflare_core.inference import deflare_recording, recordings_to_deflare
+    from deflare_core.processes import joined
 
     if options.config:
         config = load_config(InferenceConfig, options.config, options.overrides)
     else:
         config = make_config(InferenceConfig, {}, options.overrides, origin="deflare infer")
-    if config.checkpoint is None:
-        print("no checkpoint given: the untrained network changes nothing", file=sys.stderr)
-        model = build_model(ModelConfig(), config.seed).to(pick_device(config.device))
-    else:
-        model = load_model(config.checkpoint, config.device)
-    summary = deflare_recording(
-        model,
-        options.input,
-        options.output,
-        window_us=config.window_us,
-        num_bins=config.num_bins,
-        seed=config.seed,
-        sensor_size=options.sensor_size,
-        polarity=options.polarity,
-    )
-    print(summary)
+    with joined(config.device) as processes:
+        model = inference_model(config, processes.device)
+        for source, target in processes.share(recordings_to_deflare(options.input, options.output)):
+            summary = deflare_recording(
+                model,
+                source,
+                target,
+                window_us=config.window_us,
+                num_bins=config.num_bins,
+                seed=config.seed,
+                sensor_size=options.sensor_size,
+                polarity=options.polarity,
+                progress=processes.is_first,
+            )
+            print(f"{target}: {summary}")
+
+
+def inference_model(config: InferenceConfig, device: torch.device) -> VoxelNetwork:
+    """The network of the configured checkpoint, or the untrained one."""
+    from deflare_core.checkpoint import load_model
+    from deflare_core.config import ModelConfig
+    from deflare_core.model import build_model
+
+    if config.checkpoint is not None:
+        return load_model(config.checkpoint, str(device))
+    print("no checkpoint given: the untrained network changes nothing", file=sys.stderr)
+    return build_model(ModelConfig(), config.seed).to(device)
 
 
 def notebook(options: argparse.Namespace) -> None:
@@ -197,13 +222,17 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
 
+    command = add(commands, curves)
+    command.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of a run, such as runs/train")
+    command.add_argument("--detailed", action="store_true", help="also the gradient's norm and the step's duration")
+
     command = add(commands, evaluate)
     command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
 
     command = add(commands, infer)
-    command.add_argument("--input", type=Path, required=True, help="recording with flare (.h5)")
-    command.add_argument("--output", type=Path, required=True, help="deflared recording to write (.h5)")
+    command.add_argument("--input", type=Path, required=True, help="recording with flare (.h5), or a folder of them")
+    command.add_argument("--output", type=Path, required=True, help="deflared recording to write (.h5), or the folder")
     command.add_argument("--config", type=Path, help="such as configs/inference_config.yaml")
     add_reading_options(command)
     command.add_argument("overrides", nargs="*", metavar="key=value", help="such as checkpoint=runs/train")

@@ -3,14 +3,17 @@
     checkpoint_epoch_0000_iter_002500/
         model.safetensors      weights, named as in pytorch-3dunet with the prefix `backbone.`
         config.json            model and training configuration, step, metrics, versions, revision
-        training.safetensors   optimizer and random-number state
+        training.safetensors   optimizer state; the weights in training, where model.safetensors has their average
+    best, last                 links to two of these folders
 
-No pickle is ever read, so a checkpoint from anywhere can be opened safely.
+There is no random-number state: each step of training is seeded by its number. No pickle is ever read, so a checkpoint
+from anywhere can be opened safely.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +71,18 @@ def save_checkpoint(
     step: int,
     metrics: dict[str, float],
     training: dict[str, Any],
+    trained: nn.Module | None = None,
 ) -> Path:
-    """The checkpoint folder written under `folder`, complete or not at all."""
+    """The checkpoint folder written under `folder`, complete or not at all.
+
+    Parameters
+    ----------
+    folder : the run's folder.
+    model : the network to use from now on.
+    optimizer : its optimizer.
+    epoch, step, metrics, training : what `Checkpoint` tells of it.
+    trained : the network that the optimizer trains, where `model` is an average of it.
+    """
     path = Path(folder) / checkpoint_name(epoch, step)
     description = {
         "format": FORMAT,
@@ -84,9 +97,17 @@ def save_checkpoint(
     with complete_or_absent(path) as temporary:
         temporary.mkdir()
         save_file(_contiguous(model.state_dict()), temporary / WEIGHTS)
-        save_file(_contiguous(_flat_state(optimizer) | _random_state()), temporary / TRAINING)
+        save_file(_contiguous(_flat_state(optimizer) | _flat_weights(trained)), temporary / TRAINING)
         (temporary / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
     return path
+
+
+def link_checkpoint(path: Path, name: Literal["best", "last"]) -> None:
+    """Let `best` or `last` in the run folder lead to the checkpoint, from one moment to the next."""
+    temporary = path.with_name(f".{name}.{os.getpid()}.part")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(path.name)
+    temporary.replace(path.with_name(name))
 
 
 def find_checkpoint(path: str | Path, which: Literal["best", "last"] = "best") -> Path:
@@ -156,20 +177,16 @@ def load_weights(model: nn.Module, path: Path) -> None:
     CheckpointError
         When they are damaged or those of another network.
     """
-    try:
-        model.load_state_dict(_read_tensors(path / WEIGHTS))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise CheckpointError(f"{path}: the weights are of another network than {CONFIG} says ({reason}).") from error
+    _load_state(model, _read_tensors(path / WEIGHTS), path)
 
 
-def load_training_state(path: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Put a checkpoint's optimizer and random-number state back in place.
+def load_training_state(path: Path, optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """Put a checkpoint's optimizer state back in place, and the weights in training where it has them apart.
 
     Raises
     ------
     CheckpointError
-        When the state is damaged or does not fit the optimizer.
+        When the state is damaged or does not fit the optimizer or the model.
     """
     tensors = _read_tensors(path / TRAINING)
     state: dict[int, dict[str, torch.Tensor]] = {}
@@ -182,9 +199,17 @@ def load_training_state(path: Path, optimizer: torch.optim.Optimizer) -> None:
     if len(state) not in (0, expected):
         raise CheckpointError(f"{path / TRAINING}: has state for {len(state)} parameters, the network has {expected}.")
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+    weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
+    if weights:
+        _load_state(model, weights, path / TRAINING)
+
+
+def _load_state(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise CheckpointError(f"{path}: the weights are of another network than {CONFIG} says ({reason}).") from error
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -199,9 +224,8 @@ def _flat_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     return {f"optimizer.{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
 
 
-def _random_state() -> dict[str, torch.Tensor]:
-    state = {"random.cpu": torch.get_rng_state()}
-    return state | ({"random.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+def _flat_weights(model: nn.Module | None) -> dict[str, torch.Tensor]:
+    return {f"weights.{name}": value for name, value in model.state_dict().items()} if model is not None else {}
 
 
 def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

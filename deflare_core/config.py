@@ -85,14 +85,33 @@ class DataConfig(StrictModel):
 
 
 class OptimizerConfig(StrictModel):
-    """The optimizer and its step size."""
+    """The optimizer, its step size and how that changes."""
 
     name: Literal["Adam", "AdamW"] = "Adam"
-    """Optimizer of torch.optim."""
+    """Optimizer of torch.optim; AdamW takes the weight decay off the weights, Adam adds it to the gradient."""
     learning_rate: float = Field(2e-4, gt=0)
-    """Step size of the optimizer."""
+    """Step size of the optimizer, after the warm-up."""
     weight_decay: float = Field(1e-5, ge=0)
     """Weight decay of the optimizer."""
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """constant keeps the rate; cosine lets it fall to 0 at trainer.max_steps; step lowers it at each milestone."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps over which the rate first rises in a straight line to learning_rate; 0: none."""
+    milestones: tuple[int, ...] = ()
+    """Steps after which the rate is multiplied by milestone_factor; only with the schedule step."""
+    milestone_factor: float = Field(0.2, gt=0, lt=1)
+    """What the rate is multiplied by at each milestone."""
+    clip_norm: float | None = Field(None, gt=0)
+    """Longest gradient, as the Euclidean norm over all weights; a longer one is shortened to it. None: as it is."""
+
+    @model_validator(mode="after")
+    def _milestones_agree(self) -> OptimizerConfig:
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError(
+                f"schedule is {self.schedule} and milestones are {list(self.milestones)}; "
+                "the schedule step needs milestones, the others have none"
+            )
+        return self
 
 
 class TrainerConfig(StrictModel):
@@ -103,19 +122,30 @@ class TrainerConfig(StrictModel):
     max_steps: int = Field(5000, gt=0)
     """Optimizer steps in all."""
     batch_size: int = Field(1, gt=0)
-    """Windows per step."""
-    loss: Literal["mse", "l1"] = "mse"
-    """Loss between output and target voxel, averaged over cells."""
+    """Windows that pass through the network at once."""
+    accumulate_steps: int | None = Field(None, gt=0)
+    """Batches whose gradients make one optimizer step, over all processes together; none: one for each process.
+
+    It acts as a batch_size so many times as large, in the memory of one batch, and in any number of processes alike.
+    """
+    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
+    """Loss between output and target voxel, averaged over cells; smooth_l1 is quadratic below 1 event, linear above."""
+    average_decay: float | None = Field(None, gt=0, lt=1)
+    """Decay per step of a running average of the weights, which is then validated and saved; none: no average."""
+    overfit_one_batch: bool = False
+    """Train on the first step's windows only, whose loss must fall towards 0: a test of network and settings."""
     validate_every: int = Field(500, gt=0)
-    """Steps between validations."""
+    """Steps between validations, each over the whole validation set; the last step is always validated."""
     checkpoint_every: int = Field(500, gt=0)
-    """Steps between checkpoints; the last step is always kept."""
+    """Steps between checkpoints; the best validation and the last step are always kept."""
+    tensorboard: bool = False
+    """Write the figures of metrics.jsonl as TensorBoard scalars too, beside it."""
     num_workers: int = Field(2, ge=0)
     """Processes that load data; 0 loads in the training process."""
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
-    seed: int = 0
-    """Seed of the initial weights and of the order of the samples."""
+    seed: int = Field(0, ge=0)
+    """Seed of the initial weights, of the order of the samples and of dropout."""
 
 
 class TrainConfig(StrictModel):
@@ -131,6 +161,15 @@ class TrainConfig(StrictModel):
     """The optimizer."""
     trainer: TrainerConfig = TrainerConfig()
     """The loop."""
+
+    @model_validator(mode="after")
+    def _the_warmup_ends(self) -> TrainConfig:
+        if self.optimizer.warmup_steps >= self.trainer.max_steps:
+            raise ValueError(
+                f"optimizer.warmup_steps is {self.optimizer.warmup_steps} of {self.trainer.max_steps} "
+                "trainer.max_steps; the warm-up must end before the run"
+            )
+        return self
 
 
 class TestConfig(StrictModel):

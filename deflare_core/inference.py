@@ -15,9 +15,10 @@ import torch
 from tqdm import tqdm
 
 from deflare_core.codec import AppliedVoxel, apply_voxel, events_to_voxel
+from deflare_core.dataset import RECORDING_SUFFIXES
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize
 from deflare_core.model import VoxelNetwork
-from deflare_core.recordings import CLOCK_ATTRIBUTES, Recording, RecordingWriter, open_recording
+from deflare_core.recordings import CLOCK_ATTRIBUTES, Recording, RecordingError, RecordingWriter, open_recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,22 @@ def deflare_recording(
     elapsed_s = time.perf_counter() - started
     recorded_s = (clock_us[1] - clock_us[0]) / 1e6
     return InferenceSummary(num_in, num_kept, num_in - num_kept, num_out - num_kept, len(starts), recorded_s, elapsed_s)
+
+
+def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """The recording and the file to write; of a folder, each of its recordings and a file of its name in `target`.
+
+    Raises
+    ------
+    RecordingError
+        When the folder holds no recording.
+    """
+    if not source.is_dir():
+        return [(source, target)]
+    paths = sorted(path for path in source.iterdir() if path.suffix.lower() in RECORDING_SUFFIXES)
+    if not paths:
+        raise RecordingError(f"{source}: holds no recordings ({', '.join(RECORDING_SUFFIXES)}).")
+    return [(path, target / path.name) for path in paths]
 
 
 def deflare_window(

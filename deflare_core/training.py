@@ -1,36 +1,48 @@
-"""Training: step, validate, save, stop.
+"""Training: validate, save, stop, step.
 
 A run is a folder of checkpoints and `metrics.jsonl`, one line per step and per validation. Everything that a step
-depends on follows from the configuration and the step's number, so a resumed run continues as if never stopped.
+depends on follows from the configuration and the step's number: the samples, their order, the learning rate and the
+seed of dropout. So a resumed run continues to the bit as if never stopped.
 """
 
 from __future__ import annotations
 
-import json
-import signal
+import logging
+import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from deflare_core.checkpoint import find_checkpoint, load_training_state, load_weights, read_checkpoint, save_checkpoint
-from deflare_core.config import OptimizerConfig, TrainConfig
+from deflare_core.checkpoint import (
+    find_checkpoint,
+    link_checkpoint,
+    load_training_state,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+)
+from deflare_core.config import TrainConfig
 from deflare_core.dataset import EventVoxelDataset
+from deflare_core.memory import memory_advice
 from deflare_core.model import VoxelNetwork, build_model
+from deflare_core.optimizer import WeightAverage, learning_rate, make_optimizer
+from deflare_core.processes import Processes, joined
 from deflare_core.provenance import pick_device
+from deflare_core.run_log import RunLog, read_log
+from deflare_core.sampling import batch_seed, sample_indices, step_batches, steps_per_epoch, windows_per_step
+from deflare_core.signals import StopFlag, ignore_signals, stop_requested
 
-METRICS = "metrics.jsonl"
-LOSSES = {"mse": functional.mse_loss, "l1": functional.l1_loss}
-OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+LOSSES = {"mse": functional.mse_loss, "l1": functional.l1_loss, "smooth_l1": functional.smooth_l1_loss}
+
+Batch = dict[str, torch.Tensor]
 
 
 class TrainingError(ValueError):
@@ -42,23 +54,41 @@ class Run:
     """A training run in progress: what it works on and how far it has come."""
 
     config: TrainConfig
+    processes: Processes
     model: VoxelNetwork
     optimizer: torch.optim.Optimizer
-    device: torch.device
     data: EventVoxelDataset
     validation: EventVoxelDataset
+    average: WeightAverage | None
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
-    validated_step: int = -1
+    validated_step: int = 0
+    best_step: int = -1
+    best_loss: float = math.inf
+    saved_step: int = 0
+    unsaved: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.processes.device
 
     @property
     def epoch(self) -> int:
         """Passes over the training data that are complete."""
-        return self.step // steps_per_epoch(len(self.data), self.config.trainer.batch_size)
+        return self.step // steps_per_epoch(self.config.trainer, len(self.data))
+
+    @property
+    def network(self) -> VoxelNetwork:
+        """The network that is validated and saved: the average where there is one."""
+        return self.average.model if self.average else self.model
 
 
 def fit(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> Path:
     """The last checkpoint of a run trained as configured; checkpoints and metrics stand in `trainer.output_dir`.
+
+    SIGINT and SIGTERM end the run after the step that is under way, with a checkpoint of it. Started by torchrun,
+    the processes share the work, and the first one writes.
 
     Parameters
     ----------
@@ -69,44 +99,77 @@ def fit(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
     Raises
     ------
     TrainingError
-        When the output folder already holds a run and `resume` is off, or the loss is not finite.
+        When the output folder already holds a run and `resume` is off, the loss is not finite, or the GPU's memory
+        does not suffice.
     """
-    run = start_run(config, resume)
-    trainer = config.trainer
-    saved = find_checkpoint(trainer.output_dir, "last") if run.step else None
-    loader = batches(run)
-    with stop_requested() as stop, tqdm(total=trainer.max_steps, initial=run.step, disable=not progress) as bar:
-        for batch in loader:
-            loss = train_step(run, batch)
-            bar.set_postfix({"loss": f"{loss:.4g}", "validation": f"{run.metrics.get('loss', float('nan')):.4g}"})
-            bar.update()
-            last = run.step == trainer.max_steps or stop.is_set
-            if last or run.step % trainer.validate_every == 0:
-                validate(run)
-            if last or run.step % trainer.checkpoint_every == 0:
-                saved = save(run)
-            if stop.is_set:
-                break
-    if saved is None:
-        raise TrainingError(f"{trainer.output_dir}: nothing to train, max_steps is {trainer.max_steps}.")
+    with joined(config.trainer.device) as processes:
+        run = start_run(config, resume, processes)
+        with stop_requested() as stop, own_randomness(run), out_of_memory_explained(run):
+            stopped = go_on(run, stop, progress and processes.is_first)
+    saved = find_checkpoint(config.trainer.output_dir, "last")
+    if stopped and processes.is_first:
+        logging.warning(how_to_resume(stop, run, saved))
     return saved
 
 
-def start_run(config: TrainConfig, resume: bool) -> Run:
-    """A run at its first step, or at the one where the last checkpoint left it."""
+def go_on(run: Run, stop: StopFlag, progress: bool) -> bool:
+    """Whether the run was stopped before its last step: validate, save, stop, step."""
+    trainer, processes = run.config.trainer, run.processes
+    batches = training_batches(run)
+    log = RunLog(trainer.output_dir, run.step, trainer.tensorboard, writes=processes.is_first)
+    bar = tqdm(total=trainer.max_steps, initial=run.step, unit="step", disable=not progress)
+    with closing(log), bar:
+        while True:
+            stopped = processes.any(bool(stop.signal))
+            if not stopped and validation_due(run):
+                log.append(validate(run))
+            if stopped or checkpoint_due(run):
+                save(run)
+            if stopped or run.step >= trainer.max_steps:
+                return stopped
+            entry = train_step(run, batches)
+            log.append(entry)
+            show(bar, entry, run.metrics)
+
+
+def start_run(config: TrainConfig, resume: bool, processes: Processes | None = None) -> Run:
+    """A run at its first step, or at the one where the last checkpoint left it.
+
+    Raises
+    ------
+    TrainingError
+        When the output folder holds a run that is not to be resumed, or one of another network or batch size.
+    """
+    processes = processes or Processes(pick_device(config.trainer.device))
+    config = with_batches_for(processes.count, config)
     trainer = config.trainer
-    device = pick_device(trainer.device)
-    model = build_model(config.model, trainer.seed).to(device)
-    optimizer = make_optimizer(config.optimizer, model)
+    model = build_model(config.model, trainer.seed).to(processes.device)
+    average = WeightAverage(model, trainer.average_decay) if trainer.average_decay else None
     data, validation = (EventVoxelDataset.from_config(c) for c in (config.data, config.validation))
-    run = Run(config, model, optimizer, device, data, validation)
+    run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, average)
     checkpoints = sorted(trainer.output_dir.glob("checkpoint_epoch_*"))
     if checkpoints and not resume:
         raise TrainingError(f"{trainer.output_dir}: already holds a run; resume it or choose another output_dir.")
     if checkpoints:
         restore(run, find_checkpoint(trainer.output_dir, "last"))
-    trim_log(trainer.output_dir, run.step)
     return run
+
+
+def with_batches_for(count: int, config: TrainConfig) -> TrainConfig:
+    """The configuration with its batches per step stated: as given, or one for each process.
+
+    Raises
+    ------
+    TrainingError
+        When there are more processes than batches.
+    """
+    batches = config.trainer.accumulate_steps or count
+    if batches < count:
+        raise TrainingError(
+            f"trainer.accumulate_steps is {batches}, so of {count} processes {count - batches} would have nothing to "
+            f"do; set it to {count} or a multiple, or start fewer processes."
+        )
+    return config.model_copy(update={"trainer": config.trainer.model_copy(update={"accumulate_steps": batches})})
 
 
 def restore(run: Run, path: Path) -> None:
@@ -117,134 +180,225 @@ def restore(run: Run, path: Path) -> None:
     CheckpointError
         When the checkpoint is damaged.
     TrainingError
-        When it belongs to another network.
+        When it belongs to another network, or its steps took another number of windows.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.model != run.config.model:
         raise TrainingError(f"{path}: is of another network ({checkpoint.model}) than configured ({run.config.model}).")
+    trainer = {"batch_size": 1, "accumulate_steps": 1} | checkpoint.training.get("trainer", {})
+    before, now = trainer["batch_size"] * trainer["accumulate_steps"], windows_per_step(run.config.trainer)
+    if before != now:
+        raise TrainingError(
+            f"{path}: its steps took {before} windows, the configured ones take {now}; keep the product of "
+            "trainer.batch_size and trainer.accumulate_steps, or choose another output_dir."
+        )
     load_weights(run.model, path)
-    load_training_state(path, run.optimizer)
-    run.step, run.metrics = checkpoint.step, dict(checkpoint.metrics)
+    if run.average:
+        run.average.model.load_state_dict(run.model.state_dict())
+    load_training_state(path, run.optimizer, run.model)
+    run.step = run.saved_step = checkpoint.step
+    for entry in read_log(run.config.trainer.output_dir):
+        if "validation" in entry and entry["step"] <= run.step:
+            note_validation(run, entry["step"], entry["validation"])
 
 
-def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The configured optimizer over the model's parameters."""
-    make = OPTIMIZERS[config.name]
-    return make(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-def train_step(run: Run, batch: dict[str, torch.Tensor]) -> float:
-    """The loss of one optimizer step; the step is counted and logged.
+def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
+    """One optimizer step on the next batches; its line of the log.
 
     Raises
     ------
     TrainingError
-        When the loss is not finite; it names the recordings of the batch.
+        When the loss or its gradient is not finite; the weights are then those before the step.
     """
-    started = time.perf_counter()
-    run.model.train()
-    loss = voxel_loss(run, batch)
-    value = float(loss.detach())
-    if not np.isfinite(value):
-        names = [run.data.name(i) for i in sample_indices(run, run.step)]
-        raise TrainingError(f"The loss is {value} at step {run.step + 1} on {names}; lower optimizer.learning_rate.")
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    started, epoch = time.perf_counter(), run.epoch
+    rate = learning_rate(run.config.optimizer, run.step, run.config.trainer.max_steps)
+    loss = accumulate_gradients(run, batches)
+    norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.config.optimizer.clip_norm or math.inf))
+    require_finite(run, loss, norm)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
     run.optimizer.step()
-    run.step += 1
-    log(run, {"step": run.step, "loss": value, "seconds": round(time.perf_counter() - started, 4)})
-    return value
+    run.step, run.unsaved = run.step + 1, True
+    if run.average:
+        run.average.update(run.model, run.step)
+    entry = {"step": run.step, "epoch": epoch, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
+    return entry | {"seconds": round(time.perf_counter() - started, 4)}
+
+
+def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> float:
+    """The mean loss over the step's windows in all processes, whose gradient is then in the model's parameters."""
+    run.model.train()
+    run.optimizer.zero_grad(set_to_none=False)
+    parts = step_batches(run.config.trainer, len(run.data), run.step)
+    num_windows = sum(map(len, parts))
+    total = torch.zeros((), device=run.device)
+    for k, batch in zip(run.processes.share(range(len(parts))), batches, strict=False):
+        torch.manual_seed(batch_seed(run.config.trainer, run.step, k))
+        loss = voxel_loss(run, run.model, batch) * (len(parts[k]) / num_windows)
+        loss.backward()
+        total += loss.detach()
+    run.processes.sum([*gradients(run.model), total])
+    return float(total)
+
+
+def gradients(model: nn.Module) -> list[torch.Tensor]:
+    """The gradient of every parameter; zeros where no batch has given one."""
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+def voxel_loss(run: Run, network: VoxelNetwork, batch: Batch) -> torch.Tensor:
+    """The configured loss between the network's output and the target, averaged over cells."""
+    raw, label = (batch[name].to(run.device, non_blocking=True) for name in ("raw", "label"))
+    return LOSSES[run.config.trainer.loss](network(raw), label)
+
+
+def require_finite(run: Run, loss: float, norm: float) -> None:
+    """Nothing, if the step may be taken.
+
+    Raises
+    ------
+    TrainingError
+        When the loss or the norm of its gradient is not finite; it names the windows of the step.
+    """
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient's norm is {norm}"
+    names = ", ".join(window_name(run.data, i) for i in sample_indices(run.config.trainer, len(run.data), run.step))
+    raise TrainingError(
+        f"{what} at step {run.step + 1} on {names}; nothing was saved since step {run.saved_step}. "
+        "Lower optimizer.learning_rate, or set optimizer.clip_norm=1 and optimizer.warmup_steps."
+    )
+
+
+def validation_due(run: Run) -> bool:
+    """Whether the weights are to be validated: every so many steps and at the end, once."""
+    trainer = run.config.trainer
+    return run.validated_step != run.step and (run.step % trainer.validate_every == 0 or run.step == trainer.max_steps)
 
 
 @torch.no_grad()
-def validate(run: Run) -> None:
-    """Put the mean loss over the whole validation set into the run's metrics and its log."""
-    run.model.eval()
-    losses = [float(voxel_loss(run, batch)) for batch in DataLoader(run.validation, num_workers=0)]
-    run.metrics, run.validated_step = {"loss": float(np.mean(losses))}, run.step
-    log(run, {"step": run.step, "epoch": run.epoch, "validation": run.metrics})
+def validate(run: Run) -> dict[str, object]:
+    """The mean loss over the whole validation set, as a line of the log; the run takes note of it.
+
+    Raises
+    ------
+    TrainingError
+        When the loss is not finite; it names the windows.
+    """
+    run.network.eval()
+    losses = torch.zeros(len(run.validation), dtype=torch.float64, device=run.device)
+    share = run.processes.share(range(len(run.validation)))
+    for i, batch in zip(share, make_loader(run, [[i] for i in share], run.validation), strict=True):
+        losses[i] = voxel_loss(run, run.network, batch)
+    run.processes.sum([losses])
+    broken = [window_name(run.validation, i) for i in torch.nonzero(~losses.isfinite())]
+    if broken:
+        raise TrainingError(
+            f"The validation loss at step {run.step} is not finite on {', '.join(broken)}; nothing was saved since "
+            f"step {run.saved_step}. Lower optimizer.learning_rate."
+        )
+    note_validation(run, run.step, {"loss": float(losses.mean())})
+    run.unsaved = True
+    return {"step": run.step, "epoch": run.epoch, "validation": run.metrics}
 
 
-def voxel_loss(run: Run, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The configured loss between the network's output and the target, averaged over cells."""
-    raw, label = (batch[name].to(run.device, non_blocking=True) for name in ("raw", "label"))
-    return LOSSES[run.config.trainer.loss](run.model(raw), label)
+def note_validation(run: Run, step: int, metrics: dict[str, float]) -> None:
+    """Let the run remember the figures of a validation, and at which step they were lowest."""
+    if metrics["loss"] < run.best_loss:
+        run.best_loss, run.best_step = metrics["loss"], step
+    run.metrics, run.validated_step = metrics, step
 
 
-def save(run: Run) -> Path:
-    """The folder of a new checkpoint of the run."""
-    return save_checkpoint(
+def checkpoint_due(run: Run) -> bool:
+    """Whether the run is to be saved: every so many steps, after the best validation, and at the end, once."""
+    trainer = run.config.trainer
+    regular = run.step % trainer.checkpoint_every == 0 or run.step == trainer.max_steps
+    return run.unsaved and (regular or run.best_step == run.step)
+
+
+def save(run: Run) -> None:
+    """Write a checkpoint, and let `last` and, after the best validation, `best` lead to it; in the first process."""
+    run.saved_step, run.unsaved = run.step, False
+    if not run.processes.is_first:
+        return
+    path = save_checkpoint(
         run.config.trainer.output_dir,
-        run.model,
+        run.network,
         run.optimizer,
         epoch=run.epoch,
         step=run.step,
         metrics=run.metrics if run.validated_step == run.step else {},
         training=run.config.model_dump(mode="json"),
+        trained=run.model if run.average else None,
     )
+    link_checkpoint(path, "last")
+    if run.best_step == run.step:
+        link_checkpoint(path, "best")
 
 
-def batches(run: Run) -> DataLoader:
-    """The batches from the run's step to its last, in an order that depends on the seed and the step only."""
-    steps = range(run.step, run.config.trainer.max_steps)
+def show(bar: tqdm, entry: dict[str, float], metrics: dict[str, float]) -> None:
+    """Move the progress bar on by a step."""
+    validation = {"validation": f"{metrics['loss']:.4g}"} if metrics else {}
+    bar.set_postfix({"loss": f"{entry['loss']:.4g}", "rate": f"{entry['learning_rate']:.2g}"} | validation)
+    bar.update()
+
+
+def training_batches(run: Run) -> Iterator[Batch]:
+    """The process's share of the batches from the run's step to its last."""
+    trainer, num_samples = run.config.trainer, len(run.data)
+    steps = range(run.step, trainer.max_steps)
+    parts = (part for step in steps for part in run.processes.share(step_batches(trainer, num_samples, step)))
+    return iter(make_loader(run, parts, run.data))
+
+
+def make_loader(run: Run, parts: Iterable[list[int]], data: EventVoxelDataset) -> DataLoader:
+    """A loader of the given batches of windows, which draws no number from the global generator."""
     return DataLoader(
-        run.data,
-        batch_sampler=[sample_indices(run, step) for step in steps],
+        data,
+        batch_sampler=parts,
         num_workers=run.config.trainer.num_workers,
         pin_memory=run.device.type == "cuda",
+        generator=torch.Generator(),
+        worker_init_fn=ignore_signals,
     )
 
 
-def sample_indices(run: Run, step: int) -> list[int]:
-    """The samples of a step: its place in the shuffled order of its epoch."""
-    trainer, num_samples = run.config.trainer, len(run.data)
-    epoch, place = divmod(step, steps_per_epoch(num_samples, trainer.batch_size))
-    order = np.random.default_rng([trainer.seed, epoch]).permutation(num_samples)
-    return order[place * trainer.batch_size : (place + 1) * trainer.batch_size].tolist()
-
-
-def steps_per_epoch(num_samples: int, batch_size: int) -> int:
-    """Steps that pass over the data once; the last batch may be smaller."""
-    return -(-num_samples // batch_size)
-
-
-def log(run: Run, entry: dict[str, object]) -> None:
-    """Add a line to the run's metrics file."""
-    with (run.config.trainer.output_dir / METRICS).open("a") as file:
-        file.write(json.dumps(entry) + "\n")
-
-
-def read_log(folder: str | Path) -> list[dict]:
-    """The lines of a run's metrics file, in their order."""
-    path = Path(folder) / METRICS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def trim_log(folder: Path, step: int) -> None:
-    """Drop what a stopped run logged after the checkpoint that it resumes from."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = [entry for entry in read_log(folder) if entry["step"] <= step]
-    (folder / METRICS).write_text("".join(json.dumps(entry) + "\n" for entry in kept))
-
-
-@dataclass
-class StopFlag:
-    """Whether a signal has asked the run to stop."""
-
-    is_set: bool = False
+def window_name(data: EventVoxelDataset, index: int) -> str:
+    """The file and window of a sample, for messages: `data/noisy/composed_00003_bg_flare.h5[2]`."""
+    pair, window = data.pairs[index // data.num_windows], index % data.num_windows
+    return f"{pair.noisy}[{window}]"
 
 
 @contextmanager
-def stop_requested() -> Iterator[StopFlag]:
-    """A flag that SIGINT or SIGTERM sets, so that the loop finishes its step, saves and stops."""
-    flag = StopFlag()
+def own_randomness(run: Run) -> Iterator[None]:
+    """Give the process its random-number state back after the run, which seeds each batch."""
+    with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
+        yield
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        flag.is_set = True
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+@contextmanager
+def out_of_memory_explained(run: Run) -> Iterator[None]:
+    """Turn a GPU's out-of-memory error into advice.
+
+    Raises
+    ------
+    TrainingError
+        When the memory does not suffice; it names the settings that need less, with estimates.
+    """
     try:
-        yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        advice = memory_advice(run.config, run.data.sensor_size)
+        raise TrainingError(f"The GPU's memory does not suffice at step {run.step + 1} ({reason}). {advice}") from error
+
+
+def how_to_resume(stop: StopFlag, run: Run, saved: Path) -> str:
+    """What to tell whoever stopped the run."""
+    return (
+        f"{stop.signal or 'Another process'}: stopped after step {run.step} of {run.config.trainer.max_steps}, saved "
+        f"{saved}. To go on, give `deflare train` the same settings and --resume, or fit(config, resume=True)."
+    )

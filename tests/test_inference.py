@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +8,10 @@ from conftest import make_events, same_events
 
 from deflare_core.codec import events_to_voxel
 from deflare_core.config import ModelConfig
-from deflare_core.inference import deflare_recording, run_network, window_seed
+from deflare_core.inference import deflare_recording, recordings_to_deflare, run_network, window_seed
 from deflare_core.model import build_model
-from deflare_core.recordings import load_events, open_recording, save_events
+from deflare_core.processes import Processes
+from deflare_core.recordings import RecordingError, load_events, open_recording, save_events
 
 
 @pytest.fixture
@@ -83,3 +87,32 @@ def test_the_output_keeps_the_declared_clock(model, tmp_path):
     assert summary.num_windows == 5, "Silent windows at the end are windows."
     with open_recording(tmp_path / "out.h5") as recording:
         assert recording.clock_us == (0, 100_000)
+
+
+def test_a_folder_is_shared_among_the_processes(tmp_path):
+    for name in ("c.h5", "a.h5", "b.hdf5"):
+        save_events(tmp_path / "in" / name, make_events(num=50), source="test")
+    (tmp_path / "in" / "notes.txt").write_text("not a recording")
+    jobs = recordings_to_deflare(tmp_path / "in", tmp_path / "out")
+    assert [(source.name, target.name) for source, target in jobs] == [
+        (name,) * 2 for name in ("a.h5", "b.hdf5", "c.h5")
+    ]
+    shares = [Processes(torch.device("cpu"), rank, count=2).share(jobs) for rank in (0, 1)]
+    assert sorted(shares[0] + shares[1]) == jobs, "Every recording is deflared by one process."
+    assert recordings_to_deflare(tmp_path / "in" / "a.h5", tmp_path / "x.h5")[0][1] == tmp_path / "x.h5"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecordingError, match="empty: holds no recordings"):
+        recordings_to_deflare(tmp_path / "empty", tmp_path / "out")
+
+
+def test_the_command_deflares_a_folder_in_two_processes(tmp_path):
+    events = {name: make_events(seed=k, num=500) for k, name in enumerate(["a.h5", "b.h5", "c.h5"])}
+    for name, recorded in events.items():
+        save_events(tmp_path / "in" / name, recorded, source="test")
+    folders = ["--input", tmp_path / "in", "--output", tmp_path / "out", "device=cpu"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "deflare_core", "infer", *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("500 kept") == 3, "Each recording has its line, once."
+    assert all(same_events(load_events(tmp_path / "out" / name), recorded) for name, recorded in events.items())
