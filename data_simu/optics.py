@@ -10,6 +10,7 @@ the direct picture of the source is already there. Veiling glare falls with a po
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -58,12 +59,14 @@ class Lens:
         height, width = self.sensor_size
         centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
         for ghost in self.ghosts:
-            ghost_x = centre_x + ghost.magnification * (x - centre_x)
-            ghost_y = centre_y + ghost.magnification * (y - centre_y)
-            off_axis = np.hypot(ghost_x - centre_x, ghost_y - centre_y) / (0.81 * width)
-            vignetting = float(max(0.0, 1 - off_axis**2))
-            if vignetting:
-                add_shifted(picture, ghost.sprite, ghost_x, ghost_y - first_row, flux * ghost.energy * vignetting)
+            dx, dy = ghost.magnification * (x - centre_x), ghost.magnification * (y - centre_y)
+            weight = float(flux * ghost.energy * self.vignetting(dx, dy))
+            if weight:
+                add_shifted(picture, ghost.sprite, centre_x + dx, centre_y + dy - first_row, weight)
+
+    def vignetting(self, dx: Any, dy: Any) -> Any:
+        """The share of a ghost's light that passes the lens, that far from the axis (pixels)."""
+        return np.maximum(0.0, 1 - (np.hypot(dx, dy) / (0.81 * self.sensor_size[1])) ** 2)
 
 
 def draw_lens(config: OpticsConfig, sensor_size: SensorSize, rng: np.random.Generator) -> Lens:

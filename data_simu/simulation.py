@@ -63,6 +63,11 @@ class Setup:
     lens: Lens
     pixels: Pixels
 
+    def describe(self, config: SimulationConfig, seed: int) -> dict[str, Any]:
+        """Everything that was drawn, as plain figures."""
+        drawn = {"scene": self.scene.describe(), "lens": self.lens.plan, "sensor": self.pixels.describe()}
+        return {"seed": seed, "target": config.target, **drawn}
+
 
 def set_up(config: SimulationConfig, seed: int) -> Setup:
     """The scene, lens and sensor of a seed."""
@@ -87,14 +92,9 @@ def simulate(config: SimulationConfig, seed: int, workers: int = 1) -> Pair:
     parts = record(config, setup, workers)
     clean, real = (recording(parts, view, config.sensor_size) for view in (CLEAN, REAL))
     target = make_target(config.target, clean, real)
-    plan = {
-        "seed": seed,
-        "target": config.target,
-        "scene": setup.scene.describe(),
-        "lens": setup.lens.plan,
-        "sensor": setup.pixels.describe(),
-    }
-    return Pair(real.events, target.events, real.label, target.label, (0, config.duration_us), plan)
+    return Pair(
+        real.events, target.events, real.label, target.label, (0, config.duration_us), setup.describe(config, seed)
+    )
 
 
 def record(config: SimulationConfig, setup: Setup, workers: int = 1) -> list[PairedSensor]:

@@ -49,23 +49,42 @@ def _pixel_and_polarity(events: Events) -> NDArray[np.int32]:
 @compiled()
 def _partner_times(key, t, wanted_key, wanted_t, num_keys):  # type: ignore[no-untyped-def]
     """For each event the time of its partner, or its own if it has none."""
+    order, first = _in_order_of_keys(key, num_keys)
+    wanted_order, wanted_first = _in_order_of_keys(wanted_key, num_keys)
+    times, wanted_times, moved = t[order], wanted_t[wanted_order], np.empty_like(t)
+    snapped = np.empty_like(t)
+    for k in range(num_keys):
+        pair_up(times, snapped, first[k], first[k + 1], wanted_times, wanted_first[k], wanted_first[k + 1])
+    for i in range(len(order)):
+        moved[order[i]] = snapped[i]
+    return moved
+
+
+@compiled()
+def _in_order_of_keys(key, num_keys):  # type: ignore[no-untyped-def]
+    """The order by key, then place, and where each key's entries begin in it."""
     first = np.zeros(num_keys + 1, np.int64)
-    for k in wanted_key:
+    for k in key:
         first[k + 1] += 1
     for k in range(num_keys):
         first[k + 1] += first[k]
-    place, times = first[:-1].copy(), np.empty(len(wanted_t), np.int64)
-    for i in range(len(wanted_t)):
-        times[place[wanted_key[i]]] = wanted_t[i]
-        place[wanted_key[i]] += 1
-    place[:] = first[:-1]
-    moved = t.copy()
-    for i in range(len(t)):
-        j, last = place[key[i]], first[key[i] + 1]
-        while j < last and times[j] < t[i] - TOLERANCE_US:
-            j += 1
-        if j < last and times[j] <= t[i] + TOLERANCE_US:
-            moved[i] = times[j]
-            j += 1
-        place[key[i]] = j
-    return moved
+    place, order = first[:-1].copy(), np.empty(len(key), np.int64)
+    for i in range(len(key)):
+        order[place[key[i]]] = i
+        place[key[i]] += 1
+    return order, first
+
+
+@compiled()
+def pair_up(times, moved, first, last, wanted_times, wanted, wanted_last):  # type: ignore[no-untyped-def]
+    """Fill `moved` from `first` to before `last` with the times of these events' partners, or their own.
+
+    Both lists are of one pixel and polarity and in the order of time; each wanted event is taken at most once.
+    """
+    for i in range(first, last):
+        while wanted < wanted_last and wanted_times[wanted] < times[i] - TOLERANCE_US:
+            wanted += 1
+        moved[i] = times[i]
+        if wanted < wanted_last and wanted_times[wanted] <= times[i] + TOLERANCE_US:
+            moved[i] = wanted_times[wanted]
+            wanted += 1

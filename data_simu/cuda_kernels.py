@@ -1,0 +1,279 @@
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+"""The simulation's loops on a GPU: a thread for each pixel, around the functions that the CPU's loops call as well.
+
+The physics stands once, in `pixel`, `firing` and `raycast`. Numba was chosen because it compiles these same Python
+functions for both: NVIDIA Warp would as well, but its own arrays and types would then run through the CPU's code too,
+where numba's vectors are what makes tiles fast; Triton has no CPU target.
+"""
+
+import numpy as np
+from numba import cuda, float32, int64
+
+from data_simu import firing
+from data_simu.pixel import ONE, ZERO, F, log, part_step, pole_step
+from data_simu.raycast import (
+    HALF,
+    Int,
+    albedo_at,
+    between,
+    board_share,
+    edge_share,
+    lamp_light,
+    meet,
+    plane_spot,
+    stripe_share,
+    turned,
+)
+from data_simu.targets import pair_up
+from data_simu.tiles import REAL, SMALLEST_FLICKER
+
+MOST_GROUPS = 8
+"""Groups of light sources that a thread has room for."""
+
+
+@cuda.jit
+def render(out, height, width, poses, mapping, textures, ambient):
+    """Fill the pictures `(K, 1 + groups, H * W)` of all moments: the scene, then the light of each group of lamps."""
+    pixel, k = cuda.grid(2)
+    if pixel < height * width:
+        row, column = pixel // width, pixel % width
+        u = (F(column) - HALF * F(width - 1)) / poses.focal
+        v = (F(row) - HALF * F(height - 1)) / poses.focal
+        x, y, z = turned(poses.turn[k], u, v)
+        picture = out[k, :, pixel]
+        show_planes(picture, x, y, z, k, poses, mapping, textures)
+        for board in range(poses.boards.shape[1]):
+            show_board(picture, x, y, z, k, poses, poses.boards[k, board], mapping, textures)
+        picture[0] *= ambient
+        for s in range(poses.stripes.shape[1]):
+            stripe = poses.stripes[k, s]
+            if stripe[5] > ZERO:
+                picture[1 + Int(stripe[6])] += stripe[5] * stripe_share(F(column), F(row), stripe)
+
+
+@cuda.jit(device=True)
+def show_planes(picture, x, y, z, k, poses, mapping, textures):
+    """Fill a pixel with the corridor and the lamps' light on it."""
+    camera, inverse = poses.camera[k], poses.inverse[k]
+    axis, other, distance, second = meet(x, y, z, inverse)
+    start, u, v, footprint = plane_spot(
+        axis, distance * x, distance * y, distance * z, camera, distance, poses.focal, mapping
+    )
+    albedo = albedo_at(textures, start, u, v, footprint)
+    steepest = max(inverse[0], inverse[1], inverse[2], inverse[3], inverse[4]) / poses.focal
+    share = edge_share(distance, second, steepest)
+    if share < ONE:
+        start, u, v, footprint = plane_spot(
+            other, second * x, second * y, second * z, camera, second, poses.focal, mapping
+        )
+        albedo = share * albedo + (ONE - share) * albedo_at(textures, start, u, v, footprint)
+    for channel in range(1, len(picture)):
+        picture[channel] = ZERO
+    picture[0] = albedo
+    for s in range(poses.lamps.shape[1]):
+        lamp = poses.lamps[k, s]
+        dx = lamp[0] - camera[0] - distance * x
+        dy = lamp[1] - camera[1] - distance * y
+        dz = lamp[2] - camera[2] - distance * z
+        towards = abs(dx) if axis == ZERO else (abs(dy) if axis == ONE else abs(dz))
+        picture[1 + Int(lamp[4])] += min(albedo, ONE) * lamp_light(dx, dy, dz, towards, lamp[3])
+
+
+@cuda.jit(device=True)
+def show_board(picture, x, y, z, k, poses, board, mapping, textures):
+    """Draw what a pixel sees of a board."""
+    camera, surface = poses.camera[k], Int(board[6])
+    depth = board[2] - camera[2]
+    if depth < F(0.3) or z <= ZERO:
+        return
+    distance = depth / z
+    across, down = camera[0] + distance * x - board[0], camera[1] + distance * y - board[1]
+    share = board_share(across, down, board, distance / poses.focal)
+    if share > ZERO:
+        repeats = mapping[surface, 1]
+        u, v = across * repeats + mapping[surface, 2], down * repeats + mapping[surface, 3]
+        albedo = albedo_at(textures, mapping[surface, 0], u, v, distance * repeats * F(512) / poses.focal)
+        for channel in range(len(picture)):
+            picture[channel] *= ONE - share
+        picture[0] += share * albedo
+        for s in range(poses.lamps.shape[1]):
+            lamp = poses.lamps[k, s]
+            dx, dy, dz = lamp[0] - board[0] - across, lamp[1] - board[1] - down, lamp[2] - board[2]
+            picture[1 + Int(lamp[4])] += share * min(albedo, ONE) * lamp_light(dx, dy, dz, abs(dz), lamp[3])
+
+
+@cuda.jit
+def render_flare(out, width, spots, places, sprites):
+    """Fill the flare `(K, groups, H * W)` of all moments.
+
+    A spot is one picture that the lens makes of one point: column, row, weight, group and sprite, `(K, spots, 5)`; a
+    sprite's first value and its side stand in `places` `(sprites, 2)`, its values one behind the other in `sprites`.
+    """
+    pixel, k = cuda.grid(2)
+    if pixel < out.shape[2]:
+        row, column = pixel // width, pixel % width
+        for group in range(out.shape[1]):
+            out[k, group, pixel] = ZERO
+        for s in range(spots.shape[1]):
+            spot = spots[k, s]
+            if spot[2] > ZERO:
+                start, side = places[Int(spot[4]), 0], places[Int(spot[4]), 1]
+                reach = HALF * F(side - 1)
+                light = sprite_at(sprites, start, side, F(column) - spot[0] + reach, F(row) - spot[1] + reach)
+                out[k, Int(spot[3]), pixel] += spot[2] * light
+
+
+@cuda.jit(device=True)
+def sprite_at(sprites, start, side, across, down):
+    """A sprite's value at a place between its pixels; 0 outside."""
+    column, row = np.floor(across), np.floor(down)
+    if column < ZERO or row < ZERO or column >= F(side - 1) or row >= F(side - 1):
+        return ZERO
+    first = start + Int(row) * side + Int(column)
+    return between(sprites[first], sprites[first + 1], sprites[first + side], sprites[first + side + 1],
+                   across - column, down - row)  # fmt: skip
+
+
+@cuda.jit
+def touch(touched, direct, flare, mixes, highest, dark, min_share):
+    """Mark the pixels that flare reaches at any key time."""
+    pixel = cuda.grid(1)
+    if pixel < len(touched):
+        found = False
+        for k in range(direct.shape[0]):
+            total, glare = dark + direct[k, 0, pixel], ZERO
+            for s in range(len(highest)):
+                total += highest[s] * direct[k, 1 + s, pixel]
+                glare += highest[s] * flare_at(flare, mixes, k, s, pixel)
+            found = found or glare > min_share * total
+        touched[pixel] = found
+
+
+@cuda.jit(device=True)
+def flare_at(flare, mixes, k, group, pixel):
+    """The flare at key time `k`, straight between the times at which it was rendered."""
+    first, along = Int(mixes[k, 0]), mixes[k, 1]
+    return flare[first, group, pixel] * (ONE - along) + flare[first + 1, group, pixel] * along
+
+
+@cuda.jit
+def sense(which, offsets, clock_us, pixels, dark, touched, moments, direct, flare, mixes, times, codes, counts):
+    """Let pixels see everything and write down their events; count them, even beyond the room there is.
+
+    Parameters
+    ----------
+    which : for each thread which pixel it is, those of the real view after all of the clean one.
+    offsets : where each thread's events begin; `len(which) + 1`.
+    clock_us : start and end of the recording.
+    pixels, dark, touched : constants of the sensor, the light of darkness, and where flare reaches.
+    moments : knots' times, brightness, bends, lowest and highest brightness, and the first knot of each key time.
+    direct, flare, mixes : what is rendered, and between which two flares each key time lies and how far.
+    times, codes, counts : filled.
+    """
+    i = cuda.grid(1)
+    if i < len(which):
+        view, pixel = which[i] // len(touched), which[i] % len(touched)
+        work = cuda.local.array(firing.NUM_ROWS, float32)
+        cursor = cuda.local.array(3, int64)
+        cursor[0], cursor[1], cursor[2] = 0, clock_us[0], clock_us[1]
+        if view != REAL or touched[pixel]:
+            room = slice(offsets[i], offsets[i + 1])
+            watch(view, pixel, work, pixels, dark, moments, direct, flare, mixes, times[room], codes[room], cursor)
+        counts[i] = cursor[0]
+
+
+@cuda.jit(device=True)
+def watch(view, pixel, work, pixels, dark, moments, direct, flare, mixes, times, codes, cursor):
+    """Carry a pixel from the first key time to the last."""
+    ends = cuda.local.array((4, MOST_GROUPS), float32)
+    t_us, brightness, bends, lowest, highest, first_knot = moments
+    groups = len(lowest)
+    firing.rest(work, 1, 0, pixel, pixels)
+    work[firing.FLARE_STEP] = ZERO
+    ground = direct[0, 0, pixel] + dark
+    total = light = glare = level = ZERO
+    for s in range(groups):
+        ends[1, s] = direct[0, 1 + s, pixel]
+        ends[3, s] = flare_at(flare, mixes, 0, s, pixel) if view == REAL else ZERO
+        light += brightness[0, s] * ends[1, s]
+        glare += brightness[0, s] * ends[3, s]
+    total = ground + light + glare
+    level = log(total)
+    for k in range(1, direct.shape[0]):
+        next_ground = direct[k, 0, pixel] + dark
+        for s in range(groups):
+            ends[0, s], ends[2, s] = ends[1, s], ends[3, s]
+            ends[1, s] = direct[k, 1 + s, pixel]
+            ends[3, s] = flare_at(flare, mixes, k, s, pixel) if view == REAL else ZERO
+        knot, last = first_knot[k - 1], first_knot[k]
+        shown = shown_groups(ends, ground, lowest, highest)
+        while knot < last:
+            before = knot
+            knot += 1
+            while knot < last and not bends_in(bends, knot, shown, groups):
+                knot += 1
+            along = F((t_us[knot] - t_us[first_knot[k - 1]]) / (t_us[last] - t_us[first_knot[k - 1]]))
+            next_light = next_glare = ZERO
+            for s in range(groups):
+                next_light += brightness[knot, s] * (ends[0, s] + along * (ends[1, s] - ends[0, s]))
+                next_glare += brightness[knot, s] * (ends[2, s] + along * (ends[3, s] - ends[2, s]))
+            next_total = ground + along * (next_ground - ground) + next_light + next_glare
+            dt_us = F(t_us[knot] - t_us[before])
+            level = respond(work, total, next_total, light, next_light, glare, next_glare, level, dt_us, pixels)
+            moved = work[firing.MOVED]
+            if (moved > work[firing.UP] or moved < work[firing.DOWN] or work[firing.DEAD_US] > ZERO
+                    or work[firing.NOISE_US] < ZERO):  # fmt: skip
+                firing.fire(work, 1, 0, pixel, t_us[before], dt_us, pixels, times, codes, cursor)
+            total, light, glare = next_total, next_light, next_glare
+        ground = next_ground
+
+
+@cuda.jit(device=True)
+def shown_groups(ends, ground, lowest, highest):
+    """The groups whose flicker changes the pixel's light by more than a small share, as bits."""
+    total = ground
+    for s in range(len(lowest)):
+        total += lowest[s] * HALF * (ends[0, s] + ends[1, s] + ends[2, s] + ends[3, s])
+    shown = 0
+    for s in range(len(lowest)):
+        share = HALF * (ends[0, s] + ends[1, s] + ends[2, s] + ends[3, s]) / total
+        if share * (highest[s] - lowest[s]) > SMALLEST_FLICKER:
+            shown |= 1 << s
+    return shown
+
+
+@cuda.jit(device=True)
+def bends_in(bends, knot, shown, groups):
+    """Whether one of the groups bends at a knot."""
+    found = False
+    for s in range(groups):
+        found = found or (shown >> s & 1 == 1 and bends[knot, s])
+    return found
+
+
+@cuda.jit(device=True)
+def respond(work, total, next_total, light, next_light, glare, next_glare, level, dt_us, pixels):
+    """Carry a pixel's output over a step, in all and the parts; return the logarithm of the light after it."""
+    next_level, error, step, middle, decay, behind = pole_step(
+        total, next_total, level, work[firing.ERROR], dt_us, pixels.corner_hz, pixels.ceiling_hz
+    )
+    step += pixels.leak_per_us * dt_us
+    work[firing.ERROR], work[firing.STEP], work[firing.MIDDLE] = error, step, middle
+    work[firing.MOVED] += step
+    work[firing.AGE_US] += dt_us
+    work[firing.NOISE_US] -= dt_us
+    error, step = part_step(light, next_light, work[firing.LIGHT_ERROR], middle, decay, behind)
+    work[firing.LIGHT_ERROR], work[firing.LIGHT_STEP] = error, step
+    work[firing.LIGHT_MOVED] += step
+    error, step = part_step(glare, next_glare, work[firing.FLARE_ERROR], middle, decay, behind)
+    work[firing.FLARE_ERROR], work[firing.FLARE_STEP] = error, step
+    work[firing.FLARE_MOVED] += step
+    return next_level
+
+
+@cuda.jit
+def snap(first, wanted_first, times, wanted_times, moved):
+    """Fill the snapped times of events that lie in the order of pixel and polarity, then time."""
+    key = cuda.grid(1)
+    if key + 1 < len(first):
+        pair_up(times, moved, first[key], first[key + 1], wanted_times, wanted_first[key], wanted_first[key + 1])
