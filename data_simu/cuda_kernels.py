@@ -6,11 +6,11 @@ functions for both: NVIDIA Warp would as well, but its own arrays and types woul
 where numba's vectors are what makes tiles fast; Triton has no CPU target.
 """
 
-import numpy as np
 from numba import cuda, float32, int64
 
 from data_simu import firing
-from data_simu.pixel import ONE, ZERO, F, log, part_step, pole_step
+from data_simu.firing import NUM_ROWS
+from data_simu.pixel import ONE, ZERO, F, floor, log, part_step, pole_step
 from data_simu.raycast import (
     HALF,
     Int,
@@ -25,7 +25,7 @@ from data_simu.raycast import (
     turned,
 )
 from data_simu.targets import pair_up
-from data_simu.tiles import REAL, SMALLEST_FLICKER
+from data_simu.tiles import CLEAN, REAL, SMALLEST_FLICKER
 
 MOST_GROUPS = 8
 """Groups of light sources that a thread has room for."""
@@ -126,7 +126,7 @@ def render_flare(out, width, spots, places, sprites):
 @cuda.jit(device=True)
 def sprite_at(sprites, start, side, across, down):
     """A sprite's value at a place between its pixels; 0 outside."""
-    column, row = np.floor(across), np.floor(down)
+    column, row = floor(across), floor(down)
     if column < ZERO or row < ZERO or column >= F(side - 1) or row >= F(side - 1):
         return ZERO
     first = start + Int(row) * side + Int(column)
@@ -135,18 +135,27 @@ def sprite_at(sprites, start, side, across, down):
 
 
 @cuda.jit
-def touch(touched, direct, flare, mixes, highest, dark, min_share):
-    """Mark the pixels that flare reaches at any key time."""
+def look_ahead(touched, shown, direct, flare, mixes, lowest, highest, dark, min_share):
+    """Mark the pixels that flare reaches at any key time, and the groups whose flicker shows in each view, as bits."""
     pixel = cuda.grid(1)
     if pixel < len(touched):
-        found = False
+        reached, clean_shown, real_shown = False, 0, 0
         for k in range(direct.shape[0]):
-            total, glare = dark + direct[k, 0, pixel], ZERO
+            ground = dark + direct[k, 0, pixel]
+            total, low_direct, low_real, glare = ground, ground, ground, ZERO
             for s in range(len(highest)):
-                total += highest[s] * direct[k, 1 + s, pixel]
-                glare += highest[s] * flare_at(flare, mixes, k, s, pixel)
-            found = found or glare > min_share * total
-        touched[pixel] = found
+                light, added = direct[k, 1 + s, pixel], flare_at(flare, mixes, k, s, pixel)
+                total += highest[s] * light
+                glare += highest[s] * added
+                low_direct += lowest[s] * light
+                low_real += lowest[s] * (light + added)
+            reached = reached or glare > min_share * total
+            for s in range(len(highest)):
+                light, added = direct[k, 1 + s, pixel], flare_at(flare, mixes, k, s, pixel)
+                swing = highest[s] - lowest[s]
+                clean_shown |= (light * swing > SMALLEST_FLICKER * low_direct) << s
+                real_shown |= ((light + added) * swing > SMALLEST_FLICKER * low_real) << s
+        touched[pixel], shown[CLEAN, pixel], shown[REAL, pixel] = reached, clean_shown, real_shown
 
 
 @cuda.jit(device=True)
@@ -157,7 +166,7 @@ def flare_at(flare, mixes, k, group, pixel):
 
 
 @cuda.jit
-def sense(which, offsets, clock_us, pixels, dark, touched, moments, direct, flare, mixes, times, codes, counts):
+def sense(which, offsets, clock_us, pixels, dark, touched, shown, moments, direct, flare, mixes, times, codes, counts):
     """Let pixels see everything and write down their events; count them, even beyond the room there is.
 
     Parameters
@@ -165,7 +174,8 @@ def sense(which, offsets, clock_us, pixels, dark, touched, moments, direct, flar
     which : for each thread which pixel it is, those of the real view after all of the clean one.
     offsets : where each thread's events begin; `len(which) + 1`.
     clock_us : start and end of the recording.
-    pixels, dark, touched : constants of the sensor, the light of darkness, and where flare reaches.
+    pixels, dark : constants of the sensor, and the light of darkness.
+    touched, shown : where flare reaches, and whose flicker shows; see `look_ahead`.
     moments : knots' times, brightness, bends, lowest and highest brightness, and the first knot of each key time.
     direct, flare, mixes : what is rendered, and between which two flares each key time lies and how far.
     times, codes, counts : filled.
@@ -173,21 +183,35 @@ def sense(which, offsets, clock_us, pixels, dark, touched, moments, direct, flar
     i = cuda.grid(1)
     if i < len(which):
         view, pixel = which[i] // len(touched), which[i] % len(touched)
-        work = cuda.local.array(firing.NUM_ROWS, float32)
+        work = cuda.local.array(NUM_ROWS, float32)
         cursor = cuda.local.array(3, int64)
         cursor[0], cursor[1], cursor[2] = 0, clock_us[0], clock_us[1]
         if view != REAL or touched[pixel]:
             room = slice(offsets[i], offsets[i + 1])
-            watch(view, pixel, work, pixels, dark, moments, direct, flare, mixes, times[room], codes[room], cursor)
+            watch(
+                view,
+                pixel,
+                shown[view, pixel],
+                work,
+                pixels,
+                dark,
+                moments,
+                direct,
+                flare,
+                mixes,
+                times[room],
+                codes[room],
+                cursor,
+            )
         counts[i] = cursor[0]
 
 
 @cuda.jit(device=True)
-def watch(view, pixel, work, pixels, dark, moments, direct, flare, mixes, times, codes, cursor):
+def watch(view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes, times, codes, cursor):
     """Carry a pixel from the first key time to the last."""
     ends = cuda.local.array((4, MOST_GROUPS), float32)
-    t_us, brightness, bends, lowest, highest, first_knot = moments
-    groups = len(lowest)
+    t_us, brightness, bends, _, _, first_knot = moments
+    groups = brightness.shape[1]
     firing.rest(work, 1, 0, pixel, pixels)
     work[firing.FLARE_STEP] = ZERO
     ground = direct[0, 0, pixel] + dark
@@ -195,8 +219,8 @@ def watch(view, pixel, work, pixels, dark, moments, direct, flare, mixes, times,
     for s in range(groups):
         ends[1, s] = direct[0, 1 + s, pixel]
         ends[3, s] = flare_at(flare, mixes, 0, s, pixel) if view == REAL else ZERO
-        light += brightness[0, s] * ends[1, s]
-        glare += brightness[0, s] * ends[3, s]
+        light += shine(brightness, shown, 0, s) * ends[1, s]
+        glare += shine(brightness, shown, 0, s) * ends[3, s]
     total = ground + light + glare
     level = log(total)
     for k in range(1, direct.shape[0]):
@@ -206,7 +230,6 @@ def watch(view, pixel, work, pixels, dark, moments, direct, flare, mixes, times,
             ends[1, s] = direct[k, 1 + s, pixel]
             ends[3, s] = flare_at(flare, mixes, k, s, pixel) if view == REAL else ZERO
         knot, last = first_knot[k - 1], first_knot[k]
-        shown = shown_groups(ends, ground, lowest, highest)
         while knot < last:
             before = knot
             knot += 1
@@ -215,8 +238,9 @@ def watch(view, pixel, work, pixels, dark, moments, direct, flare, mixes, times,
             along = F((t_us[knot] - t_us[first_knot[k - 1]]) / (t_us[last] - t_us[first_knot[k - 1]]))
             next_light = next_glare = ZERO
             for s in range(groups):
-                next_light += brightness[knot, s] * (ends[0, s] + along * (ends[1, s] - ends[0, s]))
-                next_glare += brightness[knot, s] * (ends[2, s] + along * (ends[3, s] - ends[2, s]))
+                now = shine(brightness, shown, knot, s)
+                next_light += now * (ends[0, s] + along * (ends[1, s] - ends[0, s]))
+                next_glare += now * (ends[2, s] + along * (ends[3, s] - ends[2, s]))
             next_total = ground + along * (next_ground - ground) + next_light + next_glare
             dt_us = F(t_us[knot] - t_us[before])
             level = respond(work, total, next_total, light, next_light, glare, next_glare, level, dt_us, pixels)
@@ -229,17 +253,9 @@ def watch(view, pixel, work, pixels, dark, moments, direct, flare, mixes, times,
 
 
 @cuda.jit(device=True)
-def shown_groups(ends, ground, lowest, highest):
-    """The groups whose flicker changes the pixel's light by more than a small share, as bits."""
-    total = ground
-    for s in range(len(lowest)):
-        total += lowest[s] * HALF * (ends[0, s] + ends[1, s] + ends[2, s] + ends[3, s])
-    shown = 0
-    for s in range(len(lowest)):
-        share = HALF * (ends[0, s] + ends[1, s] + ends[2, s] + ends[3, s]) / total
-        if share * (highest[s] - lowest[s]) > SMALLEST_FLICKER:
-            shown |= 1 << s
-    return shown
+def shine(brightness, shown, knot, group):
+    """A lamp's brightness as the pixel sees it: flicker that does not show counts as its mean, 1."""
+    return brightness[knot, group] if shown >> group & 1 else ONE
 
 
 @cuda.jit(device=True)

@@ -83,7 +83,8 @@ def fire_noise(work, n, i, pixel, t_us, dt_us, pixels, times, codes, cursor):
 @kernel
 def emit(t_us, pixel, label, upward, times, codes, cursor):
     """Write an event down, if it belongs to the recording."""
-    at_us = np.int64(np.floor(t_us))
+    at_us = np.int64(t_us)
+    at_us -= at_us > t_us
     if at_us >= cursor[1] and at_us < cursor[2]:
         used = cursor[0]
         if used < len(times):

@@ -26,6 +26,7 @@ from data_simu.optics import Lens
 from data_simu.poses import Poses, emitters_of, poses_of
 from data_simu.sensor import DARK, Pixels
 from data_simu.simulation import set_up
+from data_simu.tiles import CLEAN, REAL
 from deflare_core.codec import EventTensors
 
 THREADS = 128
@@ -34,7 +35,7 @@ ROOM = 24
 
 
 class Prepared(NamedTuple):
-    """What a seed stands for, as arrays for the GPU.
+    """What a seed stands for, as arrays (or tensors) for the GPU.
 
     Parameters
     ----------
@@ -154,28 +155,29 @@ def sense_events(prepared: Prepared, direct: torch.Tensor, flare: torch.Tensor) 
     config, device = prepared.config, direct.device
     num_pixels = direct.shape[2]
     pixels, moments, mixes = _on(device, (prepared.pixels, prepared.moments, prepared.mixes))
-    touched = torch.zeros(num_pixels, dtype=torch.bool, device=device)
+    touched = torch.empty(num_pixels, dtype=torch.bool, device=device)
+    shown = torch.empty((2, num_pixels), dtype=torch.uint8, device=device)
     pictures = (_array(direct), _array(flare), mixes)
-    _launch(cuda_kernels.touch, device, (num_pixels,), _array(touched), *pictures, moments[4], DARK,
-            np.float32(config.min_flare_share))  # fmt: skip
+    ahead = (_array(touched), _array(shown), *pictures, moments[3], moments[4], DARK)
+    _launch(cuda_kernels.look_ahead, device, (num_pixels,), *ahead, np.float32(config.min_flare_share))
     clock_us = _on(device, np.array([0, config.duration_us]))
-    seen = (clock_us, pixels, DARK, _array(touched), moments, *pictures)
+    seen = (clock_us, pixels, DARK, _array(touched), _array(shown), moments, *pictures)
     which = torch.arange(2 * num_pixels, device=device)
-    offsets = ROOM * torch.arange(2 * num_pixels + 1, device=device)
-    times, codes, counts = _sensed(which, offsets, seen)
-    fits = (torch.arange(ROOM, device=device) < counts[:, None]) & (counts <= ROOM)[:, None]
-    kept = [
-        (column.view(-1, ROOM)[fits], (which // num_pixels)[:, None].expand_as(fits)[fits]) for column in (times, codes)
-    ]
+    times, codes, counts = _sensed(which, ROOM * torch.arange(2 * num_pixels + 1, device=device), seen)
     crowded = which[counts > ROOM]
     room = torch.cat([counts.new_zeros(1), counts[crowded].cumsum(0)])
     more_times, more_codes, _ = _sensed(crowded, room, seen)
     more_views = torch.repeat_interleave(crowded // num_pixels, counts[crowded])
-    t_us = torch.cat([kept[0][0], more_times]).long()
-    code, view = torch.cat([kept[1][0], more_codes]).long(), torch.cat([kept[0][1], more_views])
-    clean = _sorted(t_us[view == 0], code[view == 0])
+    fits = torch.arange(ROOM, device=device) < torch.where(counts <= ROOM, counts, 0)[:, None]
+    found = []
+    for view, rows in enumerate(fits.view(2, num_pixels, ROOM)):
+        few = (column.view(2, num_pixels, ROOM)[view][rows] for column in (times, codes))
+        many = (column[more_views == view] for column in (more_times, more_codes))
+        found.append(Found(*(torch.cat(columns).long() for columns in zip(few, many, strict=True))))
+    clean = _sorted(found[CLEAN])
     shared = clean.chosen(~touched[clean.code >> PIXEL_SHIFT])
-    return clean, _sorted(torch.cat([t_us[view == 1], shared.t_us]), torch.cat([code[view == 1], shared.code]))
+    real = Found(torch.cat([found[REAL].t_us, shared.t_us]), torch.cat([found[REAL].code, shared.code]))
+    return clean, _sorted(real)
 
 
 def make_target(kind: str, clean: Found, real: Found, sensor_size: tuple[int, int]) -> Found:
@@ -199,7 +201,7 @@ def snap(clean: Found, wanted: Found, sensor_size: tuple[int, int]) -> Found:
     moved = torch.empty_like(ordered[0].t_us)
     arrays = [_array(values) for values in (*firsts, ordered[0].t_us, ordered[1].t_us, moved)]
     _launch(cuda_kernels.snap, device, (num_keys,), *arrays)
-    return _sorted(moved, ordered[0].code)
+    return _sorted(Found(moved, ordered[0].code))
 
 
 def _sensed(which: torch.Tensor, offsets: torch.Tensor, seen: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
@@ -213,9 +215,9 @@ def _sensed(which: torch.Tensor, offsets: torch.Tensor, seen: tuple[Any, ...]) -
     return times, codes, counts
 
 
-def _sorted(t_us: torch.Tensor, code: torch.Tensor) -> Found:
-    """Events in the order of time, then code."""
-    key = torch.sort(t_us << 32 | code).values
+def _sorted(found: Found) -> Found:
+    """The events in the order of time, then code."""
+    key = torch.sort(found.t_us << 32 | found.code).values
     return Found(key >> 32, key & 0xFFFFFFFF)
 
 
@@ -252,7 +254,9 @@ def _packed(pictures: list[NDArray[np.float32]]) -> tuple[NDArray[np.int32], NDA
 def _on(device: torch.device, value: Any) -> Any:
     """The value with all of its arrays on a device, as numba's kernels take them."""
     if isinstance(value, np.ndarray):
-        return _array(torch.from_numpy(np.ascontiguousarray(value)).to(device))
+        value = torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, torch.Tensor):
+        return _array(value.to(device, non_blocking=True))
     if isinstance(value, tuple):
         parts = [_on(device, part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)

@@ -28,6 +28,13 @@ scalar = compiled(fastmath={"contract", "nsz", "arcp"})
 
 
 @scalar
+def floor(value):  # type: ignore[no-untyped-def]
+    """The largest whole number not above a number of at most 2^31 in size."""
+    whole = F(Int(value))
+    return whole - ONE if whole > value else whole
+
+
+@scalar
 def log(value):  # type: ignore[no-untyped-def]
     """The natural logarithm of a positive number, to 32-bit precision."""
     bits = F(value).view(np.int32) - SQRT_HALF_BITS

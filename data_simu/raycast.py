@@ -6,8 +6,11 @@ corridor needs no search. Where two planes meet, and at the rims of boards and s
 an edge that moves crosses a pixel smoothly, as on a sensor, and not from one picture to the next.
 """
 
+import math
+
 import numpy as np
 
+from data_simu.pixel import floor
 from deflare_core.compiled import compiled
 
 TEXTURE = 512
@@ -70,7 +73,7 @@ def plane_spot(axis, dx, dy, dz, camera, distance, focal, mapping):
     v = camera[2] + dz if axis == ONE else camera[1] + dy
     slant = max(abs(across) / distance, F(0.04))
     repeats = mapping[surface, 1]
-    footprint = distance / (focal * np.sqrt(slant)) * repeats * F(TEXTURE)
+    footprint = distance / (focal * math.sqrt(slant)) * repeats * F(TEXTURE)
     return mapping[surface, 0], u * repeats + mapping[surface, 2], v * repeats + mapping[surface, 3], footprint
 
 
@@ -79,10 +82,10 @@ def mip_level(footprint):
     """The level of a pyramid for a footprint in texels: its side, its first texel, and the weight of the next."""
     bits = F(footprint).view(np.int32)
     level = min(max(F(bits - Int(0x3F800000)) * F(1 / (1 << 23)), ZERO), F(7.999))
-    low = np.floor(level)
+    low = floor(level)
     side = F(TEXTURE) * Int(Int(Int(127) - Int(low)) << Int(23)).view(np.float32)
     # Before a level of side s lie (4^10 - 4 s^2) / 3 texels, for a side of 2^9 at the finest.
-    first = np.floor((F(4 * TEXTURE * TEXTURE) - F(4) * side * side) * F(1 / 3) + F(0.25))
+    first = floor((F(4 * TEXTURE * TEXTURE) - F(4) * side * side) * F(1 / 3) + F(0.25))
     return side, first, level - low
 
 
@@ -92,8 +95,8 @@ def four_texels(u, v, side, first):
 
     Numbers are whole and below 2^24, so 32-bit floating point holds them, and a compiler can find eight at once.
     """
-    across, down = (u - np.floor(u)) * side - HALF, (v - np.floor(v)) * side - HALF
-    column, row = np.floor(across), np.floor(down)
+    across, down = (u - floor(u)) * side - HALF, (v - floor(v)) * side - HALF
+    column, row = floor(across), floor(down)
     right, left = across - column, column + side if column < ZERO else column
     below, upper = down - row, row + side if row < ZERO else row
     next_column = column + ONE - side if column + ONE >= side else column + ONE
@@ -129,7 +132,7 @@ def albedo_at(textures, texture, u, v, footprint):
 def lamp_light(dx, dy, dz, towards, power):
     """The light that falls on a spot from a lamp at that offset: power times cosine over squared distance."""
     squared = dx * dx + dy * dy + dz * dz + SOFTENING_M2
-    return power * towards / (squared * np.sqrt(squared))
+    return power * towards / (squared * math.sqrt(squared))
 
 
 @kernel
@@ -138,10 +141,10 @@ def board_share(across, down, board, softness_m):
     a, b = across / board[3], down / board[4]
     a, b = a * a, b * b
     if board[5] > ZERO:
-        inside = ONE - np.sqrt(a + b)
+        inside = ONE - math.sqrt(a + b)
     else:
         a, b = a * a, b * b
-        inside = ONE - np.sqrt(np.sqrt(np.sqrt(a * a + b * b)))
+        inside = ONE - math.sqrt(math.sqrt(math.sqrt(a * a + b * b)))
     return min(max(HALF + inside * min(board[3], board[4]) / softness_m, ZERO), ONE)
 
 
@@ -156,5 +159,5 @@ def stripe_share(column, row, stripe):
     length = dx * dx + dy * dy
     along = min(max(((column - x0) * dx + (row - y0) * dy) / length, ZERO), ONE) if length > ZERO else ZERO
     away_x, away_y = column - x0 - along * dx, row - y0 - along * dy
-    away = np.sqrt(away_x * away_x + away_y * away_y)
+    away = math.sqrt(away_x * away_x + away_y * away_y)
     return faint * min(max(drawn + HALF - away, ZERO), ONE)

@@ -27,7 +27,7 @@ BEHIND, DECAY, ALARM = (row * TILE for row in range(24, 27))
 WORKSPACE = 27 * TILE
 
 SMALLEST_FLICKER = F(0.06)
-"""Flicker that changes a tile's light by less than this share is taken from key time to key time."""
+"""Flicker that changes the light by less than this share, well below any threshold, is taken at its mean."""
 
 kernel = compiled(fastmath={"contract", "nsz", "arcp"})
 
@@ -96,19 +96,28 @@ def step_through(view, work, visible, pixels, dark, touched, moments, before, af
     """Step a tile from knot to knot."""
     t_us, brightness, bends = moments[0], moments[1], moments[2]
     final = len(t_us) - 1
-    alarmed = np.empty(TILE, np.int64)
-    illuminate(work, view, brightness[0], ZERO, dark, before, after, span)
+    alarmed, shown = np.empty(TILE, np.int64), np.empty(len(visible), np.float32)
+    show(shown, brightness[0], visible)
+    illuminate(work, view, shown, ZERO, dark, before, after, span)
     start_at_next(work)
     k = 0
     while k < final:
         k_next = next_knot(bends, visible, k)
         along = F((t_us[k_next] - t_us[0]) / (t_us[final] - t_us[0]))
-        illuminate(work, view, brightness[k_next], along, dark, before, after, span)
+        show(shown, brightness[k_next], visible)
+        illuminate(work, view, shown, along, dark, before, after, span)
         dt_us = F(t_us[k_next] - t_us[k])
         respond(work, view, dt_us, pixels)
         for i in alarmed[: find_alarmed(work, alarmed, view, touched, span)]:
             firing.fire(work, TILE, i, span[0] + i, t_us[k], dt_us, pixels, times, codes, cursor)
         k = k_next
+
+
+@kernel
+def show(shown, brightness, visible):
+    """Fill the brightness of each lamp as the tile sees it: flicker that does not show counts as its mean, 1."""
+    for s in range(len(shown)):
+        shown[s] = brightness[s] if visible[s] else ONE
 
 
 @kernel
@@ -156,7 +165,7 @@ def add_extreme(work, row, weight, sign, before, after, span):
 
 @kernel
 def find_visible(view, work, visible, moments, before, after, dark, span):
-    """Find the lamps whose flicker changes the light of some pixel of the tile by more than a small share."""
+    """Add the lamps whose flicker changes the light of some pixel of the tile by more than a small share."""
     lowest, highest = moments[3], moments[4]
     illuminate(work, view, lowest, HALF, dark, before, after, span)
     for s in range(len(visible)):
@@ -168,7 +177,7 @@ def find_visible(view, work, visible, moments, before, after, dark, span):
         largest = ZERO
         for i in range(span[1] - span[0]):
             largest = max(largest, work[TOTAL + i] / work[NEXT_TOTAL + i])
-        visible[s] = largest * (highest[s] - lowest[s]) > SMALLEST_FLICKER
+        visible[s] = visible[s] or largest * (highest[s] - lowest[s]) > SMALLEST_FLICKER
 
 
 @kernel

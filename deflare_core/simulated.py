@@ -1,0 +1,158 @@
+"""Simulated pairs as training data that never ends: new scenes as fast as a GPU draws them, no files.
+
+Processes prepare what seeds stand for; a thread simulates on the GPU, on a stream of its own, and lays ready the next
+windows while the network trains on the last. This is the one door through which `deflare_core` knows the simulator.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from data_simu.config import SimulationConfig
+from data_simu.gpu import Prepared, TensorPair, prepare, simulate_on
+from data_simu.pairs import pair_seed
+from data_simu.simulation import simulate
+from deflare_core.codec import EventTensors, events_to_voxel
+
+Sample = dict[str, torch.Tensor]
+
+
+class SimulatedPairs(IterableDataset[Sample]):
+    """The windows of endless simulated pairs, in order: {"raw": (1, bins, H, W), "label": (1, bins, H, W)} float32.
+
+    Pair k of a configuration is always the same on one device, and is recording k of the training set that
+    `deflare simulate` writes of it. On a CPU the pairs are simulated there, which takes seconds each.
+
+    Parameters
+    ----------
+    config : what to simulate.
+    device : where the samples lie.
+    num_bins, window_us : bins and length of a voxel.
+    first : number of the first pair.
+    workers : processes that prepare pairs (or on a CPU simulate them).
+    ahead : pairs that lie ready.
+    """
+
+    def __init__(
+        self,
+        config: SimulationConfig,
+        device: torch.device | str,
+        *,
+        num_bins: int = 8,
+        window_us: int = 20_000,
+        first: int = 0,
+        workers: int = 2,
+        ahead: int = 2,
+    ) -> None:
+        self.config, self.device = config, torch.device(device)
+        self.num_bins, self.window_us = num_bins, window_us
+        self.first, self.workers, self.ahead = first, workers, ahead
+
+    def __iter__(self) -> Iterator[Sample]:
+        for pair in self.pairs():
+            yield from self.windows(pair)
+
+    def pairs(self) -> Iterator[TensorPair]:
+        """The pairs themselves, as events on the device."""
+        ready: queue.Queue[TensorPair | BaseException] = queue.Queue(self.ahead)
+        stopped = threading.Event()
+        thread = threading.Thread(target=self._produce, args=(ready, stopped), daemon=True)
+        thread.start()
+        try:
+            while True:
+                pair = ready.get()
+                if isinstance(pair, BaseException):
+                    raise pair
+                yield pair
+        finally:
+            stopped.set()
+            while thread.is_alive():
+                _drain(ready)
+                thread.join(0.05)
+
+    def windows(self, pair: TensorPair) -> Iterator[Sample]:
+        """The windows of a pair; what is left at its end and fills none is left out."""
+        start, end = pair.clock_us
+        for t0_us in range(start, end - self.window_us + 1, self.window_us):
+            raw, label = (self._voxel(events, t0_us) for events in (pair.flare, pair.clean))
+            yield {"raw": raw[None], "label": label[None]}
+
+    def _voxel(self, events: EventTensors, t0_us: int) -> torch.Tensor:
+        edges = torch.tensor([t0_us, t0_us + self.window_us], device=events.t.device)
+        first, last = torch.searchsorted(events.t, edges).tolist()
+        inside = EventTensors(*(column[first:last] for column in events[:4]), events.sensor_size)
+        return events_to_voxel(inside, self.num_bins, fixed_duration_us=self.window_us, t0_us=t0_us)
+
+    def _produce(self, ready: queue.Queue[Any], stopped: threading.Event) -> None:
+        """Lay pairs ready until stopped; lay an error where there is one."""
+        try:
+            with torch.cuda.stream(torch.cuda.Stream(self.device)) if self.device.type == "cuda" else torch.no_grad():
+                for preparation in self._preparations():
+                    if stopped.is_set():
+                        return
+                    ready.put(self._simulated(preparation))
+        except BaseException as error:
+            ready.put(error)
+
+    def _simulated(self, preparation: Any) -> TensorPair:
+        if self.device.type == "cpu":
+            return preparation  # type: ignore[no-any-return]
+        pair = simulate_on(preparation, self.device)
+        torch.cuda.current_stream(self.device).synchronize()
+        for column in (*pair.flare[:4], *pair.clean[:4], pair.flare_label, pair.clean_label):
+            column.record_stream(torch.cuda.default_stream(self.device))
+        return pair
+
+    def _preparations(self) -> Iterator[Any]:
+        source = _Preparations(self.config, self.device.type)
+        numbers: Any = itertools.count(self.first)
+        context = "spawn" if self.workers else None
+        return iter(
+            DataLoader(
+                source, batch_size=None, sampler=numbers, num_workers=self.workers, collate_fn=_as_tensors,
+                multiprocessing_context=context, prefetch_factor=2 if self.workers else None,
+            )
+        )  # fmt: skip
+
+
+class _Preparations(Dataset[Any]):
+    """What the pairs of a configuration need of a processor, by number."""
+
+    def __init__(self, config: SimulationConfig, device_type: str) -> None:
+        self.config, self.device_type = config, device_type
+
+    def __getitem__(self, index: int) -> Prepared | TensorPair:
+        seed = pair_seed(self.config.seed, "train", index)
+        if self.device_type != "cpu":
+            return prepare(self.config, seed)
+        pair = simulate(self.config, seed)
+        flare, clean = (EventTensors.from_events(events) for events in (pair.flare, pair.clean))
+        flare_label, clean_label = (torch.from_numpy(label) for label in (pair.flare_label, pair.clean_label))
+        return TensorPair(flare, clean, flare_label, clean_label, pair.clock_us, pair.plan)
+
+
+def _as_tensors(value: Any) -> Any:
+    """The value with its arrays as tensors, which pass from process to process without being copied."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, tuple) and not isinstance(value, torch.Size):
+        parts = [_as_tensors(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
+
+
+def _drain(ready: queue.Queue[Any]) -> None:
+    """Take what lies ready, so that a thread that waits to lay down more can end."""
+    while True:
+        try:
+            ready.get_nowait()
+        except queue.Empty:
+            return
