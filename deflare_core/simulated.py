@@ -88,7 +88,8 @@ class SimulatedPairs(IterableDataset[Sample]):
     def _voxel(self, events: EventTensors, t0_us: int) -> torch.Tensor:
         edges = torch.tensor([t0_us, t0_us + self.window_us], device=events.t.device)
         first, last = torch.searchsorted(events.t, edges).tolist()
-        inside = EventTensors(*(column[first:last] for column in events[:4]), events.sensor_size)
+        t, x, y, p = (column[first:last] for column in events[:4])
+        inside = EventTensors(t, x, y, p, events.sensor_size)
         return events_to_voxel(inside, self.num_bins, fixed_duration_us=self.window_us, t0_us=t0_us)
 
     def _produce(self, ready: queue.Queue[Any], stopped: threading.Event) -> None:
@@ -104,7 +105,7 @@ class SimulatedPairs(IterableDataset[Sample]):
 
     def _simulated(self, preparation: Any) -> TensorPair:
         if self.device.type == "cpu":
-            return preparation  # type: ignore[no-any-return]
+            return preparation
         pair = simulate_on(preparation, self.device)
         torch.cuda.current_stream(self.device).synchronize()
         for column in (*pair.flare[:4], *pair.clean[:4], pair.flare_label, pair.clean_label):
