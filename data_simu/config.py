@@ -39,11 +39,11 @@ class SourceConfig(StrictModel):
 
     num_sources: tuple[int, int] = (1, 3)
     """Groups of light sources in a scene, such as a lamp, a row of street lamps or a pair of headlights."""
-    log10_radiance: Range = (3.0, 5.0)
+    log10_radiance: Range = (2.8, 4.8)
     """Decimal logarithm of a source's radiance, in units of the ambient light."""
     radius_mrad: Range = (2.0, 9.0)
     """Radius of a bulb as it first appears, milliradians; 1 mrad is 0.6 pixels on a sensor 640 wide."""
-    log10_light: Range = (-2.0, -0.3)
+    log10_light: Range = (-2.6, -0.9)
     """Decimal logarithm of the light that a group throws on surfaces as far from it as the camera is, in units of the
     ambient light; nearer ones get more, with the inverse square of the distance."""
     flicker_shares: dict[Literal["constant", "mains", "rectified", "pwm"], float] = Field(
@@ -59,9 +59,9 @@ class SourceConfig(StrictModel):
 class OpticsConfig(StrictModel):
     """The lens that makes the flare."""
 
-    log10_scatter: Range = (-2.2, -0.9)
+    log10_scatter: Range = (-2.5, -1.3)
     """Decimal logarithm of the share of a source's light in streaks and starbursts."""
-    log10_veil: Range = (-2.5, -1.4)
+    log10_veil: Range = (-3.0, -1.8)
     """Decimal logarithm of the share of a source's light in the veiling glare."""
     blades: tuple[int, ...] = (0, 5, 6, 7, 8, 9)
     """Numbers of aperture blades to draw from; 0 is a circle."""

@@ -213,7 +213,6 @@ def watch(view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes,
     t_us, brightness, bends, _, _, first_knot = moments
     groups = brightness.shape[1]
     firing.rest(work, 1, 0, pixel, pixels)
-    work[firing.FLARE_STEP] = ZERO
     ground = direct[0, 0, pixel] + dark
     total = light = glare = level = ZERO
     for s in range(groups):
@@ -270,20 +269,23 @@ def bends_in(bends, knot, shown, groups):
 @cuda.jit(device=True)
 def respond(work, total, next_total, light, next_light, glare, next_glare, level, dt_us, pixels):
     """Carry a pixel's output over a step, in all and the parts; return the logarithm of the light after it."""
-    next_level, error, step, middle, decay, behind = pole_step(
-        total, next_total, level, work[firing.ERROR], dt_us, pixels.corner_hz, pixels.ceiling_hz
+    before, leaked = work[firing.ERROR], pixels.leak_per_us * dt_us
+    next_level, error, ramp, swing, middle, per_light, steps, decay, behind = pole_step(
+        total, next_total, level, before, dt_us, pixels.corner_hz, pixels.ceiling_hz
     )
-    step += pixels.leak_per_us * dt_us
-    work[firing.ERROR], work[firing.STEP], work[firing.MIDDLE] = error, step, middle
-    work[firing.MOVED] += step
+    work[firing.ERROR], work[firing.RAMP], work[firing.SWING] = error, ramp + leaked, swing
+    work[firing.STEPS], work[firing.MIDDLE] = steps, middle
+    work[firing.MOVED] += ramp + error - before + leaked
     work[firing.AGE_US] += dt_us
     work[firing.NOISE_US] -= dt_us
-    error, step = part_step(light, next_light, work[firing.LIGHT_ERROR], middle, decay, behind)
-    work[firing.LIGHT_ERROR], work[firing.LIGHT_STEP] = error, step
-    work[firing.LIGHT_MOVED] += step
-    error, step = part_step(glare, next_glare, work[firing.FLARE_ERROR], middle, decay, behind)
-    work[firing.FLARE_ERROR], work[firing.FLARE_STEP] = error, step
-    work[firing.FLARE_MOVED] += step
+    before = work[firing.LIGHT_ERROR]
+    error, ramp, swing = part_step(light, next_light, before, per_light, steps, decay, behind)
+    work[firing.LIGHT_ERROR], work[firing.LIGHT_RAMP], work[firing.LIGHT_SWING] = error, ramp, swing
+    work[firing.LIGHT_MOVED] += ramp + error - before
+    before = work[firing.FLARE_ERROR]
+    error, ramp, swing = part_step(glare, next_glare, before, per_light, steps, decay, behind)
+    work[firing.FLARE_ERROR], work[firing.FLARE_RAMP], work[firing.FLARE_SWING] = error, ramp, swing
+    work[firing.FLARE_MOVED] += ramp + error - before
     return next_level
 
 

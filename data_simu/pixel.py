@@ -21,6 +21,8 @@ LOG_TERMS = (F(2), F(2 / 3), F(2 / 5), F(2 / 7), F(2 / 9))
 EXP_TERMS = (F(1 / 2), F(1 / 6), F(1 / 24), F(1 / 120))
 FARTHEST, SHORT = F(-80), F(0.25)
 NEVER_US = F(1e30)
+SAME = F(1e-3)
+NEWTON_STEPS, CLOSE = 8, F(1e-5)
 MANTISSA_BITS, MANTISSA, BIAS = Int(23), Int(0x007FFFFF), Int(127)
 SQRT_HALF_BITS = Int(np.sqrt(HALF).view(np.int32))
 
@@ -79,23 +81,63 @@ def error_after(error, ramp, decay, behind):  # type: ignore[no-untyped-def]
 
 @scalar
 def pole_step(total, next_total, level, error, dt_us, corner_hz, ceiling_hz):  # type: ignore[no-untyped-def]
-    """A step of the pole: new log light, output less it, the output's move, and what `part_step` needs of it."""
-    middle = HALF * (total + next_total)
+    """A step of the pole: what changes in the light, and what its parts need to follow (see `part_step`).
+
+    Returns the log light after the step, the output less it, the ramp of the log light, the swing (see `moved_by`),
+    the light in the middle, the log light per light, the step in time constants, `decay` and `behind`.
+    """
+    middle, change = HALF * (total + next_total), next_total - total
     steps = dt_us / lag_us(middle, corner_hz, ceiling_hz)
     decay = exp_of_negative(-steps)
     behind = shortfall(steps, decay)
     next_level = log(next_total)
     ramp = next_level - level
-    next_error = error_after(error, ramp, decay, behind)
-    return next_level, next_error, ramp + next_error - error, middle, decay, behind
+    # By the logarithmic mean of the light at both ends, the parts' ramps add up to the whole.
+    per_light = ramp / change if abs(change) > SAME * middle else ONE / middle
+    swing = error + ramp / steps
+    return next_level, error_after(error, ramp, decay, behind), ramp, swing, middle, per_light, steps, decay, behind
 
 
 @scalar
-def part_step(light, next_light, error, middle, decay, behind):  # type: ignore[no-untyped-def]
-    """The same step for the share of a part of the light: the part's output less its input, and its move."""
-    ramp = (next_light - light) / middle
-    next_error = error_after(error, ramp, decay, behind)
-    return next_error, ramp + next_error - error
+def part_step(light, next_light, error, per_light, steps, decay, behind):  # type: ignore[no-untyped-def]
+    """The same step for a part of the light: its output less its input, its ramp, and its swing."""
+    ramp = (next_light - light) * per_light
+    return error_after(error, ramp, decay, behind), ramp, error + ramp / steps
+
+
+@scalar
+def moved_by(share, ramp, swing, steps):  # type: ignore[no-untyped-def]
+    """How far the output has moved after a share of a step: r s - (e0 + r / z) (1 - exp(-z s)).
+
+    The ramp r is that of the input over the whole step, z the step in time constants, e0 the output less the input at
+    its start, and e0 + r / z the swing.
+    """
+    return ramp * share - swing * (ONE - exp_of_negative(-steps * share))
+
+
+@scalar
+def share_until(left, now, ramp, swing, steps):  # type: ignore[no-untyped-def]
+    """The share of a step, not below `now`, after which the output still moves by `left` until the step's end.
+
+    Newton's method between bounds that close in; the output's course may bend either way.
+    """
+    end, low, high = moved_by(ONE, ramp, swing, steps), now, ONE
+    sign = ONE if left >= ZERO else -ONE
+    share = HALF * (low + high)
+    for _ in range(NEWTON_STEPS):
+        still = exp_of_negative(-steps * share)
+        excess = end - (ramp * share - swing * (ONE - still)) - left
+        if abs(excess) < CLOSE:
+            break
+        if sign * excess > ZERO:
+            low = share
+        else:
+            high = share
+        slope = ramp - swing * steps * still
+        share += excess / slope if slope != ZERO else ZERO
+        if share < low or share > high:
+            share = HALF * (low + high)
+    return share
 
 
 @scalar

@@ -18,13 +18,13 @@ CLEAN, REAL = 0, 1
 
 ERROR, MOVED, LIGHT_ERROR, LIGHT_MOVED, FLARE_ERROR, FLARE_MOVED = (row * TILE for row in range(6))
 DEAD_US, AGE_US, UP, DOWN, NOISE_US = (row * TILE for row in range(6, 11))
-STEP, LIGHT_STEP, FLARE_STEP, MIDDLE = (row * TILE for row in range(13, 17))
+RAMP, SWING, LIGHT_RAMP, LIGHT_SWING, FLARE_RAMP, FLARE_SWING, STEPS, MIDDLE = (row * TILE for row in range(13, 21))
 # Rows of the workspace that firing does not see: light at both ends of a step, what the pole's parts need, and
 # whether a pixel may fire.
-TOTAL, LEVEL, DIRECT, GLARE = (row * TILE for row in range(17, 21))
-NEXT_TOTAL, NEXT_DIRECT, NEXT_GLARE = (row * TILE for row in range(21, 24))
-BEHIND, DECAY, ALARM = (row * TILE for row in range(24, 27))
-WORKSPACE = 27 * TILE
+TOTAL, LEVEL, DIRECT, GLARE = (row * TILE for row in range(21, 25))
+NEXT_TOTAL, NEXT_DIRECT, NEXT_GLARE = (row * TILE for row in range(25, 28))
+PER_LIGHT, BEHIND, DECAY, ALARM = (row * TILE for row in range(28, 32))
+WORKSPACE = 32 * TILE
 
 SMALLEST_FLICKER = F(0.06)
 """Flicker that changes the light by less than this share, well below any threshold, is taken at its mean."""
@@ -223,7 +223,7 @@ def start_at_next(work):
         work[LEVEL + i] = log(work[NEXT_TOTAL + i])
         work[DIRECT + i] = work[NEXT_DIRECT + i]
         work[GLARE + i] = work[NEXT_GLARE + i]
-        work[FLARE_STEP + i] = ZERO
+        work[FLARE_RAMP + i] = work[FLARE_SWING + i] = ZERO
 
 
 @kernel
@@ -231,32 +231,33 @@ def respond(work, view, dt_us, pixels):
     """Carry the pole's output over a step, in all and the parts due to direct light and to flare."""
     leaked = pixels.leak_per_us * dt_us
     for i in range(TILE):
-        total, next_total = work[TOTAL + i], work[NEXT_TOTAL + i]
-        level, error, step, middle, decay, behind = pole_step(
-            total, next_total, work[LEVEL + i], work[ERROR + i], dt_us, pixels.corner_hz, pixels.ceiling_hz
+        total, next_total, before = work[TOTAL + i], work[NEXT_TOTAL + i], work[ERROR + i]
+        level, error, ramp, work[SWING + i], middle, per_light, steps, decay, behind = pole_step(
+            total, next_total, work[LEVEL + i], before, dt_us, pixels.corner_hz, pixels.ceiling_hz
         )
-        work[STEP + i] = step + leaked
+        work[RAMP + i], work[STEPS + i], work[PER_LIGHT + i] = ramp + leaked, steps, per_light
         work[ERROR + i], work[LEVEL + i], work[TOTAL + i] = error, level, next_total
         work[BEHIND + i], work[DECAY + i], work[MIDDLE + i] = behind, decay, middle
-        work[MOVED + i] += step + leaked
+        work[MOVED + i] += ramp + error - before + leaked
         work[AGE_US + i] += dt_us
         work[NOISE_US + i] -= dt_us
         past = max(work[MOVED + i] - work[UP + i], work[DOWN + i] - work[MOVED + i])
         work[ALARM + i] = max(past, work[DEAD_US + i], -work[NOISE_US + i])
-    respond_in_part(work, DIRECT, NEXT_DIRECT, LIGHT_ERROR, LIGHT_MOVED, LIGHT_STEP)
+    respond_in_part(work, DIRECT, NEXT_DIRECT, LIGHT_ERROR, LIGHT_MOVED, LIGHT_RAMP, LIGHT_SWING)
     if view == REAL:
-        respond_in_part(work, GLARE, NEXT_GLARE, FLARE_ERROR, FLARE_MOVED, FLARE_STEP)
+        respond_in_part(work, GLARE, NEXT_GLARE, FLARE_ERROR, FLARE_MOVED, FLARE_RAMP, FLARE_SWING)
 
 
 @kernel
-def respond_in_part(work, light, next_light, error_row, moved, step_row):
+def respond_in_part(work, light, next_light, error_row, moved, ramp_row, swing_row):
     """Carry the part of the pole's output that is due to a part of the light over a step."""
     for i in range(TILE):
-        error, step = part_step(work[light + i], work[next_light + i], work[error_row + i],
-                                work[MIDDLE + i], work[DECAY + i], work[BEHIND + i])  # fmt: skip
-        work[step_row + i], work[error_row + i] = step, error
+        before = work[error_row + i]
+        error, ramp, swing = part_step(work[light + i], work[next_light + i], before, work[PER_LIGHT + i],
+                                       work[STEPS + i], work[DECAY + i], work[BEHIND + i])  # fmt: skip
+        work[error_row + i], work[ramp_row + i], work[swing_row + i] = error, ramp, swing
         work[light + i] = work[next_light + i]
-        work[moved + i] += step
+        work[moved + i] += ramp + error - before
 
 
 @kernel
