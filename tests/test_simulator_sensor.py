@@ -223,3 +223,24 @@ def test_jitter_has_the_deviation_it_is_given():
     draws = np.array([jitter(np.float32(0.02), np.uint64(7), pixel, n) for pixel in range(300) for n in range(30)])
     assert draws.mean() == pytest.approx(1, abs=1e-3)
     assert draws.std() == pytest.approx(0.02, rel=0.05)
+
+
+def test_events_do_not_depend_on_the_length_of_the_steps():
+    """Pulses on slow and fast pixels under flare: long steps from bend to bend, or 40 times shorter ones."""
+    rng = np.random.default_rng(3)
+    for corner_hz in (30.0, 300.0):
+        pixels = perfect_pixels(300, 0.2, corner_hz=corner_hz, ceiling_hz=5_000.0, refractory_us=400.0)
+        pixels = pixels._replace(start=rng.uniform(-1, 1, 300).astype(np.float32))
+        view = View(rng.uniform(0.2, 2, (2, 1, 300)).astype(np.float32), np.full((1, 1, 300), 1.5, np.float32))
+        counts, labels = [], []
+        for step_us in (4_000.0, 100.0):
+            sensor = PairedSensor(pixels, 0.002, (0, 60_000))
+            for start, end in pairwise(np.arange(0, 60_001, step_us)):
+                sensor.advance(moments_of([pulses(90, 0.4, 60, 0.1)], np.array([start, end])), view, view)
+            real = recording([sensor], REAL, (1, 300))
+            counts.append(len(real.events))
+            labels.append(np.bincount(real.label, minlength=4))
+        assert counts[0] > 2_000
+        assert counts[0] == pytest.approx(counts[1], rel=0.02), f"{counts} events at a corner of {corner_hz} Hz."
+        assert np.abs(labels[0] - labels[1]).max() < 0.02 * counts[1], f"Labels {labels} depend on the steps."
+        assert labels[0][BACKGROUND] < 300, "Nothing but the lamp changes, once a pixel has fired from where it began."
