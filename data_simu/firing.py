@@ -9,7 +9,17 @@ can hold and the count goes on, so that the caller can come again with longer on
 
 import numpy as np
 
-from data_simu.pixel import ONE, ZERO, F, jitter, moved_by, noise_strength, share_until, waiting_us
+from data_simu.pixel import (
+    ONE,
+    ZERO,
+    F,
+    exp_of_negative,
+    jitter,
+    noise_strength,
+    share_until,
+    still_to_move,
+    waiting_us,
+)
 from deflare_core.compiled import compiled
 
 BACKGROUND, LIGHT, FLARE, NOISE = 0, 1, 2, 3
@@ -21,12 +31,12 @@ LABEL_SHIFT, PIXEL_SHIFT = 1, 3
 ERROR, MOVED, LIGHT_ERROR, LIGHT_MOVED, FLARE_ERROR, FLARE_MOVED = range(6)
 DEAD_US, AGE_US, UP, DOWN, NOISE_US, FIRED, DRAWN = range(6, 13)
 NUM_STATES = 13
-# How the output moves within a step, in all and its parts, for `pixel.moved_by`; the step in time constants; the light
+# How the output moves within a step, in all and its parts, for `pixel.still_to_move`; the step in time constants; the light
 # in its middle.
 RAMP, SWING, LIGHT_RAMP, LIGHT_SWING, FLARE_RAMP, FLARE_SWING, STEPS, MIDDLE = range(13, 21)
 NUM_ROWS = 21
 
-kernel = compiled(fastmath={"contract", "nsz", "arcp"})
+kernel = compiled(fastmath={"contract", "nsz", "arcp"}, forceinline=True)
 
 
 @kernel
@@ -43,18 +53,19 @@ def fire(work, n, i, pixel, t_us, dt_us, pixels, times, codes, cursor):
 @kernel
 def fire_at_crossings(work, n, i, pixel, t_us, dt_us, pixels, times, codes, cursor):
     """Fire as often as the output crosses a threshold: at each crossing, after the dead time, from where it is."""
-    now = ZERO
+    now, steps = ZERO, work[STEPS * n + i]
+    decay = exp_of_negative(-steps)
     if work[DEAD_US * n + i] > ZERO:
         now = work[DEAD_US * n + i] / dt_us
-        arm(work, n, i, now, dt_us)
+        arm(work, n, i, now, exp_of_negative(-steps * now), decay, dt_us)
     while True:
         moved = work[MOVED * n + i]
         upward = moved > work[UP * n + i]
         if not upward and moved >= work[DOWN * n + i]:
             break
         left = moved - (work[UP * n + i] if upward else work[DOWN * n + i])
-        now = share_until(left, now, work[RAMP * n + i], work[SWING * n + i], work[STEPS * n + i])
-        label = cause(work, n, i, now, dt_us, upward, pixels.leak_per_us)
+        now = share_until(left, now, work[RAMP * n + i], work[SWING * n + i], steps, decay)
+        label = cause(work, n, i, now, exp_of_negative(-steps * now), decay, dt_us, upward, pixels.leak_per_us)
         at_us = t_us + np.float64(now) * np.float64(dt_us)
         emit(at_us, pixels.first + pixel, label, upward, times, codes, cursor)
         work[FIRED * n + i] += ONE
@@ -64,7 +75,7 @@ def fire_at_crossings(work, n, i, pixel, t_us, dt_us, pixels, times, codes, curs
         if now >= ONE:
             work[DEAD_US * n + i] = max((now - ONE) * dt_us, F(1e-3))
             break
-        arm(work, n, i, now, dt_us)
+        arm(work, n, i, now, exp_of_negative(-steps * now), decay, dt_us)
 
 
 @kernel
@@ -94,31 +105,26 @@ def emit(t_us, pixel, label, upward, times, codes, cursor):
 
 
 @kernel
-def arm(work, n, i, now, dt_us):
+def arm(work, n, i, now, fallen, decay, dt_us):
     """Let the pixel measure from where it is at that share of the step."""
     work[DEAD_US * n + i] = ZERO
     work[AGE_US * n + i] = (ONE - now) * dt_us
-    work[MOVED * n + i] = still_to_move(work, n, i, now, RAMP, SWING)
-    work[LIGHT_MOVED * n + i] = still_to_move(work, n, i, now, LIGHT_RAMP, LIGHT_SWING)
-    work[FLARE_MOVED * n + i] = still_to_move(work, n, i, now, FLARE_RAMP, FLARE_SWING)
+    work[MOVED * n + i] = still_to_move(now, work[RAMP * n + i], work[SWING * n + i], fallen, decay)
+    work[LIGHT_MOVED * n + i] = still_to_move(now, work[LIGHT_RAMP * n + i], work[LIGHT_SWING * n + i], fallen, decay)
+    work[FLARE_MOVED * n + i] = still_to_move(now, work[FLARE_RAMP * n + i], work[FLARE_SWING * n + i], fallen, decay)
 
 
 @kernel
-def still_to_move(work, n, i, now, ramp, swing):
-    """How far the output, or a part of it, moves from that share of the step to its end."""
-    a, b, steps = work[ramp * n + i], work[swing * n + i], work[STEPS * n + i]
-    return moved_by(ONE, a, b, steps) - moved_by(now, a, b, steps)
-
-
-@kernel
-def cause(work, n, i, now, dt_us, upward, leak_per_us):
+def cause(work, n, i, now, fallen, decay, dt_us, upward, leak_per_us):
     """The label of the largest share of the move that fires a pixel after that share of the step."""
     sign = ONE if upward else -ONE
-    by_light = sign * (work[LIGHT_MOVED * n + i] - still_to_move(work, n, i, now, LIGHT_RAMP, LIGHT_SWING))
-    by_flare = sign * (work[FLARE_MOVED * n + i] - still_to_move(work, n, i, now, FLARE_RAMP, FLARE_SWING))
+    light_left = still_to_move(now, work[LIGHT_RAMP * n + i], work[LIGHT_SWING * n + i], fallen, decay)
+    flare_left = still_to_move(now, work[FLARE_RAMP * n + i], work[FLARE_SWING * n + i], fallen, decay)
+    left = still_to_move(now, work[RAMP * n + i], work[SWING * n + i], fallen, decay)
+    by_light = sign * (work[LIGHT_MOVED * n + i] - light_left)
+    by_flare = sign * (work[FLARE_MOVED * n + i] - flare_left)
     by_leak = sign * leak_per_us * (work[AGE_US * n + i] - (ONE - now) * dt_us)
-    by_all = sign * (work[MOVED * n + i] - still_to_move(work, n, i, now, RAMP, SWING))
-    by_rest = by_all - by_light - by_flare - by_leak
+    by_rest = sign * (work[MOVED * n + i] - left) - by_light - by_flare - by_leak
     if by_flare > max(by_light, by_rest, by_leak):
         return FLARE
     if by_light > max(by_rest, by_leak):

@@ -12,7 +12,7 @@ from data_simu.poses import emitters_of
 from data_simu.scene import Scene
 from deflare_core.events import SensorSize
 
-MAX_MOTION_PIXELS = 0.8
+MAX_MOTION_PIXELS = 1.2
 MAX_STEP_US, MIN_STEP_US = 10_000, 1_000
 Image = NDArray[np.float32]
 
@@ -33,7 +33,7 @@ def flare_rows(lens: Lens, emitters: Image, num_groups: int, rows: tuple[int, in
 
 
 def flare_times(config: SimulationConfig, scene: Scene) -> NDArray[np.float64]:
-    """The times at which the flare is rendered: at most 0.8 pixels of the sources' motion apart; straight between.
+    """The times at which the flare is rendered: at most 1.2 pixels of the sources' motion apart; straight between.
 
     Rendering it at every key time of the scene would cost more than all the rest, and at the pixels' scale shows
     nothing more.

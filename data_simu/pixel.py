@@ -22,7 +22,7 @@ EXP_TERMS = (F(1 / 2), F(1 / 6), F(1 / 24), F(1 / 120))
 FARTHEST, SHORT = F(-80), F(0.25)
 NEVER_US = F(1e30)
 SAME = F(1e-3)
-NEWTON_STEPS, CLOSE = 8, F(1e-5)
+NEWTON_STEPS, CLOSE = 12, F(3e-5)
 MANTISSA_BITS, MANTISSA, BIAS = Int(23), Int(0x007FFFFF), Int(127)
 SQRT_HALF_BITS = Int(np.sqrt(HALF).view(np.int32))
 
@@ -106,38 +106,43 @@ def part_step(light, next_light, error, per_light, steps, decay, behind):  # typ
 
 
 @scalar
-def moved_by(share, ramp, swing, steps):  # type: ignore[no-untyped-def]
-    """How far the output has moved after a share of a step: r s - (e0 + r / z) (1 - exp(-z s)).
+def still_to_move(share, ramp, swing, fallen, decay):  # type: ignore[no-untyped-def]
+    """How far the output still moves from a share s of a step to its end.
 
-    The ramp r is that of the input over the whole step, z the step in time constants, e0 the output less the input at
-    its start, and e0 + r / z the swing.
+    After s it has moved by r s - (e0 + r / z) (1 - exp(-z s)), where r is the ramp of the input over the whole step,
+    z the step in time constants, e0 the output less the input at its start, and e0 + r / z the swing. `fallen` is
+    exp(-z s), `decay` exp(-z).
     """
-    return ramp * share - swing * (ONE - exp_of_negative(-steps * share))
+    return ramp * (ONE - share) + swing * (decay - fallen)
 
 
 @scalar
-def share_until(left, now, ramp, swing, steps):  # type: ignore[no-untyped-def]
+def share_until(left, now, ramp, swing, steps, decay):  # type: ignore[no-untyped-def]
     """The share of a step, not below `now`, after which the output still moves by `left` until the step's end.
 
-    Newton's method between bounds that close in; the output's course may bend either way.
+    Newton's method between bounds that close in, begun where a straight course, or one that only falls off, has it.
     """
-    end, low, high = moved_by(ONE, ramp, swing, steps), now, ONE
     sign = ONE if left >= ZERO else -ONE
-    share = HALF * (low + high)
+    low, high = now, ONE
+    fallen = exp_of_negative(-steps * now)
+    if abs(swing) * (fallen - decay) > abs(ramp) * (ONE - now):
+        share = -log(min(max(decay - (left - HALF * ramp * (ONE - now)) / swing, decay), fallen)) / steps
+    else:
+        share = ONE - (ONE - now) * left / still_to_move(now, ramp, swing, fallen, decay)
     for _ in range(NEWTON_STEPS):
-        still = exp_of_negative(-steps * share)
-        excess = end - (ramp * share - swing * (ONE - still)) - left
+        if not (share >= low and share <= high):
+            share = HALF * (low + high)
+        fallen = exp_of_negative(-steps * share)
+        excess = still_to_move(share, ramp, swing, fallen, decay) - left
         if abs(excess) < CLOSE:
             break
         if sign * excess > ZERO:
             low = share
         else:
             high = share
-        slope = ramp - swing * steps * still
-        share += excess / slope if slope != ZERO else ZERO
-        if share < low or share > high:
-            share = HALF * (low + high)
-    return share
+        slope = ramp - swing * steps * fallen
+        share = share + excess / slope if slope != ZERO else -ONE
+    return min(max(share, now), ONE)
 
 
 @scalar
@@ -150,9 +155,11 @@ def uniform(seed, pixel, count):  # type: ignore[no-untyped-def]
 @scalar
 def jitter(deviation, seed, pixel, count):  # type: ignore[no-untyped-def]
     """The factor on a pixel's threshold for its event number `count`: about normal, with that deviation around 1."""
+    counter = (np.uint64(pixel) << np.uint64(32)) + np.uint64(count)
+    bits = random_below(seed, counter, np.uint64(1 << 30))
     total = ZERO
     for k in range(3):
-        total += uniform(seed, pixel, np.uint64(count) * np.uint64(3) + np.uint64(k)) - HALF
+        total += F((bits >> np.uint64(10 * k)) & np.uint64(1023)) * F(1 / 1023) - HALF
     return ONE + F(2) * deviation * total
 
 

@@ -13,7 +13,7 @@ from data_simu.firing import NUM_STATES, PIXEL_SHIFT
 from data_simu.pixel import HALF, ONE, ZERO, F, log, part_step, pole_step
 from deflare_core.compiled import compiled
 
-TILE = 256
+TILE = 128
 CLEAN, REAL = 0, 1
 
 ERROR, MOVED, LIGHT_ERROR, LIGHT_MOVED, FLARE_ERROR, FLARE_MOVED = (row * TILE for row in range(6))
