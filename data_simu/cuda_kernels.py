@@ -166,7 +166,7 @@ def flare_at(flare, mixes, k, group, pixel):
 
 
 @cuda.jit
-def sense(which, offsets, clock_us, pixels, dark, touched, shown, moments, direct, flare, mixes, times, codes, counts):
+def sense(which, offsets, clock_us, pixels, dark, touched, shown, moments, direct, flare, mixes, events, counts):
     """Let pixels see everything and write down their events; count them, even beyond the room there is.
 
     Parameters
@@ -178,7 +178,7 @@ def sense(which, offsets, clock_us, pixels, dark, touched, shown, moments, direc
     touched, shown : where flare reaches, and whose flicker shows; see `look_ahead`.
     moments : knots' times, brightness, bends, lowest and highest brightness, and the first knot of each key time.
     direct, flare, mixes : what is rendered, and between which two flares each key time lies and how far.
-    times, codes, counts : filled.
+    events, counts : filled.
     """
     i = cuda.grid(1)
     if i < len(which):
@@ -199,19 +199,18 @@ def sense(which, offsets, clock_us, pixels, dark, touched, shown, moments, direc
                 direct,
                 flare,
                 mixes,
-                times[room],
-                codes[room],
+                events[room],
                 cursor,
             )
         counts[i] = cursor[0]
 
 
 @cuda.jit(device=True)
-def watch(view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes, times, codes, cursor):
+def watch(view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes, events, cursor):
     """Carry a pixel from the first key time to the last."""
     ends = cuda.local.array((4, MOST_GROUPS), float32)
     t_us, brightness, bends, _, _, first_knot = moments
-    groups = brightness.shape[1]
+    groups, constants = brightness.shape[1], pixels.constants
     firing.rest(work, 1, 0, pixel, pixels)
     ground = direct[0, 0, pixel] + dark
     total = light = glare = level = ZERO
@@ -242,11 +241,13 @@ def watch(view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes,
                 next_glare += now * (ends[2, s] + along * (ends[3, s] - ends[2, s]))
             next_total = ground + along * (next_ground - ground) + next_light + next_glare
             dt_us = F(t_us[knot] - t_us[before])
-            level = respond(work, total, next_total, light, next_light, glare, next_glare, level, dt_us, pixels)
+            level = respond(
+                work, total, next_total, light, next_light, glare, next_glare, level, dt_us, pixels.constants
+            )
             moved = work[firing.MOVED]
             if (moved > work[firing.UP] or moved < work[firing.DOWN] or work[firing.DEAD_US] > ZERO
                     or work[firing.NOISE_US] < ZERO):  # fmt: skip
-                firing.fire(work, 1, 0, pixel, t_us[before], dt_us, pixels, times, codes, cursor)
+                firing.fire(work, 1, 0, pixel, t_us[before], dt_us, constants, events, cursor)
             total, light, glare = next_total, next_light, next_glare
         ground = next_ground
 
@@ -267,11 +268,11 @@ def bends_in(bends, knot, shown, groups):
 
 
 @cuda.jit(device=True)
-def respond(work, total, next_total, light, next_light, glare, next_glare, level, dt_us, pixels):
+def respond(work, total, next_total, light, next_light, glare, next_glare, level, dt_us, constants):
     """Carry a pixel's output over a step, in all and the parts; return the logarithm of the light after it."""
-    before, leaked = work[firing.ERROR], pixels.leak_per_us * dt_us
+    before, leaked = work[firing.ERROR], constants.leak_per_us * dt_us
     next_level, error, ramp, swing, middle, per_light, steps, decay, behind = pole_step(
-        total, next_total, level, before, dt_us, pixels.corner_hz, pixels.ceiling_hz
+        total, next_total, level, before, dt_us, constants.corner_hz, constants.ceiling_hz
     )
     work[firing.ERROR], work[firing.RAMP], work[firing.SWING] = error, ramp + leaked, swing
     work[firing.STEPS], work[firing.MIDDLE] = steps, middle

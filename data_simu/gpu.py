@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from data_simu import cuda_kernels
 from data_simu.bands import band_flows, key_times
 from data_simu.config import SimulationConfig
-from data_simu.firing import FLARE, LABEL_SHIFT, PIXEL_SHIFT
+from data_simu.firing import FLARE, LABEL_SHIFT, PIXEL_SHIFT, TIME_SHIFT
 from data_simu.flare import flare_times
 from data_simu.moments import moments_of
 from data_simu.optics import Lens
 from data_simu.poses import Poses, emitters_of, poses_of
 from data_simu.sensor import DARK, Pixels
 from data_simu.simulation import set_up
-from data_simu.tiles import CLEAN, REAL
+from data_simu.tiles import CLEAN, CODE, REAL
 from deflare_core.codec import EventTensors
 
 THREADS = 128
@@ -163,21 +163,17 @@ def sense_events(prepared: Prepared, direct: torch.Tensor, flare: torch.Tensor) 
     clock_us = _on(device, np.array([0, config.duration_us]))
     seen = (clock_us, pixels, DARK, _array(touched), _array(shown), moments, *pictures)
     which = torch.arange(2 * num_pixels, device=device)
-    times, codes, counts = _sensed(which, ROOM * torch.arange(2 * num_pixels + 1, device=device), seen)
+    events, counts = _sensed(which, ROOM * torch.arange(2 * num_pixels + 1, device=device), seen)
     crowded = which[counts > ROOM]
     room = torch.cat([counts.new_zeros(1), counts[crowded].cumsum(0)])
-    more_times, more_codes, _ = _sensed(crowded, room, seen)
+    more, _ = _sensed(crowded, room, seen)
     more_views = torch.repeat_interleave(crowded // num_pixels, counts[crowded])
     fits = torch.arange(ROOM, device=device) < torch.where(counts <= ROOM, counts, 0)[:, None]
-    found = []
-    for view, rows in enumerate(fits.view(2, num_pixels, ROOM)):
-        few = (column.view(2, num_pixels, ROOM)[view][rows] for column in (times, codes))
-        many = (column[more_views == view] for column in (more_times, more_codes))
-        found.append(Found(*(torch.cat(columns).long() for columns in zip(few, many, strict=True))))
+    few = zip(events.view(2, num_pixels, ROOM), fits.view(2, num_pixels, ROOM), strict=True)
+    found = [torch.cat([rows[fit], more[more_views == view]]) for view, (rows, fit) in enumerate(few)]
     clean = _sorted(found[CLEAN])
-    shared = clean.chosen(~touched[clean.code >> PIXEL_SHIFT])
-    real = Found(torch.cat([found[REAL].t_us, shared.t_us]), torch.cat([found[REAL].code, shared.code]))
-    return clean, _sorted(real)
+    shared = found[CLEAN][~touched[(found[CLEAN] & CODE) >> PIXEL_SHIFT]]
+    return clean, _sorted(torch.cat([found[REAL], shared]))
 
 
 def make_target(kind: str, clean: Found, real: Found, sensor_size: tuple[int, int]) -> Found:
@@ -201,24 +197,23 @@ def snap(clean: Found, wanted: Found, sensor_size: tuple[int, int]) -> Found:
     moved = torch.empty_like(ordered[0].t_us)
     arrays = [_array(values) for values in (*firsts, ordered[0].t_us, ordered[1].t_us, moved)]
     _launch(cuda_kernels.snap, device, (num_keys,), *arrays)
-    return _sorted(Found(moved, ordered[0].code))
+    return _sorted(moved << TIME_SHIFT | ordered[0].code)
 
 
-def _sensed(which: torch.Tensor, offsets: torch.Tensor, seen: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
-    """Times, codes and counts of the events of some pixels, those of each from its offset on."""
-    num = int(offsets[-1])
-    times, codes = (torch.empty(num, dtype=torch.int32, device=which.device) for _ in range(2))
+def _sensed(which: torch.Tensor, offsets: torch.Tensor, seen: tuple[Any, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The events and their counts of some pixels, those of each from its offset on."""
+    events = torch.empty(int(offsets[-1]), dtype=torch.int64, device=which.device)
     counts = torch.empty(len(which), dtype=torch.int64, device=which.device)
     if len(which):
-        columns = [_array(values) for values in (times, codes, counts)]
-        _launch(cuda_kernels.sense, which.device, (len(which),), _array(which), _array(offsets), *seen, *columns)
-    return times, codes, counts
+        threads = (_array(which), _array(offsets))
+        _launch(cuda_kernels.sense, which.device, (len(which),), *threads, *seen, _array(events), _array(counts))
+    return events, counts
 
 
-def _sorted(found: Found) -> Found:
-    """The events in the order of time, then code."""
-    key = torch.sort(found.t_us << 32 | found.code).values
-    return Found(key >> 32, key & 0xFFFFFFFF)
+def _sorted(events: torch.Tensor) -> Found:
+    """The events, each a time above a code, in the order of time, then code."""
+    ordered = torch.sort(events).values
+    return Found(ordered >> TIME_SHIFT, ordered & CODE)
 
 
 def _decoded(found: Found, sensor_size: tuple[int, int]) -> tuple[EventTensors, torch.Tensor]:

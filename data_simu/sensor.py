@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from data_simu import tiles
 from data_simu.config import SensorConfig
-from data_simu.firing import LABEL_SHIFT, PIXEL_SHIFT
+from data_simu.firing import LABEL_SHIFT, PIXEL_SHIFT, TIME_SHIFT
 from data_simu.moments import Moments
 from data_simu.order import in_order
-from data_simu.tiles import CLEAN
+from data_simu.tiles import CLEAN, CODE, REAL
 from deflare_core.events import Events, SensorSize
 
 STEPS_PER_CHECK = 4
@@ -38,14 +38,11 @@ DARK = np.float32(0.03)
 Picture = NDArray[np.float32]
 
 
-class Pixels(NamedTuple):
-    """The constants of a sensor's pixels, as 32-bit numbers.
+class Constants(NamedTuple):
+    """What is the same for all pixels of a sensor, as numbers that compiled loops take as they are.
 
     Parameters
     ----------
-    on, off : thresholds of each pixel `(N,)`, natural logarithm of intensity.
-    start : where each pixel stands at first, from -1 (about to fire negative) to 1 (positive).
-    noise_hz : rate of noise events of each pixel in the dark.
     corner_hz, ceiling_hz : corner frequency at intensity 1, and the highest.
     refractory_us : dead time after an event.
     jitter : standard deviation of a threshold from event to event, relative.
@@ -54,10 +51,6 @@ class Pixels(NamedTuple):
     first : number of the first pixel, where these are a part of a sensor.
     """
 
-    on: Picture
-    off: Picture
-    start: Picture
-    noise_hz: Picture
     corner_hz: np.float32
     ceiling_hz: np.float32
     refractory_us: np.float32
@@ -67,10 +60,28 @@ class Pixels(NamedTuple):
     noise_seed: np.uint64
     first: int = 0
 
+
+class Pixels(NamedTuple):
+    """The pixels of a sensor, as 32-bit numbers.
+
+    Parameters
+    ----------
+    on, off : thresholds of each pixel `(N,)`, natural logarithm of intensity.
+    start : where each pixel stands at first, from -1 (about to fire negative) to 1 (positive).
+    noise_hz : rate of noise events of each pixel in the dark.
+    constants : what is the same for all.
+    """
+
+    on: Picture
+    off: Picture
+    start: Picture
+    noise_hz: Picture
+    constants: Constants
+
     def part(self, first: int, last: int) -> Pixels:
-        """The constants of the pixels from `first` to before `last`."""
+        """The pixels from `first` to before `last`."""
         columns = {name: getattr(self, name)[first:last] for name in ("on", "off", "start", "noise_hz")}
-        return self._replace(first=self.first + first, **columns)
+        return self._replace(constants=self.constants._replace(first=self.constants.first + first), **columns)
 
     def describe(self) -> dict[str, float]:
         """The constants in figures, for the record of a recording."""
@@ -78,9 +89,9 @@ class Pixels(NamedTuple):
             "threshold_on": round(float(self.on.mean()), 4),
             "threshold_off": round(float(self.off.mean()), 4),
             "mismatch": round(float(self.on.std() / self.on.mean()), 4),
-            "corner_hz": round(float(self.corner_hz), 1),
-            "ceiling_hz": round(float(self.ceiling_hz), 1),
-            "refractory_us": round(float(self.refractory_us), 1),
+            "corner_hz": round(float(self.constants.corner_hz), 1),
+            "ceiling_hz": round(float(self.constants.ceiling_hz), 1),
+            "refractory_us": round(float(self.constants.refractory_us), 1),
             "noise_hz": round(float(self.noise_hz.mean()), 3),
         }
 
@@ -116,11 +127,7 @@ def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Ge
     noise_hz = rng.uniform(*config.noise_hz) * np.exp(config.noise_spread * rng.standard_normal(num, np.float32))
     hot = rng.random(num) < config.hot_share
     noise_hz[hot] += np.exp(rng.uniform(np.log(config.hot_hz[0]), np.log(config.hot_hz[1]), int(hot.sum())))
-    return Pixels(
-        on=np.float32(threshold) * on,
-        off=np.float32(threshold * off_ratio) * off,
-        start=start,
-        noise_hz=noise_hz.astype(np.float32),
+    constants = Constants(
         corner_hz=np.float32(rng.uniform(*config.corner_hz)),
         ceiling_hz=np.float32(rng.uniform(*config.ceiling_hz)),
         refractory_us=np.float32(rng.uniform(*config.refractory_us)),
@@ -129,6 +136,8 @@ def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Ge
         seed=np.uint64(rng.integers(2**62)),
         noise_seed=np.uint64(rng.integers(2**62)),
     )
+    on, off = np.float32(threshold) * on, np.float32(threshold * off_ratio) * off
+    return Pixels(on, off, start, noise_hz.astype(np.float32), constants)
 
 
 class PairedSensor:
@@ -150,10 +159,7 @@ class PairedSensor:
         self._touched = np.zeros(num_pixels, np.bool_)
         self._visible: NDArray[np.bool_] | None = None
         self._steps = 0
-        self._outs = tuple(
-            (np.empty(num_pixels, np.int32), np.empty(num_pixels, np.uint32), np.array([0, *clock_us]))
-            for _ in range(2)
-        )
+        self._outs = tuple((np.empty(num_pixels, np.int64), np.array([0, *clock_us], np.int64)) for _ in (CLEAN, REAL))
 
     def advance(self, moments: Moments, before: View, after: View) -> None:
         """See the scene from one key time, that of `before`, to the next."""
@@ -164,13 +170,22 @@ class PairedSensor:
         refresh = self._steps % STEPS_PER_CHECK == 0
         self._steps += 1
         self._outs = tiles.see(
-            self.pixels, DARK, self.min_flare_share, refresh, state, timing, _flat(before), _flat(after), self._outs
+            self.pixels.constants,
+            DARK,
+            self.min_flare_share,
+            refresh,
+            state,
+            timing,
+            _flat(before),
+            _flat(after),
+            self._outs,
         )
 
     def found(self, view: int) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
         """Times and codes of the events of the clean (0) or the real view (1), in no particular order."""
-        times, codes, cursor = self._outs[view]
-        return times[: cursor[0]], codes[: cursor[0]]
+        events, cursor = self._outs[view]
+        found = events[: cursor[0]]
+        return (found >> TIME_SHIFT).astype(np.int32), (found & CODE).astype(np.uint32)
 
 
 def recording(parts: Sequence[PairedSensor], view: int, sensor_size: SensorSize) -> LabelledEvents:

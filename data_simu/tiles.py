@@ -9,22 +9,23 @@ lamps whose flicker shows in it, and in one step from key time to key time where
 import numpy as np
 
 from data_simu import firing
-from data_simu.firing import NUM_STATES, PIXEL_SHIFT
+from data_simu.firing import NUM_STATES, PIXEL_SHIFT, TIME_SHIFT
 from data_simu.pixel import HALF, ONE, ZERO, F, log, part_step, pole_step
 from deflare_core.compiled import compiled
 
-TILE = 128
+TILE = 256
+CODE = (1 << TIME_SHIFT) - 1
 CLEAN, REAL = 0, 1
 
 ERROR, MOVED, LIGHT_ERROR, LIGHT_MOVED, FLARE_ERROR, FLARE_MOVED = (row * TILE for row in range(6))
 DEAD_US, AGE_US, UP, DOWN, NOISE_US = (row * TILE for row in range(6, 11))
-RAMP, SWING, LIGHT_RAMP, LIGHT_SWING, FLARE_RAMP, FLARE_SWING, STEPS, MIDDLE = (row * TILE for row in range(13, 21))
+RAMP, SWING, LIGHT_RAMP, LIGHT_SWING, FLARE_RAMP, FLARE_SWING, STEPS, MIDDLE = (row * TILE for row in range(16, 24))
 # Rows of the workspace that firing does not see: light at both ends of a step, what the pole's parts need, and
 # whether a pixel may fire.
-TOTAL, LEVEL, DIRECT, GLARE = (row * TILE for row in range(21, 25))
-NEXT_TOTAL, NEXT_DIRECT, NEXT_GLARE = (row * TILE for row in range(25, 28))
-PER_LIGHT, BEHIND, DECAY, ALARM = (row * TILE for row in range(28, 32))
-WORKSPACE = 32 * TILE
+TOTAL, LEVEL, DIRECT, GLARE = (row * TILE for row in range(24, 28))
+NEXT_TOTAL, NEXT_DIRECT, NEXT_GLARE = (row * TILE for row in range(28, 31))
+PER_LIGHT, BEHIND, DECAY, ALARM = (row * TILE for row in range(31, 35))
+WORKSPACE = 35 * TILE
 
 SMALLEST_FLICKER = F(0.06)
 """Flicker that changes the light by less than this share, well below any threshold, is taken at its mean."""
@@ -33,12 +34,12 @@ kernel = compiled(fastmath={"contract", "nsz", "arcp"})
 
 
 @kernel
-def see(pixels, dark, min_share, refresh, state, moments, before, after, outs):
+def see(constants, dark, min_share, refresh, state, moments, before, after, outs):
     """Carry both views of all pixels from one key time to the next; return the events of both.
 
     Parameters
     ----------
-    pixels : the sensor's constants, a `Pixels`.
+    constants : the sensor's constants, a `Constants`.
     dark : the light that darkness counts as.
     min_share : flare below this share of a pixel's light leaves it untouched.
     refresh : whether to find out anew which lamps flicker visibly.
@@ -48,7 +49,7 @@ def see(pixels, dark, min_share, refresh, state, moments, before, after, outs):
         lowest and highest brightness of each lamp.
     before, after : what is seen at the two key times: background with direct light of each lamp `(1 + lamps, N)`, and
         flare of each lamp `(lamps, N)`.
-    outs : times, codes and cursor of the events of the clean and the real view so far, see `firing`.
+    outs : events and cursor of the clean and the real view so far, see `firing`.
     """
     states, touched, visible = state
     work = np.ones(WORKSPACE, np.float32)
@@ -60,39 +61,39 @@ def see(pixels, dark, min_share, refresh, state, moments, before, after, outs):
             for view in range(2):
                 find_visible(view, work, visible[view, tile], moments, before, after, dark, span)
     clean_out, real_out = outs
-    num_clean = clean_out[2][0]
+    num_clean = clean_out[1][0]
     for view in range(2):
         out = clean_out if view == CLEAN else real_out
         for tile in range(len(reached)):
             if view == CLEAN or reached[tile]:
                 span = (tile * TILE, min((tile + 1) * TILE, len(touched)))
-                out = see_tile(view, work, states[view, tile], visible[view, tile], pixels, dark, touched, moments,
+                out = see_tile(view, work, states[view, tile], visible[view, tile], constants, dark, touched, moments,
                                before, after, span, out)  # fmt: skip
         if view == CLEAN:
             clean_out = out
         else:
             real_out = out
-    return clean_out, add_untouched(real_out, clean_out, num_clean, touched, pixels.first)
+    return clean_out, add_untouched(real_out, clean_out, num_clean, touched, constants.first)
 
 
 @kernel
-def see_tile(view, work, state, visible, pixels, dark, touched, moments, before, after, span, out):
+def see_tile(view, work, state, visible, constants, dark, touched, moments, before, after, span, out):
     """Carry one view of a tile from one key time to the next; return the events with those before."""
-    times, codes, cursor = out
+    events, cursor = out
     used = cursor[0]
     while True:
         work[: len(state)] = state
-        step_through(view, work, visible, pixels, dark, touched, moments, before, after, span, times, codes, cursor)
+        step_through(view, work, visible, constants, dark, touched, moments, before, after, span, events, cursor)
         needed = cursor[0]
-        if needed <= len(times):
+        if needed <= len(events):
             state[:] = work[: len(state)]
-            return times, codes, cursor
+            return events, cursor
         cursor[0] = used
-        times, codes = with_room(times, needed, used), with_room(codes, needed, used)
+        events = with_room(events, needed, used)
 
 
 @kernel
-def step_through(view, work, visible, pixels, dark, touched, moments, before, after, span, times, codes, cursor):
+def step_through(view, work, visible, constants, dark, touched, moments, before, after, span, events, cursor):
     """Step a tile from knot to knot."""
     t_us, brightness, bends = moments[0], moments[1], moments[2]
     final = len(t_us) - 1
@@ -107,9 +108,10 @@ def step_through(view, work, visible, pixels, dark, touched, moments, before, af
         show(shown, brightness[k_next], visible)
         illuminate(work, view, shown, along, dark, before, after, span)
         dt_us = F(t_us[k_next] - t_us[k])
-        respond(work, view, dt_us, pixels)
-        for i in alarmed[: find_alarmed(work, alarmed, view, touched, span)]:
-            firing.fire(work, TILE, i, span[0] + i, t_us[k], dt_us, pixels, times, codes, cursor)
+        respond(work, view, dt_us, constants)
+        for j in range(find_alarmed(work, alarmed, view, touched, span)):
+            i = alarmed[j]
+            firing.fire(work, TILE, i, span[0] + i, t_us[k], dt_us, constants, events, cursor)
         k = k_next
 
 
@@ -227,13 +229,13 @@ def start_at_next(work):
 
 
 @kernel
-def respond(work, view, dt_us, pixels):
+def respond(work, view, dt_us, constants):
     """Carry the pole's output over a step, in all and the parts due to direct light and to flare."""
-    leaked = pixels.leak_per_us * dt_us
+    leaked = constants.leak_per_us * dt_us
     for i in range(TILE):
         total, next_total, before = work[TOTAL + i], work[NEXT_TOTAL + i], work[ERROR + i]
         level, error, ramp, work[SWING + i], middle, per_light, steps, decay, behind = pole_step(
-            total, next_total, work[LEVEL + i], before, dt_us, pixels.corner_hz, pixels.ceiling_hz
+            total, next_total, work[LEVEL + i], before, dt_us, constants.corner_hz, constants.ceiling_hz
         )
         work[RAMP + i], work[STEPS + i], work[PER_LIGHT + i] = ramp + leaked, steps, per_light
         work[ERROR + i], work[LEVEL + i], work[TOTAL + i] = error, level, next_total
@@ -263,15 +265,16 @@ def respond_in_part(work, light, next_light, error_row, moved, ramp_row, swing_r
 @kernel
 def add_untouched(real_out, clean_out, before, touched, first_pixel):
     """The real view's events with those of the clean one since `before` at pixels that flare does not reach."""
-    times, codes, cursor = real_out
-    used, last = cursor[0], clean_out[2][0]
-    times, codes = with_room(times, used + last - before, used), with_room(codes, used + last - before, used)
+    events, cursor = real_out
+    used, last = cursor[0], clean_out[1][0]
+    events = with_room(events, used + last - before, used)
     for k in range(before, last):
-        if not touched[(clean_out[1][k] >> PIXEL_SHIFT) - first_pixel]:
-            times[used], codes[used] = clean_out[0][k], clean_out[1][k]
+        event = clean_out[0][k]
+        if not touched[((event & CODE) >> PIXEL_SHIFT) - first_pixel]:
+            events[used] = event
             used += 1
     cursor[0] = used
-    return times, codes, cursor
+    return events, cursor
 
 
 @kernel

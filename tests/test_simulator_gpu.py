@@ -31,9 +31,9 @@ def test_the_gpu_makes_the_events_that_the_cpu_makes(tmp_path):
     for found in json.loads(done.stdout):
         for name in ("flare", "clean"):
             assert found[name]["cpu"] > 20
-            assert found[name]["gpu"] == pytest.approx(found[name]["cpu"], rel=0.03, abs=3), f"{name}: {found[name]}"
-            assert found[name]["same"] > 0.6, f"{name}: only {found[name]['same']:.0%} of the events are the same."
-        assert np.abs(np.subtract(*found["labels"])).max() <= max(3, 0.03 * sum(found["labels"][0]))
+            assert found[name]["gpu"] == pytest.approx(found[name]["cpu"], rel=0.03, abs=5), f"{name}: {found[name]}"
+            assert found[name]["same"] > 0.6, f"{name}: only {found[name]['same']:.0%} of the events are in both."
+        assert np.abs(np.subtract(*found["labels"])).max() <= max(5, 0.03 * sum(found["labels"][0]))
 
 
 def test_more_groups_of_lamps_than_a_thread_has_room_for_are_refused():

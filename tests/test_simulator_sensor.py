@@ -11,23 +11,22 @@ from data_simu.flicker import mains, pulses, rectified
 from data_simu.moments import Moments, moments_of
 from data_simu.order import in_order
 from data_simu.pixel import exp_of_negative, jitter, log, shortfall
-from data_simu.sensor import DARK, PairedSensor, Pixels, View, draw_pixels, events_from_intensity, recording
+from data_simu.sensor import DARK, Constants, PairedSensor, Pixels, View, draw_pixels, events_from_intensity, recording
 from data_simu.tiles import CLEAN, REAL
 
 
 def perfect_pixels(num, threshold=0.2, **changes):
     """Pixels without mismatch, jitter, dead time, leak or noise, and far faster than anything they see."""
-    constants = {
-        "corner_hz": 1e9,
-        "ceiling_hz": 1e9,
-        "refractory_us": 0.0,
-        "jitter": 0.0,
-        "leak_per_us": 0.0,
-    }
+    perfect = {"corner_hz": 1e9, "ceiling_hz": 1e9, "refractory_us": 0.0, "jitter": 0.0, "leak_per_us": 0.0}
+    scalars = {name: np.float32(value) for name, value in (perfect | changes).items()}
+    constants = Constants(**scalars, seed=np.uint64(0), noise_seed=np.uint64(1))
     same, nothing = np.full(num, threshold, np.float32), np.zeros(num, np.float32)
-    scalars = {name: np.float32(value) for name, value in (constants | changes).items()}
-    seeds = {"seed": np.uint64(0), "noise_seed": np.uint64(1)}
-    return Pixels(on=same, off=same, start=nothing, noise_hz=nothing, **seeds, **scalars)
+    return Pixels(on=same, off=same, start=nothing, noise_hz=nothing, constants=constants)
+
+
+def first_part(pixels):
+    """The same pixels as if they were the first of their sensor."""
+    return pixels._replace(constants=pixels.constants._replace(first=0))
 
 
 def intensity_of(log_intensity):
@@ -191,11 +190,12 @@ def test_a_sensor_in_parts_is_the_same_sensor():
     swing = np.exp(np.sin(np.arange(400) + t[:, None] / 1_500)).reshape(len(t), 4, 100).astype(np.float32)
     whole = events_from_intensity(pixels, t, swing, 20_000)
     assert len(whole) > 1_000
-    part = events_from_intensity(pixels.part(200, 400)._replace(first=0), t, swing[:, 2:], 20_000)
+    part = events_from_intensity(first_part(pixels.part(200, 400)), t, swing[:, 2:], 20_000)
     assert not np.array_equal(part.t, whole[whole.y >= 2].t), "Jitter depends on where in the sensor a pixel is."
-    steady = pixels._replace(jitter=np.float32(0), noise_hz=np.zeros(400, np.float32))
+    without_jitter = pixels.constants._replace(jitter=np.float32(0))
+    steady = pixels._replace(constants=without_jitter, noise_hz=np.zeros(400, np.float32))
     whole = events_from_intensity(steady, t, swing, 20_000)
-    part = events_from_intensity(steady.part(200, 400)._replace(first=0), t, swing[:, 2:], 20_000)
+    part = events_from_intensity(first_part(steady.part(200, 400)), t, swing[:, 2:], 20_000)
     assert np.array_equal(part.t, whole[whole.y >= 2].t)
 
 
