@@ -120,6 +120,7 @@ class SimulatedPairs(IterableDataset[Sample]):
             DataLoader(
                 source, batch_size=None, sampler=numbers, num_workers=self.workers, collate_fn=_as_tensors,
                 multiprocessing_context=context, prefetch_factor=2 if self.workers else None,
+                pin_memory=self.device.type == "cuda",
             )
         )  # fmt: skip
 
