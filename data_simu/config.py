@@ -24,6 +24,9 @@ class SceneConfig(StrictModel):
         "lights",
     )
     """Kinds of scene to draw from; one named twice is drawn twice as often."""
+    backdrops: str | None = None
+    """Folder of pictures, or a file, that the wall shows instead of drawn textures; every scene is then a wall, and
+    families is not looked at. None: drawn textures. What is read: data_simu/README.md."""
     log10_ambient: Range = (-0.6, 0.7)
     """Decimal logarithm of the ambient light, in units of a surface of albedo 1 under average light."""
     speed_m_s: Range = (0.5, 12.0)
