@@ -62,6 +62,9 @@ class SourceConfig(StrictModel):
 class OpticsConfig(StrictModel):
     """The lens that makes the flare."""
 
+    flare_images: str | None = None
+    """Folder of flare images laid out as in Flare7K, which give streaks and starbursts their shape. None: the shape is
+    that of light behind a drawn aperture. The layout: data_simu/README.md."""
     log10_scatter: Range = (-2.5, -1.3)
     """Decimal logarithm of the share of a source's light in streaks and starbursts."""
     log10_veil: Range = (-3.0, -1.8)
