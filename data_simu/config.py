@@ -24,6 +24,9 @@ class SceneConfig(StrictModel):
         "lights",
     )
     """Kinds of scene to draw from; one named twice is drawn twice as often."""
+    backdrops: str | None = None
+    """Folder of pictures, or a file, that the wall shows instead of drawn textures; every scene is then a wall, and
+    families is not looked at. None: drawn textures. What is read: data_simu/README.md."""
     log10_ambient: Range = (-0.6, 0.7)
     """Decimal logarithm of the ambient light, in units of a surface of albedo 1 under average light."""
     speed_m_s: Range = (0.5, 12.0)
@@ -59,6 +62,9 @@ class SourceConfig(StrictModel):
 class OpticsConfig(StrictModel):
     """The lens that makes the flare."""
 
+    flare_images: str | None = None
+    """Folder of flare images laid out as in Flare7K, which give streaks and starbursts their shape. None: the shape is
+    that of light behind a drawn aperture. The layout: data_simu/README.md."""
     log10_scatter: Range = (-2.5, -1.3)
     """Decimal logarithm of the share of a source's light in streaks and starbursts."""
     log10_veil: Range = (-3.0, -1.8)

@@ -17,9 +17,11 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from data_simu.config import OpticsConfig
+from data_simu.flare_images import draw_kernel
 from data_simu.ghosts import REFERENCE_WIDTH, Ghost, draw_ghosts
 from data_simu.pupil import draw_pupil
 from data_simu.rendering import add_shifted
+from data_simu.window import squared_distance, window
 from deflare_core.compiled import compiled
 from deflare_core.events import SensorSize
 
@@ -76,7 +78,10 @@ def draw_lens(config: OpticsConfig, sensor_size: SensorSize, rng: np.random.Gene
     width = sensor_size[1]
     core = CORE_PIXELS * width / REFERENCE_WIDTH
     reach = round(REACH_WIDTHS * width)
-    kernel = flare_kernel(reach, core, blades, rng) * np.float32(scatter)
+    if config.flare_images:
+        kernel = draw_kernel(config.flare_images, reach, core, rng) * np.float32(scatter)
+    else:
+        kernel = flare_kernel(reach, core, blades, rng) * np.float32(scatter)
     kernel += veil_kernel(reach, core, rng.uniform(0.9, 1.35)) * np.float32(veil)
     ghosts = draw_ghosts(config, blades, width, rng)
     energy = float(sum(ghost.energy for ghost in ghosts))
@@ -100,13 +105,13 @@ def flare_kernel(reach: int, core: float, blades: int, rng: np.random.Generator)
     field = scipy.fft.fft2(plane, overwrite_x=True)
     spectrum = scipy.fft.fftshift(field.real**2 + field.imag**2)
     kernel = _average_of_scaled(spectrum, (WAVELENGTHS_NM / REFERENCE_NM).astype(np.float32))
-    kernel *= _window(reach, core)
+    kernel *= window(reach, core)
     return kernel / kernel.sum()
 
 
 def veil_kernel(reach: int, core: float, power: float) -> Image:
     """Veiling glare, `(r^2 + (2 core)^2)^-power`, `(2 reach + 1)` square, summing to 1, without its core."""
-    kernel = (_squared_distance(reach) + np.float32(4 * core**2)) ** np.float32(-power) * _window(reach, core)
+    kernel = (squared_distance(reach) + np.float32(4 * core**2)) ** np.float32(-power) * window(reach, core)
     return kernel / kernel.sum()
 
 
@@ -132,15 +137,3 @@ def _average_of_scaled(spectrum, scales):  # type: ignore[no-untyped-def]
                     lower = spectrum[i + 1, j] + fu * (spectrum[i + 1, j + 1] - spectrum[i + 1, j])
                     kernel[row, column] += weight * (upper + fv * (lower - upper))
     return kernel
-
-
-def _squared_distance(reach: int) -> Image:
-    offset = np.arange(-reach, reach + 1, dtype=np.float32) ** 2
-    return offset[:, None] + offset
-
-
-def _window(reach: int, core: float) -> Image:
-    """0 in the core and at the rim, 1 between, with soft transitions, so that nothing pops in."""
-    r = np.sqrt(_squared_distance(reach))
-    window = np.clip(r / max(core, 1.0) - 1, 0, 1) * np.clip((reach - r) / (0.25 * reach), 0, 1)
-    return window.astype(np.float32, copy=False)

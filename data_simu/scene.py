@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_simu.backdrop import draw_backdrop
 from data_simu.config import SceneConfig, SourceConfig
 from data_simu.flicker import Waveform
 from data_simu.raycast import FAR_M, PYRAMID
 from data_simu.sources import Source, draw_sources
-from data_simu.textures import draw_textures
+from data_simu.textures import draw_textures, mip_pyramid
 from deflare_core.events import SensorSize
 
 Vector = NDArray[np.float32]
@@ -26,6 +27,7 @@ FOCAL_WIDTHS = 0.9
 """Focal length in sensor widths: a field of view of 58 degrees."""
 NO_PLANE_M = 1e6
 NEAREST_M = 0.2
+END_TEXTURE = 3
 
 
 class Family(NamedTuple):
@@ -101,6 +103,7 @@ class Scene:
     camera_m_s, camera_rad_s : the camera's velocity, and its rates of pitch, yaw and roll.
     sources : the light sources.
     waveforms : the flicker of each group of sources.
+    backdrop : path of the picture on the end; none where its texture was drawn.
     """
 
     family: str
@@ -114,6 +117,7 @@ class Scene:
     camera_rad_s: Vector
     sources: tuple[Source, ...]
     waveforms: tuple[Waveform, ...]
+    backdrop: str | None = None
 
     def camera_at(self, t_us: Times) -> NDArray[np.float64]:
         """Where the camera is, metres, `(..., 3)`."""
@@ -186,8 +190,10 @@ class Scene:
 
     def describe(self) -> dict[str, object]:
         """The scene in figures, for the record of a recording."""
+        backdrop = {} if self.backdrop is None else {"backdrop": self.backdrop}
         return {
             "family": self.family,
+            **backdrop,
             "ambient": round(self.ambient, 3),
             "speed_m_s": round(float(np.linalg.norm(self.camera_m_s)), 2),
             "turn_deg_s": round(float(np.rad2deg(np.linalg.norm(self.camera_rad_s))), 1),
@@ -198,7 +204,7 @@ class Scene:
 
 def draw_scene(config: SceneConfig, sources: SourceConfig, rng: np.random.Generator) -> Scene:
     """A random scene."""
-    name = str(rng.choice(config.families))
+    name = "wall" if config.backdrops else str(rng.choice(config.families))
     family = FAMILIES[name]
     ambient = 10 ** rng.uniform(*config.log10_ambient)
     floor, ceiling, sides, end = family.distances_m
@@ -208,18 +214,21 @@ def draw_scene(config: SceneConfig, sources: SourceConfig, rng: np.random.Genera
     speed = rng.uniform(*config.speed_m_s) * family.pace
     heading = np.array([rng.normal(0, 0.15), rng.normal(0, 0.03), 1.0])
     lamps, waveforms = draw_sources(sources, family.sources, ambient, planes, rng)
+    mapping = _draw_mapping(family, len(boards), rng)
+    textures, backdrop = _draw_textures(config.backdrops, family, rng)
     return Scene(
         family=name,
         ambient=float(ambient),
         planes_m=planes,
-        mapping=_draw_mapping(family, len(boards), rng),
-        textures=draw_textures((*family.textures, "cloth"), rng).ravel(),
+        mapping=mapping,
+        textures=textures,
         boards=boards,
         boards_m_s=(rng.normal(0, 1, (num_boards, 3)) * [1.2, 0, 2.5] * min(1.0, 2 * family.pace)).astype(np.float32),
         camera_m_s=(heading * speed).astype(np.float32),
         camera_rad_s=(np.deg2rad(rng.uniform(*config.turn_deg_s, 3)) * [0.4, 1.0, 0.4]).astype(np.float32),
         sources=lamps,
         waveforms=waveforms,
+        backdrop=backdrop,
     )
 
 
@@ -251,13 +260,23 @@ def _draw_mapping(family: Family, num_boards: int, rng: np.random.Generator) -> 
     """Texture, repeats per metre and shifts of floor, ceiling, left, right, end, then of each board."""
     wall = 1 / family.period_m
     repeats = [1 / 12, 1 / 12 if family.distances_m[1][1] < 20 else 1 / 150, wall, wall, wall]
-    textures = [0, 1, 2, 2, 3]
+    textures = [0, 1, 2, 2, END_TEXTURE]
     rows = [(t, r * rng.uniform(0.8, 1.2), *rng.random(2)) for t, r in zip(textures, repeats, strict=True)]
     rows[0] = (0, 1 / 12, 0.5, rng.random())
     rows += [(4, rng.uniform(0.2, 0.6), *rng.random(2)) for _ in range(num_boards)]
     mapping = np.array(rows, np.float32)
     mapping[:, 0] *= PYRAMID
     return mapping
+
+
+def _draw_textures(backdrops: str | None, family: Family, rng: np.random.Generator) -> tuple[Vector, str | None]:
+    """The textures of the family and the boards, and the path of the picture that stands in for the end's."""
+    textures = draw_textures((*family.textures, "cloth"), rng)
+    if not backdrops:
+        return textures.ravel(), None
+    albedo, path = draw_backdrop(backdrops, rng)
+    textures[END_TEXTURE] = mip_pyramid(albedo)
+    return textures.ravel(), path
 
 
 def _draw_board(planes_m: Vector, rng: np.random.Generator) -> tuple[float, ...]:

@@ -1,0 +1,21 @@
+"""The window that every spread of light is cut with: no core, which the direct picture holds, and a soft rim."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+
+
+def squared_distance(reach: int) -> Image:
+    """Squared distances from the middle of a square of `2 reach + 1` pixels a side, pixels squared."""
+    offset = np.arange(-reach, reach + 1, dtype=np.float32) ** 2
+    return offset[:, None] + offset
+
+
+def window(reach: int, core: float) -> Image:
+    """0 in the core and at the rim, 1 between, with soft transitions, so that nothing pops in."""
+    r = np.sqrt(squared_distance(reach))
+    shares = np.clip(r / max(core, 1.0) - 1, 0, 1) * np.clip((reach - r) / (0.25 * reach), 0, 1)
+    return shares.astype(np.float32, copy=False)
