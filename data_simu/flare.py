@@ -70,14 +70,15 @@ class MovingFlare:
         self._lens, self._next = lens, 2
         self._ends = [self._render(0), self._render(1)]
 
-    def at(self, t_us: float) -> Image:
-        """The flare `(groups, rows, W)` at a time, not before that of the last call."""
+    def show(self, t_us: float, out: Image) -> None:
+        """Fill `out` `(groups, rows, W)` with the flare at a time, not before that of the last call."""
         while self._next < len(self._times_us) and self._times_us[self._next - 1] < t_us:
             self._ends = [self._ends[1], self._render(self._next)]
             self._next += 1
         start_us, end_us = self._times_us[self._next - 2 : self._next]
         along = np.float32((t_us - start_us) / (end_us - start_us))
-        return self._ends[0] * (1 - along) + self._ends[1] * along
+        np.multiply(self._ends[0], 1 - along, out=out)
+        out += along * self._ends[1]
 
     def _render(self, k: int) -> Image:
         return flare_rows(self._lens, self._emitters[k], *self._place)

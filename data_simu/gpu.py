@@ -102,7 +102,7 @@ def prepare(config: SimulationConfig, seed: int) -> Prepared:
     times_us = key_times(config, float(band_flows(config, scene, [(0, config.sensor_size[0])])[0]))
     flare_us = flare_times(config, scene)
     moments = moments_of(scene.waveforms, times_us)
-    knots = (moments.t_us, moments.brightness, moments.bends, moments.lowest, moments.highest)
+    knots = (moments.t_us, moments.brightness, moments.bends, moments.lowest, moments.highest, moments.keys)
     first = np.clip(np.searchsorted(flare_us, times_us, side="right") - 1, 0, len(flare_us) - 2)
     along = (times_us - flare_us[first]) / (flare_us[first + 1] - flare_us[first])
     places, sprites = _packed([setup.lens.kernel, *(ghost.sprite for ghost in setup.lens.ghosts)])
@@ -114,7 +114,7 @@ def prepare(config: SimulationConfig, seed: int) -> Prepared:
         mapping=scene.mapping,
         textures=scene.textures,
         ambient=np.float32(scene.ambient),
-        moments=(*knots, np.searchsorted(moments.t_us, times_us)),
+        moments=knots,
         spots=_spots(setup.lens, emitters_of(scene, config.sensor_size, flare_us)),
         places=places,
         sprites=sprites,

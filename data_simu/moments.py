@@ -23,20 +23,23 @@ class Moments:
     t_us : times of the M knots, increasing, microseconds.
     brightness : each lamp's brightness there, `(M, lamps)` float32; linear between them.
     bends : whether it bends there, `(M, lamps)`.
+    keys : which knots the key times are, int64.
     lowest, highest : each lamp's extreme brightness at any time, `(lamps,)` float32.
     """
 
     t_us: NDArray[np.float64]
     brightness: NDArray[np.float32]
     bends: NDArray[np.bool_]
+    keys: NDArray[np.int64]
     lowest: NDArray[np.float32]
     highest: NDArray[np.float32]
 
-    def between(self, t_start_us: float, t_end_us: float) -> Moments:
-        """Those from one of the times to another, both included."""
-        first, last = np.searchsorted(self.t_us, (t_start_us, t_end_us))
-        part = slice(first, last + 1)
-        return Moments(self.t_us[part], self.brightness[part], self.bends[part], self.lowest, self.highest)
+    def between(self, first: int, last: int) -> Moments:
+        """Those from key time number `first` to key time number `last`, both included."""
+        keys = self.keys[first : last + 1]
+        part = slice(keys[0], keys[-1] + 1)
+        knots = (self.t_us[part], self.brightness[part], self.bends[part])
+        return Moments(*knots, keys - keys[0], self.lowest, self.highest)
 
 
 def moments_of(waveforms: Sequence[Waveform], times_us: NDArray[np.float64]) -> Moments:
@@ -49,7 +52,7 @@ def moments_of(waveforms: Sequence[Waveform], times_us: NDArray[np.float64]) -> 
         brightness[:, s] = waveform.at(t_us)
         bent[np.searchsorted(t_us, bends[s]), s] = True
     lowest, highest = (np.array([f(w.values) for w in waveforms], np.float32) for f in (np.min, np.max))
-    return Moments(t_us, brightness, bent, lowest, highest)
+    return Moments(t_us, brightness, bent, np.searchsorted(t_us, times_us), lowest, highest)
 
 
 def needed_bends(waveform: Waveform, times_us: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -230,9 +230,12 @@ def add_shifted(picture, sprite, x, y, weight):
     a, b = F(weight * fx * fy), F(weight * (1 - fx) * fy)
     c, d = F(weight * fx * (1 - fy)), F(weight * (1 - fx) * (1 - fy))
     start, stop = max(0, first_x + 1), min(width, first_x + columns)
+    if start >= stop:
+        return
     for row in range(max(0, first_y + 1), min(height, first_y + rows)):
-        upper, lower = sprite[row - first_y - 1], sprite[row - first_y]
-        out = picture[row]
-        for column in range(start, stop):
-            j = column - first_x
-            out[column] += a * upper[j - 1] + b * upper[j] + c * lower[j - 1] + d * lower[j]
+        # Slices begin at 0: an index that might be negative would keep the loop off vectors.
+        upper = sprite[row - first_y - 1, start - first_x - 1 : stop - first_x]
+        lower = sprite[row - first_y, start - first_x - 1 : stop - first_x]
+        out = picture[row, start:stop]
+        for i in range(len(out)):
+            out[i] += a * upper[i] + b * upper[i + 1] + c * lower[i] + d * lower[i + 1]

@@ -26,13 +26,11 @@ from numpy.typing import NDArray
 from data_simu import tiles
 from data_simu.config import SensorConfig
 from data_simu.firing import LABEL_SHIFT, PIXEL_SHIFT, TIME_SHIFT
-from data_simu.moments import Moments
+from data_simu.moments import Moments, moments_of
 from data_simu.order import in_order
 from data_simu.tiles import CLEAN, CODE, REAL
 from deflare_core.events import Events, SensorSize
 
-STEPS_PER_CHECK = 4
-"""Steps after which it is looked up anew which lamps flicker visibly in which tile."""
 DARK = np.float32(0.03)
 """Photocurrent in the dark, as intensity: of a surface of albedo 1 under average light it is 3 %."""
 Picture = NDArray[np.float32]
@@ -105,12 +103,12 @@ class LabelledEvents(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the sensor sees at a key time, at mean brightness of the lamps.
+    """What the sensor sees at some key times, at mean brightness of the lamps.
 
     Parameters
     ----------
-    direct : the background, then each lamp's picture with all that it lights, `(1 + lamps, H, W)` float32.
-    flare : what the real lens adds for each lamp, `(lamps, H, W)` float32.
+    direct : the background, then each lamp's picture with all that it lights, `(keys, 1 + lamps, H, W)` float32.
+    flare : what the real lens adds for each lamp, `(keys, lamps, H, W)` float32.
     """
 
     direct: Picture
@@ -141,7 +139,7 @@ def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Ge
 
 
 class PairedSensor:
-    """A sensor, or a part of one, that sees the clean and the real view of a scene at once, key time by key time.
+    """A sensor, or a part of one, that sees the clean and the real view of a scene at once, as time goes on.
 
     Parameters
     ----------
@@ -158,26 +156,25 @@ class PairedSensor:
         self._states = np.stack([resting, resting])
         self._touched = np.zeros(num_pixels, np.bool_)
         self._visible: NDArray[np.bool_] | None = None
-        self._steps = 0
         self._outs = tuple((np.empty(num_pixels, np.int64), np.array([0, *clock_us], np.int64)) for _ in (CLEAN, REAL))
 
-    def advance(self, moments: Moments, before: View, after: View) -> None:
-        """See the scene from one key time, that of `before`, to the next."""
+    def advance(self, moments: Moments, view: View) -> None:
+        """See the scene from the first key time to the last.
+
+        A pixel that flare reaches within them is touched from the first one on. The lamps that flicker visibly
+        somewhere are looked up once for all of them, so they should not be many: eight are a good number.
+        """
         if self._visible is None:
-            self._visible = np.zeros((2, self._states.shape[1], len(before.flare)), np.bool_)
-        timing = (moments.t_us, moments.brightness, moments.bends, moments.lowest, moments.highest)
+            self._visible = np.zeros((2, self._states.shape[1], view.flare.shape[1]), np.bool_)
+        timing = (moments.t_us, moments.brightness, moments.bends, moments.keys, moments.lowest, moments.highest)
         state = (self._states, self._touched, self._visible)
-        refresh = self._steps % STEPS_PER_CHECK == 0
-        self._steps += 1
         self._outs = tiles.see(
             self.pixels.constants,
             DARK,
             self.min_flare_share,
-            refresh,
             state,
             timing,
-            _flat(before),
-            _flat(after),
+            _flat(view),
             self._outs,
         )
 
@@ -221,17 +218,13 @@ def events_from_intensity(
     """
     height, width = intensity.shape[1:]
     sensor = PairedSensor(pixels, np.inf, (int(np.floor(t_us[0])), t_end_us))
-    nothing = np.zeros((0, height, width), np.float32)
-    views = [View(np.asarray(picture, np.float32)[None], nothing) for picture in intensity]
-    for k in range(len(t_us) - 1):
-        ends = np.asarray(t_us[k : k + 2], np.float64)
-        none = np.zeros(0, np.float32)
-        moments = Moments(ends, np.zeros((2, 0), np.float32), np.zeros((2, 0), np.bool_), none, none)
-        sensor.advance(moments, views[k], views[k + 1])
+    direct = np.asarray(intensity, np.float32)[:, None]
+    sensor.advance(moments_of([], np.asarray(t_us, np.float64)), View(direct, direct[:, :0]))
     return recording([sensor], CLEAN, (height, width)).events
 
 
 def _flat(view: View) -> tuple[Picture, Picture]:
     """The view with one axis for all pixels."""
-    direct, flare = view.direct, view.flare
-    return direct.reshape(len(direct), -1), flare.reshape(len(flare), direct[0].size)
+    num_pixels = view.direct[0, 0].size
+    direct, flare = (np.ascontiguousarray(part) for part in (view.direct, view.flare))
+    return direct.reshape(*direct.shape[:2], num_pixels), flare.reshape(*flare.shape[:2], num_pixels)

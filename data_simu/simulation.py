@@ -10,6 +10,7 @@ scene, lens, pixels and noise, so that a change in one leaves the others as they
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,8 @@ from deflare_core.events import Events, SensorSize
 
 Image = NDArray[np.float32]
 SCENE, LENS, PIXELS = range(3)
+KEYS_AT_ONCE = 8
+"""Steps from key time to key time that the sensor takes at once, a tile's state close at hand all the while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +119,36 @@ def record_band(
     config: SimulationConfig, setup: Setup, band: Band, flare_us: NDArray[np.float64], emitters: Image
 ) -> PairedSensor:
     """The part of the sensor that a band is, after it has seen everything."""
-    scene, width = setup.scene, config.sensor_size[1]
-    poses = poses_of(scene, config.sensor_size, band.times_us)
-    rows = (band.first, band.last)
-    flare = MovingFlare(setup.lens, flare_us, emitters, len(scene.waveforms), rows, width)
-    moments = moments_of(scene.waveforms, band.times_us)
+    width = config.sensor_size[1]
+    moments = moments_of(setup.scene.waveforms, band.times_us)
     pixels = setup.pixels.part(band.first * width, band.last * width)
     sensor = PairedSensor(pixels, config.min_flare_share, (0, config.duration_us))
-    before = None
-    for k, t_us in enumerate(band.times_us):
-        after = View(render_rows_of(scene, poses, k, rows, config.sensor_size), flare.at(t_us))
-        if before is not None:
-            sensor.advance(moments.between(band.times_us[k - 1], t_us), before, after)
-        before = after
+    first = 0
+    for view in views_of(config, setup, band, flare_us, emitters):
+        last = first + len(view.direct) - 1
+        sensor.advance(moments.between(first, last), view)
+        first = last
     return sensor
+
+
+def views_of(
+    config: SimulationConfig, setup: Setup, band: Band, flare_us: NDArray[np.float64], emitters: Image
+) -> Iterator[View]:
+    """What a band shows at its key times, some at once; each view begins with the key time that ended the last."""
+    scene, rows, width = setup.scene, (band.first, band.last), config.sensor_size[1]
+    poses = poses_of(scene, config.sensor_size, band.times_us)
+    moving = MovingFlare(setup.lens, flare_us, emitters, len(scene.waveforms), rows, width)
+    shape = (KEYS_AT_ONCE + 1, len(scene.waveforms), band.last - band.first, width)
+    direct, flare = np.empty((shape[0], 1 + shape[1], *shape[2:]), np.float32), np.empty(shape, np.float32)
+    at = 0
+    for k, t_us in enumerate(band.times_us):
+        render_rows_of(scene, poses, k, direct[at], band.first, config.sensor_size[0])
+        moving.show(t_us, flare[at])
+        if at == KEYS_AT_ONCE or k == len(band.times_us) - 1:
+            yield View(direct[: at + 1], flare[: at + 1])
+            direct[0], flare[0] = direct[at], flare[at]
+            at = 0
+        at += 1
 
 
 def render(config: SimulationConfig, seed: int, t_us: float) -> tuple[Image, Image]:
@@ -144,13 +163,11 @@ def render(config: SimulationConfig, seed: int, t_us: float) -> tuple[Image, Ima
 
 def render_scene(scene: Scene, sensor_size: SensorSize, t_us: float) -> Image:
     """The light of the scene, then that of each group of sources at mean brightness, `(1 + groups, H, W)`."""
-    poses = poses_of(scene, sensor_size, np.array([t_us]))
-    return render_rows_of(scene, poses, 0, (0, sensor_size[0]), sensor_size)
-
-
-def render_rows_of(scene: Scene, poses: Poses, k: int, rows: tuple[int, int], sensor_size: SensorSize) -> Image:
-    """Some rows of the scene's pictures at moment `k`."""
-    height, width = sensor_size
-    out = np.empty((1 + len(scene.waveforms), rows[1] - rows[0], width), np.float32)
-    render_rows(out, rows[0], height, k, poses, scene.mapping, scene.textures, np.float32(scene.ambient))
+    out = np.empty((1 + len(scene.waveforms), *sensor_size), np.float32)
+    render_rows_of(scene, poses_of(scene, sensor_size, np.array([t_us])), 0, out, 0, sensor_size[0])
     return out
+
+
+def render_rows_of(scene: Scene, poses: Poses, k: int, out: Image, first_row: int, height: int) -> None:
+    """Fill `out` `(1 + groups, rows, W)` with rows of the scene's pictures at moment `k`, the first of that number."""
+    render_rows(out, first_row, height, k, poses, scene.mapping, scene.textures, np.float32(scene.ambient))

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_simu import firing
 from data_simu.firing import NUM_STATES, PIXEL_SHIFT, TIME_SHIFT
-from data_simu.pixel import HALF, ONE, ZERO, F, log, part_step, pole_step
+from data_simu.pixel import ONE, ZERO, F, log, part_step, pole_step
 from deflare_core.compiled import compiled
 
 TILE = 256
@@ -34,56 +34,49 @@ kernel = compiled(fastmath={"contract", "nsz", "arcp"})
 
 
 @kernel
-def see(constants, dark, min_share, refresh, state, moments, before, after, outs):
-    """Carry both views of all pixels from one key time to the next; return the events of both.
+def see(constants, dark, min_share, state, moments, pictures, outs):
+    """Carry both views of all pixels through some key times; return the events of both.
 
     Parameters
     ----------
     constants : the sensor's constants, a `Constants`.
     dark : the light that darkness counts as.
     min_share : flare below this share of a pixel's light leaves it untouched.
-    refresh : whether to find out anew which lamps flicker visibly.
     state : `(2, tiles, NUM_STATES * TILE)` numbers of the pixels, whether flare touches them `(N,)`, and which lamps
         flicker visibly `(2, tiles, lamps)`; changed in place.
-    moments : times of the knots in microseconds, brightness there `(knots, lamps)`, whether it bends there, and the
-        lowest and highest brightness of each lamp.
-    before, after : what is seen at the two key times: background with direct light of each lamp `(1 + lamps, N)`, and
-        flare of each lamp `(lamps, N)`.
+    moments : times of the knots in microseconds, brightness there `(knots, lamps)`, whether it bends there, which
+        knots the key times are `(keys,)`, and the lowest and highest brightness of each lamp.
+    pictures : what is seen at the key times: background with direct light of each lamp `(keys, 1 + lamps, N)`, and
+        flare of each lamp `(keys, lamps, N)`.
     outs : events and cursor of the clean and the real view so far, see `firing`.
     """
     states, touched, visible = state
     work = np.ones(WORKSPACE, np.float32)
-    reached = np.empty(states.shape[1], np.bool_)
-    for tile in range(len(reached)):
-        span = (tile * TILE, min((tile + 1) * TILE, len(touched)))
-        reached[tile] = mark_touched(work, touched, states[:, tile], moments, before, after, dark, min_share, span)
-        if refresh:
-            for view in range(2):
-                find_visible(view, work, visible[view, tile], moments, before, after, dark, span)
     clean_out, real_out = outs
     num_clean = clean_out[1][0]
-    for view in range(2):
-        out = clean_out if view == CLEAN else real_out
-        for tile in range(len(reached)):
-            if view == CLEAN or reached[tile]:
-                span = (tile * TILE, min((tile + 1) * TILE, len(touched)))
-                out = see_tile(view, work, states[view, tile], visible[view, tile], constants, dark, touched, moments,
-                               before, after, span, out)  # fmt: skip
-        if view == CLEAN:
-            clean_out = out
-        else:
-            real_out = out
+    for tile in range(states.shape[1]):
+        span = (tile * TILE, min((tile + 1) * TILE, len(touched)))
+        reached = mark_touched(work, touched, states[:, tile], moments, pictures, dark, min_share, span)
+        for view in range(2 if reached else 1):
+            find_visible(view, work, visible[view, tile], moments, pictures, dark, span)
+            out = clean_out if view == CLEAN else real_out
+            out = see_tile(view, work, states[view, tile], visible[view, tile], constants, dark, touched, moments,
+                           pictures, span, out)  # fmt: skip
+            if view == CLEAN:
+                clean_out = out
+            else:
+                real_out = out
     return clean_out, add_untouched(real_out, clean_out, num_clean, touched, constants.first)
 
 
 @kernel
-def see_tile(view, work, state, visible, constants, dark, touched, moments, before, after, span, out):
-    """Carry one view of a tile from one key time to the next; return the events with those before."""
+def see_tile(view, work, state, visible, constants, dark, touched, moments, pictures, span, out):
+    """Carry one view of a tile through the key times; return the events with those before."""
     events, cursor = out
     used = cursor[0]
     while True:
         work[: len(state)] = state
-        step_through(view, work, visible, constants, dark, touched, moments, before, after, span, events, cursor)
+        step_through(view, work, visible, constants, dark, touched, moments, pictures, span, events, cursor)
         needed = cursor[0]
         if needed <= len(events):
             state[:] = work[: len(state)]
@@ -93,26 +86,26 @@ def see_tile(view, work, state, visible, constants, dark, touched, moments, befo
 
 
 @kernel
-def step_through(view, work, visible, constants, dark, touched, moments, before, after, span, events, cursor):
-    """Step a tile from knot to knot."""
-    t_us, brightness, bends = moments[0], moments[1], moments[2]
-    final = len(t_us) - 1
+def step_through(view, work, visible, constants, dark, touched, moments, pictures, span, events, cursor):
+    """Step a tile from knot to knot, its state and light at hand all the while."""
+    t_us, brightness, bends, keys = moments[0], moments[1], moments[2], moments[3]
     alarmed, shown = np.empty(TILE, np.int64), np.empty(len(visible), np.float32)
     show(shown, brightness[0], visible)
-    illuminate(work, view, shown, ZERO, dark, before, after, span)
+    illuminate(work, view, shown, ZERO, dark, pictures, 0, span)
     start_at_next(work)
-    k = 0
-    while k < final:
-        k_next = next_knot(bends, visible, k)
-        along = F((t_us[k_next] - t_us[0]) / (t_us[final] - t_us[0]))
-        show(shown, brightness[k_next], visible)
-        illuminate(work, view, shown, along, dark, before, after, span)
-        dt_us = F(t_us[k_next] - t_us[k])
-        respond(work, view, dt_us, constants)
-        for j in range(find_alarmed(work, alarmed, view, touched, span)):
-            i = alarmed[j]
-            firing.fire(work, TILE, i, span[0] + i, t_us[k], dt_us, constants, events, cursor)
-        k = k_next
+    for key in range(len(keys) - 1):
+        k, first, last = keys[key], keys[key], keys[key + 1]
+        while k < last:
+            k_next = next_knot(bends, visible, k, last)
+            along = F((t_us[k_next] - t_us[first]) / (t_us[last] - t_us[first]))
+            show(shown, brightness[k_next], visible)
+            illuminate(work, view, shown, along, dark, pictures, key, span)
+            dt_us = F(t_us[k_next] - t_us[k])
+            respond(work, view, dt_us, constants)
+            for j in range(find_alarmed(work, alarmed, view, touched[span[0] : span[1]])):
+                i = alarmed[j]
+                firing.fire(work, TILE, i, span[0] + i, t_us[k], dt_us, constants, events, cursor)
+            k = k_next
 
 
 @kernel
@@ -123,59 +116,48 @@ def show(shown, brightness, visible):
 
 
 @kernel
-def find_alarmed(work, alarmed, view, touched, span):
+def find_alarmed(work, alarmed, view, touched):
     """List the pixels of a tile that may fire; return how many there are."""
     num = 0
-    for i in range(span[1] - span[0]):
+    for i in range(len(touched)):
         alarmed[num] = i
-        num += work[ALARM + i] > ZERO and (view == CLEAN or touched[span[0] + i])
+        num += work[ALARM + i] > ZERO and (view == CLEAN or touched[i])
     return num
 
 
 @kernel
-def mark_touched(work, touched, states, moments, before, after, dark, min_share, span):
+def mark_touched(work, touched, states, moments, pictures, dark, min_share, span):
     """Mark the pixels that flare reaches, whose two views part from then on; return whether the tile has any."""
     first, last = span
+    here, highest = touched[first:last], moments[5]
     num_touched = 0
-    for i in range(first, last):
-        num_touched += touched[i]
-    if num_touched == last - first:
-        return True
-    highest = moments[4]
-    for i in range(TILE):
-        work[GLARE + i], work[TOTAL + i] = ZERO, dark
-    add_extreme(work, TOTAL, ONE, -ONE, before[0][0], after[0][0], span)
-    for s in range(len(highest)):
-        add_extreme(work, GLARE, highest[s], ONE, before[1][s], after[1][s], span)
-        add_extreme(work, TOTAL, highest[s], -ONE, before[0][1 + s], after[0][1 + s], span)
-    for i in range(last - first):
-        if not touched[first + i] and work[GLARE + i] > min_share * work[TOTAL + i]:
-            touched[first + i] = True
-            for k in range(NUM_STATES):
-                states[REAL, k * TILE + i] = states[CLEAN, k * TILE + i]
-            num_touched += 1
+    for i in range(len(here)):
+        num_touched += here[i]
+    for key in range(len(pictures[0])):
+        if num_touched == len(here):
+            break
+        fill_light(work, REAL, highest, dark, pictures[0][key], pictures[1][key], span)
+        for i in range(len(here)):
+            if not here[i] and work[NEXT_GLARE + i] > min_share * (work[NEXT_TOTAL + i] - work[NEXT_GLARE + i]):
+                here[i] = True
+                for k in range(NUM_STATES):
+                    states[REAL, k * TILE + i] = states[CLEAN, k * TILE + i]
+                num_touched += 1
     return num_touched > 0
 
 
 @kernel
-def add_extreme(work, row, weight, sign, before, after, span):
-    """Add the larger of two pictures to a row, or the smaller one where the sign is negative."""
-    first, last = span
-    for i in range(last - first):
-        work[row + i] += weight * sign * max(sign * before[first + i], sign * after[first + i])
-
-
-@kernel
-def find_visible(view, work, visible, moments, before, after, dark, span):
+def find_visible(view, work, visible, moments, pictures, dark, span):
     """Add the lamps whose flicker changes the light of some pixel of the tile by more than a small share."""
-    lowest, highest = moments[3], moments[4]
-    illuminate(work, view, lowest, HALF, dark, before, after, span)
+    lowest, highest = moments[4], moments[5]
+    direct, flare = pictures[0][len(pictures[0]) // 2], pictures[1][len(pictures[1]) // 2]
+    fill_light(work, view, lowest, dark, direct, flare, span)
     for s in range(len(visible)):
         for i in range(TILE):
             work[TOTAL + i] = ZERO
-        blend(work, TOTAL, ONE, HALF, before[0][1 + s], after[0][1 + s], span)
+        add_weighted(work, TOTAL, ONE, direct[1 + s], span)
         if view == REAL:
-            blend(work, TOTAL, ONE, HALF, before[1][s], after[1][s], span)
+            add_weighted(work, TOTAL, ONE, flare[s], span)
         largest = ZERO
         for i in range(span[1] - span[0]):
             largest = max(largest, work[TOTAL + i] / work[NEXT_TOTAL + i])
@@ -183,9 +165,8 @@ def find_visible(view, work, visible, moments, before, after, dark, span):
 
 
 @kernel
-def next_knot(bends, visible, k):
+def next_knot(bends, visible, k, last):
     """The next knot at which the brightness of a visible lamp bends, or the last one."""
-    last = len(bends) - 1
     for k_next in range(k + 1, last):
         for s in range(len(visible)):
             if visible[s] and bends[k_next, s]:
@@ -194,16 +175,44 @@ def next_knot(bends, visible, k):
 
 
 @kernel
-def illuminate(work, view, brightness, along, dark, before, after, span):
-    """Fill the light at the end of the step: linear between the key times, times the lamps' brightness."""
+def illuminate(work, view, brightness, along, dark, pictures, key, span):
+    """Fill the light at the end of a step that ends so far along from a key time to the next; linear between them."""
+    direct, flare = pictures
+    if along == ONE:
+        fill_light(work, view, brightness, dark, direct[key + 1], flare[key + 1], span)
+        return
+    clear(work, dark)
+    blend(work, NEXT_TOTAL, ONE, along, direct[key, 0], direct[key + 1, 0], span)
+    for s in range(len(brightness)):
+        blend(work, NEXT_DIRECT, brightness[s], along, direct[key, 1 + s], direct[key + 1, 1 + s], span)
+        if view == REAL:
+            blend(work, NEXT_GLARE, brightness[s], along, flare[key, s], flare[key + 1, s], span)
+    add_up(work)
+
+
+@kernel
+def fill_light(work, view, brightness, dark, direct, flare, span):
+    """Fill the light at a key time."""
+    clear(work, dark)
+    add_weighted(work, NEXT_TOTAL, ONE, direct[0], span)
+    for s in range(len(brightness)):
+        add_weighted(work, NEXT_DIRECT, brightness[s], direct[1 + s], span)
+        if view == REAL:
+            add_weighted(work, NEXT_GLARE, brightness[s], flare[s], span)
+    add_up(work)
+
+
+@kernel
+def clear(work, dark):
+    """Begin with darkness."""
     for i in range(TILE):
         work[NEXT_DIRECT + i] = work[NEXT_GLARE + i] = ZERO
         work[NEXT_TOTAL + i] = dark
-    blend(work, NEXT_TOTAL, ONE, along, before[0][0], after[0][0], span)
-    for s in range(len(brightness)):
-        blend(work, NEXT_DIRECT, brightness[s], along, before[0][1 + s], after[0][1 + s], span)
-        if view == REAL:
-            blend(work, NEXT_GLARE, brightness[s], along, before[1][s], after[1][s], span)
+
+
+@kernel
+def add_up(work):
+    """Add the lamps' light to that of the scene."""
     for i in range(TILE):
         work[NEXT_TOTAL + i] += work[NEXT_DIRECT + i] + work[NEXT_GLARE + i]
 
@@ -211,10 +220,19 @@ def illuminate(work, view, brightness, along, dark, before, after, span):
 @kernel
 def blend(work, row, brightness, along, before, after, span):
     """Add a mixture of two pictures to a row."""
-    first, last = span
+    # Slices begin at 0: an index that might be negative would keep the loop off vectors.
+    before, after = before[span[0] : span[1]], after[span[0] : span[1]]
     a, b = brightness * (ONE - along), brightness * along
-    for i in range(last - first):
-        work[row + i] += a * before[first + i] + b * after[first + i]
+    for i in range(len(before)):
+        work[row + i] += a * before[i] + b * after[i]
+
+
+@kernel
+def add_weighted(work, row, brightness, picture, span):
+    """Add a picture to a row."""
+    picture = picture[span[0] : span[1]]
+    for i in range(len(picture)):
+        work[row + i] += brightness * picture[i]
 
 
 @kernel

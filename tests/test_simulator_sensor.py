@@ -1,14 +1,12 @@
 """The sensor against what can be predicted by hand: event times, rates, the suppression law, causes, noise."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
 from data_simu.config import SensorConfig
 from data_simu.firing import BACKGROUND, FLARE, LIGHT, NOISE
 from data_simu.flicker import mains, pulses, rectified
-from data_simu.moments import Moments, moments_of
+from data_simu.moments import moments_of
 from data_simu.order import in_order
 from data_simu.pixel import exp_of_negative, jitter, log, shortfall
 from data_simu.sensor import DARK, Constants, PairedSensor, Pixels, View, draw_pixels, events_from_intensity, recording
@@ -79,14 +77,21 @@ def test_the_pole_follows_a_step_exponentially():
     assert np.abs(events.t - expected).max() < 10
 
 
+def advance(sensor, waveforms, times_us, view, keys_at_once=8):
+    """Let the sensor see one picture all the time."""
+    for first in range(0, len(times_us) - 1, keys_at_once):
+        keys = times_us[first : first + keys_at_once + 1]
+        still = View(*(np.broadcast_to(part, (len(keys), *part.shape)) for part in view))
+        sensor.advance(moments_of(waveforms, keys), still)
+
+
 def lamp_events(waveform, direct=1.0, flare=0.0, num=400, duration_us=200_000):
     """Both recordings of pixels that see nothing but a lamp of that waveform on a dim ground."""
     sensor = PairedSensor(perfect_pixels(num, 0.15), 0.002, (0, duration_us))
     pictures = np.full((2, 1, num), 0.2, np.float32)
     pictures[1] = direct
-    view = View(pictures, np.full((1, 1, num), flare, np.float32))
-    for start, end in pairwise(np.arange(0, duration_us + 1, 4_000.0)):
-        sensor.advance(moments_of([waveform], np.array([start, end])), view, view)
+    view = (pictures, np.full((1, 1, num), flare, np.float32))
+    advance(sensor, [waveform], np.arange(0, duration_us + 1, 4_000.0), view)
     return [recording([sensor], which, (1, num)) for which in (CLEAN, REAL)]
 
 
@@ -112,8 +117,9 @@ def test_events_are_named_after_what_changed_the_light_most():
 
 def test_a_moving_background_under_steady_flare_is_background():
     sensor = PairedSensor(perfect_pixels(1), 0.002, (0, 4_000))
-    views = [View(np.array([[[b]], [[0.0]]], np.float32), np.ones((1, 1, 1), np.float32)) for b in (1.0, 9.0)]
-    sensor.advance(moments_of([mains(100, 0, 0, 0)], np.array([0.0, 4_000.0])), *views)
+    direct = np.array([[[[1.0]], [[0.0]]], [[[9.0]], [[0.0]]]], np.float32)
+    view = View(direct, np.ones((2, 1, 1, 1), np.float32))
+    sensor.advance(moments_of([mains(100, 0, 0, 0)], np.array([0.0, 4_000.0])), view)
     real = recording([sensor], REAL, (1, 1))
     assert len(real.events) == np.floor(np.log((10 + DARK) / (2 + DARK)) / 0.2)
     assert set(real.label) == {BACKGROUND}
@@ -122,12 +128,11 @@ def test_a_moving_background_under_steady_flare_is_background():
 def test_a_pixel_that_flare_does_not_reach_is_copied():
     config = SensorConfig(jitter=0.1)
     sensor = PairedSensor(draw_pixels(config, (1, 700), np.random.default_rng(0)), 0.01, (0, 32_000))
-    flare = np.zeros((1, 1, 700), np.float32)
+    flare = np.zeros((9, 1, 1, 700), np.float32)
     flare[..., :300] = 2.0
-    for k in range(8):
-        pictures = [np.full((2, 1, 700), 1 + (k + j) % 2, np.float32) for j in range(2)]
-        before, after = (View(p, flare) for p in pictures)
-        sensor.advance(moments_of([mains(100, 0.3, 0, 0)], np.array([4_000.0 * k, 4_000.0 * (k + 1)])), before, after)
+    direct = np.ones((9, 2, 1, 700), np.float32)
+    direct[1::2] = 2
+    sensor.advance(moments_of([mains(100, 0.3, 0, 0)], np.arange(9) * 4_000.0), View(direct, flare))
     clean, real = (recording([sensor], view, (1, 700)) for view in (CLEAN, REAL))
     outside = [found.events[found.events.x >= 300].to_array() for found in (clean, real)]
     assert len(outside[0]) > 400
@@ -157,11 +162,7 @@ def test_leak_fires_positive_noise_at_its_rate():
     pixels = perfect_pixels(200, 0.2, leak_per_us=0.2 * 50 / 1e6)
     pixels = pixels._replace(start=np.linspace(-1, 1, 200, dtype=np.float32))
     sensor = PairedSensor(pixels, 0.002, (0, 200_000))
-    view = View(np.ones((1, 1, 200), np.float32), np.zeros((0, 1, 200), np.float32))
-    none = np.zeros(0, np.float32)
-    for k in range(50):
-        ends = np.array([k, k + 1]) * 4_000.0
-        sensor.advance(Moments(ends, np.zeros((2, 0), np.float32), np.zeros((2, 0), bool), none, none), view, view)
+    advance(sensor, [], np.arange(51) * 4_000.0, (np.ones((1, 1, 200), np.float32), np.zeros((0, 1, 200), np.float32)))
     found = recording([sensor], CLEAN, (1, 200))
     assert len(found.events) == pytest.approx(0.2 * 50 * 200, rel=0.06)
     assert (found.events.p == 1).all()
@@ -173,10 +174,8 @@ def test_noise_falls_with_light():
     for level in (0.0, 30.0):
         pixels = perfect_pixels(400)._replace(noise_hz=np.full(400, 50, np.float32))
         sensor = PairedSensor(pixels, 0.002, (0, 1_000_000))
-        view = View(np.full((1, 20, 20), level, np.float32), np.zeros((0, 20, 20), np.float32))
-        none = np.zeros(0, np.float32)
-        moments = Moments(np.array([0.0, 1e6]), np.zeros((2, 0), np.float32), np.zeros((2, 0), bool), none, none)
-        sensor.advance(moments, view, view)
+        view = (np.full((1, 20, 20), level, np.float32), np.zeros((0, 20, 20), np.float32))
+        advance(sensor, [], np.array([0.0, 1e6]), view)
         found = recording([sensor], CLEAN, (20, 20))
         assert set(found.label) == {NOISE}
         counts.append(len(found.events))
@@ -231,12 +230,11 @@ def test_events_do_not_depend_on_the_length_of_the_steps():
     for corner_hz in (30.0, 300.0):
         pixels = perfect_pixels(300, 0.2, corner_hz=corner_hz, ceiling_hz=5_000.0, refractory_us=400.0)
         pixels = pixels._replace(start=rng.uniform(-1, 1, 300).astype(np.float32))
-        view = View(rng.uniform(0.2, 2, (2, 1, 300)).astype(np.float32), np.full((1, 1, 300), 1.5, np.float32))
+        view = (rng.uniform(0.2, 2, (2, 1, 300)).astype(np.float32), np.full((1, 1, 300), 1.5, np.float32))
         counts, labels = [], []
         for step_us in (4_000.0, 100.0):
             sensor = PairedSensor(pixels, 0.002, (0, 60_000))
-            for start, end in pairwise(np.arange(0, 60_001, step_us)):
-                sensor.advance(moments_of([pulses(90, 0.4, 60, 0.1)], np.array([start, end])), view, view)
+            advance(sensor, [pulses(90, 0.4, 60, 0.1)], np.arange(0, 60_001, step_us), view)
             real = recording([sensor], REAL, (1, 300))
             counts.append(len(real.events))
             labels.append(np.bincount(real.label, minlength=4))
