@@ -3,7 +3,8 @@
     python -m data_simu.realism RECORDING... --output-dir reports/realism
 
 All recordings are cut into stretches as long as the shortest of them, because what counts as active, which intervals
-fit in and what looks locked to a lamp depend on the length; a figure is the mean over a recording's stretches.
+fit in depend on the length; a figure is the mean over a recording's stretches. Only flicker is looked for in all of
+the first two seconds: at a pixel that a lamp lights faintly a short stretch holds too few events to tell.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,8 @@ from deflare_core.statistics import (
 
 TOLERANCE = 2.0
 """A real figure may lie outside the range of the simulated ones by so much, as a factor."""
+FLICKER_US = 2_000_000
+"""Longer, and a mains frequency that is off by a thousandth would slip by a good part of a period."""
 LAMP_HZ = 120.0
 MOST_TRIES = 60
 """Scenes that are drawn, though not simulated, in search of one with such a lamp."""
@@ -51,7 +55,8 @@ SPECTRUM_HZ = np.arange(20.0, 501.0, 5.0)
 REAL_COLOURS = (POSITIVE, NEGATIVE, ACCENT, "#d98a1f", "#7b4ea3", "#2a9db0")
 
 Statistic = Callable[[Events, int], float]
-Curve = Callable[[Events, int], tuple[NDArray[np.float64], NDArray[np.float64]]]
+Points = tuple[NDArray[np.float64], NDArray[np.float64]]
+Curve = Callable[[Events, int], Points]
 
 STATISTICS: dict[str, Statistic] = {
     "rate per pixel, Hz": lambda events, length_us: rates_hz(events, length_us).mean(),
@@ -66,9 +71,8 @@ STATISTICS: dict[str, Statistic] = {
     "isolated rate, variation over blocks": lambda events, length_us: block_variation(
         isolated_rate_hz(events, length_us)
     ),
-    "locked to 100 Hz, share": lambda events, length_us: flicker_share(events, length_us, 100.0),
-    "locked to 120 Hz, share": lambda events, length_us: flicker_share(events, length_us, LAMP_HZ),
 }
+FLICKER_HZ = {"locked to 100 Hz, share": 100.0, "locked to 120 Hz, share": LAMP_HZ}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Row:
     Parameters
     ----------
     recording : the real recording's name.
-    quantity : what the figure is, with its unit; one of `STATISTICS`.
+    quantity : what the figure is, with its unit; a key of `STATISTICS` or `FLICKER_HZ`.
     value : the real recording's.
     smallest, largest : the range of the simulated recordings'.
     inside : whether the value lies within that range, extended by the factor `TOLERANCE` at both ends.
@@ -123,10 +127,18 @@ def compare(recording: str, quantity: str, value: float, simulated: Sequence[flo
 
 
 def figures_of(events: Events, length_us: int) -> dict[str, float]:
-    """Each of the `STATISTICS` of a recording: the mean over its stretches of that length that have it, or nan."""
+    """Every quantity of a recording: the mean over its stretches of that length that have it, or nan; then flicker."""
     parts = list(stretches(events, length_us))
     measured = {name: np.array([measure(part, length_us) for part in parts]) for name, measure in STATISTICS.items()}
-    return {name: _mean_or_nan(np.mean, values[np.isfinite(values)]) for name, values in measured.items()}
+    means = {name: _mean_or_nan(np.mean, values[np.isfinite(values)]) for name, values in measured.items()}
+    start, lasting_us = beginning(events)
+    return means | {name: flicker_share(start, lasting_us, flicker_hz) for name, flicker_hz in FLICKER_HZ.items()}
+
+
+def beginning(events: Events) -> tuple[Events, int]:
+    """The recording's first two seconds, or all of it if shorter, and how long that is, microseconds."""
+    lasting_us = min(FLICKER_US, events.duration_us + 1)
+    return events.window(int(events.t[0]), int(events.t[0]) + lasting_us), lasting_us
 
 
 def stretches(events: Events, length_us: int) -> Iterator[Events]:
@@ -162,9 +174,10 @@ def realism_figure(real: Mapping[str, Events], simulated: Mapping[str, Events]) 
     length_us = shortest_us(real, simulated)
     figure = Figure(figsize=(13, 7.2), dpi=110, layout="constrained")
     axes = figure.subplots(2, 3).ravel()
-    curves: tuple[Curve, ...] = (_rate_curve, _interval_curve, _burst_curve, _spectrum_curve, _isolated_curve)
-    for panel, curve in zip(axes[[0, 1, 2, 3, 5]], curves, strict=True):
-        _draw_curves(panel, curve, real, simulated, length_us)
+    curves: tuple[Curve, ...] = (_rate_curve, _interval_curve, _burst_curve, _isolated_curve)
+    for panel, curve in zip(axes[[0, 1, 2, 5]], curves, strict=True):
+        _draw_curves(panel, real, simulated, partial(_mean_curve, curve, length_us))
+    _draw_curves(axes[3], real, simulated, _spectrum)
     _draw_balance(axes[4], real, simulated, length_us)
     _label(axes)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
@@ -282,27 +295,23 @@ def _active_rate(events: Events, length_us: int, percentile: float) -> float:
     return float(np.percentile(rates[rates > 0], percentile)) if len(events) else np.nan
 
 
-def _rate_curve(events: Events, length_us: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _rate_curve(events: Events, length_us: int) -> Points:
     """The share of the pixels that fire at a rate or faster: counts in a short stretch would be a comb in bins."""
     levels_hz = np.geomspace(10, 1e4, 61)
     rates = np.sort(rates_hz(events, length_us), axis=None)
     return levels_hz, 1 - np.searchsorted(rates, levels_hz) / rates.size
 
 
-def _interval_curve(events: Events, length_us: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _interval_curve(events: Events, length_us: int) -> Points:
     return np.sqrt(INTERVAL_EDGES_US[1:] * INTERVAL_EDGES_US[:-1]), interval_histogram(intervals_us(events))
 
 
-def _burst_curve(events: Events, length_us: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _burst_curve(events: Events, length_us: int) -> Points:
     lengths, num = np.arange(1.0, 31), max(1, len(burst_lengths(events)))
     return lengths, np.bincount(np.minimum(burst_lengths(events), 31), minlength=32)[1:31] / num
 
 
-def _spectrum_curve(events: Events, length_us: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return SPECTRUM_HZ, rate_spectrum(events, length_us, SPECTRUM_HZ)
-
-
-def _isolated_curve(events: Events, length_us: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _isolated_curve(events: Events, length_us: int) -> Points:
     """The rate that a share of the blocks of 16 x 16 pixels does not exceed, over that share."""
     shares = np.linspace(0, 1, 51)
     means = block_means(isolated_rate_hz(events, length_us))
@@ -310,19 +319,20 @@ def _isolated_curve(events: Events, length_us: int) -> tuple[NDArray[np.float64]
 
 
 def _draw_curves(
-    axes: Axes, curve: Curve, real: Mapping[str, Events], simulated: Mapping[str, Events], length_us: int
+    axes: Axes, real: Mapping[str, Events], simulated: Mapping[str, Events], curve_of: Callable[[Events], Points]
 ) -> None:
     for k, events in enumerate(simulated.values()):
-        axes.plot(*_mean_curve(curve, events, length_us), color=NEUTRAL, alpha=0.35, linewidth=0.8,
-                  label=None if k else f"{len(simulated)} simulated")  # fmt: skip
+        label = None if k else f"{len(simulated)} simulated"
+        axes.plot(*curve_of(events), color=NEUTRAL, alpha=0.35, linewidth=0.8, label=label)
     for k, (name, events) in enumerate(real.items()):
-        colour = REAL_COLOURS[k % len(REAL_COLOURS)]
-        axes.plot(*_mean_curve(curve, events, length_us), color=colour, linewidth=1.4, label=name)
+        axes.plot(*curve_of(events), color=REAL_COLOURS[k % len(REAL_COLOURS)], linewidth=1.4, label=name)
 
 
-def _mean_curve(
-    curve: Curve, events: Events, length_us: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | float]:
+def _spectrum(events: Events) -> Points:
+    return SPECTRUM_HZ, rate_spectrum(*beginning(events), SPECTRUM_HZ)
+
+
+def _mean_curve(curve: Curve, length_us: int, events: Events) -> Points:
     """A curve's places, and its mean over those of a recording's stretches that have one."""
     drawn = [curve(part, length_us) for part in stretches(events, length_us)]
     known = [values for _, values in drawn if np.isfinite(values).all()]
@@ -345,7 +355,7 @@ def _label(axes: Sequence[Axes]) -> None:
     axes[0].set(xlabel="events per second", ylabel="share of the pixels at that or more", **logarithmic)
     axes[1].set(xlabel="interval between a pixel's events, µs", ylabel="share of the intervals", xscale="log")
     axes[2].set(xlabel="events of one polarity in a row", ylabel="share of the runs", **logarithmic)
-    axes[3].set(xlabel="frequency, Hz", ylabel="power, 1 is chance", **logarithmic)
+    axes[3].set(xlabel="frequency, Hz", ylabel="power, 1 is chance", yscale="log")
     axes[4].set(xlabel="events per pixel and second", ylabel="share of positive events", xscale="log", ylim=(0, 1))
     axes[5].set(xlabel="share of the 16 x 16 blocks", ylabel="isolated events per pixel and second", yscale="log")
     for panel in axes:

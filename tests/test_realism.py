@@ -10,7 +10,9 @@ from conftest import make_events, same_events
 from data_simu.config import SceneConfig, SimulationConfig, SourceConfig
 from data_simu.pairs import pair_seed
 from data_simu.realism import (
+    FLICKER_HZ,
     STATISTICS,
+    beginning,
     compare,
     figures_of,
     flickering_index,
@@ -77,10 +79,19 @@ def test_figures_are_means_over_stretches():
     assert figures["ON share"] == pytest.approx(0.5, abs=0.02)
 
 
+def test_flicker_is_looked_for_in_two_seconds_at_most():
+    start, lasting_us = beginning(busy(0, 5000, 3_000_000))
+    assert lasting_us == 2_000_000
+    assert start.duration_us == pytest.approx(2_000_000, rel=0.01)
+    short = busy(0, 500)
+    assert beginning(short)[1] == short.duration_us + 1
+    assert same_events(beginning(short)[0], short)
+
+
 def test_a_recording_is_inside_itself(simulated):
     rows = realism_table(simulated, simulated)
     assert {row.recording for row in rows} == set(simulated)
-    assert len(rows) > len(STATISTICS)
+    assert {row.quantity for row in rows} == {*STATISTICS, *FLICKER_HZ}
     assert all(row.inside for row in rows)
 
 
