@@ -31,6 +31,7 @@ from deflare_core.output import complete_or_absent
 from deflare_core.recordings import load_events
 from deflare_core.statistics import (
     INTERVAL_EDGES_US,
+    LOCKED_BY_CHANCE,
     block_means,
     block_variation,
     burst_lengths,
@@ -132,7 +133,9 @@ def figures_of(events: Events, length_us: int) -> dict[str, float]:
     measured = {name: np.array([measure(part, length_us) for part in parts]) for name, measure in STATISTICS.items()}
     means = {name: _mean_or_nan(np.mean, values[np.isfinite(values)]) for name, values in measured.items()}
     start, lasting_us = beginning(events)
-    return means | {name: flicker_share(start, lasting_us, flicker_hz) for name, flicker_hz in FLICKER_HZ.items()}
+    locked = {name: flicker_share(start, lasting_us, flicker_hz) for name, flicker_hz in FLICKER_HZ.items()}
+    # Below what chance gives there is no flicker, and how far below says nothing.
+    return means | {name: float(np.maximum(share, LOCKED_BY_CHANCE)) for name, share in locked.items()}
 
 
 def beginning(events: Events) -> tuple[Events, int]:
@@ -255,6 +258,7 @@ def report(rows: Sequence[Row], simulated: Sequence[str]) -> str:
         "",
         f"Real recordings beside {len(simulated)} simulated ones, through the real lens. A figure matches when it lies",
         f"in the simulated range, extended by the factor {TOLERANCE:g} at both ends; one that does not is bold.",
+        f"Of pixels without flicker a share of {LOCKED_BY_CHANCE:g} is locked by chance; less counts as that.",
         "",
         "| quantity | simulated | " + " | ".join(recordings) + " |",
         "|---|---|" + "---|" * len(recordings),

@@ -88,6 +88,11 @@ def test_flicker_is_looked_for_in_two_seconds_at_most():
     assert same_events(beginning(short)[0], short)
 
 
+def test_no_flicker_is_no_less_than_chance():
+    burst = Events.from_columns(np.arange(60) * 1000, *np.zeros((2, 60), int), np.ones(60), (32, 32))
+    assert figures_of(burst, 50_000)["locked to 120 Hz, share"] == 0.01, "A steady pixel is not locked."
+
+
 def test_a_recording_is_inside_itself(simulated):
     rows = realism_table(simulated, simulated)
     assert {row.recording for row in rows} == set(simulated)
