@@ -33,6 +33,8 @@ class SceneConfig(StrictModel):
     """Forward speed of the camera, metres per second."""
     turn_deg_s: Range = (-25.0, 25.0)
     """Yaw, pitch and roll rates, degrees per second."""
+    still_share: float = Field(0.2, ge=0, le=1)
+    """Share of the scenes whose camera stands still."""
     num_objects: tuple[int, int] = (2, 7)
     """Objects that move on their own, such as cars, people and poles."""
 
@@ -86,7 +88,7 @@ class SensorConfig(StrictModel):
 
     threshold: Range = (0.18, 0.35)
     """Contrast threshold of positive events, natural logarithm of intensity."""
-    off_ratio: Range = (0.9, 1.2)
+    off_ratio: Range = (0.7, 1.15)
     """Threshold of negative events as a multiple of that of positive ones."""
     mismatch: Range = (0.02, 0.06)
     """Standard deviation of the thresholds between pixels, relative."""
@@ -96,12 +98,12 @@ class SensorConfig(StrictModel):
     """Corner frequency of a pixel at intensity 1, hertz; it grows with intensity."""
     ceiling_hz: Range = (2_000.0, 8_000.0)
     """Corner frequency that no intensity exceeds, hertz."""
-    refractory_us: Range = (60.0, 800.0)
-    """Dead time of a pixel after an event, microseconds."""
+    refractory_us: Range = (50.0, 3_000.0)
+    """Dead time of a pixel after an event, microseconds; drawn evenly over its logarithm."""
     leak_hz: float = Field(0.1, ge=0)
     """Rate of positive leak events per pixel in the dark, hertz."""
-    noise_hz: Range = (0.5, 6.0)
-    """Rate of noise events per pixel in the dark, hertz; it falls with intensity."""
+    noise_hz: Range = (0.05, 3.0)
+    """Rate of noise events per pixel in the dark, hertz, drawn evenly over its logarithm; it falls with intensity."""
     noise_spread: float = Field(0.6, ge=0)
     """Standard deviation of the logarithm of the noise rate between pixels."""
     hot_share: float = Field(1e-4, ge=0, le=1)

@@ -216,6 +216,9 @@ def draw_scene(config: SceneConfig, sources: SourceConfig, rng: np.random.Genera
     lamps, waveforms = draw_sources(sources, family.sources, ambient, planes, rng)
     mapping = _draw_mapping(family, len(boards), rng)
     textures, backdrop = _draw_textures(config.backdrops, family, rng)
+    boards_m_s = rng.normal(0, 1, (num_boards, 3)) * [1.2, 0, 2.5] * min(1.0, 2 * family.pace)
+    camera_rad_s = np.deg2rad(rng.uniform(*config.turn_deg_s, 3)) * [0.4, 1.0, 0.4]
+    moves = float(rng.random() >= config.still_share)
     return Scene(
         family=name,
         ambient=float(ambient),
@@ -223,9 +226,9 @@ def draw_scene(config: SceneConfig, sources: SourceConfig, rng: np.random.Genera
         mapping=mapping,
         textures=textures,
         boards=boards,
-        boards_m_s=(rng.normal(0, 1, (num_boards, 3)) * [1.2, 0, 2.5] * min(1.0, 2 * family.pace)).astype(np.float32),
-        camera_m_s=(heading * speed).astype(np.float32),
-        camera_rad_s=(np.deg2rad(rng.uniform(*config.turn_deg_s, 3)) * [0.4, 1.0, 0.4]).astype(np.float32),
+        boards_m_s=boards_m_s.astype(np.float32),
+        camera_m_s=(moves * speed * heading).astype(np.float32),
+        camera_rad_s=(moves * camera_rad_s).astype(np.float32),
         sources=lamps,
         waveforms=waveforms,
         backdrop=backdrop,

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_simu import tiles
-from data_simu.config import SensorConfig
+from data_simu.config import Range, SensorConfig
 from data_simu.firing import LABEL_SHIFT, PIXEL_SHIFT, TIME_SHIFT
 from data_simu.moments import Moments, moments_of
 from data_simu.order import in_order
@@ -122,13 +122,13 @@ def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Ge
     mismatch = rng.uniform(*config.mismatch)
     on, off = (np.clip(1 + mismatch * rng.standard_normal(num, np.float32), 0.5, 2) for _ in range(2))
     start = 2 * rng.random(num, np.float32) - 1
-    noise_hz = rng.uniform(*config.noise_hz) * np.exp(config.noise_spread * rng.standard_normal(num, np.float32))
+    noise_hz = log_uniform(config.noise_hz, rng) * np.exp(config.noise_spread * rng.standard_normal(num, np.float32))
     hot = rng.random(num) < config.hot_share
-    noise_hz[hot] += np.exp(rng.uniform(np.log(config.hot_hz[0]), np.log(config.hot_hz[1]), int(hot.sum())))
+    noise_hz[hot] += [log_uniform(config.hot_hz, rng) for _ in range(int(hot.sum()))]
     constants = Constants(
         corner_hz=np.float32(rng.uniform(*config.corner_hz)),
         ceiling_hz=np.float32(rng.uniform(*config.ceiling_hz)),
-        refractory_us=np.float32(rng.uniform(*config.refractory_us)),
+        refractory_us=np.float32(log_uniform(config.refractory_us, rng)),
         jitter=np.float32(config.jitter),
         leak_per_us=np.float32(config.leak_hz * threshold / 1e6),
         seed=np.uint64(rng.integers(2**62)),
@@ -136,6 +136,12 @@ def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Ge
     )
     on, off = np.float32(threshold) * on, np.float32(threshold * off_ratio) * off
     return Pixels(on, off, start, noise_hz.astype(np.float32), constants)
+
+
+def log_uniform(bounds: Range, rng: np.random.Generator) -> float:
+    """A random number between two positive bounds, as likely in each octave; 0 where both are 0."""
+    low, high = bounds
+    return float(low * (high / low) ** rng.random()) if low else 0.0
 
 
 class PairedSensor:

@@ -126,7 +126,7 @@ def test_a_moving_background_under_steady_flare_is_background():
 
 
 def test_a_pixel_that_flare_does_not_reach_is_copied():
-    config = SensorConfig(jitter=0.1)
+    config = SensorConfig(jitter=0.1, refractory_us=(100, 100))
     sensor = PairedSensor(draw_pixels(config, (1, 700), np.random.default_rng(0)), 0.01, (0, 32_000))
     flare = np.zeros((9, 1, 1, 700), np.float32)
     flare[..., :300] = 2.0
