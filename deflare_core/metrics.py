@@ -1,47 +1,62 @@
 """Metrics on signed voxels of one absolute window, and on provenance labels; definitions as published for E-Deflare.
 
-Every voxel metric takes estimate and truth `(bins, H, W)` of whole events. Scores of a recording are means over its
-windows, those of a data set means over its recordings.
+Every voxel metric takes estimate and truth `(bins, H, W)` of whole events, as arrays or as tensors on any device.
+Scores of a recording are means over its windows, those of a data set means over its recordings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from deflare_core.codec import AppliedVoxel
+from deflare_core.compiled import compiled
+from deflare_core.events import Events
 
+Voxel = np.ndarray | torch.Tensor
 PROVENANCE = {0: "background", 1: "light", 2: "flare", 3: "noise"}
 
 
-def mse(estimate: np.ndarray, truth: np.ndarray) -> float:
+def mse(estimate: Voxel, truth: Voxel) -> float:
     """The mean squared difference over all cells."""
-    return float(np.mean((estimate.astype(np.float64) - truth) ** 2))
+    return float(((_exact(estimate) - _exact(truth)) ** 2).mean())
 
 
-def pmse(estimate: np.ndarray, truth: np.ndarray, k: int) -> float:
+def pmse(estimate: Voxel, truth: Voxel, k: int) -> float:
     """The mean squared difference after k x k average pooling of each polarity; an incomplete pool does not count."""
     difference = _pooled(polarities(estimate), k) - _pooled(polarities(truth), k)
-    return float(np.mean(difference**2))
+    return float((difference**2).mean())
 
 
-def r_f1(estimate: np.ndarray, truth: np.ndarray) -> float:
+def r_f1(estimate: Voxel, truth: Voxel) -> float:
     """The F1 score of occupied cells, by polarity, bin and pixel."""
     return _f1(polarities(estimate) > 0, polarities(truth) > 0)
 
 
-def t_f1(estimate: np.ndarray, truth: np.ndarray) -> float:
+def t_f1(estimate: Voxel, truth: Voxel) -> float:
     """The F1 score of occupied pixels by polarity, over the whole window."""
     return _f1(polarities(estimate).sum(1) > 0, polarities(truth).sum(1) > 0)
 
 
-def tp_f1(estimate: np.ndarray, truth: np.ndarray) -> float:
+def tp_f1(estimate: Voxel, truth: Voxel) -> float:
     """The F1 score of occupied pixels, over the whole window and both polarities."""
     return _f1(polarities(estimate).sum((0, 1)) > 0, polarities(truth).sum((0, 1)) > 0)
 
 
-VOXEL_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+def psnr(estimate: Voxel, truth: Voxel, data_range: float) -> float:
+    """The peak signal-to-noise ratio in decibels, 10 log10(range^2 / MSE); infinite where both are equal.
+
+    `data_range` is what counts as the peak, in events per cell: a ratio is only as good as the range stated with it.
+    """
+    error = mse(estimate, truth)
+    return float(10 * np.log10(data_range**2 / error)) if error else float("inf")
+
+
+VOXEL_METRICS: dict[str, Callable[[Voxel, Voxel], float]] = {
     "mse": mse,
     "pmse_2": lambda estimate, truth: pmse(estimate, truth, 2),
     "pmse_4": lambda estimate, truth: pmse(estimate, truth, 4),
@@ -52,7 +67,7 @@ VOXEL_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 HIGHER_IS_BETTER = ("r_f1", "t_f1", "tp_f1")
 
 
-def voxel_scores(estimate: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def voxel_scores(estimate: Voxel, truth: Voxel) -> dict[str, float]:
     """Every voxel metric of one window, by name.
 
     Raises
@@ -65,6 +80,16 @@ def voxel_scores(estimate: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {name: metric(estimate, truth) for name, metric in VOXEL_METRICS.items()}
 
 
+def matched(estimate: Events, recorded: Events) -> NDArray[np.bool_]:
+    """Which of the recorded events are in the estimate, with their exact time, pixel and polarity.
+
+    An estimate may hold only as many of several equal ones; then the first ones count. What any method kept of a
+    recording can be told from this, and `len(estimate) - matched(estimate, recorded).sum()` events are its own.
+    """
+    ours, theirs = _in_full_order(estimate), _in_full_order(recorded)
+    return _find_matches(*(part for order, columns in (ours, theirs) for part in (order, *columns)))
+
+
 def kept_by_provenance(window: AppliedVoxel, labels: np.ndarray) -> dict[str, tuple[int, int]]:
     """For each provenance, how many of a window's input events were kept and how many there were."""
     return {
@@ -73,18 +98,47 @@ def kept_by_provenance(window: AppliedVoxel, labels: np.ndarray) -> dict[str, tu
     }
 
 
-def polarities(voxel: np.ndarray) -> np.ndarray:
+def _in_full_order(events: Events) -> tuple[NDArray[np.int64], tuple[np.ndarray, ...]]:
+    """The order of events by time, then pixel and polarity, and the two columns that decide it, in that order."""
+    pixel = (events.y.astype(np.int64) * events.sensor_size[1] + events.x) * 2 + (events.p > 0)
+    order = np.lexsort((pixel, events.t))
+    return order, (events.t[order], pixel[order])
+
+
+@compiled()
+def _find_matches(order, t, pixel, recorded_order, recorded_t, recorded_pixel):  # type: ignore[no-untyped-def]
+    """Whether each recorded event has a partner, by walking along both streams at once."""
+    found = np.zeros(len(recorded_order), np.bool_)
+    i = 0
+    for k in range(len(recorded_order)):
+        now, here = recorded_t[k], recorded_pixel[k]
+        while i < len(order) and (t[i] < now or (t[i] == now and pixel[i] < here)):
+            i += 1
+        if i < len(order) and t[i] == now and pixel[i] == here:
+            found[recorded_order[k]] = True
+            i += 1
+    return found
+
+
+def polarities(voxel: Voxel) -> Any:
     """The positive part and the size of the negative part, `(2, bins, H, W)` float64."""
-    return np.stack([np.maximum(voxel, 0), np.maximum(-voxel, 0)]).astype(np.float64)
+    stack: Any = torch.stack if isinstance(voxel, torch.Tensor) else np.stack
+    exact = _exact(voxel)
+    return stack([exact.clip(min=0), (-exact).clip(min=0)])
 
 
-def _pooled(stacks: np.ndarray, k: int) -> np.ndarray:
+def _exact(voxel: Voxel) -> Any:
+    """The voxel in float64."""
+    return voxel.double() if isinstance(voxel, torch.Tensor) else voxel.astype(np.float64)
+
+
+def _pooled(stacks: Any, k: int) -> Any:
     height, width = (n // k for n in stacks.shape[-2:])
     whole = stacks[..., : height * k, : width * k]
     return whole.reshape(*stacks.shape[:-2], height, k, width, k).mean((-3, -1))
 
 
-def _f1(estimate: np.ndarray, truth: np.ndarray) -> float:
+def _f1(estimate: Any, truth: Any) -> float:
     """2 TP / (2 TP + FP + FN); 1 when both are empty."""
     both, either = int((estimate & truth).sum()), int(estimate.sum()) + int(truth.sum())
     return 2 * both / either if either else 1.0

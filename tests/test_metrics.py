@@ -3,13 +3,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from deflare_core.codec import apply_voxel, events_to_voxel
 from deflare_core.config import ModelConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.evaluation import Evaluation, evaluate, write_evaluation
 from deflare_core.events import Events
-from deflare_core.metrics import kept_by_provenance, mse, pmse, r_f1, t_f1, tp_f1, voxel_scores
+from deflare_core.metrics import kept_by_provenance, matched, mse, pmse, psnr, r_f1, t_f1, tp_f1, voxel_scores
 from deflare_core.model import build_model
 
 
@@ -91,3 +92,27 @@ def test_the_identity_scores_as_the_input(pair_folders, tmp_path):
 def test_means_are_over_recordings():
     result = Evaluation({"input": {"a": {"mse": 1.0, "light_kept": 0.5}, "b": {"mse": 3.0}}})
     assert result.mean("input") == {"mse": 2.0, "light_kept": 0.5}
+
+
+def test_psnr_states_its_range():
+    assert psnr(voxel(b0_0_0=4), voxel(), 8.0) == pytest.approx(10 * np.log10(64 / 1)), "MSE is 16 / 16."
+    assert psnr(voxel(), voxel(), 1.0) == np.inf
+
+
+def test_matched_events_by_hand():
+    rows = [[0, 0, 0, 1], [5, 1, 0, 1], [5, 1, 0, 1], [5, 2, 0, -1], [9, 0, 1, 1]]
+    recorded = Events.from_array(np.array(rows), (2, 4))
+    estimate = Events.from_array(np.array([[5, 1, 0, 1], [5, 2, 0, 1], [9, 0, 1, 1], [9, 1, 1, 1]]), (2, 4))
+    found = matched(estimate, recorded)
+    assert found.tolist() == [False, True, False, False, True], "Of two equal events one is in the estimate."
+    assert len(estimate) - found.sum() == 2, "One of wrong polarity and one elsewhere are its own."
+    assert matched(recorded, recorded).all()
+    assert not matched(Events.empty((2, 4)), recorded).any()
+
+
+def test_tensors_score_like_arrays():
+    rng = np.random.default_rng(0)
+    estimate, truth = (rng.poisson(0.4, (8, 13, 17)) - rng.poisson(0.4, (8, 13, 17)) for _ in range(2))
+    arrays = voxel_scores(estimate.astype(np.float32), truth.astype(np.float32))
+    tensors = voxel_scores(*(torch.from_numpy(v.astype(np.float32)) for v in (estimate, truth)))
+    assert tensors == pytest.approx(arrays, rel=1e-12)
