@@ -34,13 +34,14 @@ SENSOR_SIZE = (480, 640)
 
 WEIGHTS_ENTRY = "model_state_dict"
 
-# A loss kept beside the weights is often a number of numpy, which torch does not count among plain data. Files written
-# under numpy 1 name the first of these by its older path.
-_NUMBERS = [
+# A loss kept beside the weights is often a number of numpy, which torch does not count among plain data. What makes
+# such a number goes by an older name in files written under numpy 1.
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMBERS: list[Any] = [
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
-    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
 ]
 
 
