@@ -82,6 +82,8 @@ class DataConfig(StrictModel):
     """Time bins of a window."""
     num_windows: int = Field(5, gt=0)
     """Windows taken from each pair, from the start of its clock."""
+    ids: tuple[int, ...] = ()
+    """Recordings to take, by the number in their name; none: all."""
 
 
 class OptimizerConfig(StrictModel):

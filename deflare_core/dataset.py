@@ -1,8 +1,10 @@
 """The data set: windows of paired recordings as voxels, and the verification of its folders.
 
-A pair is two files of one name in two folders; the endings `_bg_flare` and `_bg_light` do not count. Both files
-share one clock: windows are counted from the start that they declare, or from 0. Nothing is filled with zeros: a
-missing partner, an unreadable file or events that no window covers is an error with the file's name.
+A pair is two files of one name in two folders; the endings `_bg_flare` and `_bg_light` do not count, and tell the two
+apart where both lie in one folder. Both files share one clock: windows are counted from the start that they declare.
+If neither declares one, they are counted from 0, or, where the windows from 0 would not reach all events, from the
+whole window in which the earlier of the two first events lies. Nothing is filled with zeros: a missing partner, an
+unreadable file or events that no window covers is an error with the file's name.
 """
 
 from __future__ import annotations
@@ -47,11 +49,12 @@ class EventVoxelDataset(Dataset):
     segment_duration_us : length of a window in microseconds.
     num_bins : time bins of a window.
     num_segments : windows taken from each pair.
+    ids : recordings to take, by the number in their name; none: all.
 
     Raises
     ------
     RecordingError
-        When a folder is missing or empty, or a recording lacks its partner.
+        When a folder is missing or empty, or a recording is missing or lacks its partner.
     """
 
     def __init__(
@@ -62,8 +65,9 @@ class EventVoxelDataset(Dataset):
         segment_duration_us: int = WINDOW_US,
         num_bins: int = NUM_BINS,
         num_segments: int = 5,
+        ids: tuple[int, ...] = (),
     ) -> None:
-        self.pairs = find_pairs(noisy_events_dir, clean_events_dir)
+        self.pairs = find_pairs(noisy_events_dir, clean_events_dir, ids)
         self.window_us = segment_duration_us
         self.num_bins = num_bins
         self.num_windows = num_segments
@@ -79,6 +83,7 @@ class EventVoxelDataset(Dataset):
             config.window_us,
             config.num_bins,
             config.num_windows,
+            config.ids,
         )
 
     def __len__(self) -> int:
@@ -122,35 +127,50 @@ class EventVoxelDataset(Dataset):
 
     def _start_of(self, pair: RecordingPair, noisy: Recording, clean: Recording) -> int:
         """Start of the pair's clock; both files must agree on it and the windows must reach their events."""
-        starts = {_declared_start_us(noisy), _declared_start_us(clean)}
+        starts = {start for start in map(_declared_start_us, (noisy, clean)) if start is not None}
         if len(starts) > 1:
             raise RecordingError(
                 f"{pair.noisy} and {pair.clean}: their clocks start at {sorted(starts)} us, not as one."
             )
-        start_us = starts.pop()
+        start_us = starts.pop() if starts else self._undeclared_start_us(noisy, clean)
         end_us = start_us + self.num_windows * self.window_us
-        first, last = noisy.clock_us
-        if len(noisy) and (first >= end_us or last <= start_us):
-            raise RecordingError(
-                f"{pair.noisy}: its events lie in [{first}, {last}) us, outside the windows [{start_us}, {end_us}) us; "
-                "write both files of the pair with one clock (attributes t_start_us and t_end_us)."
-            )
+        for recording in (noisy, clean):
+            _check_reach(recording, start_us, end_us)
         return start_us
 
+    def _undeclared_start_us(self, noisy: Recording, clean: Recording) -> int:
+        """0 if the windows counted from there hold all events, else the whole window of the earlier first event.
 
-def find_pairs(noisy_dir: str | Path, clean_dir: str | Path) -> list[RecordingPair]:
-    """The pairs of two folders, sorted by name.
+        One start for both files: their first events differ, and a start for each would shift them against each other.
+        """
+        clocks = [recording.clock_us for recording in (noisy, clean) if len(recording)]
+        first, end = min((c[0] for c in clocks), default=0), max((c[1] for c in clocks), default=0)
+        fits = first >= 0 and end <= self.num_windows * self.window_us
+        return 0 if fits else first // self.window_us * self.window_us
+
+
+def find_pairs(noisy_dir: str | Path, clean_dir: str | Path, ids: tuple[int, ...] = ()) -> list[RecordingPair]:
+    """The pairs of two folders, sorted by name; of these only the ones with a number in `ids`, if it has any.
 
     Raises
     ------
     RecordingError
-        When a folder is missing, holds no recordings, or a recording lacks its partner.
+        When a folder is missing, holds no recordings, or a recording is missing or lacks its partner.
     """
-    noisy, clean = _recordings_by_name(Path(noisy_dir)), _recordings_by_name(Path(clean_dir))
+    noisy, clean = (_with_ids(names, ids) for names in _both_by_name(noisy_dir, clean_dir))
+    found = {_id_of(name) for name in noisy.keys() | clean.keys()}
+    missing = [number for number in ids if number not in found]
+    if missing:
+        raise RecordingError(f"{noisy_dir}: holds no recordings with the ids {missing} in their names.")
     orphans = _orphans(noisy, clean)
     if orphans:
         raise RecordingError(f"{orphans[0]}: has no partner in the other folder ({len(orphans)} such files).")
     return [RecordingPair(name, noisy[name], clean[name]) for name in sorted(noisy)]
+
+
+def recordings_of_kind(kind: str, folder: Path) -> list[Path]:
+    """The recordings of a folder whose names end with `_bg_` and the kind, "flare" or "light", sorted."""
+    return [path for path in _recordings(folder) if path.stem.endswith(f"_bg_{kind}")] if folder.is_dir() else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +216,7 @@ def verify_folders(noisy_dir: str | Path, clean_dir: str | Path) -> FolderReport
     RecordingError
         When a folder is missing or holds no recordings.
     """
-    noisy, clean = _recordings_by_name(Path(noisy_dir)), _recordings_by_name(Path(clean_dir))
+    noisy, clean = _both_by_name(noisy_dir, clean_dir)
     checks = [_check(path) for path in [*noisy.values(), *clean.values()]]
     return FolderReport(len(noisy.keys() & clean.keys()), checks, _orphans(noisy, clean))
 
@@ -214,11 +234,16 @@ def _check(path: Path) -> RecordingCheck:
         return RecordingCheck(path, str(error))
 
 
-def _recordings_by_name(folder: Path) -> dict[str, Path]:
-    """The recordings of a folder by the name that their pair shares."""
+def _both_by_name(noisy_dir: str | Path, clean_dir: str | Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    return _recordings_by_name(Path(noisy_dir), "flare"), _recordings_by_name(Path(clean_dir), "light")
+
+
+def _recordings_by_name(folder: Path, kind: str) -> dict[str, Path]:
+    """The recordings of a folder by the name that their pair shares; of a folder with both kinds, those of one."""
     if not folder.is_dir():
         raise RecordingError(f"{folder}: no such folder of recordings; `deflare simulate` makes a data set.")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in RECORDING_SUFFIXES and p.name[0] != ".")
+    both = all(recordings_of_kind(each, folder) for each in ("flare", "light"))
+    paths = recordings_of_kind(kind, folder) if both else _recordings(folder)
     if not paths:
         raise RecordingError(f"{folder}: holds no recordings ({', '.join(RECORDING_SUFFIXES)}).")
     by_name: dict[str, Path] = {}
@@ -230,8 +255,32 @@ def _recordings_by_name(folder: Path) -> dict[str, Path]:
     return by_name
 
 
-def _declared_start_us(recording: Recording) -> int:
-    return int(recording.attributes.get(CLOCK_ATTRIBUTES[0], 0))
+def _recordings(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in RECORDING_SUFFIXES and p.name[0] != ".")
+
+
+def _with_ids(by_name: dict[str, Path], ids: tuple[int, ...]) -> dict[str, Path]:
+    return {name: path for name, path in by_name.items() if not ids or _id_of(name) in ids}
+
+
+def _id_of(name: str) -> int | None:
+    """The last number in a recording's name: 470 of `composed_00470`."""
+    numbers = re.findall(r"\d+", name)
+    return int(numbers[-1]) if numbers else None
+
+
+def _declared_start_us(recording: Recording) -> int | None:
+    start_us = recording.attributes.get(CLOCK_ATTRIBUTES[0])
+    return None if start_us is None else int(start_us)
+
+
+def _check_reach(recording: Recording, start_us: int, end_us: int) -> None:
+    first, last = recording.clock_us
+    if len(recording) and (first >= end_us or last <= start_us):
+        raise RecordingError(
+            f"{recording.path}: its events lie in [{first}, {last}) us, outside the windows [{start_us}, {end_us}) us; "
+            "write both files of the pair with one clock (attributes t_start_us and t_end_us)."
+        )
 
 
 def _sensor_size_of(path: Path) -> SensorSize:

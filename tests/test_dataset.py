@@ -6,7 +6,14 @@ from torch.utils.data import DataLoader
 
 from deflare_core.codec import events_to_voxel
 from deflare_core.dataset import EventVoxelDataset, find_pairs, verify_folders
+from deflare_core.events import Events
 from deflare_core.recordings import RecordingError, load_events, save_events
+
+
+def events_at(times_us):
+    """One positive event of pixel (0, 0) at each time."""
+    zeros = np.zeros(len(times_us), int)
+    return Events.from_columns(np.array(times_us), zeros, zeros, zeros + 1, (12, 16))
 
 
 def test_samples_are_the_windows_of_the_pairs_in_order(pair_folders):
@@ -49,6 +56,54 @@ def test_a_shared_clock_may_start_anywhere(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("noisy_us", "clean_us", "start_us"),
+    [
+        ((21_000, 99_999), (35_000, 90_000), 0),
+        ((0, 100_000), (5, 99_990), 0),
+        ((50_000, 149_999), (61_000, 149_000), 40_000),
+        ((50_000, 99_000), (21_000, 100_000), 20_000),
+        (
+            (1_700_000_000_012_345, 1_700_000_000_112_000),
+            (1_700_000_000_025_000, 1_700_000_000_112_000),
+            1_700 * 10**12,
+        ),
+        ((-30_000, 50_000), (-29_000, 50_000), -40_000),
+    ],
+)
+def test_a_pair_without_a_declared_clock_has_one_start(tmp_path, noisy_us, clean_us, start_us):
+    for folder, times in (("noisy", noisy_us), ("clean", clean_us)):
+        save_events(tmp_path / folder / "a.h5", events_at(times), source="test")
+    data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
+    starts = [t0_us for t0_us, _, _ in data.events(data.pairs[0])]
+    assert starts == [start_us + k * 20_000 for k in range(5)]
+    if noisy_us[1] < start_us + 100_000:
+        for name, times in (("raw", noisy_us), ("label", clean_us)):
+            bins = [(t - start_us) // 20_000 for t in times]
+            found = [k for k in range(5) if data[k][name].abs().sum()]
+            assert found == sorted({int(k) for k in bins if k < 5}), f"{name} is not on the shared clock."
+
+
+def test_one_folder_may_hold_both_kinds(pair_folders):
+    noisy_dir, clean_dir = pair_folders
+    for path in clean_dir.iterdir():
+        path.rename(noisy_dir / path.name)
+    pairs = find_pairs(noisy_dir, noisy_dir)
+    assert [(p.noisy.stem[-5:], p.clean.stem[-5:]) for p in pairs] == [("flare", "light")] * 3
+    assert verify_folders(noisy_dir, noisy_dir).problems == []
+
+
+def test_ids_restrict_the_pairs(pair_folders):
+    assert [pair.name for pair in find_pairs(*pair_folders, ids=(2, 0))] == ["composed_00000", "composed_00002"]
+    assert len(EventVoxelDataset(*pair_folders, ids=(1,))) == 5
+    (pair_folders[1] / "composed_00001_bg_light.h5").unlink()
+    assert len(find_pairs(*pair_folders, ids=(0, 2))) == 2, "A recording that was not asked for needs no partner."
+    with pytest.raises(RecordingError, match=r"composed_00001_bg_flare\.h5: has no partner"):
+        find_pairs(*pair_folders, ids=(0, 1))
+    with pytest.raises(RecordingError, match=r"noisy: holds no recordings with the ids \[7, 12\]"):
+        find_pairs(*pair_folders, ids=(0, 7, 12))
+
+
+@pytest.mark.parametrize(
     ("break_it", "message"),
     [
         (
@@ -78,10 +133,11 @@ def test_nothing_is_replaced_by_zeros(pair_folders):
     with pytest.raises(RecordingError, match=r"composed_00000_bg_light\.h5"):
         data[0]
     far = make_events(t_start_us=10**9, duration_us=100_000)
-    save_events(noisy_dir / "composed_00001_bg_flare.h5", far, source="test")
-    save_events(clean_dir / "composed_00001_bg_light.h5", far, source="test")
-    with pytest.raises(RecordingError, match="outside the windows"):
-        data[5]
+    for path in (noisy_dir / "composed_00001_bg_flare.h5", clean_dir / "composed_00002_bg_light.h5"):
+        save_events(path, far, source="test")
+    for index, name in ((5, "composed_00001_bg_flare.h5"), (10, "composed_00002_bg_light.h5")):
+        with pytest.raises(RecordingError, match=f"{name}.* outside the windows"):
+            data[index]
 
 
 def test_a_wrong_sensor_size_is_refused_with_the_file(pair_folders):
