@@ -198,7 +198,10 @@ def close(a, b):
 def test_two_processes_train_as_one_does(config, start, tmp_path):
     """Real torchrun: 15 windows, two a step, so that the 8th step has one and leaves the second process without."""
     settings = {"accumulate_steps": 2, "max_steps": 10, "model": {"layer_order": "gcrd"}, "average_decay": 0.9}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as torchrun does: the order of a sum depends on them
     one = fit(config("one", **settings), progress=False)
+    torch.set_num_threads(threads)
     process = start(config("two", **settings), num_processes=2)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
