@@ -136,9 +136,18 @@ def events_digest(events: Events) -> str:
 
 
 def config_key(config: SimulationConfig) -> str:
-    """A digest of everything in the configuration that decides one pair's events."""
+    """A digest of everything in the configuration that decides one pair's events, names and sizes of files included."""
     settings = config.model_dump_json(exclude={"num_train", "num_test", "seed"})
+    for source in (config.scene.backdrops, config.optics.flare_images):
+        if source is not None:
+            settings += json.dumps(_listing(Path(source)))
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
+def _listing(source: Path) -> list[tuple[str, int]]:
+    """The files that a path stands for, by name, and their sizes."""
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    return [(str(path.relative_to(source)), path.stat().st_size) for path in files if path.is_file()]
 
 
 def _finished_entry(file: PairFile, key: str) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import pytest
 from data_simu import SimulationConfig, bands, render, simulate, write_dataset
 from data_simu.config import OpticsConfig, SourceConfig
 from data_simu.firing import FLARE, NOISE
-from data_simu.pairs import events_digest, pair_files, pair_seed
+from data_simu.pairs import config_key, events_digest, pair_files, pair_seed
 from data_simu.pictures import pair_figure
 from data_simu.sensor import DARK, LabelledEvents
 from data_simu.simulation import set_up
@@ -174,3 +174,13 @@ def test_training_and_test_seeds_never_meet():
     seeds = [file.seed for file in pair_files(config, Path("anywhere"))]
     assert len(set(seeds)) == 550
     assert pair_seed(0, "train", 3) != pair_seed(1, "train", 3)
+
+
+def test_the_key_of_a_configuration_follows_the_material_from_outside(tmp_path):
+    plain = config_key(SMALL)
+    with_pictures = SMALL.model_copy(update={"scene": SMALL.scene.model_copy(update={"backdrops": str(tmp_path)})})
+    (tmp_path / "one.npy").write_bytes(b"1")
+    first = config_key(with_pictures)
+    (tmp_path / "two.npy").write_bytes(b"1")
+    assert len({plain, first, config_key(with_pictures)}) == 3, "Another picture makes other recordings."
+    assert config_key(SMALL.model_copy(update={"num_train": 9})) == plain
