@@ -97,17 +97,50 @@ def curves(options: argparse.Namespace) -> None:
     print(f"{write_curves(options.run_dir, options.detailed)}")
 
 
-def evaluate(options: argparse.Namespace) -> None:
-    """Score a checkpoint against the untouched input."""
-    from deflare_core.checkpoint import load_model
-    from deflare_core.dataset import EventVoxelDataset
-    from deflare_core.evaluation import evaluate, write_evaluation
+def evaluate(options: argparse.Namespace) -> int:
+    """Score a checkpoint against the untouched input, or the methods that are named; 1 if a recording failed."""
+    config = load_config(TestConfig, options.config, options.overrides)
+    return score(config, config.output_dir, "Evaluation", debug=options.debug)
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Score a checkpoint, every baseline and the oracle, also as published, into reports/<date>_comparison."""
+    from datetime import date
 
     config = load_config(TestConfig, options.config, options.overrides)
-    model = load_model(config.checkpoint, config.device)
-    result = evaluate(model, EventVoxelDataset.from_config(config.data))
-    write_evaluation(result, config.output_dir)
-    print(result.to_markdown() + f"\nTables in {config.output_dir}")
+    if "methods" not in config.model_fields_set:
+        methods = ("input", "empty", "encode_decode", "baf", "efr", "pfd_a", "pfd_b", "oracle", "network")
+        config = config.model_copy(update={"methods": methods})
+    config = config.model_copy(update={"legacy": True})
+    return score(config, Path("reports") / f"{date.today():%Y-%m-%d}_comparison", "Comparison", debug=False)
+
+
+def score(config: TestConfig, folder: Path, title: str, *, debug: bool) -> int:
+    """Write the report of what a configuration asks for; predictions and scores made before are taken up."""
+    from deflare_core.dataset import EventVoxelDataset
+    from deflare_core.debug import write_debug_windows
+    from deflare_core.evaluation import evaluate_methods, methods_of
+    from deflare_core.report import markdown_of, write_report
+
+    data, methods = EventVoxelDataset.from_config(config.data), methods_of(config)
+    cache = config.output_dir / "predictions"
+    result = evaluate_methods(methods, data, cache=cache, legacy=config.legacy)
+    for name, message in result.failures.items():
+        print(f"deflare: error: {name} was not scored: {message}", file=sys.stderr)
+    if len(result.failures) == len(data.pairs):
+        return 1
+    page = write_report(result, methods, data, cache, folder, title)
+    if debug:
+        write_debug_windows(data, methods[-1], cache, folder / "debug_output")
+    print(markdown_of(result) + f"\nReport in {page}")
+    return 1 if result.failures else 0
+
+
+def import_weights(options: argparse.Namespace) -> None:
+    """Make a checkpoint from published weights."""
+    from deflare_core.published import import_checkpoint
+
+    print(f"{import_checkpoint(options.input, options.output_dir)}")
 
 
 def infer(options: argparse.Namespace) -> None:
@@ -228,7 +261,16 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = add(commands, evaluate)
     command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")
+    command.add_argument("--debug", action="store_true", help="also pictures of every fifth window, by the last method")
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+
+    command = add(commands, compare)
+    command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+
+    command = add(commands, import_weights)
+    command.add_argument("input", type=Path, help="published weights, such as checkpoint.pth")
+    command.add_argument("output_dir", type=Path, help="folder for the checkpoint, such as runs/published")
 
     command = add(commands, infer)
     command.add_argument("--input", type=Path, required=True, help="recording with flare (.h5), or a folder of them")
@@ -251,7 +293,7 @@ def make_parser() -> argparse.ArgumentParser:
 def add(commands: Any, function: Any) -> argparse.ArgumentParser:
     """The parser of one command, named and described like the function that runs it."""
     command = commands.add_parser(
-        function.__name__, help=function.__doc__.splitlines()[0], description=function.__doc__
+        function.__name__.replace("_", "-"), help=function.__doc__.splitlines()[0], description=function.__doc__
     )
     command.set_defaults(run=function)
     return command

@@ -183,8 +183,13 @@ class TestConfig(StrictModel):
     """Checkpoint folder, or a run folder, whose best checkpoint is then taken."""
     data: DataConfig
     """Pairs to score."""
+    methods: tuple[str, ...] = ("input", "network")
+    """What to compare: network, a baseline (input, empty, encode_decode, baf, efr, pfd_a, pfd_b), oracle (the input
+    without flare's events, by provenance), or another checkpoint as NAME=PATH. Gains in pictures are the last one's."""
+    legacy: bool = False
+    """Also score as published numbers were computed; see deflare_core/legacy_metrics.py."""
     output_dir: Path = Path("reports/evaluation")
-    """Folder for the tables and pictures."""
+    """Folder for the tables and pictures, and for predictions, which are made once."""
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
 

@@ -1,113 +1,207 @@
-"""Evaluation: a checkpoint against the untouched input, over a whole data set, recording by recording."""
+"""Evaluation: methods over a whole data set, recording by recording; first what they predict, then how that scores.
+
+Scores of a recording are means over its windows, those of a method means over recordings, with intervals from drawing
+recordings anew. A recording that cannot be read does not stop the others; it is named at the end.
+"""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from deflare_core.codec import AppliedVoxel, apply_voxel, events_to_voxel
+from deflare_core.codec import events_to_voxel
+from deflare_core.config import TestConfig
 from deflare_core.dataset import EventVoxelDataset, RecordingPair
-from deflare_core.inference import run_network, window_seed
-from deflare_core.metrics import PROVENANCE, kept_by_provenance, mse, voxel_scores
+from deflare_core.distances import distance_scores, event_distances
+from deflare_core.events import Events
+from deflare_core.legacy_metrics import legacy_scores
+from deflare_core.metrics import PROVENANCE, matched, psnr, voxel_scores
 from deflare_core.model import VoxelNetwork
 from deflare_core.output import complete_or_absent
+from deflare_core.predictions import (
+    Method,
+    Prediction,
+    baseline_method,
+    checkpoint_method,
+    network_method,
+    oracle_method,
+    predicted,
+    prediction_key,
+    prediction_path,
+)
+from deflare_core.recordings import RecordingError
 
 Scores = dict[str, float]
-Network = Callable[[np.ndarray], np.ndarray]
-METHODS = ("input", "network")
+Interval = tuple[float, float]
+SCORES_VERSION = 1
+"""Raised whenever a score's definition changes, so that scores kept on disk are not mixed with others."""
+NUM_RESAMPLES, CONFIDENCE = 2_000, 0.95
+PEAK_EVENTS = 8
+"""Events in a cell that the PSNR counts as its peak."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Scores by method and recording: `scores["network"]["composed_00003"]["mse"]`."""
+    """Scores by method and recording, `scores["network"]["composed_00003"]["mse"]`, and what went wrong, by name."""
 
     scores: dict[str, dict[str, Scores]]
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def names(self, method: str) -> list[str]:
+        """The names of a method's scores."""
+        return list(dict.fromkeys(name for row in self.scores[method].values() for name in row))
+
+    def values(self, method: str, name: str) -> np.ndarray:
+        """A score of every recording that has it."""
+        return np.array([row[name] for row in self.scores[method].values() if name in row])
 
     def mean(self, method: str) -> Scores:
         """The mean of every score over the recordings, by name; recordings without a score do not count in it."""
-        rows = list(self.scores[method].values())
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+        return {name: float(self.values(method, name).mean()) for name in self.names(method)}
+
+    def intervals(self, method: str, seed: int = 0) -> dict[str, Interval]:
+        """The bootstrap 95 % interval of every mean, by name."""
+        return {name: bootstrap_interval(self.values(method, name), seed) for name in self.names(method)}
 
     def summary(self) -> dict[str, Scores]:
-        """The mean scores of every method."""
-        return {method: self.mean(method) for method in self.scores}
+        """The mean scores of every method, and the PSNR of its mean MSE where that is not 0."""
+        means = {method: self.mean(method) for method in self.scores}
+        return {method: scores | _psnr_of(scores) for method, scores in means.items()}
 
-    def to_markdown(self) -> str:
-        """A table with one row per method."""
-        summary = self.summary()
-        names = list(dict.fromkeys(name for scores in summary.values() for name in scores))
-        head = ["| method | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-        rows = [[f"{scores[name]:.4f}" if name in scores else "" for name in names] for scores in summary.values()]
-        return "\n".join(head + [f"| {m} | " + " | ".join(r) + " |" for m, r in zip(summary, rows, strict=True)]) + "\n"
+    def ranked(self, method: str, name: str = "mse", reference: str = "input") -> list[str]:
+        """The recordings in the order of how much the method lowers a score of the reference, most first."""
+        gains = {
+            recording: self.scores[reference][recording][name] - row[name]
+            for recording, row in self.scores[method].items()
+        }
+        return sorted(gains, key=lambda recording: -gains[recording])
 
 
 def evaluate(model: VoxelNetwork, data: EventVoxelDataset, *, seed: int = 0, progress: bool = True) -> Evaluation:
-    """Scores of the untouched input and of the network for every recording of the data set.
+    """Scores of the untouched input and of a network for every recording of the data set; see `score_recording`.
 
-    `loss` is the mean squared error of the network's output before rounding; all other scores are of the deflared
-    events. Where recordings carry provenance, `flare_removed` and the `_kept` shares count input events.
+    Raises
+    ------
+    RecordingError
+        When a recording cannot be read.
     """
-    networks: dict[str, Network] = {"input": lambda voxel: voxel, "network": lambda voxel: run_network(model, voxel)}
-    scores: dict[str, dict[str, Scores]] = {method: {} for method in METHODS}
+    found = evaluate_methods([baseline_method("input"), network_method(model, "", seed)], data, progress=progress)
+    if found.failures:
+        raise RecordingError(next(iter(found.failures.values())))
+    return found
+
+
+def methods_of(config: TestConfig) -> list[Method]:
+    """The methods that a configuration names."""
+    return [_method(name, config) for name in config.methods]
+
+
+def evaluate_methods(
+    methods: Sequence[Method],
+    data: EventVoxelDataset,
+    *,
+    cache: Path | None = None,
+    legacy: bool = False,
+    progress: bool = True,
+) -> Evaluation:
+    """Scores of every method for every recording; recordings that fail for one are left out for all.
+
+    Parameters
+    ----------
+    methods : the methods.
+    data : the pairs.
+    cache : folder where predictions and their scores are kept and looked for; none keeps nothing.
+    legacy : also score as published numbers were computed, by names that begin with `legacy_`.
+    progress : show a progress bar.
+    """
+    scores: dict[str, dict[str, Scores]] = {method.name: {} for method in methods}
+    failures: dict[str, str] = {}
     for pair in tqdm(data.pairs, unit="recording", disable=not progress):
-        for method, network in networks.items():
-            scores[method][pair.name] = score_recording(network, data, pair, seed)
-    return Evaluation(scores)
+        try:
+            rows = {method.name: scored(method, data, pair, cache, legacy) for method in methods}
+        except RecordingError as error:
+            failures[pair.name] = str(error)
+            continue
+        for name, row in rows.items():
+            scores[name][pair.name] = row
+    return Evaluation(scores, failures)
 
 
-def score_recording(network: Network, data: EventVoxelDataset, pair: RecordingPair, seed: int) -> Scores:
-    """The scores of one recording: means over its windows, shares over all its events."""
-    rows, kept = [], {name: np.zeros(2) for name in PROVENANCE.values()}
-    num_out = num_clean = 0
+def scored(method: Method, data: EventVoxelDataset, pair: RecordingPair, cache: Path | None, legacy: bool) -> Scores:
+    """The scores of a method for a pair, from the folder `cache` where they lie there already."""
+    if cache is None:
+        return score_recording(method.predict(data, pair), data, pair, legacy)
+    path = prediction_path(cache, method, pair).with_suffix(".json")
+    key = [prediction_key(method, data, pair), SCORES_VERSION, legacy]
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    if stored.get("key") != key:
+        stored = {"key": key, "scores": score_recording(predicted(method, data, pair, cache), data, pair, legacy)}
+        with complete_or_absent(path) as temporary:
+            temporary.write_text(json.dumps(stored) + "\n")
+    return stored["scores"]
+
+
+def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: RecordingPair, legacy: bool) -> Scores:
+    """The scores of one recording: means over its windows, counts and shares over all its events.
+
+    `loss` is a network's mean squared error before rounding; all other scores are of the predicted events.
+    `count_ratio` is their number over the target's, `invented` the share of them that were not recorded, and where
+    recordings carry provenance, `flare_removed` and the `_kept` shares count input events.
+    """
+    rows, noisy_parts, clean_parts = [], [], []
+    labels: list[np.ndarray] = []
     for t0_us, noisy, clean in data.events(pair):
-        raw, truth = (
-            events_to_voxel(events, data.num_bins, None, data.window_us, t0_us=t0_us) for events in (noisy, clean)
-        )
-        estimate = network(raw)
-        window = apply_voxel(noisy, raw, estimate, data.window_us, t0_us=t0_us, seed=window_seed(seed, t0_us))
-        rows.append({"loss": mse(estimate, truth)} | voxel_scores(np.rint(estimate), truth))
-        num_out, num_clean = num_out + len(window.events), num_clean + len(clean)
-        _count_kept(kept, window, data.provenance(pair, t0_us))
+        estimate = prediction.events.window(t0_us, t0_us + data.window_us)
+        voxels = (events_to_voxel(e, data.num_bins, None, data.window_us, t0_us=t0_us) for e in (estimate, clean))
+        distances = event_distances(estimate, clean, t0_us, data.window_us)
+        rows.append(voxel_scores(*voxels) | distance_scores(distances))
+        noisy_parts.append(noisy)
+        clean_parts.append(clean)
+        labels += [] if (known := data.provenance(pair, t0_us)) is None else [known]
+    noisy, clean = Events.concatenate(noisy_parts), Events.concatenate(clean_parts)
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-    return means | {"count_ratio": num_out / max(num_clean, 1)} | _shares(kept)
+    loss = {} if prediction.loss is None else {"loss": prediction.loss}
+    published = {f"legacy_{k}": v for k, v in legacy_scores(prediction.events, clean).items()} if legacy else {}
+    return loss | means | event_scores(prediction.events, noisy, clean, labels) | published
 
 
-def write_evaluation(evaluation: Evaluation, folder: str | Path) -> None:
-    """Write `recordings.csv`, `summary.json` and `summary.md` into the folder."""
-    folder = Path(folder)
-    with complete_or_absent(folder / "recordings.csv") as path, path.open("w", newline="") as file:
-        rows = [
-            {"method": m, "recording": r, **s} for m, by_name in evaluation.scores.items() for r, s in by_name.items()
-        ]
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)
-    _write_text(folder / "summary.json", json.dumps(evaluation.summary(), indent=2) + "\n")
-    _write_text(folder / "summary.md", evaluation.to_markdown())
+def event_scores(estimate: Events, noisy: Events, clean: Events, labels: list[np.ndarray]) -> Scores:
+    """The number of events over the target's, the share that is invented, and shares of input events by provenance."""
+    kept = matched(estimate, noisy)
+    invented = (len(estimate) - int(kept.sum())) / max(len(estimate), 1)
+    counts = {"count_ratio": len(estimate) / max(len(clean), 1), "invented": invented}
+    return counts | (provenance_shares(kept, np.concatenate(labels)) if labels else {})
 
 
-def _count_kept(kept: dict[str, np.ndarray], window: AppliedVoxel, labels: np.ndarray | None) -> None:
-    if labels is not None:
-        for name, counts in kept_by_provenance(window, labels).items():
-            kept[name] += counts
-
-
-def _shares(kept: dict[str, np.ndarray]) -> Scores:
+def provenance_shares(kept: np.ndarray, labels: np.ndarray) -> Scores:
     """The share of flare events removed and of the others kept; a provenance without events has no share."""
-    shares = {name: part / whole for name, (part, whole) in kept.items() if whole}
+    shares = {
+        name: float(kept[labels == label].mean()) for label, name in PROVENANCE.items() if (labels == label).any()
+    }
     return {
         ("flare_removed" if name == "flare" else f"{name}_kept"): 1 - share if name == "flare" else share
         for name, share in shares.items()
     }
 
 
-def _write_text(path: Path, text: str) -> None:
-    with complete_or_absent(path) as temporary:
-        temporary.write_text(text)
+def bootstrap_interval(values: np.ndarray, seed: int) -> Interval:
+    """The interval that holds 95 % of the means of recordings drawn anew with replacement."""
+    drawn = np.random.default_rng(seed).integers(len(values), size=(NUM_RESAMPLES, len(values)))
+    low, high = np.quantile(values[drawn].mean(1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _method(name: str, config: TestConfig) -> Method:
+    label, is_checkpoint, path = name.partition("=")
+    if is_checkpoint or name == "network":
+        return checkpoint_method(path or config.checkpoint, config.device, name=label)
+    return oracle_method() if name == "oracle" else baseline_method(name)
+
+
+def _psnr_of(scores: Scores) -> Scores:
+    return {"psnr_db": psnr(scores["mse"], PEAK_EVENTS)} if scores.get("mse") else {}

@@ -47,12 +47,11 @@ def tp_f1(estimate: Voxel, truth: Voxel) -> float:
     return _f1(polarities(estimate).sum((0, 1)) > 0, polarities(truth).sum((0, 1)) > 0)
 
 
-def psnr(estimate: Voxel, truth: Voxel, data_range: float) -> float:
-    """The peak signal-to-noise ratio in decibels, 10 log10(range^2 / MSE); infinite where both are equal.
+def psnr(error: float, data_range: float) -> float:
+    """The peak signal-to-noise ratio in dB of a mean squared error, 10 log10(range^2 / MSE); infinite without one.
 
     `data_range` is what counts as the peak, in events per cell: a ratio is only as good as the range stated with it.
     """
-    error = mse(estimate, truth)
     return float(10 * np.log10(data_range**2 / error)) if error else float("inf")
 
 

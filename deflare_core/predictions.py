@@ -1,0 +1,154 @@
+"""Predictions: what a method makes of a recording, kept on disk so that it is computed once and scored at leisure.
+
+A prediction is found again by everything that decides it: the method with its weights and settings, how the data are
+cut, and the recording's own content. Nothing that was computed from something else is ever taken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deflare_core.baselines import BASELINES
+from deflare_core.checkpoint import find_checkpoint, load_model
+from deflare_core.codec import apply_voxel, events_to_voxel
+from deflare_core.dataset import EventVoxelDataset, RecordingPair
+from deflare_core.events import Events
+from deflare_core.inference import run_network, window_seed
+from deflare_core.metrics import PROVENANCE, mse
+from deflare_core.model import VoxelNetwork
+from deflare_core.provenance import digest
+from deflare_core.recordings import RecordingError, open_recording, save_events
+
+FLARE = next(label for label, name in PROVENANCE.items() if name == "flare")
+
+
+class Prediction(NamedTuple):
+    """Events that a method gave, and its mean loss per window before rounding, where it has one."""
+
+    events: Events
+    loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to deflare the recordings of a data set.
+
+    Parameters
+    ----------
+    name : what tables call it.
+    key : digest of everything besides the data that decides what it gives.
+    predict : the prediction for a pair of a data set; only an oracle looks at more than the input.
+    """
+
+    name: str
+    key: str
+    predict: Callable[[EventVoxelDataset, RecordingPair], Prediction]
+
+
+def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "network") -> Method:
+    """A trained network with the event-faithful decode; `key` stands for its weights."""
+
+    def predict(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
+        parts, losses = [], []
+        for t0_us, noisy, clean in data.events(pair):
+            raw, truth = (
+                events_to_voxel(events, data.num_bins, None, data.window_us, t0_us=t0_us) for events in (noisy, clean)
+            )
+            output = run_network(model, raw)
+            parts.append(apply_voxel(noisy, raw, output, data.window_us, t0_us=t0_us, seed=window_seed(seed, t0_us)))
+            losses.append(mse(output, truth))
+        return Prediction(Events.concatenate([part.events for part in parts]), float(np.mean(losses)))
+
+    return Method(name, _digest(key, seed), predict)
+
+
+def checkpoint_method(path: str | Path, device: str = "auto", seed: int = 0, name: str = "network") -> Method:
+    """The network of a checkpoint, or of a run folder's best one."""
+    folder = find_checkpoint(path)
+    weights = [digest(folder / file) for file in ("model.safetensors", "config.json")]
+    return network_method(load_model(folder, device), _digest(*weights), seed, name)
+
+
+def baseline_method(name: str, seed: int = 0) -> Method:
+    """A method of `baselines.BASELINES`, by name.
+
+    Raises
+    ------
+    ValueError
+        When there is none of that name.
+    """
+    if name not in BASELINES:
+        raise ValueError(f"There is no method '{name}'; known are network, oracle, {', '.join(BASELINES)}.")
+
+    def predict(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
+        windows = [(t0_us, noisy) for t0_us, noisy, _ in data.events(pair)]
+        clock_us = (windows[0][0], windows[-1][0] + data.window_us)
+        return Prediction(BASELINES[name](Events.concatenate([events for _, events in windows]), clock_us, seed))
+
+    return Method(name, _digest(name, seed, _sources()), predict)
+
+
+def oracle_method() -> Method:
+    """The input without the events that flare caused, which no method that removes events can beat by much."""
+    return Method("oracle", _digest("oracle"), _without_flare)
+
+
+def predicted(method: Method, data: EventVoxelDataset, pair: RecordingPair, cache: Path | None) -> Prediction:
+    """The prediction of a method for a pair, from the folder `cache` where it lies there already."""
+    if cache is None:
+        return method.predict(data, pair)
+    path = prediction_path(cache, method, pair)
+    key = prediction_key(method, data, pair)
+    found = _stored(path, key)
+    if found is None:
+        found = method.predict(data, pair)
+        attributes: dict[str, Any] = {"prediction_key": key, "loss": json.dumps(found.loss)}
+        save_events(path, found.events, source=f"{method.name} of {pair.noisy.name}", attributes=attributes)
+    return found
+
+
+def prediction_path(cache: Path, method: Method, pair: RecordingPair) -> Path:
+    """Where the prediction of a method for a pair lies."""
+    return cache / f"{method.name}-{method.key}" / f"{pair.name}.h5"
+
+
+def prediction_key(method: Method, data: EventVoxelDataset, pair: RecordingPair) -> str:
+    """A digest of all that decides a prediction and its loss."""
+    return _digest(method.key, data.window_us, data.num_bins, data.num_windows, digest(pair.noisy), digest(pair.clean))
+
+
+def _without_flare(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
+    parts = []
+    for t0_us, noisy, _ in data.events(pair):
+        labels = data.provenance(pair, t0_us)
+        if labels is None:
+            raise RecordingError(f"{pair.noisy}: carries no provenance labels, which the oracle needs; leave it out.")
+        parts.append(noisy[labels != FLARE])
+    return Prediction(Events.concatenate(parts))
+
+
+def _stored(path: Path, key: str) -> Prediction | None:
+    """The prediction in a file, if it is the one that the key stands for."""
+    if not path.exists():
+        return None
+    with open_recording(path) as recording:
+        if recording.attributes.get("prediction_key") != key:
+            return None
+        return Prediction(recording.load(), json.loads(str(recording.attributes["loss"])))
+
+
+def _sources() -> str:
+    """A digest of the sources of all baselines."""
+    folder = Path(__file__).parent
+    return _digest(*(digest(folder / f"{name}.py") for name in ("baselines", "comb", "filters", "codec")))
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

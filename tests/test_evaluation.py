@@ -1,0 +1,161 @@
+"""Evaluation end to end: predictions that are made once, scores, intervals, failures, reports."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_events
+
+from deflare_core.checkpoint import save_checkpoint
+from deflare_core.config import ModelConfig, TestConfig, make_config
+from deflare_core.dataset import EventVoxelDataset
+from deflare_core.evaluation import Evaluation, bootstrap_interval, evaluate, evaluate_methods, methods_of
+from deflare_core.model import build_model
+from deflare_core.predictions import Method, Prediction, baseline_method, network_method, oracle_method, predicted
+from deflare_core.recordings import RecordingError, save_events
+from deflare_core.report import markdown_of, write_report, write_tables
+
+MODEL = ModelConfig(f_maps=(8, 16), num_levels=2)
+
+
+@pytest.fixture
+def data(pair_folders):
+    return EventVoxelDataset(*pair_folders)
+
+
+def test_the_identity_scores_as_the_input(data, tmp_path):
+    result = evaluate(build_model(MODEL, seed=0), data, progress=False)
+    scores, network = result.mean("input"), result.mean("network")
+    assert {name: network[name] for name in scores} == scores
+    assert network["loss"] == scores["mse"], "Before rounding the identity is off by as much."
+    assert scores["flare_removed"] == 0
+    assert scores["background_kept"] == 1
+    assert scores["invented"] == 0
+    assert scores["count_ratio"] == pytest.approx(2), "The noisy files hold twice the clean files' events."
+    assert "light_kept" not in scores, "A provenance without events has no share."
+    write_tables(result, tmp_path / "out")
+    with (tmp_path / "out/recordings.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2 * 3
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["mean"]["input"]["mse"] == pytest.approx(scores["mse"])
+    assert "| network |" in (tmp_path / "out/summary.md").read_text()
+
+
+def test_the_oracle_is_perfect_where_only_flare_was_added(data):
+    found = evaluate_methods([oracle_method(), baseline_method("empty")], data, legacy=True, progress=False)
+    best, nothing = found.mean("oracle"), found.mean("empty")
+    assert (best["mse"], best["r_f1"], best["chamfer_both"], best["flare_removed"], best["count_ratio"]) == (
+        0,
+        1,
+        0,
+        1,
+        1,
+    )
+    assert best["legacy_r_f1"] == 1
+    assert (nothing["flare_removed"], nothing["background_kept"], nothing["chamfer"]) == (1, 0, 0)
+    assert nothing["chamfer_back"] == 200, "Deleting everything looks perfect in the published direction only."
+
+
+def test_what_was_invented_is_counted(data):
+    def add_one(data, pair):
+        first = next(data.events(pair))[1]
+        extra = first[:1]
+        moved = type(first)(extra.t, (extra.x + 1) % 16, extra.y, extra.p, extra.sensor_size)
+        return Prediction(type(first).concatenate([moved]))
+
+    scores = evaluate_methods([Method("one", "", add_one)], data, progress=False).mean("one")
+    assert scores["invented"] == 1
+    assert scores["background_kept"] == 0
+
+
+def test_means_and_intervals_are_over_recordings():
+    rows = {name: {"mse": value} for name, value in zip("abcd", (1.0, 2.0, 3.0, 6.0), strict=True)}
+    rows["a"]["light_kept"] = 0.5
+    result = Evaluation({"input": rows, "better": {name: {"mse": row["mse"] / 2} for name, row in rows.items()}})
+    assert result.mean("input") == {"mse": 3.0, "light_kept": 0.5}
+    low, high = result.intervals("input")["mse"]
+    assert 1 <= low < 3 < high <= 6
+    assert result.intervals("input")["mse"] == (low, high), "The same recordings are drawn each time."
+    assert result.intervals("input")["light_kept"] == (0.5, 0.5)
+    assert result.ranked("better") == ["d", "c", "b", "a"], "The largest gain comes first."
+
+
+def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for k in range(200):
+        low, high = bootstrap_interval(rng.normal(1.0, 1.0, 50), seed=k)
+        covered += low <= 1.0 <= high
+    assert 180 <= covered <= 199, f"{covered} of 200 intervals of 95 % hold the true mean."
+
+
+def test_predictions_are_made_once_and_anew_when_anything_changes(data, tmp_path):
+    calls = []
+
+    def count(data, pair):
+        calls.append(pair.name)
+        return Prediction(next(data.events(pair))[1], loss=0.25)
+
+    cache = tmp_path / "predictions"
+    first = evaluate_methods([Method("count", "1", count)], data, cache=cache, progress=False)
+    again = evaluate_methods([Method("count", "1", count)], data, cache=cache, progress=False)
+    assert first == again
+    assert len(calls) == 3, "The second time everything lies on disk."
+    assert predicted(Method("count", "1", count), data, data.pairs[0], cache).loss == 0.25
+    assert len(calls) == 3
+    evaluate_methods([Method("count", "2", count)], data, cache=cache, progress=False)
+    assert len(calls) == 6, "Another method is another key."
+    changed = data.pairs[0].noisy
+    save_events(changed, make_events(9, 500, duration_us=100_000), source="test", clock_us=(0, 100_000))
+    evaluate_methods([Method("count", "1", count)], data, cache=cache, progress=False)
+    assert len(calls) == 7, "A recording with another content is predicted anew."
+
+
+def test_a_bad_recording_is_named_and_the_others_are_scored(data, tmp_path):
+    data.pairs[1].noisy.write_bytes(b"not a recording")
+    found = evaluate_methods([baseline_method("input")], data, progress=False)
+    assert list(found.scores["input"]) == [data.pairs[0].name, data.pairs[2].name]
+    assert str(data.pairs[1].noisy) in found.failures[data.pairs[1].name]
+    assert data.pairs[1].name in markdown_of(found), "The report says what is missing."
+    with pytest.raises(RecordingError, match="composed_00001"):
+        evaluate(build_model(MODEL, seed=0), data, progress=False)
+
+
+def test_recordings_without_labels_have_no_oracle(data):
+    pair = data.pairs[0]
+    save_events(pair.noisy, make_events(9, 500, duration_us=100_000), source="test", clock_us=(0, 100_000))
+    found = evaluate_methods([oracle_method()], data, progress=False)
+    assert "provenance" in found.failures[pair.name]
+
+
+def test_the_report_is_a_page_with_its_pictures(data, tmp_path):
+    methods = [baseline_method("input"), network_method(build_model(MODEL, seed=0), "0")]
+    found = evaluate_methods(methods, data, legacy=True, progress=False)
+    page = write_report(found, methods, data, None, tmp_path / "report", "Test")
+    text = page.read_text()
+    pictures = sorted(path.name for path in page.parent.glob("*.png"))
+    assert len(pictures) == 4
+    assert all(f'src="{name}"' in text for name in pictures), "Every picture is on the page."
+    assert "other data" in text, "Published figures are marked as such."
+
+
+def test_a_configuration_names_its_methods(data, pair_folders, tmp_path):
+    model = build_model(MODEL, seed=0)
+    checkpoint = save_checkpoint_of(model, tmp_path / "run")
+    settings = {"checkpoint": checkpoint, "data": dict(zip(("noisy_dir", "clean_dir"), pair_folders, strict=True))}
+    config = make_config(
+        TestConfig, settings | {"methods": ["input", f"other={checkpoint}", "network"], "device": "cpu"}
+    )
+    methods = methods_of(config)
+    assert [method.name for method in methods] == ["input", "other", "network"]
+    assert methods[1].key == methods[2].key
+    with pytest.raises(ValueError, match="known are network, oracle"):
+        methods_of(config.model_copy(update={"methods": ("median",)}))
+
+
+def save_checkpoint_of(model, folder: Path) -> Path:
+    optimizer = torch.optim.Adam(model.parameters())
+    return save_checkpoint(folder, model, optimizer, epoch=0, step=1, metrics={}, training={})
