@@ -181,6 +181,17 @@ def inference_model(config: InferenceConfig, device: torch.device) -> VoxelNetwo
     return build_model(ModelConfig(), config.seed).to(device)
 
 
+def benchmark(options: argparse.Namespace) -> None:
+    """Measure this machine's speed: network, training step, whole windows; into reports/<date>_benchmark."""
+    from datetime import date
+
+    from deflare_core.benchmark import run_benchmark
+    from deflare_core.provenance import pick_device
+
+    folder = options.output_dir or Path("reports") / f"{date.today():%Y-%m-%d}_benchmark"
+    print(run_benchmark(pick_device(options.device), folder) + f"\nReport in {folder}")
+
+
 def notebook(options: argparse.Namespace) -> None:
     """Run a notebook with parameters."""
     from deflare_core.notebook import run_notebook
@@ -278,6 +289,10 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--config", type=Path, help="such as configs/inference_config.yaml")
     add_reading_options(command)
     command.add_argument("overrides", nargs="*", metavar="key=value", help="such as checkpoint=runs/train")
+
+    command = add(commands, benchmark)
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda; default: %(default)s")
+    command.add_argument("--output-dir", type=Path, help="default: reports/<date>_benchmark")
 
     command = add(commands, notebook)
     command.add_argument("name", help="number, name or path of a notebook, such as 00")

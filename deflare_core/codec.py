@@ -51,9 +51,9 @@ class EventTensors(NamedTuple):
     @classmethod
     def from_events(cls, events: Events, device: torch.device | str = "cpu") -> EventTensors:
         """The events on a device."""
-        x, y = (torch.from_numpy(c.astype(np.int32)).to(device) for c in (events.x, events.y))
-        t, p = (torch.from_numpy(np.ascontiguousarray(c)).to(device) for c in (events.t, events.p))
-        return cls(t, x, y, p, events.sensor_size)
+        columns = (np.ascontiguousarray(c) for c in (events.t, events.x, events.y, events.p))
+        t, x, y, p = (torch.from_numpy(c.view(np.int16) if c.dtype == np.uint16 else c).to(device) for c in columns)
+        return cls(t, x.int() & 0xFFFF, y.int() & 0xFFFF, p, events.sensor_size)
 
     def to_events(self) -> Events:
         """The events in host memory, validated."""
@@ -232,11 +232,11 @@ def apply_voxel(
     if num_wrong:
         raise ValueError(f"voxel_in is not the encoding of the events: {num_wrong} cells differ.")
     synthetic = voxel_to_events(missing, total_duration, t0_us=t0_us, seed=seed + 1)
-    return _merged(events[kept], synthetic, kept)
+    return merged(events[kept], synthetic, kept)
 
 
-def _merged(recorded: Events, synthetic: Events, kept: NDArray[np.bool_]) -> AppliedVoxel:
-    """Recorded and synthetic events in one stream; recorded ones first where times are equal."""
+def merged(recorded: Events, synthetic: Events, kept: NDArray[np.bool_]) -> AppliedVoxel:
+    """Recorded events that were kept, and synthetic ones, in one stream; recorded ones first where times are equal."""
     if not len(synthetic):
         return AppliedVoxel(recorded, np.zeros(len(recorded), np.bool_), kept)
     t, x, y, p = (np.concatenate([getattr(recorded, name), getattr(synthetic, name)]) for name in "txyp")
@@ -340,9 +340,20 @@ def _checked_out(out: np.ndarray, shape: tuple[int, ...]) -> NDArray[np.float32]
 def _refuse_cells(voxel: np.ndarray, num_unfit: int) -> None:
     first = np.flatnonzero(~(np.abs(voxel.reshape(-1)) <= MAX_COUNT))[0]
     cell = tuple(int(i) for i in np.unravel_index(first, voxel.shape))
+    refuse_cells(num_unfit, f"; the first is {voxel[cell]} at {cell}")
+
+
+def refuse_cells(num_unfit: int, example: str = "") -> None:
+    """Nothing but an error.
+
+    Raises
+    ------
+    ValueError
+        Always.
+    """
     raise ValueError(
-        f"{num_unfit} cells of the voxel are not finite or beyond +-{MAX_COUNT}; the first is "
-        f"{voxel[cell]} at {cell}. Check the network or file that made it."
+        f"{num_unfit} cells of the voxel are not finite or beyond +-{MAX_COUNT}{example}. "
+        "Check the network or file that made it."
     )
 
 
@@ -364,11 +375,17 @@ def _checked_count(voxel: NDArray[np.float32]) -> int:
 
 
 def _encode_tensors(events: EventTensors, num_bins: int, duration_us: int, t0_us: int) -> torch.Tensor:
+    cells = cells_of(events, num_bins, duration_us, t0_us)
+    voxel = torch.zeros((num_bins, *events.sensor_size), device=events.t.device)
+    voxel.view(-1).index_add_(0, cells, events.p.float())
+    return voxel
+
+
+def cells_of(events: EventTensors, num_bins: int, duration_us: int, t0_us: int) -> torch.Tensor:
+    """The flat index of each event's cell in the voxel, int64, for events inside the window."""
     height, width = events.sensor_size
     bins = torch.div((events.t - t0_us) * num_bins, duration_us, rounding_mode="floor")
-    cells = (bins * height + events.y) * width + events.x
-    voxel = torch.zeros(num_bins * height * width, device=events.t.device)
-    return voxel.index_add_(0, cells, events.p.float()).view(num_bins, height, width)
+    return (bins * height + events.y) * width + events.x
 
 
 def _decode_tensor(voxel: torch.Tensor, edges: np.ndarray, seed: int) -> EventTensors:
@@ -381,10 +398,27 @@ def _decode_tensor(voxel: torch.Tensor, edges: np.ndarray, seed: int) -> EventTe
     cells = cells.repeat_interleave(counts[cells].abs())
     starts = torch.as_tensor(edges, device=voxel.device)
     bins = torch.div(cells, height * width, rounding_mode="floor")
-    generator = torch.Generator(voxel.device).manual_seed(seed)
-    uniform = torch.rand(len(cells), device=voxel.device, generator=generator, dtype=torch.float64)
-    t = starts[bins] + (uniform * (starts[bins + 1] - starts[bins])).long()
+    draws = random_below_tensor(seed, torch.arange(len(cells), device=voxel.device), starts[bins + 1] - starts[bins])
+    t = starts[bins] + draws
     t, order = t.sort(stable=True)
     cells = cells[order]
     x, y = (cells % width).int(), (torch.div(cells, width, rounding_mode="floor") % height).int()
     return EventTensors(t, x, y, counts[cells].sign().to(torch.int8), (height, width))
+
+
+def random_below_tensor(seed: int, counter: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
+    """What `kernels.random_below` gives, for int64 tensors of counters and limits below 2^31; int64 wraps."""
+    z = _wrapped(seed * 0xD1342543DE82EF95) + (counter + 1) * _wrapped(0x9E3779B97F4A7C15)
+    z = (z ^ _shifted(z, 30)) * _wrapped(0xBF58476D1CE4E5B9)
+    z = (z ^ _shifted(z, 27)) * _wrapped(0x94D049BB133111EB)
+    return _shifted(_shifted(z, 32) * limit, 32)
+
+
+def _wrapped(number: int) -> int:
+    """The signed 64-bit number with the same last 64 bits."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+def _shifted(z: torch.Tensor, bits: int) -> torch.Tensor:
+    """The bits moved right, with zeros coming in."""
+    return (z >> bits) & (2 ** (64 - bits) - 1)

@@ -51,6 +51,9 @@ class ModelConfig(StrictModel):
     """Dropout probability; without effect unless layer_order contains d."""
     use_checkpoint: bool = False
     """Recompute each level's activations in the backward pass: less memory, more time."""
+    precision: Literal["half", "single"] = "half"
+    """On a GPU: half multiplies in 16 bits (bfloat16 in training, float16 otherwise) with parameters and sums in 32,
+    through `folded.py`; single is plain torch in float32. The CPU always computes in float32."""
 
     @model_validator(mode="after")
     def _levels_agree(self) -> ModelConfig:

@@ -1,12 +1,15 @@
 """Inference: a recording of any length in, a deflared recording out, one absolute window after another.
 
 Windows start at the recording's declared start, or on the grid of whole window lengths. Events pass through the
-event-faithful decode, so what the network leaves alone keeps its exact timestamps. Memory holds one window.
+event-faithful decode, so what the network leaves alone keeps its exact timestamps. Reading, the network and writing
+overlap; memory holds a few windows.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,11 +17,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from deflare_core.ahead import ahead
 from deflare_core.codec import AppliedVoxel, apply_voxel, events_to_voxel
 from deflare_core.dataset import RECORDING_SUFFIXES
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize
 from deflare_core.model import VoxelNetwork
 from deflare_core.recordings import CLOCK_ATTRIBUTES, Recording, RecordingError, RecordingWriter, open_recording
+
+Window = tuple[int, Events, int]
+"""Start of a window in absolute microseconds, its events, and the seed of what is random in its decode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +107,12 @@ def deflare_recording(
             source=f"deflared from {Path(source).name}",
             clock_us=clock_us if CLOCK_ATTRIBUTES[0] in recording.attributes else None,
         )
-        with writer:
-            for t0_us in tqdm(starts, unit="window", disable=not progress):
-                events = recording.window(t0_us, t0_us + window_us)
-                window = deflare_window(model, events, t0_us, window_us, num_bins, seed)
+        read = ahead((t0_us, recording.window(t0_us, t0_us + window_us), window_seed(seed, t0_us)) for t0_us in starts)
+        deflared = ahead(deflare_windows(model, read, window_us, num_bins))
+        with writer, closing(deflared):
+            for window in tqdm(deflared, total=len(starts), unit="window", disable=not progress):
                 writer.append(window.events)
-                num_in, num_out = num_in + len(events), num_out + len(window.events)
+                num_in, num_out = num_in + len(window.kept), num_out + len(window.events)
                 num_kept += int(window.kept.sum())
     elapsed_s = time.perf_counter() - started
     recorded_s = (clock_us[1] - clock_us[0]) / 1e6
@@ -128,13 +135,19 @@ def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]
     return [(path, target / path.name) for path in paths]
 
 
-def deflare_window(
-    model: VoxelNetwork, events: Events, t0_us: int, window_us: int, num_bins: int, seed: int
-) -> AppliedVoxel:
-    """The events of one window after the network's output was applied to them."""
-    voxel_in = events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us)
-    voxel_out = run_network(model, voxel_in)
-    return apply_voxel(events, voxel_in, voxel_out, window_us, t0_us=t0_us, seed=window_seed(seed, t0_us))
+def deflare_windows(
+    model: VoxelNetwork, windows: Iterable[Window], window_us: int, num_bins: int
+) -> Iterator[AppliedVoxel]:
+    """Every window `(t0_us, events, seed)` after the network's output was applied to its events."""
+    if model.is_folded_on(next(model.parameters()).device):
+        from deflare_core.gpu_inference import deflare_on_gpu
+
+        yield from deflare_on_gpu(model, windows, window_us, num_bins)
+        return
+    for t0_us, events, seed in windows:
+        voxel_in = events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us)
+        voxel_out = run_network(model, voxel_in)
+        yield apply_voxel(events, voxel_in, voxel_out, window_us, t0_us=t0_us, seed=seed)
 
 
 @torch.inference_mode()

@@ -11,6 +11,8 @@ blocks ignore `conv_padding` and `dropout_prob`; dropout acts only if `layer_ord
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +23,12 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from deflare_core.config import ModelConfig, make_config
+from deflare_core.norm import fill_the_card
 
+ONEDNN_FROM = 20_480
+"""Channels times depth times height beyond which torch convolves with oneDNN."""
+FOLDED_CHANNELS = 16
+"""The GPU kernels take numbers of feature maps that are multiples of this."""
 BACKBONES = {"ResidualUNet3D": ResidualUNet3D, "UNet3D": UNet3D}
 
 
@@ -45,6 +52,7 @@ class VoxelNetwork(nn.Module):
             dropout_prob=config.dropout_prob,
             is_segmentation=False,
         )
+        fill_the_card(self.backbone)
 
     def forward(self, voxel: torch.Tensor) -> torch.Tensor:
         """What the backbone makes of the voxel."""
@@ -63,13 +71,33 @@ class VoxelNetwork(nn.Module):
         bins, height, width = voxel.shape[2:]
         padding = [-width % cell, -height % cell, -bins % cell]
         padded = functional.pad(voxel, (0, padding[0], 0, padding[1], 0, padding[2]))
-        if len(voxel) == 1 and voxel.device.type == "cpu":
-            # torch gives a 3-D convolution to oneDNN only for batches or large pictures: two copies of a small window
-            # are several times as fast as one.
+        if self.is_folded_on(voxel.device):
+            return self._run_folded(padded)[:, :, :bins, :height, :width]
+        if voxel.device.type == "cpu" and self._needs_a_batch(padded):
             padded = padded.expand(2, -1, -1, -1, -1)
         recompute = self.config.use_checkpoint and torch.is_grad_enabled()
         out = _run_by_level(self.backbone, padded) if recompute else self.backbone(padded)
         return out[: len(voxel), :, :bins, :height, :width]
+
+    def _needs_a_batch(self, voxel: torch.Tensor) -> bool:
+        """Whether a CPU takes two copies of the voxel several times as fast as one.
+
+        torch gives a 3-D convolution to oneDNN only for batches, or for pictures larger than this.
+        """
+        return len(voxel) == 1 and self.config.f_maps[0] * voxel.shape[2] * voxel.shape[3] <= ONEDNN_FROM
+
+    def is_folded_on(self, device: torch.device) -> bool:
+        """Whether the backbone runs through `folded.py` there, or as pytorch-3dunet has it."""
+        layers = (self.config.backbone, self.config.layer_order)
+        known = layers == ("ResidualUNet3D", "gcr") and not any(n % FOLDED_CHANNELS for n in self.config.f_maps)
+        return known and self.config.precision == "half" and device.type == "cuda" and has_triton()
+
+    def _run_folded(self, padded: torch.Tensor) -> torch.Tensor:
+        from deflare_core.folded import run_folded
+
+        trains = torch.is_grad_enabled()
+        dtype = torch.bfloat16 if trains else torch.float16
+        return run_folded(self.backbone, padded, dtype, self.config.use_checkpoint and trains)
 
     def _check_shape(self, voxel: torch.Tensor) -> None:
         if voxel.ndim != 5 or voxel.shape[1] != 1:
@@ -92,6 +120,7 @@ class TrueResidualUNet3D(VoxelNetwork):
     num_levels : number of levels, equal to the length of `f_maps`; eight bins allow at most four.
     layer_order, num_groups, conv_padding, dropout_prob : as in pytorch-3dunet.
     use_checkpoint : recompute each level's activations in the backward pass.
+    precision : "half" or "single", on a GPU; see `ModelConfig`.
 
     Raises
     ------
@@ -109,6 +138,7 @@ class TrueResidualUNet3D(VoxelNetwork):
         conv_padding: int = 1,
         dropout_prob: float = 0.1,
         use_checkpoint: bool = False,
+        precision: str = "half",
     ) -> None:
         settings: dict[str, Any] = {
             "backbone": backbone,
@@ -119,6 +149,7 @@ class TrueResidualUNet3D(VoxelNetwork):
             "conv_padding": conv_padding,
             "dropout_prob": dropout_prob,
             "use_checkpoint": use_checkpoint,
+            "precision": precision,
         }
         super().__init__(make_config(ModelConfig, settings, origin="TrueResidualUNet3D"))
         nn.init.zeros_(self.backbone.final_conv.weight)
@@ -136,6 +167,12 @@ def build_model(config: ModelConfig, seed: int) -> VoxelNetwork:
         if config.name == "TrueResidualUNet3D":
             return TrueResidualUNet3D(**config.model_dump(exclude={"name"}))
         return VoxelNetwork(config.model_copy(update={"backbone": config.name}))
+
+
+@functools.cache
+def has_triton() -> bool:
+    """Whether the compiler of the GPU kernels is installed, as it is with torch's CUDA builds for Linux."""
+    return importlib.util.find_spec("triton") is not None
 
 
 def count_parameters(model: nn.Module) -> int:

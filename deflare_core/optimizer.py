@@ -16,8 +16,9 @@ OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
 def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The configured optimizer over the model's parameters."""
-    make = OPTIMIZERS[config.name]
-    return make(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    make, parameters = OPTIMIZERS[config.name], list(model.parameters())
+    fused = parameters[0].is_cuda
+    return make(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None)
 
 
 def learning_rate(config: OptimizerConfig, step: int, max_steps: int) -> float:

@@ -31,6 +31,7 @@ from deflare_core.checkpoint import (
 )
 from deflare_core.config import TrainConfig
 from deflare_core.dataset import EventVoxelDataset
+from deflare_core.graphs import GraphedGradient
 from deflare_core.memory import memory_advice
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.optimizer import WeightAverage, learning_rate, make_optimizer
@@ -67,6 +68,7 @@ class Run:
     best_loss: float = math.inf
     saved_step: int = 0
     unsaved: bool = False
+    graphs: dict[torch.Size, GraphedGradient] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -234,11 +236,22 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> float:
     total = torch.zeros((), device=run.device)
     for k, batch in zip(run.processes.share(range(len(parts))), batches, strict=False):
         torch.manual_seed(batch_seed(run.config.trainer, run.step, k))
-        loss = voxel_loss(run, run.model, batch) * (len(parts[k]) / num_windows)
-        loss.backward()
-        total += loss.detach()
+        total += add_gradient(run, batch, len(parts[k]) / num_windows)
     run.processes.sum([*gradients(run.model), total])
     return float(total)
+
+
+def add_gradient(run: Run, batch: Batch, share: float) -> torch.Tensor:
+    """The loss of a batch times its share of the step, whose gradient is added to that of the parameters."""
+    if run.model.is_folded_on(run.device):
+        raw, label = (batch[name].to(run.device, non_blocking=True) for name in ("raw", "label"))
+        if raw.shape not in run.graphs:
+            gradients(run.model)
+            run.graphs[raw.shape] = GraphedGradient(run.model, LOSSES[run.config.trainer.loss], raw)
+        return run.graphs[raw.shape](raw, label, share)
+    loss = voxel_loss(run, run.model, batch) * share
+    loss.backward()
+    return loss.detach()
 
 
 def gradients(model: nn.Module) -> list[torch.Tensor]:
@@ -374,8 +387,12 @@ def window_name(data: EventVoxelDataset, index: int) -> str:
 
 @contextmanager
 def own_randomness(run: Run) -> Iterator[None]:
-    """Give the process its random-number state back after the run, which seeds each batch."""
-    with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):
+    """Give the process its random-number state back after the run, which seeds each batch; let cuDNN be repeatable."""
+    settings = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": True}
+    with (
+        torch.random.fork_rng([run.device] if run.device.type == "cuda" else []),
+        torch.backends.cudnn.flags(**settings),
+    ):
         yield
 
 

@@ -1,0 +1,498 @@
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
+"""GPU kernels (Triton) of the folded network: everything in it that is not a matrix product of cuDNN's.
+
+Feature maps are contiguous `(D, H, W, C)`. A *line* is the `W` pixels of one depth and row. What a 3x3x3 convolution's
+zero padding adds where the folded shift is missing depends only on which borders a pixel touches: `table` holds, for
+each of 4 x 4 x 4 cases (0 inside, 1 first, 2 last, 3 both, along D, H and W), what is added to every channel.
+Sums over pixels leave each program as partial sums, so that they come out the same every time.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+VALUES_AT_ONCE = 4096
+"""Values that a program holds of a line at once: pixels times channels."""
+
+
+@triton.jit
+def border(i, size):
+    """0 inside, 1 at the first, 2 at the last, 3 where an axis has one cell only."""
+    return (i == 0).to(tl.int32) + 2 * (i == size - 1).to(tl.int32)
+
+
+@triton.jit
+def saturated(y):
+    """The values within what float16 holds: one hot pixel must not make the whole network infinite."""
+    return tl.minimum(tl.maximum(y, -65504.0), 65504.0)
+
+
+@triton.jit
+def add_partial(values, squares, partial_ptr, program, channels, C: tl.constexpr):
+    """Write a program's sums of values and of squares."""
+    tl.store(partial_ptr + program * 2 * C + channels, values)
+    tl.store(partial_ptr + (program * 2 + 1) * C + channels, squares)
+
+
+@triton.jit
+def finish_kernel(
+    c_ptr,
+    table_ptr,
+    residual_ptr,
+    x_ptr,
+    factor_ptr,
+    y_ptr,
+    partial_ptr,
+    D,
+    H,
+    W,
+    C: tl.constexpr,
+    CB: tl.constexpr,
+    ROWS: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    RANK_ONE: tl.constexpr,
+    RELU: tl.constexpr,
+):
+    """One line of y = relu(c + table + residual), with its sums."""
+    line = tl.program_id(0).to(tl.int64)
+    row = tl.arange(0, ROWS)
+    channel = tl.program_id(1) * CB + tl.arange(0, CB)
+    code = border(line // H, D) * 16 + border(line % H, H) * 4
+    total = tl.zeros((ROWS, CB), tl.float32)
+    squares = tl.zeros((ROWS, CB), tl.float32)
+    for first in range(0, W, ROWS):
+        w = first + row
+        inside = (w < W)[:, None]
+        at = (line * W + w)[:, None] * C + channel[None, :]
+        y = tl.load(c_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        y += tl.load(table_ptr + (code + border(w, W))[:, None] * C + channel[None, :])
+        if RESIDUAL:
+            y += tl.load(residual_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        if RANK_ONE:
+            x = tl.load(x_ptr + line * W + w, mask=w < W, other=0.0)
+            y += x[:, None] * tl.load(factor_ptr + channel)[None, :]
+        if RELU:
+            y = tl.maximum(y, 0.0)
+        y = tl.where(inside, saturated(y), 0.0)
+        tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
+        total += y
+        squares += y * y
+    add_partial(tl.sum(total, 0), tl.sum(squares, 0), partial_ptr, line, channel, C)
+
+
+@triton.jit
+def finish_backward_kernel(
+    gy_ptr,
+    y_ptr,
+    gsums_ptr,
+    x_ptr,
+    g_ptr,
+    partial_ptr,
+    W,
+    C: tl.constexpr,
+    CB: tl.constexpr,
+    ROWS: tl.constexpr,
+    RANK_ONE: tl.constexpr,
+    RELU: tl.constexpr,
+):
+    """One line of g = (gy + gsums[0] + 2 y gsums[1]) where y > 0; its sum, and its sum times x."""
+    line = tl.program_id(0).to(tl.int64)
+    row = tl.arange(0, ROWS)
+    channel = tl.program_id(1) * CB + tl.arange(0, CB)
+    shift = tl.load(gsums_ptr + channel)[None, :]
+    slope = tl.load(gsums_ptr + C + channel)[None, :]
+    total = tl.zeros((ROWS, CB), tl.float32)
+    products = tl.zeros((ROWS, CB), tl.float32)
+    for first in range(0, W, ROWS):
+        w = first + row
+        inside = (w < W)[:, None]
+        at = (line * W + w)[:, None] * C + channel[None, :]
+        y = tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        g = tl.load(gy_ptr + at, mask=inside, other=0.0).to(tl.float32) + shift + 2 * y * slope
+        if RELU:
+            g = tl.where(y > 0, g, 0.0)
+        g = tl.where(inside, g, 0.0)
+        tl.store(g_ptr + at, g.to(g_ptr.dtype.element_ty), mask=inside)
+        total += g
+        if RANK_ONE:
+            x = tl.load(x_ptr + line * W + w, mask=w < W, other=0.0)
+            products += g * x[:, None]
+    add_partial(tl.sum(total, 0), tl.sum(products, 0), partial_ptr, line, channel, C)
+
+
+@triton.jit
+def stem_kernel(
+    x_ptr, kernel_ptr, table_ptr, y_ptr, partial_ptr, D, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr
+):
+    """One line of y = relu(x * kernel + table) for an input of one channel, with its sums."""
+    line = tl.program_id(0).to(tl.int64)
+    d = line // H
+    h = line % H
+    row = tl.arange(0, ROWS)
+    channel = tl.program_id(1) * CB + tl.arange(0, CB)
+    tap = tl.arange(0, 32)
+    kernel = tl.load(kernel_ptr + tap[:, None] * C + channel[None, :], mask=(tap < 27)[:, None], other=0.0)
+    code = border(d, D) * 16 + border(h, H) * 4
+    total = tl.zeros((ROWS, CB), tl.float32)
+    squares = tl.zeros((ROWS, CB), tl.float32)
+    for first in range(0, W, ROWS):
+        w = first + row
+        dd = d + tap // 9 - 1
+        hh = h + tap // 3 % 3 - 1
+        ww = w[:, None] + (tap % 3 - 1)[None, :]
+        there = ((tap < 27) & (dd >= 0) & (dd < D) & (hh >= 0) & (hh < H))[None, :] & (ww >= 0) & (ww < W)
+        x = tl.load(x_ptr + ((dd * H + hh) * W)[None, :] + ww, mask=there, other=0.0)
+        y = tl.load(table_ptr + (code + border(w, W))[:, None] * C + channel[None, :])
+        y = tl.dot(x, kernel, y, input_precision="tf32")
+        inside = (w < W)[:, None]
+        y = tl.where(inside, saturated(tl.maximum(y, 0.0)), 0.0)
+        at = (line * W + w)[:, None] * C + channel[None, :]
+        tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
+        total += y
+        squares += y * y
+    add_partial(tl.sum(total, 0), tl.sum(squares, 0), partial_ptr, line, channel, C)
+
+
+@triton.jit
+def stem_backward_kernel(
+    gy_ptr,
+    y_ptr,
+    gsums_ptr,
+    x_ptr,
+    gkernel_ptr,
+    partial_ptr,
+    D,
+    H,
+    W,
+    LINES,
+    C: tl.constexpr,
+    CB: tl.constexpr,
+    ROWS: tl.constexpr,
+):
+    """The gradient of the stem's kernel from some lines, and each line's sum of g as in `finish_backward_kernel`."""
+    program = tl.program_id(0)
+    row = tl.arange(0, ROWS)
+    channel = tl.program_id(1) * CB + tl.arange(0, CB)
+    tap = tl.arange(0, 32)
+    shift = tl.load(gsums_ptr + channel)[None, :]
+    slope = tl.load(gsums_ptr + C + channel)[None, :]
+    gkernel = tl.zeros((32, CB), tl.float32)
+    for line in range(program, LINES, tl.num_programs(0)):
+        d = line // H
+        h = line % H
+        dd = d + tap // 9 - 1
+        hh = h + tap // 3 % 3 - 1
+        there = (tap < 27) & (dd >= 0) & (dd < D) & (hh >= 0) & (hh < H)
+        total = tl.zeros((ROWS, CB), tl.float32)
+        for first in range(0, W, ROWS):
+            w = first + row
+            inside = (w < W)[:, None]
+            at = (line * W + w.to(tl.int64))[:, None] * C + channel[None, :]
+            y = tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32)
+            g = tl.load(gy_ptr + at, mask=inside, other=0.0).to(tl.float32) + shift + 2 * y * slope
+            g = tl.where((y > 0) & inside, g, 0.0)
+            total += g
+            ww = w[None, :] + (tap % 3 - 1)[:, None]
+            near = there[:, None] & (ww >= 0) & (ww < W)
+            x = tl.load(x_ptr + ((dd * H + hh) * W)[:, None] + ww, mask=near, other=0.0)
+            gkernel += tl.dot(x.to(gy_ptr.dtype.element_ty), g.to(gy_ptr.dtype.element_ty))
+        tl.store(partial_ptr + line * C + channel, tl.sum(total, 0))
+    tl.store(gkernel_ptr + program * 32 * C + tap[:, None] * C + channel[None, :], gkernel)
+
+
+@triton.jit
+def convolve_kernel(
+    x_desc,
+    weight_ptr,
+    table_ptr,
+    residual_ptr,
+    x0_ptr,
+    factor_ptr,
+    y_ptr,
+    partial_ptr,
+    D,
+    H,
+    W,
+    CI: tl.constexpr,
+    CO: tl.constexpr,
+    ROWS: tl.constexpr,
+    LINES: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    RANK_ONE: tl.constexpr,
+    EPILOGUE: tl.constexpr,
+):
+    """Some lines of a 3x3x3 convolution with zero padding; with an epilogue, of relu(that + table + residual).
+
+    Goes along H and lets each input line add to the three output lines around it, so that it is loaded 9 times, not 27.
+    Reading outside the feature map gives zeros.
+    """
+    d = tl.program_id(2)
+    h0 = tl.program_id(1) * LINES
+    w0 = tl.program_id(0) * ROWS
+    w = w0 + tl.arange(0, ROWS)
+    channel_in = tl.arange(0, CI)
+    channel = tl.arange(0, CO)
+    weights = weight_ptr + channel_in[:, None] * CO + channel[None, :]
+    done = tl.zeros((ROWS, CO), tl.float32)
+    here = tl.zeros((ROWS, CO), tl.float32)
+    total = tl.zeros((ROWS, CO), tl.float32)
+    squares = tl.zeros((ROWS, CO), tl.float32)
+    for step in range(LINES + 2):
+        h = h0 + step - 2
+        inside = (w < W)[:, None] & (h >= h0) & (h < H)
+        at = ((d * H + h).to(tl.int64) * W + w)[:, None] * CO + channel[None, :]
+        if RESIDUAL:
+            done += tl.load(residual_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        fresh = tl.zeros((ROWS, CO), tl.float32)
+        for tap in range(9):
+            kd = tap // 3
+            kw = tap % 3
+            x = x_desc.load([d + kd - 1, h0 + step - 1, w0 + kw - 1, 0]).reshape(ROWS, CI)
+            fresh = tl.dot(x, tl.load(weights + (kd * 9 + kw) * CI * CO), fresh)
+            here = tl.dot(x, tl.load(weights + (kd * 9 + 3 + kw) * CI * CO), here)
+            done = tl.dot(x, tl.load(weights + (kd * 9 + 6 + kw) * CI * CO), done)
+        if EPILOGUE:
+            rows = table_ptr + (border(d, D) * 16 + border(h, H) * 4) * CO + channel
+            middle = tl.load(rows)
+            done += middle[None, :]
+            done += tl.where((w == 0)[:, None], (tl.load(rows + CO) - middle)[None, :], 0.0)
+            done += tl.where((w == W - 1)[:, None], (tl.load(rows + 2 * CO) - middle)[None, :], 0.0)
+            if RANK_ONE:
+                x0 = tl.load(x0_ptr + (d * H + h) * W + w, mask=(w < W) & (h >= h0) & (h < H), other=0.0)
+                done += x0[:, None] * tl.load(factor_ptr + channel)[None, :]
+            done = tl.where(inside, saturated(tl.maximum(done, 0.0)), 0.0)
+            total += done
+            squares += done * done
+        tl.store(y_ptr + at, done.to(y_ptr.dtype.element_ty), mask=inside)
+        done = here
+        here = fresh
+    if EPILOGUE:
+        program = (d * tl.num_programs(1) + tl.program_id(1)) * tl.num_programs(0) + tl.program_id(0)
+        add_partial(tl.sum(total, 0), tl.sum(squares, 0), partial_ptr, program, channel, CO)
+
+
+@triton.jit
+def weight_gradient_kernel(
+    x_ptr, g_ptr, partial_ptr, D, H, W, C: tl.constexpr, ROWS: tl.constexpr, LINES: tl.constexpr
+):
+    """Some lines' part of a convolution's weight gradient, for one tap along D: `(3 along H, 4 along W, C, C)`.
+
+    C neighbouring values times 4 of a line are 4 pixels side by side, so one load serves the taps along W; the fourth
+    fills up the matrix and is not used.
+    """
+    kd = tl.program_id(0)
+    d = tl.program_id(2)
+    h0 = tl.program_id(1) * LINES
+    row = tl.arange(0, ROWS)
+    channel = tl.arange(0, C)
+    near = tl.arange(0, 4 * C)
+    before = tl.zeros((4 * C, C), tl.float32)
+    middle = tl.zeros((4 * C, C), tl.float32)
+    after = tl.zeros((4 * C, C), tl.float32)
+    dd = d + kd - 1
+    if (dd >= 0) & (dd < D):
+        for step in range(LINES + 2):
+            hh = h0 + step - 1
+            for first in range(0, W, ROWS):
+                w = first + row
+                ww = w[:, None] + near[None, :] // C - 1
+                there = (hh >= 0) & (hh < H) & (ww >= 0) & (ww < W)
+                x = tl.load(
+                    x_ptr + ((dd * H + hh) * W + first - 1) * C + row[:, None] * C + near[None, :],
+                    mask=there,
+                    other=0.0,
+                )
+                x = tl.trans(x)
+                at = g_ptr + (d * H * W + w[:, None]) * C + channel[None, :]
+                inside = (w < W)[:, None]
+                # The input line hh is what the tap before sees from line hh + 1, the tap after from line hh - 1.
+                line = hh + 1
+                g = tl.load(at + line * W * C, mask=inside & (line < h0 + LINES) & (line < H), other=0.0)
+                before = tl.dot(x, g, before)
+                line = hh
+                g = tl.load(at + line * W * C, mask=inside & (line >= h0) & (line < h0 + LINES) & (line < H), other=0.0)
+                middle = tl.dot(x, g, middle)
+                line = hh - 1
+                g = tl.load(at + line * W * C, mask=inside & (line >= h0) & (line < H), other=0.0)
+                after = tl.dot(x, g, after)
+    program = (d * tl.num_programs(1) + tl.program_id(1)) * 3 + kd
+    at = partial_ptr + program * 12 * C * C + near[:, None] * C + channel[None, :]
+    tl.store(at, before)
+    tl.store(at + 4 * C * C, middle)
+    tl.store(at + 8 * C * C, after)
+
+
+@triton.jit
+def sum_kernel(partial_ptr, sum_ptr, num, size, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Some columns of the sum over rows."""
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    row = tl.arange(0, ROWS)
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for first in range(0, num, ROWS):
+        inside = (first + row < num)[:, None] & (column < size)[None, :]
+        total += tl.load(partial_ptr + (first + row)[:, None] * size + column[None, :], mask=inside, other=0.0)
+    tl.store(sum_ptr + column, tl.sum(total, 0), mask=column < size)
+
+
+@triton.jit
+def join_kernel(skip_ptr, low_ptr, y_ptr, partial_ptr, D, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr):
+    """One line of skip + low, where low has one cell less along each axis and its first counts twice; with its sums."""
+    line = tl.program_id(0).to(tl.int64)
+    low_line = tl.maximum(line // H - 1, 0) * (H - 1) + tl.maximum(line % H - 1, 0)
+    row = tl.arange(0, ROWS)
+    channel = tl.program_id(1) * CB + tl.arange(0, CB)
+    total = tl.zeros((ROWS, CB), tl.float32)
+    squares = tl.zeros((ROWS, CB), tl.float32)
+    for first in range(0, W, ROWS):
+        w = first + row
+        inside = (w < W)[:, None]
+        at = (line * W + w)[:, None] * C + channel[None, :]
+        low_at = (low_line * (W - 1) + tl.maximum(w - 1, 0))[:, None] * C + channel[None, :]
+        y = tl.load(skip_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        y += tl.load(low_ptr + low_at, mask=inside, other=0.0).to(tl.float32)
+        y = saturated(y)
+        tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
+        total += y
+        squares += y * y
+    add_partial(tl.sum(total, 0), tl.sum(squares, 0), partial_ptr, line, channel, C)
+
+
+@triton.jit
+def join_backward_kernel(g_ptr, glow_ptr, D, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr):
+    """One line of the gradient of `low`: that of the next cell, and for the first cell of an axis that of both."""
+    line = tl.program_id(0).to(tl.int64)
+    d = line // (H - 1)
+    h = line % (H - 1)
+    row = tl.arange(0, ROWS)
+    channel = tl.program_id(1) * CB + tl.arange(0, CB)
+    for first in range(0, W - 1, ROWS):
+        w = first + row
+        inside = w < W - 1
+        total = tl.zeros((ROWS, CB), tl.float32)
+        for corner in tl.static_range(8):
+            back_d = corner // 4
+            back_h = corner // 2 % 2
+            back_w = corner % 2
+            from_line = (d + 1 - back_d) * H + h + 1 - back_h
+            there = inside & ((back_d == 0) | (d == 0)) & ((back_h == 0) | (h == 0)) & ((back_w == 0) | (w == 0))
+            at = (from_line * W + w + 1 - back_w)[:, None] * C + channel[None, :]
+            total += tl.load(g_ptr + at, mask=there[:, None], other=0.0).to(tl.float32)
+        at = (line * (W - 1) + w)[:, None] * C + channel[None, :]
+        tl.store(glow_ptr + at, total.to(glow_ptr.dtype.element_ty), mask=inside[:, None])
+
+
+@triton.jit
+def pool_kernel(y_ptr, pooled_ptr, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr):
+    """One line of the largest of 2x2x2 cells; H and W are the pooled sizes."""
+    line = tl.program_id(0).to(tl.int64)
+    d = line // H
+    h = line % H
+    row = tl.arange(0, ROWS)
+    channel = tl.program_id(1) * CB + tl.arange(0, CB)
+    for first in range(0, W, ROWS):
+        w = first + row
+        inside = (w < W)[:, None]
+        largest = tl.full((ROWS, CB), float("-inf"), tl.float32)
+        for corner in tl.static_range(8):
+            from_line = (2 * d + corner // 4) * (2 * H) + 2 * h + corner // 2 % 2
+            at = (from_line * (2 * W) + 2 * w + corner % 2)[:, None] * C + channel[None, :]
+            largest = tl.maximum(largest, tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32))
+        at = (line * W + w)[:, None] * C + channel[None, :]
+        tl.store(pooled_ptr + at, largest.to(pooled_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def pool_backward_kernel(
+    y_ptr, pooled_ptr, gskip_ptr, gpooled_ptr, g_ptr, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr
+):
+    """Two by two lines of the skip's gradient plus the pooled one's, given to the first of the largest cells."""
+    line = tl.program_id(0).to(tl.int64)
+    d = line // H
+    h = line % H
+    row = tl.arange(0, ROWS)
+    channel = tl.program_id(1) * CB + tl.arange(0, CB)
+    for first in range(0, W, ROWS):
+        w = first + row
+        inside = (w < W)[:, None]
+        at = (line * W + w)[:, None] * C + channel[None, :]
+        largest = tl.load(pooled_ptr + at, mask=inside, other=0.0)
+        left = tl.load(gpooled_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        for corner in tl.static_range(8):
+            from_line = (2 * d + corner // 4) * (2 * H) + 2 * h + corner // 2 % 2
+            at = (from_line * (2 * W) + 2 * w + corner % 2)[:, None] * C + channel[None, :]
+            chosen = tl.load(y_ptr + at, mask=inside, other=0.0) == largest
+            g = tl.load(gskip_ptr + at, mask=inside, other=0.0).to(tl.float32) + tl.where(chosen, left, 0.0)
+            left = tl.where(chosen, 0.0, left)
+            tl.store(g_ptr + at, g.to(g_ptr.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def project_kernel(y_ptr, weight_ptr, bias_ptr, out_ptr, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr):
+    """One line of the weighted sum of the channels plus a bias."""
+    line = tl.program_id(0).to(tl.int64)
+    row = tl.arange(0, ROWS)
+    for first in range(0, W, ROWS):
+        w = first + row
+        out = tl.zeros((ROWS,), tl.float32) + tl.load(bias_ptr)
+        for block in range(0, C, CB):
+            channel = block + tl.arange(0, CB)
+            at = (line * W + w)[:, None] * C + channel[None, :]
+            y = tl.load(y_ptr + at, mask=(w < W)[:, None], other=0.0).to(tl.float32)
+            out += tl.sum(y * tl.load(weight_ptr + channel)[None, :], 1)
+        tl.store(out_ptr + line * W + w, out, mask=w < W)
+
+
+@triton.jit
+def project_backward_kernel(
+    gout_ptr, y_ptr, weight_ptr, gy_ptr, partial_ptr, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr
+):
+    """One line of the gradient of the channels, and the line's part of that of the weights and the bias."""
+    line = tl.program_id(0).to(tl.int64)
+    row = tl.arange(0, ROWS)
+    channel = tl.program_id(1) * CB + tl.arange(0, CB)
+    weight = tl.load(weight_ptr + channel)[None, :]
+    products = tl.zeros((ROWS, CB), tl.float32)
+    total = tl.zeros((ROWS, CB), tl.float32)
+    for first in range(0, W, ROWS):
+        w = first + row
+        inside = (w < W)[:, None]
+        at = (line * W + w)[:, None] * C + channel[None, :]
+        gout = tl.load(gout_ptr + line * W + w, mask=w < W, other=0.0)[:, None]
+        y = tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(gy_ptr + at, (gout * weight).to(gy_ptr.dtype.element_ty), mask=inside)
+        products += gout * y
+        total += gout + tl.zeros((ROWS, CB), tl.float32)
+    add_partial(tl.sum(products, 0), tl.sum(total, 0), partial_ptr, line, channel, C)
+
+
+def block_of(channels: int) -> int:
+    """Channels that a program takes at once: the largest power of two in their number, at most 128."""
+    return min(channels & -channels, 128)
+
+
+def rows_for(channels: int, width: int) -> int:
+    """Pixels that a program takes at once."""
+    return min(max(VALUES_AT_ONCE // block_of(channels), 16), triton.next_power_of_2(width))
+
+
+def launch(kernel, lines: int, channels: int, width: int, *arguments, **flags) -> None:
+    """Run a kernel for so many lines of a feature map."""
+    block = block_of(channels)
+    sizes = {"C": channels, "CB": block, "ROWS": rows_for(channels, width)}
+    kernel[(lines, channels // block)](*arguments, **sizes | flags)
+
+
+def partial_sums(num: int, channels: int, device: torch.device) -> torch.Tensor:
+    """Room for the partial sums of so many programs: `(num, 2, channels)`, float32."""
+    return torch.empty((num, 2, channels), dtype=torch.float32, device=device)
+
+
+def summed(partial: torch.Tensor) -> torch.Tensor:
+    """The sum over the first axis."""
+    size = partial[0].numel()
+    total = torch.empty(partial.shape[1:], device=partial.device)
+    columns = 8 if size < 1024 else 64
+    sum_kernel[(-(-size // columns),)](
+        partial, total, len(partial), size, ROWS=4096 // columns, COLUMNS=columns, num_warps=8
+    )
+    return total

@@ -1,0 +1,102 @@
+"""Deflaring on a GPU, events in host memory to events in host memory: encode, network and decode there.
+
+One window is always ahead: while the host takes the events of one apart, the GPU works on the next. Which events are
+kept is decided as on the CPU, by the same draws, so the output differs only where the network's precision makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+
+from deflare_core.codec import (
+    AppliedVoxel,
+    EventTensors,
+    cells_of,
+    merged,
+    refuse_cells,
+    voxel_to_events,
+)
+from deflare_core.events import Events
+from deflare_core.gpu_decode import Choice, choose_kept_on_gpu
+from deflare_core.graphs import GraphedNetwork
+from deflare_core.model import VoxelNetwork
+
+Window = tuple[int, Events, int]
+
+
+class Begun(NamedTuple):
+    """A window that the GPU works on."""
+
+    window: Window
+    choice: Choice
+    kept: torch.Tensor
+    numbers: torch.Tensor
+    done: torch.cuda.Event
+
+
+def deflare_on_gpu(
+    model: VoxelNetwork, windows: Iterable[Window], window_us: int, num_bins: int
+) -> Iterator[AppliedVoxel]:
+    """Every window after the network's output was applied to it; see `codec.apply_voxel`.
+
+    Parameters
+    ----------
+    model : a network on a GPU that `is_folded_on` it.
+    windows : windows of one sensor, whose events lie inside them.
+    window_us, num_bins : how windows are cut.
+
+    Raises
+    ------
+    ValueError
+        When a cell of the output is not finite or beyond +-32,767.
+    """
+    network, begun = None, None
+    with torch.no_grad():
+        for window in windows:
+            if network is None:
+                network = GraphedNetwork(model, (1, 1, num_bins, *window[1].sensor_size))
+            following = _begin(network, window, window_us, num_bins)
+            if begun:
+                yield _finish(begun, window_us)
+            begun = following
+        if begun:
+            yield _finish(begun, window_us)
+
+
+def _begin(network: GraphedNetwork, window: Window, window_us: int, num_bins: int) -> Begun:
+    """Start the work on a window, and the copies of its results; nothing waits."""
+    t0_us, recorded, seed = window
+    events = EventTensors.from_events(recorded, network.voxel.device)
+    cells = cells_of(events, num_bins, window_us, t0_us)
+    before = torch.zeros((num_bins, *recorded.sensor_size), device=cells.device)
+    before.view(-1).index_add_(0, cells, events.p.float())
+    choice = choose_kept_on_gpu(events, cells, before, network(before[None, None])[0, 0], seed)
+    kept = _to_host(choice.kept)
+    numbers = _to_host(torch.stack([choice.num_missing, choice.num_unfit]))
+    done = torch.cuda.Event()
+    done.record()
+    return Begun(window, choice, kept, numbers, done)
+
+
+def _finish(begun: Begun, window_us: int) -> AppliedVoxel:
+    """The window's events, once the GPU is done with it."""
+    t0_us, recorded, seed = begun.window
+    begun.done.synchronize()
+    num_missing, num_unfit = begun.numbers.tolist()
+    if num_unfit:
+        refuse_cells(num_unfit)
+    kept = begun.kept.numpy()
+    synthetic = Events.empty(recorded.sensor_size)
+    if num_missing:
+        with torch.cuda.stream(torch.cuda.Stream(begun.choice.missing.device)):
+            missing = begun.choice.missing.float()
+            synthetic = voxel_to_events(missing, window_us, t0_us=t0_us, seed=seed + 1).to_events()
+    return merged(recorded[kept], synthetic, kept)
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in page-locked memory, complete when the GPU has come so far."""
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)

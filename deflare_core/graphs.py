@@ -1,0 +1,72 @@
+"""CUDA graphs: work on a GPU recorded once and replayed, so that no kernel waits for Python to start it.
+
+A network's hundreds of small kernels take longer to start than to run. A graph keeps its own memory, and works on the
+tensors that it was recorded with: inputs are copied in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+WARM_UP = 2
+"""Runs before the recording, in which libraries choose and load their kernels."""
+
+
+class GraphedNetwork:
+    """A network for voxels of one shape; what it returns is overwritten by the next call."""
+
+    def __init__(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+        self.voxel = torch.zeros(shape, device=next(model.parameters()).device)
+        self._graph, self.output = record(torch.no_grad()(lambda: model.eval()(self.voxel)), self.voxel.device)
+
+    def __call__(self, voxel: torch.Tensor) -> torch.Tensor:
+        """The network's output."""
+        self.voxel.copy_(voxel, non_blocking=True)
+        self._graph.replay()
+        return self.output
+
+
+class GraphedGradient:
+    """A loss between a network's output and the target, whose gradient is added to that of the parameters."""
+
+    def __init__(self, model: nn.Module, loss: Callable[..., torch.Tensor], raw: torch.Tensor) -> None:
+        self.raw, self.label = torch.zeros_like(raw), torch.zeros_like(raw)
+        self.share = torch.ones((), device=raw.device)
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        before = [gradient.clone() for gradient in gradients]
+
+        def forward_and_backward() -> torch.Tensor:
+            total = loss(model(self.raw), self.label) * self.share
+            total.backward()
+            return total.detach()
+
+        self._graph, self.total = record(forward_and_backward, raw.device)
+        for gradient, kept in zip(gradients, before, strict=True):
+            gradient.copy_(kept)
+
+    def __call__(self, raw: torch.Tensor, label: torch.Tensor, share: float) -> torch.Tensor:
+        """The loss of a batch times its share."""
+        self.raw.copy_(raw, non_blocking=True)
+        self.label.copy_(label, non_blocking=True)
+        self.share.fill_(share)
+        self._graph.replay()
+        return self.total.clone()
+
+
+def record(work: Callable[[], Any], device: torch.device) -> tuple[torch.cuda.CUDAGraph, Any]:
+    """A graph of the work, and the tensors that each replay fills."""
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            work()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    torch.cuda.empty_cache()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = work()
+    return graph, result
