@@ -108,15 +108,15 @@ def ways_to_run(model: VoxelNetwork, voxel: torch.Tensor) -> Iterator[tuple[str,
 
 
 def training_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
-    """One training step of each network, the usual way for the default one, and ours with and without checkpoints."""
+    """One training step of each network: the usual way, and ours with and without checkpoints."""
     raw, label = sparse_voxel(size, device), sparse_voxel(size, device, seed=1)
-    model = build_model(ModelConfig(), seed=0).to(device)
-    yield step_row("usual", model, as_usual(model, keep=True), raw, label)
     for f_maps in F_MAPS if device.type == "cuda" else F_MAPS[:1]:
+        config = ModelConfig(f_maps=f_maps, num_levels=len(f_maps))
+        model = build_model(config, seed=0).to(device)
+        yield step_row("usual", model, as_usual(model, keep=True), raw, label)
         for use_checkpoint in (False, True):
-            config = ModelConfig(f_maps=f_maps, num_levels=len(f_maps), use_checkpoint=use_checkpoint)
-            model = build_model(config, seed=0).to(device)
-            yield step_row(f"ours {list(f_maps)}" + " checkpointed" * use_checkpoint, model, model, raw, label)
+            model = build_model(config.model_copy(update={"use_checkpoint": use_checkpoint}), seed=0).to(device)
+            yield step_row("ours, checkpointed" if use_checkpoint else "ours", model, model, raw, label)
 
 
 def step_row(
@@ -139,7 +139,7 @@ def step_row(
             optimizer.step()
 
         ms = timed(step, raw.device)
-    return Row("training step", way, ms, peak())
+    return Row(f"training step {list(model.config.f_maps)}", way, ms, peak())
 
 
 def whole_window_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
@@ -247,7 +247,7 @@ def markdown_of(rows: list[Row], title: str) -> str:
 
 def benchmark_figure(rows: list[Row]) -> Figure:
     """A bar for each row but the ceilings, milliseconds on a log axis."""
-    shown = [row for row in rows if row.work in ("network", "training step", "whole window")][::-1]
+    shown = [row for row in rows if row.work.startswith(("network", "training step", "whole window"))][::-1]
     figure = Figure(figsize=(8, 0.35 * len(shown) + 1), layout="constrained")
     axes = figure.subplots()
     colours = ["#9a9a9a" if row.way == "usual" else "#2a6fb0" for row in shown]

@@ -239,10 +239,18 @@ def merged(recorded: Events, synthetic: Events, kept: NDArray[np.bool_]) -> Appl
     """Recorded events that were kept, and synthetic ones, in one stream; recorded ones first where times are equal."""
     if not len(synthetic):
         return AppliedVoxel(recorded, np.zeros(len(recorded), np.bool_), kept)
-    t, x, y, p = (np.concatenate([getattr(recorded, name), getattr(synthetic, name)]) for name in "txyp")
-    order = np.argsort(t, kind="stable")
-    events = trusted_events(t[order], x[order], y[order], p[order], recorded.sensor_size)
-    return AppliedVoxel(events, order >= len(recorded), kept)
+    at = np.searchsorted(recorded.t, synthetic.t, side="right") + np.arange(len(synthetic))
+    synthesised = np.zeros(len(recorded) + len(synthetic), np.bool_)
+    synthesised[at] = True
+    others = np.flatnonzero(~synthesised)
+    t, x, y, p = (_interleaved(getattr(recorded, name), others, getattr(synthetic, name), at) for name in "txyp")
+    return AppliedVoxel(trusted_events(t, x, y, p, recorded.sensor_size), synthesised, kept)
+
+
+def _interleaved(a: np.ndarray, a_at: np.ndarray, b: np.ndarray, b_at: np.ndarray) -> np.ndarray:
+    both = np.empty(len(a) + len(b), a.dtype)
+    both[a_at], both[b_at] = a, b
+    return both
 
 
 def rounded_counts(voxel: np.ndarray) -> NDArray[np.int16]:

@@ -210,6 +210,8 @@ class RecordingWriter:
         self._num_events = 0
         self._last_us: int | None = None
         self._next_ms = 0
+        self._index: list[np.ndarray] = []
+        self._waiting: dict[str, list[np.ndarray]] = {}
 
     def __enter__(self) -> Self:
         self._file = h5py.File(self._output.__enter__(), "w")
@@ -250,12 +252,22 @@ class RecordingWriter:
         for name in columns.keys() - self._group.keys():
             self._create(name, columns[name].dtype)
         for name, values in {"t": stored_us, "x": events.x, "y": events.y, "p": events.p, **columns}.items():
-            _extend(self._group[name], values)
+            self._waiting.setdefault(name, []).append(values)
         self._num_events += len(events)
         self._last_us = int(events.t[-1])
+        if sum(map(len, self._waiting["t"])) >= CHUNK_EVENTS:
+            self._write_whole_chunks()
+
+    def _write_whole_chunks(self) -> None:
+        """Write what fills chunks: one that is written twice is also compressed twice."""
+        for name, parts in self._waiting.items():
+            values = np.concatenate(parts)
+            whole = len(values) // CHUNK_EVENTS * CHUNK_EVENTS
+            _extend(self._group[name], values[:whole])
+            self._waiting[name] = [values[whole:]]
 
     def _create(self, name: str, dtype: np.typing.DTypeLike) -> None:
-        compression = hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.BITSHUFFLE)
+        compression = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE)
         self._group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **compression)
 
     def _check_follows(self, events: Events, columns: Mapping[str, np.ndarray]) -> None:
@@ -272,12 +284,14 @@ class RecordingWriter:
         """Add the milliseconds up to these events to `ms_to_idx`."""
         end_ms = int(stored_us[-1]) // 1000 + 1
         ms = np.arange(self._next_ms, end_ms, dtype=np.int64)
-        _extend(self._group["ms_to_idx"], self._num_events + np.searchsorted(stored_us, ms * 1000))
+        self._index.append(self._num_events + np.searchsorted(stored_us, ms * 1000))
         self._next_ms = max(self._next_ms, end_ms)
 
     def _finish(self) -> None:
+        for name, parts in self._waiting.items():
+            _extend(self._group[name], np.concatenate(parts))
         self._group.create_dataset("t_offset", data=np.int64(self._t_offset_us or 0))
-        _extend(self._group["ms_to_idx"], np.array([self._num_events]))
+        _extend(self._group["ms_to_idx"], np.concatenate([*self._index, [self._num_events]]))
 
 
 def open_recording(
