@@ -144,7 +144,7 @@ def step_row(
 
 def whole_window_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
     """A window of 200,000 events on a full frame, from events in memory to events in memory, and from file to file."""
-    model = awake(build_model(ModelConfig(), seed=0), strength=0.02).to(device)
+    model = awake(build_model(ModelConfig(), seed=0)).to(device)
     share = size[0] * size[1] / (SENSOR_SIZE[0] * SENSOR_SIZE[1])
     num_windows = RECORDED_WINDOWS if device.type == "cuda" else 3
     events = scattered_events(int(EVENTS_PER_WINDOW * share), num_windows, size)

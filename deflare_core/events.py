@@ -172,7 +172,7 @@ def normalised_polarity(values: np.ndarray, rule: PolarityRule = "strict") -> np
             f"Polarity must be 0/1, -1/+1 or False/True; found the values {found}. "
             "Choose the polarity rule 'lenient' to read 1 as positive and anything else as negative."
         )
-    return np.where(positive, np.int8(1), np.int8(-1))
+    return 2 * positive.view(np.int8) - 1
 
 
 def checked_sensor_size(sensor_size: SensorSize) -> SensorSize:

@@ -53,12 +53,11 @@ def deflare_on_gpu(
     ValueError
         When a cell of the output is not finite or beyond +-32,767.
     """
-    network, begun = None, None
+    upload, begun = torch.cuda.Stream(next(model.parameters()).device), None
     with torch.no_grad():
         for window in windows:
-            if network is None:
-                network = GraphedNetwork(model, (1, 1, num_bins, *window[1].sensor_size))
-            following = _begin(network, window, window_us, num_bins)
+            network = GraphedNetwork.of(model, (1, 1, num_bins, *window[1].sensor_size))
+            following = _begin(network, window, window_us, num_bins, upload)
             if begun:
                 yield _finish(begun, window_us)
             begun = following
@@ -66,10 +65,15 @@ def deflare_on_gpu(
             yield _finish(begun, window_us)
 
 
-def _begin(network: GraphedNetwork, window: Window, window_us: int, num_bins: int) -> Begun:
-    """Start the work on a window, and the copies of its results; nothing waits."""
+def _begin(network: GraphedNetwork, window: Window, window_us: int, num_bins: int, upload: torch.cuda.Stream) -> Begun:
+    """Start the work on a window, and the copies of its results; nothing waits for the window before."""
     t0_us, recorded, seed = window
-    events = EventTensors.from_events(recorded, network.voxel.device)
+    with torch.cuda.stream(upload):
+        events = EventTensors.from_events(recorded, network.voxel.device)
+    now = torch.cuda.current_stream(network.voxel.device)
+    now.wait_stream(upload)
+    for column in events[:4]:
+        column.record_stream(now)
     cells = cells_of(events, num_bins, window_us, t0_us)
     before = torch.zeros((num_bins, *recorded.sensor_size), device=cells.device)
     before.view(-1).index_add_(0, cells, events.p.float())

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
+_graphs: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], GraphedNetwork]] = WeakKeyDictionary()
 WARM_UP = 2
 """Runs before the recording, in which libraries choose and load their kernels."""
 
@@ -22,6 +24,14 @@ class GraphedNetwork:
     def __init__(self, model: nn.Module, shape: tuple[int, ...]) -> None:
         self.voxel = torch.zeros(shape, device=next(model.parameters()).device)
         self._graph, self.output = record(torch.no_grad()(lambda: model.eval()(self.voxel)), self.voxel.device)
+
+    @classmethod
+    def of(cls, model: nn.Module, shape: tuple[int, ...]) -> GraphedNetwork:
+        """The graph of a model for a shape, recorded when it is first asked for; it follows the model's weights."""
+        graphs = _graphs.setdefault(model, {})
+        if shape not in graphs:
+            graphs[shape] = cls(model, shape)
+        return graphs[shape]
 
     def __call__(self, voxel: torch.Tensor) -> torch.Tensor:
         """The network's output."""
@@ -67,6 +77,7 @@ def record(work: Callable[[], Any], device: torch.device) -> tuple[torch.cuda.CU
     torch.cuda.current_stream(device).wait_stream(stream)
     torch.cuda.empty_cache()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Only this thread's work is recorded: another one may be laying the next batch into page-locked memory.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         result = work()
     return graph, result

@@ -5,18 +5,17 @@ from __future__ import annotations
 from deflare_core.config import ModelConfig, TrainConfig
 from deflare_core.events import SensorSize
 
-# Peak of one training step of the default network on one window of 480x640x8, float32, on one H100: 4.91 GiB, and
-# 2.93 GiB with use_checkpoint. It grows with the cells of all levels' features, each level an eighth of the one above.
-MEASURED_GIB, MEASURED_FEATURES = 4.91, (32 + 64 / 8 + 128 / 64) * 8 * 480 * 640
-CHECKPOINTED_SHARE = 2.93 / 4.91
+# Peaks of one training step of the default network on one window of 480x640x8 on one H100, GiB: without and with
+# use_checkpoint. They grow with the cells of all levels' features, each level an eighth of the one above.
+MEASURED_GIB = {"half": (1.60, 1.25), "single": (4.91, 2.93)}
+MEASURED_FEATURES = (32 + 64 / 8 + 128 / 64) * 8 * 480 * 640
 
 
 def training_memory_gib(model: ModelConfig, batch_size: int, num_bins: int, sensor_size: SensorSize) -> float:
-    """About how many GiB a training step needs at its peak, in float32 without compilation."""
+    """About how many GiB a training step needs at its peak."""
     channels = sum(f_maps / 8**level for level, f_maps in enumerate(model.f_maps))
     features = channels * batch_size * num_bins * sensor_size[0] * sensor_size[1]
-    share = CHECKPOINTED_SHARE if model.use_checkpoint else 1
-    return MEASURED_GIB * features / MEASURED_FEATURES * share
+    return MEASURED_GIB[model.precision][model.use_checkpoint] * features / MEASURED_FEATURES
 
 
 def memory_advice(config: TrainConfig, sensor_size: SensorSize) -> str:
@@ -25,6 +24,7 @@ def memory_advice(config: TrainConfig, sensor_size: SensorSize) -> str:
     half = tuple(max(model.num_groups, n // 2) for n in model.f_maps)
     fewer = {"batch_size": 1, "accumulate_steps": (trainer.accumulate_steps or 1) * trainer.batch_size}
     choices = {
+        "model.precision=half": (model.model_copy(update={"precision": "half"}), trainer.batch_size),
         "model.use_checkpoint=true": (model.model_copy(update={"use_checkpoint": True}), trainer.batch_size),
         f"model.f_maps={list(half)}": (model.model_copy(update={"f_maps": half}), trainer.batch_size),
         " ".join(f"trainer.{name}={value}" for name, value in fewer.items()): (model, 1),

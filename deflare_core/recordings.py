@@ -31,6 +31,8 @@ COLUMNS = ("t", "x", "y", "p")
 DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
 HOUR_US = 3_600_000_000
 CHUNK_EVENTS = 1 << 16
+CACHE_BYTES = 1 << 24
+"""Decompressed chunks kept of each column, so that neighbouring windows do not decompress one twice."""
 CLOCK_ATTRIBUTES = ("t_start_us", "t_end_us")
 
 Attributes = Mapping[str, str | int | float]
@@ -351,7 +353,7 @@ def _opened(path: Path) -> h5py.File:
     if not h5py.is_hdf5(path):
         raise RecordingError(f"{path}: is not an HDF5 file; recordings are read from HDF5 with a group 'events'.")
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be opened as HDF5 ({error}); copy or record it again.") from error
 

@@ -381,11 +381,11 @@ def test_too_little_memory_is_told_with_the_settings_that_need_less(config, monk
 
 
 def test_the_estimate_of_memory_is_the_measured_one():
-    full = (480, 640)
-    assert training_memory_gib(ModelConfig(), 1, 8, full) == pytest.approx(4.91)
-    assert training_memory_gib(ModelConfig(), 2, 8, full) == pytest.approx(9.82)
-    assert training_memory_gib(ModelConfig(use_checkpoint=True), 1, 8, full) == pytest.approx(2.93)
-    assert training_memory_gib(ModelConfig(f_maps=(16, 32, 64)), 1, 8, full) == pytest.approx(4.91 / 2)
+    full, plain = (480, 640), ModelConfig(precision="single")
+    assert training_memory_gib(ModelConfig(), 1, 8, full) == pytest.approx(1.60)
+    assert training_memory_gib(ModelConfig(use_checkpoint=True), 2, 8, full) == pytest.approx(2.50)
+    assert training_memory_gib(plain, 1, 8, full) == pytest.approx(4.91)
+    assert training_memory_gib(ModelConfig(f_maps=(16, 32, 64)), 1, 8, full) == pytest.approx(1.60 / 2)
 
 
 def test_tensorboard_shows_what_the_log_says(config):
