@@ -89,6 +89,19 @@ class DataConfig(StrictModel):
     """Recordings to take, by the number in their name; none: all."""
 
 
+class SimulatedDataConfig(StrictModel):
+    """Pairs that are simulated when a run starts, and kept as voxels where it computes: no files."""
+
+    simulation: Path
+    """Simulation configuration, such as configs/simu_config.yaml."""
+    split: Literal["train", "test"] = "train"
+    """Which of the configuration's two sets of seeds, the same as `deflare simulate` draws from."""
+    num_pairs: int = Field(500, gt=0)
+    """Pairs to simulate; on a GPU each 100 ms at 640x480 takes 25 ms and 50 MB."""
+    workers: int = Field(8, ge=0)
+    """Processes that prepare pairs."""
+
+
 class OptimizerConfig(StrictModel):
     """The optimizer, its step size and how that changes."""
 
@@ -158,10 +171,10 @@ class TrainConfig(StrictModel):
 
     model: ModelConfig = ModelConfig()
     """The network."""
-    data: DataConfig
-    """Training pairs."""
-    validation: DataConfig
-    """Validation pairs."""
+    data: DataConfig | SimulatedDataConfig
+    """Training pairs, in files or simulated."""
+    validation: DataConfig | SimulatedDataConfig
+    """Validation pairs, in files or simulated."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """The optimizer."""
     trainer: TrainerConfig = TrainerConfig()

@@ -89,6 +89,10 @@ class EventVoxelDataset(Dataset):
     def __len__(self) -> int:
         return len(self.pairs) * self.num_windows
 
+    def window_name(self, index: int) -> str:
+        """The file and window of a sample, for messages: `data/noisy/composed_00003_bg_flare.h5[2]`."""
+        return f"{self.pairs[index // self.num_windows].noisy}[{index % self.num_windows}]"
+
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Input and target voxel of one window."""
         if not 0 <= index < len(self):

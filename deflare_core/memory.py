@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deflare_core.config import ModelConfig, TrainConfig
-from deflare_core.events import SensorSize
+from deflare_core.config import DataConfig, ModelConfig, TrainConfig
+from deflare_core.events import NUM_BINS, SensorSize
 
 # Peaks of one training step of the default network on one window of 480x640x8 on one H100, GiB: without and with
 # use_checkpoint. They grow with the cells of all levels' features, each level an eighth of the one above.
@@ -31,7 +31,8 @@ def memory_advice(config: TrainConfig, sensor_size: SensorSize) -> str:
     }
 
     def peak(network: ModelConfig, batch_size: int) -> float:
-        return training_memory_gib(network, batch_size, config.data.num_bins, sensor_size)
+        num_bins = config.data.num_bins if isinstance(config.data, DataConfig) else NUM_BINS
+        return training_memory_gib(network, batch_size, num_bins, sensor_size)
 
     now = peak(model, trainer.batch_size)
     less = [f"{name} (about {peak(*how):.1f} GiB)" for name, how in choices.items() if peak(*how) < now]

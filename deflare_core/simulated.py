@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from tqdm import tqdm
 
 from data_simu.config import SimulationConfig
 from data_simu.gpu import Prepared, TensorPair, prepare, simulate_on
 from data_simu.pairs import pair_seed
 from data_simu.simulation import simulate
 from deflare_core.codec import EventTensors, events_to_voxel
+from deflare_core.config import SimulatedDataConfig, load_config
+from deflare_core.events import WINDOW_US
 
 Sample = dict[str, torch.Tensor]
 
@@ -36,6 +39,7 @@ class SimulatedPairs(IterableDataset[Sample]):
     config : what to simulate.
     device : where the samples lie.
     num_bins, window_us : bins and length of a voxel.
+    split : "train" or "test", the two sets of seeds of a configuration.
     first : number of the first pair.
     workers : processes that prepare pairs (or on a CPU simulate them).
     ahead : pairs that lie ready.
@@ -48,11 +52,12 @@ class SimulatedPairs(IterableDataset[Sample]):
         *,
         num_bins: int = 8,
         window_us: int = 20_000,
+        split: str = "train",
         first: int = 0,
         workers: int = 2,
         ahead: int = 2,
     ) -> None:
-        self.config, self.device = config, torch.device(device)
+        self.config, self.device, self.split = config, torch.device(device), split
         self.num_bins, self.window_us = num_bins, window_us
         self.first, self.workers, self.ahead = first, workers, ahead
 
@@ -113,7 +118,7 @@ class SimulatedPairs(IterableDataset[Sample]):
         return pair
 
     def _preparations(self) -> Iterator[Any]:
-        source = _Preparations(self.config, self.device.type)
+        source = _Preparations(self.config, self.split, self.device.type)
         numbers: Any = itertools.count(self.first)
         context = "spawn" if self.workers else None
         return iter(
@@ -125,14 +130,46 @@ class SimulatedPairs(IterableDataset[Sample]):
         )  # fmt: skip
 
 
+class SimulatedWindows(Dataset[Sample]):
+    """The windows of some simulated pairs, kept on the device as int16 counts.
+
+    Parameters
+    ----------
+    config : which pairs.
+    device : where they are simulated and kept.
+    progress : show a progress bar.
+    """
+
+    def __init__(self, config: SimulatedDataConfig, device: torch.device, progress: bool = True) -> None:
+        simulation = load_config(SimulationConfig, config.simulation)
+        self.config, self.sensor_size = config, simulation.sensor_size
+        self.num_windows = simulation.duration_us // WINDOW_US
+        pairs = SimulatedPairs(simulation, device, split=config.split, workers=config.workers)
+        samples = itertools.islice(pairs, config.num_pairs * self.num_windows)
+        shown = tqdm(samples, total=config.num_pairs * self.num_windows, unit="window", disable=not progress)
+        self._counts = [torch.stack([sample["raw"], sample["label"]]).short() for sample in shown]
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def __getitem__(self, index: int) -> Sample:
+        raw, label = self._counts[index].float()
+        return {"raw": raw, "label": label}
+
+    def window_name(self, index: int) -> str:
+        """The pair and window of a sample, for messages."""
+        pair, window = divmod(index, self.num_windows)
+        return f"{self.config.simulation}, {self.config.split} pair {pair}[{window}]"
+
+
 class _Preparations(Dataset[Any]):
     """What the pairs of a configuration need of a processor, by number."""
 
-    def __init__(self, config: SimulationConfig, device_type: str) -> None:
-        self.config, self.device_type = config, device_type
+    def __init__(self, config: SimulationConfig, split: str, device_type: str) -> None:
+        self.config, self.split, self.device_type = config, split, device_type
 
     def __getitem__(self, index: int) -> Prepared | TensorPair:
-        seed = pair_seed(self.config.seed, "train", index)
+        seed = pair_seed(self.config.seed, self.split, index)
         if self.device_type != "cpu":
             return prepare(self.config, seed)
         pair = simulate(self.config, seed)

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, cast
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from deflare_core.checkpoint import (
@@ -29,8 +30,9 @@ from deflare_core.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from deflare_core.config import TrainConfig
+from deflare_core.config import DataConfig, SimulatedDataConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
+from deflare_core.events import SensorSize
 from deflare_core.graphs import GraphedGradient
 from deflare_core.memory import memory_advice
 from deflare_core.model import VoxelNetwork, build_model
@@ -46,6 +48,21 @@ LOSSES = {"mse": functional.mse_loss, "l1": functional.l1_loss, "smooth_l1": fun
 Batch = dict[str, torch.Tensor]
 
 
+class Windows(Protocol):
+    """Training data: windows by number."""
+
+    @property
+    def sensor_size(self) -> SensorSize:
+        """(height, width)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Batch: ...
+
+    def window_name(self, index: int) -> str:
+        """What messages call a window."""
+
+
 class TrainingError(ValueError):
     """Training that cannot go on; the message says at which step, on which recordings, and what to do."""
 
@@ -58,8 +75,8 @@ class Run:
     processes: Processes
     model: VoxelNetwork
     optimizer: torch.optim.Optimizer
-    data: EventVoxelDataset
-    validation: EventVoxelDataset
+    data: Windows
+    validation: Windows
     average: WeightAverage | None
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
@@ -147,7 +164,7 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
     trainer = config.trainer
     model = build_model(config.model, trainer.seed).to(processes.device)
     average = WeightAverage(model, trainer.average_decay) if trainer.average_decay else None
-    data, validation = (EventVoxelDataset.from_config(c) for c in (config.data, config.validation))
+    data, validation = (windows_of(c, processes) for c in (config.data, config.validation))
     run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, average)
     checkpoints = sorted(trainer.output_dir.glob("checkpoint_epoch_*"))
     if checkpoints and not resume:
@@ -155,6 +172,15 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
     if checkpoints:
         restore(run, find_checkpoint(trainer.output_dir, "last"))
     return run
+
+
+def windows_of(config: DataConfig | SimulatedDataConfig, processes: Processes) -> Windows:
+    """The windows that a configuration describes: lazily from files, or simulated now."""
+    if isinstance(config, DataConfig):
+        return EventVoxelDataset.from_config(config)
+    from deflare_core.simulated import SimulatedWindows
+
+    return SimulatedWindows(config, processes.device, progress=processes.is_first)
 
 
 def with_batches_for(count: int, config: TrainConfig) -> TrainConfig:
@@ -279,7 +305,7 @@ def require_finite(run: Run, loss: float, norm: float) -> None:
     if math.isfinite(loss) and math.isfinite(norm):
         return
     what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient's norm is {norm}"
-    names = ", ".join(window_name(run.data, i) for i in sample_indices(run.config.trainer, len(run.data), run.step))
+    names = ", ".join(run.data.window_name(i) for i in sample_indices(run.config.trainer, len(run.data), run.step))
     raise TrainingError(
         f"{what} at step {run.step + 1} on {names}; nothing was saved since step {run.saved_step}. "
         "Lower optimizer.learning_rate, or set optimizer.clip_norm=1 and optimizer.warmup_steps."
@@ -307,7 +333,7 @@ def validate(run: Run) -> dict[str, object]:
     for i, batch in zip(share, make_loader(run, [[i] for i in share], run.validation), strict=True):
         losses[i] = voxel_loss(run, run.network, batch)
     run.processes.sum([losses])
-    broken = [window_name(run.validation, i) for i in torch.nonzero(~losses.isfinite())]
+    broken = [run.validation.window_name(int(i)) for i in torch.nonzero(~losses.isfinite())]
     if broken:
         raise TrainingError(
             f"The validation loss at step {run.step} is not finite on {', '.join(broken)}; nothing was saved since "
@@ -367,22 +393,17 @@ def training_batches(run: Run) -> Iterator[Batch]:
     return iter(make_loader(run, parts, run.data))
 
 
-def make_loader(run: Run, parts: Iterable[list[int]], data: EventVoxelDataset) -> DataLoader:
+def make_loader(run: Run, parts: Iterable[list[int]], data: Windows) -> DataLoader:
     """A loader of the given batches of windows, which draws no number from the global generator."""
+    in_files = isinstance(data, EventVoxelDataset)
     return DataLoader(
-        data,
+        cast(Dataset, data),
         batch_sampler=parts,
-        num_workers=run.config.trainer.num_workers,
-        pin_memory=run.device.type == "cuda",
+        num_workers=run.config.trainer.num_workers if in_files else 0,
+        pin_memory=run.device.type == "cuda" and in_files,
         generator=torch.Generator(),
         worker_init_fn=ignore_signals,
     )
-
-
-def window_name(data: EventVoxelDataset, index: int) -> str:
-    """The file and window of a sample, for messages: `data/noisy/composed_00003_bg_flare.h5[2]`."""
-    pair, window = data.pairs[index // data.num_windows], index % data.num_windows
-    return f"{pair.noisy}[{window}]"
 
 
 @contextmanager

@@ -9,8 +9,11 @@ import torch
 
 from data_simu import SimulationConfig, simulate
 from data_simu.pairs import pair_seed
+from deflare_core.checkpoint import read_checkpoint
 from deflare_core.codec import events_to_voxel
-from deflare_core.simulated import SimulatedPairs
+from deflare_core.config import SimulatedDataConfig, TrainConfig, make_config
+from deflare_core.simulated import SimulatedPairs, SimulatedWindows
+from deflare_core.training import fit
 
 SMALL = SimulationConfig(sensor_size=(24, 32), duration_us=50_000, warmup_us=5_000)
 
@@ -47,3 +50,22 @@ def test_an_error_reaches_the_one_who_iterates(monkeypatch):
     monkeypatch.setattr("deflare_core.simulated.simulate", fail)
     with pytest.raises(RuntimeError, match="no scene today"):
         next(iter(SimulatedPairs(SMALL, "cpu", workers=0)))
+
+
+def test_a_run_trains_on_pairs_that_it_simulates(tmp_path):
+    simulation = tmp_path / "small_simu_config.yaml"
+    simulation.write_text("sensor_size: [24, 32]\nduration_us: 50000\nwarmup_us: 5000\n")
+    data = {"simulation": simulation, "num_pairs": 2, "workers": 0}
+    windows = SimulatedWindows(make_config(SimulatedDataConfig, data), torch.device("cpu"), progress=False)
+    endless = itertools.islice(SimulatedPairs(SMALL, "cpu", workers=0), 4)
+    for kept, fresh in zip((windows[i] for i in range(4)), endless, strict=True):
+        assert all(torch.equal(kept[name], fresh[name]) for name in fresh), "They are the first endless ones."
+    assert windows.window_name(3).endswith("train pair 1[1]")
+    settings = {
+        "model": {"f_maps": (8, 16), "num_levels": 2},
+        "data": data,
+        "validation": data | {"split": "test", "num_pairs": 1},
+        "trainer": {"output_dir": tmp_path / "run", "max_steps": 2, "device": "cpu"},
+    }
+    last = fit(make_config(TrainConfig, settings), progress=False)
+    assert read_checkpoint(last).step == 2
