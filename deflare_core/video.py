@@ -5,21 +5,22 @@ this process, tells its errors as exceptions and decodes as well. The alternativ
 68 MB that runs an ffmpeg program behind a pipe and leaves reading its messages to the caller.
 
 Frames are painted with numpy. A pixel shows its latest event within the frame: a sum would leave a pixel that
-flickers as white as one that is still.
+flickers as white as one that is still. Events are painted into brightness and colour planes (YUV 4:2:0) directly: the
+usual conversion from RGB averages the colour of each 2 x 2 pixels, and a lone event on white would turn out black.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
 import matplotlib
 import numpy as np
 from av.video.reformatter import Colorspace
-from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
@@ -108,24 +109,24 @@ class Sheet:
         height, width = sensor_size
         self._scale = -(-MIN_PANEL_WIDTH // width)
         self._panel = (height * self._scale, width * self._scale)
-        self._font = ImageFont.truetype(_font_path(), self._panel[1] // 30)
-        self._strip = self._panel[1] // 15
-        self._gap = self._strip // 4
-        self._lefts = [k * (self._panel[1] + self._gap) for k in range(len(names))]
-        # H.264 with halved colour resolution takes even sizes only.
+        font_size = self._panel[1] // 30
+        self._font = ImageFont.truetype(_font_path(), font_size)
+        self._strip, self._gap = 2 * font_size, font_size // 2
+        # H.264 halves the colours' resolution: sizes must be even, and panels start at even pixels to look alike.
+        self._lefts = [k * _even(self._panel[1] + self._gap) for k in range(len(names))]
         self.size = _even(self._panel[0] + 2 * self._strip), _even(self._lefts[-1] + self._panel[1])
-        self._blank = self._with_text(names, caption)
+        self._blank = to_yuv(self._with_text(names, caption))
 
     def frame(self, panels: Sequence[Events], t_us: int) -> np.ndarray:
-        """The picture of what each panel shows from `t_us` on, uint8 `(height, width, 3)`."""
-        picture = self._blank.copy()
+        """The planes of what each panel shows from `t_us` on, uint8 `(1.5 height, width)`, as `to_yuv` lays them."""
+        planes = self._blank.copy()
         for left, events in zip(self._lefts, panels, strict=True):
-            paint(picture[self._strip : self._strip + self._panel[0], left : left + self._panel[1]], events)
+            paint(planes, events, self._scale, self._strip, left)
         timecode = self._timecode(t_us)
-        picture[-timecode.shape[0] :, : timecode.shape[1]] = timecode
-        return picture
+        planes[self.size[0] - self._strip : self.size[0], : timecode.shape[1]] = timecode
+        return planes
 
-    def _with_text(self, names: Sequence[str], caption: str) -> np.ndarray:
+    def _with_text(self, names: Sequence[str], caption: str) -> Image.Image:
         height, width = self.size
         image = Image.new("RGB", (width, height), GROUND)
         draw = ImageDraw.Draw(image)
@@ -134,22 +135,37 @@ class Sheet:
             middle = (left + self._panel[1] // 2, self._strip // 2)
             draw.text(middle, name, NEUTRAL, self._font, anchor="mm")
         draw.text((width - self._gap, height - self._strip // 2), caption, NEUTRAL, self._font, anchor="rm")
-        return np.asarray(image)
+        return image
 
     def _timecode(self, t_us: int) -> np.ndarray:
-        image = Image.new("RGB", (self._panel[1] // 2, self._strip), GROUND)
+        """The brightness of the time's text; the ground's colour plane, which is neutral, serves it as well."""
+        ground, ink = _yuv(GROUND)[0], _yuv(NEUTRAL)[0]
+        image = Image.new("L", (self._panel[1] // 2, self._strip), ground)
         text = f"{t_us / 1e3:,.3f} ms"
-        ImageDraw.Draw(image).text((self._gap, self._strip // 2), text, NEUTRAL, self._font, anchor="lm")
+        ImageDraw.Draw(image).text((self._gap, self._strip // 2), text, ink, self._font, anchor="lm")
         return np.asarray(image)
 
 
-def paint(panel: np.ndarray, events: Events) -> None:
-    """Colour each pixel of a uint8 `(H * k, W * k, 3)` panel by its latest event; others stay as they are."""
-    scale = panel.shape[0] // events.sensor_size[0]
-    colours = np.array([_rgb(NEGATIVE), _rgb(WHITE), _rgb(POSITIVE)])[events.p + 1]
-    for dy in range(scale):
-        for dx in range(scale):
-            panel[dy::scale, dx::scale][events.y, events.x] = colours
+def paint(planes: np.ndarray, events: Events, scale: int, top: int, left: int) -> None:
+    """Colour each pixel, `scale` wide, of a panel at `top`, `left` by its latest event; others stay as they are."""
+    height, width = planes.shape[0] * 2 // 3, planes.shape[1]
+    blue, red = planes[height:].reshape(2, height // 2, width // 2)
+    palette = np.array([_yuv(NEGATIVE), _yuv(WHITE), _yuv(POSITIVE)], np.uint8)
+    colours = palette[events.p + 1].T
+    y, x = (top + scale * events.y.astype(np.intp)), (left + scale * events.x.astype(np.intp))
+    for dy, dx in np.ndindex(scale, scale):
+        planes[y + dy, x + dx] = colours[0]
+        blue[(y + dy) // 2, (x + dx) // 2] = colours[1]
+        red[(y + dy) // 2, (x + dx) // 2] = colours[2]
+
+
+def to_yuv(image: Image.Image) -> np.ndarray:
+    """The planes of an RGB image of even size, uint8 `(1.5 height, width)`: brightness, then halved blue, halved red.
+
+    They are those of BT.709 in video range, which every player knows.
+    """
+    frame = av.VideoFrame.from_image(image).reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+    return frame.to_ndarray()
 
 
 def speed_text(slowdown: float) -> str:
@@ -181,17 +197,15 @@ def _slices(
             yield t_us, [events.window(t_us, min(t_us + frame_us, last_us)) for events in held]
 
 
-def _encode(frames: Iterator[np.ndarray], path: Path, size: tuple[int, int], frames_per_s: int) -> None:
+def _encode(frames: Iterable[np.ndarray], path: Path, size: tuple[int, int], frames_per_s: int) -> None:
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(frames_per_s), options=ENCODER_OPTIONS)
         stream.height, stream.width = size
         stream.pix_fmt = "yuv420p"
         # Players guess the colour matrix of an untagged video from its height, and so would shift some.
         stream.colorspace = stream.color_primaries = stream.color_trc = Colorspace.ITU709
-        for picture in frames:
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
-            container.mux(stream.encode(frame))
+        for planes in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
         container.mux(stream.encode())
 
 
@@ -200,8 +214,10 @@ def _font_path() -> Path:
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
-def _rgb(colour: str) -> np.ndarray:
-    return np.round(255 * np.array(to_rgb(colour))).astype(np.uint8)
+@cache
+def _yuv(colour: str) -> tuple[int, ...]:
+    brightness, (blue, red) = to_yuv(Image.new("RGB", (2, 2), colour))[[0, 2]].tolist()
+    return brightness[0], blue, red
 
 
 def _box(left: int, top: int, height: int, width: int) -> tuple[int, int, int, int]:
