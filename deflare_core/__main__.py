@@ -181,6 +181,17 @@ def inference_model(config: InferenceConfig, device: torch.device) -> VoxelNetwo
     return build_model(ModelConfig(), config.seed).to(device)
 
 
+def video(options: argparse.Namespace) -> None:
+    """Film a recording, or two side by side: before and after."""
+    from deflare_core.video import write_video
+
+    *sources, target = options.files
+    if not 1 <= len(sources) <= 2:
+        raise ValueError(f"Name one or two recordings and an .mp4 file to write; received {len(options.files)} names.")
+    recordings = dict(zip(("before", "after"), sources, strict=False))
+    print(write_video(recordings, target, frame_us=options.frame_us))
+
+
 def benchmark(options: argparse.Namespace) -> None:
     """Measure this machine's speed: network, training step, whole windows; into reports/<date>_benchmark."""
     from datetime import date
@@ -289,6 +300,10 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--config", type=Path, help="such as configs/inference_config.yaml")
     add_reading_options(command)
     command.add_argument("overrides", nargs="*", metavar="key=value", help="such as checkpoint=runs/train")
+
+    command = add(commands, video)
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="BEFORE [AFTER] OUT.mp4")
+    command.add_argument("--frame-us", type=int, default=2000, help="recorded time in a frame; default: %(default)s")
 
     command = add(commands, benchmark)
     command.add_argument("--device", default="auto", help="auto, cpu or cuda; default: %(default)s")
