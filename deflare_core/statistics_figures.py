@@ -73,7 +73,7 @@ def spectrum_figure(
 def spectrum_frequencies_hz(duration_us: int) -> NDArray[np.float64]:
     """Frequencies from 20 to 400 Hz, two or more to the width of a line; every multiple of 20 Hz is among them."""
     steps_in_20_hz = int(np.ceil(2 * 20 * duration_us / 1e6))
-    return 20 + np.arange(19 * steps_in_20_hz + 1) * (20 / steps_in_20_hz)
+    return np.linspace(20, 400, 19 * steps_in_20_hz + 1)
 
 
 def provenance_figure(
