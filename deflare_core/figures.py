@@ -19,6 +19,7 @@ from deflare_core.events import Events
 
 POSITIVE, NEGATIVE, NEUTRAL, ACCENT = "#c1272d", "#1f5fa8", "#4d4d4d", "#2f9e6e"
 SIGNED_MAP = matplotlib.colormaps["RdBu_r"]
+DOTS_PANEL_INCHES = 2.6
 METHOD_COLOURS = {"input": NEUTRAL, "target": ACCENT, "output": POSITIVE, "network": POSITIVE}
 
 
@@ -71,7 +72,8 @@ def event_series_figure(
     """Red and blue dots of the events in consecutive slices of time, one row per named recording."""
     edges = np.linspace(t_start_us, t_end_us, num_frames + 1).astype(int)
     height, width = next(iter(recordings.values())).sensor_size
-    figure = new_figure(2.6 * num_frames + 0.6, (2.6 * height / width + 0.2) * len(recordings) + 0.7)
+    panel = DOTS_PANEL_INCHES
+    figure = new_figure(panel * num_frames + 0.6, (panel * height / width + 0.2) * len(recordings) + 0.7)
     grid = figure.subplots(len(recordings), num_frames, sharex=True, sharey=True, squeeze=False)
     for row, (name, events) in zip(grid, recordings.items(), strict=True):
         for axes, start, end in zip(row, edges[:-1], edges[1:], strict=True):
@@ -91,9 +93,12 @@ def event_cloud_figure(events: Events, seed: int, max_events: int = 20_000) -> F
     figure = new_figure(6.5, 5.2)
     axes = figure.add_subplot(projection="3d")
     colours = np.where(shown.p > 0, POSITIVE, NEGATIVE)
-    axes.scatter(shown.t / 1e3, shown.x, shown.y, c=colours, s=0.6, linewidths=0)
+    size = np.clip(12_000 / max(len(shown), 1), 0.6, 4)
+    axes.scatter(shown.t / 1e3, shown.x, shown.y, c=colours, s=size, linewidths=0, depthshade=False)
     height, width = events.sensor_size
     axes.set(xlabel="time, ms", ylabel="x, pixels", zlabel="y, pixels", ylim=(0, width), zlim=(height, 0))
+    axes.set_box_aspect((1.6, 1.2, 1.2 * height / width))
+    axes.tick_params(labelsize=8)
     axes.set_title(f"{len(shown):,} of {len(events):,} events", fontsize=10)
     axes.legend(handles=_polarity_handles(), loc="upper left", frameon=False)
     return figure
@@ -110,7 +115,7 @@ def event_rate_figure(recordings: Mapping[str, Events], clock_us: tuple[int, int
             axes.stairs(sign * counts / bin_us, edges / 1e3, color=colour, fill=True, alpha=0.85, label=label)
         axes.axhline(0, color=NEUTRAL, linewidth=0.6)
         axes.set_ylabel(f"{name}\nevents per µs")
-    grid[0].legend(loc="upper right", ncols=2, frameon=False)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     grid[-1].set_xlabel("time, ms")
     return figure
 
@@ -188,7 +193,9 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
 
 def _draw_dots(axes: Axes, events: Events) -> None:
     height, width = events.sensor_size
-    axes.scatter(events.x, events.y, c=np.where(events.p > 0, POSITIVE, NEGATIVE), s=0.4, linewidths=0)
+    pixel_points = DOTS_PANEL_INCHES * 72 / width
+    size = max(0.4, pixel_points**2)
+    axes.scatter(events.x, events.y, c=np.where(events.p > 0, POSITIVE, NEGATIVE), s=size, linewidths=0, marker="s")
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
     axes.text(0.02, 0.02, f"{len(events):,}", transform=axes.transAxes, fontsize=7, color=NEUTRAL)
 
