@@ -197,7 +197,8 @@ def _draw_dots(axes: Axes, events: Events) -> None:
     size = max(0.4, pixel_points**2)
     axes.scatter(events.x, events.y, c=np.where(events.p > 0, POSITIVE, NEGATIVE), s=size, linewidths=0, marker="s")
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
-    axes.text(0.02, 0.02, f"{len(events):,}", transform=axes.transAxes, fontsize=7, color=NEUTRAL)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    axes.text(0.02, 0.03, f"{len(events):,} events", transform=axes.transAxes, fontsize=7, color=NEUTRAL, bbox=box)
 
 
 def _polarity_handles() -> list[Line2D]:
