@@ -20,6 +20,8 @@ from deflare_core.events import Events
 POSITIVE, NEGATIVE, NEUTRAL, ACCENT = "#c1272d", "#1f5fa8", "#4d4d4d", "#2f9e6e"
 SIGNED_MAP = matplotlib.colormaps["RdBu_r"]
 DOTS_PANEL_INCHES = 2.6
+VOXEL_PANEL_PIXELS = 192
+"""Wider pictures are drawn at less than their size, where single events would go missing."""
 METHOD_COLOURS = {"input": NEUTRAL, "target": ACCENT, "output": POSITIVE, "network": POSITIVE}
 
 
@@ -34,18 +36,19 @@ def voxel_figure(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, l
     """
     limit = limit or symmetric_limit(list(voxels.values()))
     num_bins, height, width = next(iter(voxels.values())).shape
-    panel = 1.75
+    panel, block = 1.75, -(-width // VOXEL_PANEL_PIXELS)
     figure = new_figure(panel * num_bins + 1, panel * height / width * len(voxels) + 0.5)
     grid = figure.subplots(len(voxels), num_bins, sharex=True, sharey=True, squeeze=False)
     for row, (name, voxel) in zip(grid, voxels.items(), strict=True):
         for b, axes in enumerate(row):
-            image = draw_signed(axes, voxel[b], limit)
+            image = draw_signed(axes, strongest(voxel[b], block), limit)
             axes.set(xticks=[], yticks=[])
         row[0].set_ylabel(f"{name}\n{voxel.sum():+,.0f} net", fontsize=9)
     for b, axes in enumerate(grid[0]):
         edges_ms = [(t0_us + edge * window_us / num_bins) / 1e3 for edge in (b, b + 1)]
         axes.set_title(f"{edges_ms[0]:.1f} to {edges_ms[1]:.1f} ms", fontsize=8)
-    figure.colorbar(image, ax=grid, label="events per cell, signed", shrink=0.9, pad=0.01)
+    label = "events per cell, signed" + (f",\nstrongest of {block} x {block} cells" if block > 1 else "")
+    figure.colorbar(image, ax=grid, label=label, shrink=0.9, pad=0.01)
     return figure
 
 
@@ -169,6 +172,15 @@ def accumulate(events: Events) -> np.ndarray:
     pixel = events.y.astype(np.int64) * width + events.x
     positive, negative = (np.bincount(pixel[events.p == sign], minlength=height * width) for sign in (1, -1))
     return (positive - negative).reshape(height, width)
+
+
+def strongest(picture: np.ndarray, block: int) -> np.ndarray:
+    """The entry farthest from 0 of each block of `block` x `block` pixels; the last rows and columns fill up with 0."""
+    height, width = picture.shape
+    padded = np.pad(picture, ((0, -height % block), (0, -width % block)))
+    rows, columns = (size // block for size in padded.shape)
+    blocks = padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, -1)
+    return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
 
 
 def sampled(events: Events, max_events: int, seed: int) -> Events:

@@ -56,8 +56,8 @@ def facts_table(recordings: Mapping[str, Inspected]) -> str:
     return markdown_table(head, [[name, *_facts(recording)] for name, recording in recordings.items()])
 
 
-def typical_window_us(recording: Inspected, window_us: int = WINDOW_US) -> int:
-    """The start of the whole window whose number of events is the median one, of windows counted from the clock.
+def busiest_window_us(recording: Inspected, window_us: int = WINDOW_US) -> int:
+    """The start of the whole window with the most events, the first of such; windows count from the clock's start.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def typical_window_us(recording: Inspected, window_us: int = WINDOW_US) -> int:
     if len(edges_us) < 2:
         raise ValueError(f"The recording's {end_us - start_us} us are shorter than a window of {window_us} us.")
     counts = np.diff(np.searchsorted(recording.events.t, edges_us))
-    return int(edges_us[np.argsort(counts, kind="stable")[len(counts) // 2]])
+    return int(edges_us[counts.argmax()])
 
 
 def _facts(recording: Inspected) -> list[str]:

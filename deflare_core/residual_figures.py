@@ -28,11 +28,11 @@ def residual_figure(
     wanted : target less input, `(bins, H, W)`.
     given : output less input by name, of the same shape.
     limit : the axes' end, events per cell; none takes the 99.9th percentile of the cells to change, rounded up.
-        Cells beyond it are drawn at the edge.
+        Bins are half an event wide, one of them about 0; cells beyond the end are drawn at the edge.
     """
     changed = np.abs(wanted[wanted != 0])
     end = limit or (float(np.ceil(np.percentile(changed, 99.9))) if len(changed) else 1.0)
-    edges = np.linspace(-end - 0.5, end + 0.5, 2 * round(2 * (end + 0.5)) + 1)
+    edges = np.arange(-end - 0.25, end + 0.5, 0.5)
     tables = {name: _joint(wanted, residual, edges) for name, residual in given.items()}
     top = max(table.max() for table in tables.values())
     figure = new_figure(3.5 * len(given) + 0.9, 3.9)

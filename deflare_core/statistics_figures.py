@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
@@ -67,6 +68,10 @@ def spectrum_figure(
         axes.text(hz, 1.0, f"{hz:g} Hz", transform=axes.get_xaxis_transform(), fontsize=7, ha=side, va="bottom")
     axes.axhline(1, color=NEUTRAL, linewidth=0.6, linestyle="--", label="events at random times")
     axes.set(xlabel="frequency, Hz", ylabel="power, that of random times is 1", yscale="log", xlim=(20, 400))
+    axes.set_title(f"first {duration_us / 1e3:g} ms", fontsize=9, pad=14)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

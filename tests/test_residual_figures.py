@@ -10,9 +10,10 @@ def test_cells_are_counted_by_wanted_and_given_value():
     wanted = np.array([[[0, 0, -2, 1]]], float)
     figure = residual_figure(wanted, {"none": 0 * wanted, "wild": np.array([[[0, 0, -2, 9.0]]])}, limit=2)
     none, wild = (axes.collections[0].get_array() for axes in figure.axes[:2])
-    edges = np.linspace(-2.5, 2.5, 11)
+    edges = np.arange(-2.25, 2.5, 0.5)
     zero, minus_two, one = (np.searchsorted(edges, value, side="right") - 1 for value in (0, -2, 1))
     assert none.sum() == wild.sum() == 4, "Every cell is in the picture."
+    assert none.shape == (9, 9)
     assert none[zero, zero] == 2, "Rows are the given value, columns the wanted one."
     assert none[zero, minus_two] == none[zero, one] == 1
     assert wild[minus_two, minus_two] == 1

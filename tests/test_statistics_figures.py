@@ -4,6 +4,7 @@ from conftest import make_events
 from matplotlib.colors import to_hex
 
 from deflare_core.events import Events
+from deflare_core.figures import strongest
 from deflare_core.statistics import INTERVAL_EDGES_US
 from deflare_core.statistics_figures import (
     PROVENANCE_COLOURS,
@@ -103,3 +104,9 @@ def test_every_event_is_counted_at_its_pixel():
     counts = event_counts(events)
     assert counts.sum() == 300
     assert counts[3, 4] == ((events.y == 3) & (events.x == 4)).sum()
+
+
+def test_the_strongest_pixel_of_a_block_is_what_is_drawn_small():
+    picture = np.array([[0, -3, 1], [2, 0, 0], [0, 0, -1]])
+    assert strongest(picture, 2).tolist() == [[-3, 1], [0, -1]]
+    assert np.array_equal(strongest(picture, 1), picture)
