@@ -19,6 +19,9 @@ from deflare_core.events import Events
 
 POSITIVE, NEGATIVE, NEUTRAL, ACCENT = "#c1272d", "#1f5fa8", "#4d4d4d", "#2f9e6e"
 SIGNED_MAP = matplotlib.colormaps["RdBu_r"]
+DOTS_PANEL_INCHES = 2.6
+VOXEL_PANEL_PIXELS = 192
+"""Wider pictures are drawn at less than their size, where single events would go missing."""
 METHOD_COLOURS = {"input": NEUTRAL, "target": ACCENT, "output": POSITIVE, "network": POSITIVE}
 
 
@@ -33,18 +36,19 @@ def voxel_figure(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, l
     """
     limit = limit or symmetric_limit(list(voxels.values()))
     num_bins, height, width = next(iter(voxels.values())).shape
-    panel = 1.75
-    figure = _new_figure(panel * num_bins + 1, panel * height / width * len(voxels) + 0.5)
+    panel, block = 1.75, -(-width // VOXEL_PANEL_PIXELS)
+    figure = new_figure(panel * num_bins + 1, panel * height / width * len(voxels) + 0.5)
     grid = figure.subplots(len(voxels), num_bins, sharex=True, sharey=True, squeeze=False)
     for row, (name, voxel) in zip(grid, voxels.items(), strict=True):
         for b, axes in enumerate(row):
-            image = draw_signed(axes, voxel[b], limit)
+            image = draw_signed(axes, strongest(voxel[b], block), limit)
             axes.set(xticks=[], yticks=[])
         row[0].set_ylabel(f"{name}\n{voxel.sum():+,.0f} net", fontsize=9)
     for b, axes in enumerate(grid[0]):
         edges_ms = [(t0_us + edge * window_us / num_bins) / 1e3 for edge in (b, b + 1)]
         axes.set_title(f"{edges_ms[0]:.1f} to {edges_ms[1]:.1f} ms", fontsize=8)
-    figure.colorbar(image, ax=grid, label="events per cell, signed", shrink=0.9, pad=0.01)
+    label = "events per cell, signed" + (f",\nstrongest of {block} x {block} cells" if block > 1 else "")
+    figure.colorbar(image, ax=grid, label=label, shrink=0.9, pad=0.01)
     return figure
 
 
@@ -53,7 +57,7 @@ def events_figure(recordings: Mapping[str, Events], t_start_us: int, t_end_us: i
     images = {name: accumulate(events.window(t_start_us, t_end_us)) for name, events in recordings.items()}
     limit = symmetric_limit(list(images.values()))
     height, width = next(iter(images.values())).shape
-    figure = _new_figure(4.2 * len(images) + 0.8, 4.2 * height / width + 0.9)
+    figure = new_figure(4.2 * len(images) + 0.8, 4.2 * height / width + 0.9)
     grid = figure.subplots(1, len(images), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, picture) in zip(grid, images.items(), strict=True):
         image = draw_signed(axes, picture, limit)
@@ -71,7 +75,8 @@ def event_series_figure(
     """Red and blue dots of the events in consecutive slices of time, one row per named recording."""
     edges = np.linspace(t_start_us, t_end_us, num_frames + 1).astype(int)
     height, width = next(iter(recordings.values())).sensor_size
-    figure = _new_figure(2.6 * num_frames + 0.6, (2.6 * height / width + 0.2) * len(recordings) + 0.7)
+    panel = DOTS_PANEL_INCHES
+    figure = new_figure(panel * num_frames + 0.6, (panel * height / width + 0.2) * len(recordings) + 0.7)
     grid = figure.subplots(len(recordings), num_frames, sharex=True, sharey=True, squeeze=False)
     for row, (name, events) in zip(grid, recordings.items(), strict=True):
         for axes, start, end in zip(row, edges[:-1], edges[1:], strict=True):
@@ -87,15 +92,16 @@ def event_series_figure(
 
 def event_cloud_figure(events: Events, seed: int, max_events: int = 20_000) -> Figure:
     """The events as a cloud in x, y and time; of more than `max_events` a random sample, whose size the title says."""
-    shown = np.arange(len(events))
-    if len(events) > max_events:
-        shown = np.sort(np.random.default_rng(seed).choice(len(events), max_events, replace=False))
-    figure = _new_figure(6.5, 5.2)
+    shown = sampled(events, max_events, seed)
+    figure = new_figure(6.5, 5.2)
     axes = figure.add_subplot(projection="3d")
-    colours = np.where(events.p[shown] > 0, POSITIVE, NEGATIVE)
-    axes.scatter(events.t[shown] / 1e3, events.x[shown], events.y[shown], c=colours, s=0.6, linewidths=0)
+    colours = np.where(shown.p > 0, POSITIVE, NEGATIVE)
+    size = np.clip(12_000 / max(len(shown), 1), 0.6, 4)
+    axes.scatter(shown.t / 1e3, shown.x, shown.y, c=colours, s=size, linewidths=0, depthshade=False)
     height, width = events.sensor_size
     axes.set(xlabel="time, ms", ylabel="x, pixels", zlabel="y, pixels", ylim=(0, width), zlim=(height, 0))
+    axes.set_box_aspect((1.6, 1.2, 1.2 * height / width))
+    axes.tick_params(labelsize=8)
     axes.set_title(f"{len(shown):,} of {len(events):,} events", fontsize=10)
     axes.legend(handles=_polarity_handles(), loc="upper left", frameon=False)
     return figure
@@ -104,7 +110,7 @@ def event_cloud_figure(events: Events, seed: int, max_events: int = 20_000) -> F
 def event_rate_figure(recordings: Mapping[str, Events], clock_us: tuple[int, int], bin_us: int = 1000) -> Figure:
     """The event rate over time by polarity, one panel per named recording, on one scale."""
     edges = np.arange(clock_us[0], clock_us[1] + bin_us, bin_us)
-    figure = _new_figure(8, 1.9 * len(recordings) + 0.7)
+    figure = new_figure(8, 1.9 * len(recordings) + 0.7)
     grid = figure.subplots(len(recordings), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, events) in zip(grid, recordings.items(), strict=True):
         for sign, colour, label in ((1, POSITIVE, "positive"), (-1, NEGATIVE, "negative")):
@@ -112,7 +118,7 @@ def event_rate_figure(recordings: Mapping[str, Events], clock_us: tuple[int, int
             axes.stairs(sign * counts / bin_us, edges / 1e3, color=colour, fill=True, alpha=0.85, label=label)
         axes.axhline(0, color=NEUTRAL, linewidth=0.6)
         axes.set_ylabel(f"{name}\nevents per µs")
-    grid[0].legend(loc="upper right", ncols=2, frameon=False)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     grid[-1].set_xlabel("time, ms")
     return figure
 
@@ -121,7 +127,7 @@ def learning_curve_figure(log: Sequence[Mapping], title: str = "") -> Figure:
     """Training loss by step with its moving average, and the validation loss, on a logarithmic scale."""
     steps = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
     validations = [(entry["step"], entry["validation"]["loss"]) for entry in log if "validation" in entry]
-    figure = _new_figure(7, 3.6)
+    figure = new_figure(7, 3.6)
     axes = figure.subplots()
     if steps:
         step, loss = np.array(steps).T
@@ -142,7 +148,7 @@ def learning_curve_figure(log: Sequence[Mapping], title: str = "") -> Figure:
 
 def scores_figure(summary: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> Figure:
     """Bars of the named scores, one panel each, one bar per method."""
-    figure = _new_figure(1.6 * len(names) + 0.6, 2.8)
+    figure = new_figure(1.6 * len(names) + 0.6, 2.8)
     grid = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(grid, names, strict=True):
         values = [scores.get(name, np.nan) for scores in summary.values()]
@@ -168,21 +174,43 @@ def accumulate(events: Events) -> np.ndarray:
     return (positive - negative).reshape(height, width)
 
 
+def strongest(picture: np.ndarray, block: int) -> np.ndarray:
+    """The entry farthest from 0 of each block of `block` x `block` pixels; the last rows and columns fill up with 0."""
+    height, width = picture.shape
+    padded = np.pad(picture, ((0, -height % block), (0, -width % block)))
+    rows, columns = (size // block for size in padded.shape)
+    blocks = padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, -1)
+    return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
+
+
+def sampled(events: Events, max_events: int, seed: int) -> Events:
+    """At most `max_events` of the events, in their order; which of them is drawn from the seed."""
+    if len(events) <= max_events:
+        return events
+    is_shown = np.zeros(len(events), np.bool_)
+    is_shown[np.random.default_rng(seed).choice(len(events), max_events, replace=False)] = True
+    return events[is_shown]
+
+
 def symmetric_limit(pictures: Sequence[np.ndarray]) -> float:
     """A colour limit that fits all pictures: the 99.9th percentile of the occupied cells' sizes, at least 1."""
     occupied = np.concatenate([np.abs(picture[picture != 0]).ravel() for picture in pictures])
     return max(1.0, float(np.percentile(occupied, 99.9))) if len(occupied) else 1.0
 
 
-def _new_figure(width_inches: float, height_inches: float) -> Figure:
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """An empty figure in which labels and legends find room by themselves."""
     return Figure(figsize=(width_inches, height_inches), dpi=110, layout="constrained")
 
 
 def _draw_dots(axes: Axes, events: Events) -> None:
     height, width = events.sensor_size
-    axes.scatter(events.x, events.y, c=np.where(events.p > 0, POSITIVE, NEGATIVE), s=0.4, linewidths=0)
+    pixel_points = DOTS_PANEL_INCHES * 72 / width
+    size = max(0.4, pixel_points**2)
+    axes.scatter(events.x, events.y, c=np.where(events.p > 0, POSITIVE, NEGATIVE), s=size, linewidths=0, marker="s")
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
-    axes.text(0.02, 0.02, f"{len(events):,}", transform=axes.transAxes, fontsize=7, color=NEUTRAL)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    axes.text(0.02, 0.03, f"{len(events):,} events", transform=axes.transAxes, fontsize=7, color=NEUTRAL, bbox=box)
 
 
 def _polarity_handles() -> list[Line2D]:
