@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.recfunctions import repack_fields
 
+from deflare_core.config import ModelConfig
 from deflare_core.convert import convert
 from deflare_core.formats import PIECE_EVENTS, RecordingError, format_of, read_stream
+from deflare_core.inference import deflare_recording
+from deflare_core.model import build_model
 from deflare_core.recordings import ConvertedRecording, load_events, open_recording, save_events
 
 SIZE = (12, 16)
@@ -185,6 +188,15 @@ def test_pieces_join_without_a_seam(tmp_path):
     np.save(tmp_path / "a.npy", events.to_structured())
     assert [len(piece) for piece in read_stream(tmp_path / "a.npy", SIZE).pieces] == [PIECE_EVENTS, PIECE_EVENTS, 7]
     assert digest(load_events(tmp_path / "a.npy", SIZE)) == digest(events)
+
+
+def test_inference_reads_text_as_it_reads_hdf5(tmp_path):
+    events = make_events(num=2000, t_start_us=1_000_015_000, duration_us=90_000)
+    save_events(tmp_path / "a.h5", events, source="test")
+    convert(tmp_path / "a.h5", tmp_path / "a.csv", progress=False)
+    model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
+    deflare_recording(model, tmp_path / "a.csv", tmp_path / "out.h5", progress=False)
+    assert digest(load_events(tmp_path / "out.h5")) == digest(events), "The untrained network gives every event back."
 
 
 # Conversion
