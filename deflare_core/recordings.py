@@ -1,8 +1,10 @@
 """Recordings: event files on disk, read lazily by time and written complete or not at all.
 
 Read are HDF5 files with a group `events` holding `t, x, y, p`: the plain layout, the one written here, and DSEC's
-(Blosc compression, `ms_to_idx`, `t_offset`). Timestamps that leave this module are absolute microseconds: a stored
-`t_offset` has been added exactly once.
+(Blosc compression, `ms_to_idx`, `t_offset`). Without a group `events` it is the only group or compound table of
+`t, x, y, p` in the file (Prophesee's `CD/events`), or the one called `left` of a stereo recording (M3ED's
+`prophesee/left`). Other formats are converted on opening; `formats` says which and why. Timestamps that leave this
+module are absolute microseconds: a stored `t_offset` has been added exactly once.
 
 What is written follows DSEC's convention: `events/t` counts from `events/t_offset`, and `events/ms_to_idx[k]` is the
 first event at or after `k` milliseconds of that count. The offset is the start of the recording floored to a whole
@@ -14,17 +16,30 @@ Alternatives left out: an offset at the first event (shifts the two files of a p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
 import h5py
 import hdf5plugin
 import numpy as np
+from tqdm import tqdm
 
 from deflare_core.events import Events, PolarityRule, SensorSize, checked_sensor_size, exact_integers
+from deflare_core.formats import (
+    FORMAT_NAMES,
+    EventStream,
+    RecordingError,
+    TimeUnit,
+    agreed_sensor_size,
+    errors_named,
+    format_of,
+    read_stream,
+)
 from deflare_core.output import complete_or_absent
 
 COLUMNS = ("t", "x", "y", "p")
@@ -33,13 +48,10 @@ HOUR_US = 3_600_000_000
 CHUNK_EVENTS = 1 << 16
 CACHE_BYTES = 1 << 24
 """Decompressed chunks kept of each column, so that neighbouring windows do not decompress one twice."""
+PIECE_EVENTS = 4 * CHUNK_EVENTS
 CLOCK_ATTRIBUTES = ("t_start_us", "t_end_us")
 
 Attributes = Mapping[str, str | int | float]
-
-
-class RecordingError(ValueError):
-    """A recording that cannot be read as asked; the message names the file, what was found and what to do."""
 
 
 class Recording:
@@ -64,12 +76,13 @@ class Recording:
         self.polarity = polarity
         self._file = _opened(self.path)
         try:
-            with _errors_named(self.path):
-                self._columns = _event_columns(self._file)
-                self._t_offset_us = _t_offset_us(self._file)
-                self._ms_to_idx = _first_of(self._file, "events/ms_to_idx", "ms_to_idx")
-                self.attributes = {**self._file.attrs, **self._file["events"].attrs}
-                self.sensor_size = _agreed_sensor_size(self._stated_size(), sensor_size)
+            with errors_named(self.path):
+                self._node = _event_node(self._file)
+                self._columns = _event_columns(self._node)
+                self._t_offset_us = _t_offset_us(self._file, self._node)
+                self._ms_to_idx = _first_of(self._file, f"{self._node.name}/ms_to_idx", "ms_to_idx")
+                self.attributes = {**self._file.attrs, **self._node.attrs}
+                self.sensor_size = agreed_sensor_size(self._stated_size(), sensor_size)
         except BaseException:
             self._file.close()
             raise
@@ -104,10 +117,11 @@ class Recording:
     @property
     def extra_columns(self) -> list[str]:
         """Names of the per-event columns beyond `t, x, y, p`, such as provenance labels."""
-        group = self._file["events"]
+        if isinstance(self._node, h5py.Dataset):
+            return []
         return [
             name
-            for name, item in group.items()
+            for name, item in self._node.items()
             if name not in COLUMNS
             and isinstance(item, h5py.Dataset)
             and item.shape == (len(self),)
@@ -116,7 +130,7 @@ class Recording:
 
     def window(self, t_start_us: int, t_end_us: int) -> Events:
         """Events of `[t_start_us, t_end_us)`, reading only the part of the file that holds them."""
-        with _errors_named(self.path):
+        with errors_named(self.path):
             first, last = self._first_index(t_start_us), self._first_index(t_end_us)
             return self._slice(first, max(first, last))
 
@@ -124,14 +138,23 @@ class Recording:
         """The values of an extra per-event column over `[t_start_us, t_end_us)`."""
         if name not in self.extra_columns:
             raise RecordingError(f"{self.path}: no per-event column '{name}'; the file has {self.extra_columns}.")
-        with _errors_named(self.path):
+        with errors_named(self.path):
             first, last = self._first_index(t_start_us), self._first_index(t_end_us)
-            return self._file["events"][name][first : max(first, last)]
+            return self._node[name][first : max(first, last)]
 
     def load(self) -> Events:
         """All events of the file."""
-        with _errors_named(self.path):
+        with errors_named(self.path):
             return self._slice(0, len(self))
+
+    def pieces(self) -> Iterator[tuple[Events, dict[str, np.ndarray]]]:
+        """All events in their order, a piece at a time, with the values of the extra columns."""
+        names = self.extra_columns
+        for first in range(0, len(self), PIECE_EVENTS):
+            last = min(first + PIECE_EVENTS, len(self))
+            with errors_named(self.path):
+                piece = self._slice(first, last), {name: self._node[name][first:last] for name in names}
+            yield piece
 
     def close(self) -> None:
         """Close the file; the recording cannot be read afterwards."""
@@ -140,7 +163,10 @@ class Recording:
     def _stated_size(self) -> SensorSize | None:
         if {"height", "width"} <= set(self.attributes):
             return checked_sensor_size((self.attributes["height"], self.attributes["width"]))
-        return None
+        if geometry := re.fullmatch(r"(\d+)x(\d+)", str(self.attributes.get("geometry"))):
+            return checked_sensor_size((int(geometry[2]), int(geometry[1])))
+        resolution = _first_of(self._file, f"{self._node.name}/calib/resolution")
+        return None if resolution is None else checked_sensor_size(tuple(resolution[()][::-1]))
 
     def _time_at(self, index: int) -> int:
         return int(self._columns["t"][index]) + self._t_offset_us
@@ -182,6 +208,46 @@ class Recording:
             raise ValueError("ms_to_idx does not fit the timestamps; remove it from the file or write the file again.")
 
 
+class ConvertedRecording(Recording):
+    """A recording in a format that can only be read from its start, opened through a temporary HDF5 copy.
+
+    The copy lies in the folder for temporary files (the environment variable TMPDIR moves it) until `close`.
+
+    Parameters
+    ----------
+    path : an npz, npy, csv, RAW, DAT or AEDAT4 file.
+    sensor_size, polarity, time_unit : as in `open_recording`.
+
+    Raises
+    ------
+    RecordingError
+        When the file cannot be read as asked.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sensor_size: SensorSize | None = None,
+        polarity: PolarityRule = "strict",
+        time_unit: TimeUnit | None = None,
+    ) -> None:
+        stream = read_stream(path, sensor_size, polarity, time_unit)
+        self._folder = TemporaryDirectory(prefix="deflare-")
+        try:
+            copy = Path(self._folder.name) / "recording.h5"
+            write_stream(copy, stream, path)
+            super().__init__(copy)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self.path = Path(path)
+
+    def close(self) -> None:
+        """Close the recording and remove the temporary copy."""
+        super().close()
+        self._folder.cleanup()
+
+
 class RecordingWriter:
     """A recording being written piece by piece; it appears under its name when the `with` block ends well.
 
@@ -209,7 +275,7 @@ class RecordingWriter:
         self._attributes = {**(attributes or {}), "height": height, "width": width, "source": source, **clock}
         self._t_offset_us = None if clock_us is None else clock_us[0] // HOUR_US * HOUR_US
         self._output = complete_or_absent(path)
-        self._num_events = 0
+        self.num_events = 0
         self._last_us: int | None = None
         self._next_ms = 0
         self._index: list[np.ndarray] = []
@@ -255,7 +321,7 @@ class RecordingWriter:
             self._create(name, columns[name].dtype)
         for name, values in {"t": stored_us, "x": events.x, "y": events.y, "p": events.p, **columns}.items():
             self._waiting.setdefault(name, []).append(values)
-        self._num_events += len(events)
+        self.num_events += len(events)
         self._last_us = int(events.t[-1])
         if sum(map(len, self._waiting["t"])) >= CHUNK_EVENTS:
             self._write_whole_chunks()
@@ -277,7 +343,7 @@ class RecordingWriter:
             raise ValueError(f"The recording is {self.sensor_size}; received events of a sensor {events.sensor_size}.")
         if len(events) and self._last_us is not None and events.t[0] < self._last_us:
             raise ValueError(f"Events from {events.t[0]} us cannot follow one at {self._last_us} us.")
-        expected = self._group.keys() - {*COLUMNS, "ms_to_idx"} if self._num_events else columns.keys()
+        expected = self._group.keys() - {*COLUMNS, "ms_to_idx"} if self.num_events else columns.keys()
         if columns.keys() != expected or any(len(values) != len(events) for values in columns.values()):
             lengths = {name: len(values) for name, values in columns.items()}
             raise ValueError(f"Expected columns {sorted(expected)} of length {len(events)}; received {lengths}.")
@@ -286,38 +352,76 @@ class RecordingWriter:
         """Add the milliseconds up to these events to `ms_to_idx`."""
         end_ms = int(stored_us[-1]) // 1000 + 1
         ms = np.arange(self._next_ms, end_ms, dtype=np.int64)
-        self._index.append(self._num_events + np.searchsorted(stored_us, ms * 1000))
+        self._index.append(self.num_events + np.searchsorted(stored_us, ms * 1000))
         self._next_ms = max(self._next_ms, end_ms)
 
     def _finish(self) -> None:
         for name, parts in self._waiting.items():
             _extend(self._group[name], np.concatenate(parts))
         self._group.create_dataset("t_offset", data=np.int64(self._t_offset_us or 0))
-        _extend(self._group["ms_to_idx"], np.concatenate([*self._index, [self._num_events]]))
+        _extend(self._group["ms_to_idx"], np.concatenate([*self._index, [self.num_events]]))
 
 
 def open_recording(
-    path: str | Path, sensor_size: SensorSize | None = None, polarity: PolarityRule = "strict"
+    path: str | Path,
+    sensor_size: SensorSize | None = None,
+    polarity: PolarityRule = "strict",
+    time_unit: TimeUnit | None = None,
 ) -> Recording:
-    """An open `Recording`; use it in a `with` block, or close it."""
-    return Recording(path, sensor_size, polarity)
-
-
-def load_events(path: str | Path, sensor_size: SensorSize | None = None, polarity: PolarityRule = "strict") -> Events:
-    """All events of a recording on disk, with absolute timestamps in microseconds.
+    """An open `Recording` of any format that `formats` knows; use it in a `with` block, or close it.
 
     Parameters
     ----------
-    path : a recording in any layout that `Recording` reads.
-    sensor_size : (height, width), needed only when the file does not say.
+    path : the recording.
+    sensor_size : (height, width); needed only when the file does not say.
     polarity : "strict", or "lenient" to read 1 as positive and anything else as negative.
+    time_unit : "s", "ms" or "us", for text that does not declare its unit and arrays in other units than microseconds.
 
     Raises
     ------
     RecordingError
         When the file cannot be read as asked; the message names it.
     """
-    with open_recording(path, sensor_size, polarity) as recording:
+    if format_of(path) == "hdf5":
+        return Recording(path, sensor_size, polarity)
+    return ConvertedRecording(path, sensor_size, polarity, time_unit)
+
+
+def write_stream(target: Path, stream: EventStream, path: str | Path, progress: bool = True) -> int:
+    """The number of events written to the HDF5 recording `target`, going through the stream of file `path` once.
+
+    A progress bar appears when this takes more than two seconds.
+    """
+    source = f"{Path(path).name}, {FORMAT_NAMES[stream.format]}"
+    bar = tqdm(unit="event", unit_scale=True, desc=Path(path).name, leave=False, delay=2, disable=not progress)
+    with bar, errors_named(Path(path)), RecordingWriter(target, stream.sensor_size, source=source) as writer:
+        for events in stream.pieces:
+            writer.append(events)
+            bar.update(len(events))
+        return writer.num_events
+
+
+def load_events(
+    path: str | Path,
+    sensor_size: SensorSize | None = None,
+    polarity: PolarityRule = "strict",
+    time_unit: TimeUnit | None = None,
+) -> Events:
+    """All events of a recording on disk, with absolute timestamps in microseconds.
+
+    Parameters
+    ----------
+    path : a recording in any format that `formats` knows.
+    sensor_size : (height, width), needed only when the file does not say.
+    polarity : "strict", or "lenient" to read 1 as positive and anything else as negative.
+    time_unit : "s", "ms" or "us", where the file does not declare it.
+
+    Raises
+    ------
+    RecordingError
+        When the file cannot be read as asked; the message names it.
+    """
+    with open_recording(path, sensor_size, polarity, time_unit) as recording:
         return recording.load()
 
 
@@ -346,45 +450,67 @@ def save_events(
 
 
 def _opened(path: Path) -> h5py.File:
-    if not path.exists():
-        raise RecordingError(f"{path}: no such file.")
-    if path.is_dir():
-        raise RecordingError(f"{path}: is a folder; name one recording in it.")
-    if not h5py.is_hdf5(path):
-        raise RecordingError(f"{path}: is not an HDF5 file; recordings are read from HDF5 with a group 'events'.")
+    if format_of(path) != "hdf5":
+        raise RecordingError(f"{path}: is not an HDF5 file; open_recording reads other formats.")
     try:
         return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be opened as HDF5 ({error}); copy or record it again.") from error
 
 
-@contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while reading into an error that names the file."""
-    try:
-        yield
-    except RecordingError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise RecordingError(f"{path}: {error}") from error
-    except (OSError, RuntimeError) as error:
-        raise RecordingError(f"{path}: the file is damaged ({error}); copy or record it again.") from error
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One field of a compound table, read like a dataset of its own."""
+
+    table: h5py.Dataset
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.table.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.table.dtype[self.name]
+
+    def __getitem__(self, index: int | slice) -> np.ndarray:
+        return self.table.fields(self.name)[index]
 
 
-def _event_columns(file: h5py.File) -> dict[str, h5py.Dataset]:
-    group = file.get("events")
-    if not isinstance(group, h5py.Group):
-        raise ValueError(f"no group 'events'; the file holds {sorted(file)}.")
-    missing = [name for name in COLUMNS if not isinstance(group.get(name), h5py.Dataset)]
-    if missing:
-        raise ValueError(f"the group 'events' lacks {missing}; it holds {sorted(group)}.")
-    columns = {name: group[name] for name in COLUMNS}
+def _event_node(file: h5py.File) -> h5py.Group | h5py.Dataset:
+    """The group or compound table that holds the events."""
+    if isinstance(file.get("events"), h5py.Group):
+        return file["events"]
+    found: list[h5py.Group | h5py.Dataset] = [file["/"]] if set(COLUMNS) <= set(file) else []
+    file.visititems(lambda _, item: found.append(item) if set(COLUMNS) <= _column_names(item) else None)
+    if len(found) > 1:
+        found = [item for item in found if item.name.endswith("/left")] or found
+    if not found:
+        raise ValueError(f"no group 'events'; the file holds {sorted(file)}, and no other group of t, x, y, p.")
+    if len(found) > 1:
+        raise ValueError(f"several groups of events, {[item.name for item in found]}; keep one of them in the file.")
+    return found[0]
+
+
+def _column_names(item: h5py.Group | h5py.Dataset) -> set[str]:
+    return set(item) if isinstance(item, h5py.Group) else set(item.dtype.names or ())
+
+
+def _event_columns(node: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+    if isinstance(node, h5py.Dataset):
+        columns: dict[str, Any] = {name: _Field(node, name) for name in COLUMNS}
+    else:
+        missing = [name for name in COLUMNS if not isinstance(node.get(name), h5py.Dataset)]
+        if missing:
+            raise ValueError(f"the group '{node.name[1:]}' lacks {missing}; it holds {sorted(node)}.")
+        columns = {name: node[name] for name in COLUMNS}
+    _check_decompressed([node] if isinstance(node, h5py.Dataset) else list(columns.values()))
     for name, column in columns.items():
         if column.dtype.kind not in "iufb":
-            raise ValueError(f"events/{name} must be numeric; its dtype is {column.dtype}.")
+            raise ValueError(f"{node.name[1:]}/{name} must be numeric; its dtype is {column.dtype}.")
     shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) > 1 or len(shapes["t"]) != 1:
-        raise ValueError(f"events/t, x, y and p must be one-dimensional and of one length; their shapes are {shapes}.")
+        raise ValueError(f"t, x, y and p must be one-dimensional and of one length; their shapes are {shapes}.")
     return columns
 
 
@@ -392,19 +518,22 @@ def _first_of(file: h5py.File, *names: str) -> Any:
     return next((file[name] for name in names if name in file), None)
 
 
-def _t_offset_us(file: h5py.File) -> int:
-    offset = _first_of(file, "events/t_offset", "t_offset")
+def _check_decompressed(datasets: list[h5py.Dataset]) -> None:
+    """Refuse a compression whose plugin is not installed, by name, before it looks like damage."""
+    for dataset in datasets:
+        properties = dataset.id.get_create_plist()
+        for k in range(properties.get_nfilters()):
+            number, _, _, name = properties.get_filter(k)
+            if not h5py.h5z.filter_avail(number):
+                raise ValueError(
+                    f"{dataset.name[1:]} is compressed with HDF5 filter {number} ({name.decode() or 'unnamed'}), which "
+                    "is not installed; install its plugin (HDF5_PLUGIN_PATH), or export the recording as RAW."
+                )
+
+
+def _t_offset_us(file: h5py.File, node: h5py.Group | h5py.Dataset) -> int:
+    offset = _first_of(file, f"{node.name}/t_offset", "t_offset")
     return 0 if offset is None else int(np.asarray(offset[()]).item())
-
-
-def _agreed_sensor_size(stated: SensorSize | None, asked: SensorSize | None) -> SensorSize:
-    if stated is None and asked is None:
-        raise ValueError("the file does not state its sensor; give sensor_size=(height, width).")
-    asked = stated if asked is None else checked_sensor_size(asked)
-    if stated is not None and stated != asked:
-        raise ValueError(f"the sensor is {stated} (height, width), but {asked} was asked for.")
-    assert asked is not None
-    return asked
 
 
 def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:

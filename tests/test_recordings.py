@@ -144,7 +144,7 @@ def test_bad_files_are_refused_by_name_and_cause(tmp_path):
         tmp_path: "is a folder",
         tmp_path / "text.h5": "is not an HDF5 file",
         truncated: "truncated",
-        write_h5(tmp_path / "group.h5", group="event", **plain(events)): "no group 'events'; the file holds",
+        write_h5(tmp_path / "group.h5", group="event", t=events.t): "no group 'events'; the file holds",
         write_h5(tmp_path / "column.h5", t=events.t, x=events.x): r"lacks \['y', 'p'\]",
         write_h5(tmp_path / "length.h5", **plain(events, p=events.p[:5])): "of one length",
         write_h5(tmp_path / "text_x.h5", **plain(events, x=np.full(500, b"a"))): "events/x must be numeric",
