@@ -13,6 +13,7 @@ from deflare_core.dataset import EventVoxelDataset
 from deflare_core.debug import save_figure
 from deflare_core.evaluation import Evaluation
 from deflare_core.figures import events_figure, scores_figure
+from deflare_core.markdown import markdown_table
 from deflare_core.output import complete_or_absent
 from deflare_core.predictions import Method, predicted
 from deflare_core.published import PUBLISHED_SCORES
@@ -118,7 +119,7 @@ def published_table() -> str:
     names = list(next(iter(PUBLISHED_SCORES.values())))
     rows = [[method, *(f"{scores[name]:.4f}" for name in names)] for method, scores in PUBLISHED_SCORES.items()]
     note = "Published for E-Flare-2.7K (arXiv 2512.09016, 35 recordings): other data, computed by others."
-    return f"### Published\n\n{note}\n\n{_grid(['method', *names], rows)}\n"
+    return f"### Published\n\n{note}\n\n{markdown_table(['method', *names], rows)}\n"
 
 
 def _table(evaluation: Evaluation, names: Sequence[str]) -> str:
@@ -126,18 +127,13 @@ def _table(evaluation: Evaluation, names: Sequence[str]) -> str:
     for method, scores in summary.items():
         intervals = evaluation.intervals(method)
         rows.append([method, *(_cell(scores.get(name), intervals.get(name)) for name in names)])
-    return _grid(["method", *names], rows)
+    return markdown_table(["method", *names], rows)
 
 
 def _cell(mean: float | None, interval: tuple[float, float] | None) -> str:
     if mean is None:
         return ""
     return f"{mean:.4f}" + ("" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]")
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _failures(evaluation: Evaluation) -> list[str]:

@@ -96,8 +96,8 @@ def rate_spectrum(events: Events, duration_us: int, frequencies_hz: NDArray[np.f
     return _sum_power(seconds, p, first, duration_us / 1e6, np.asarray(frequencies_hz, np.float64)) / len(t)
 
 
-def flicker_share(events: Events, duration_us: int, flicker_hz: float) -> float:
-    """The share of the busy pixels' events that are at pixels locked to a frequency.
+def locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> NDArray[np.bool_]:
+    """Which pixels are locked to a frequency, bool `(H, W)`; of pixels that are not busy none is.
 
     A pixel is locked where the directions of its `sum_i p_i exp(2 pi i f t_i)`, one for each period with events, agree
     more than they would by chance once in a hundred (Rayleigh's test, `exp(-n R^2) < 0.01`). Every period counts once:
@@ -116,11 +116,33 @@ def flicker_share(events: Events, duration_us: int, flicker_hz: float) -> float:
     """
     if duration_us * flicker_hz < 5e6:
         raise ValueError(f"{duration_us} us is shorter than five periods of {flicker_hz} Hz; give a longer recording.")
-    t, p, first = _busy_pixels(events)
-    if not len(t):
-        return np.nan
-    locked = _find_locked((t - events.t[0]) / 1e6, p, first, float(flicker_hz), np.log(1 / LOCKED_BY_CHANCE))
-    return float(np.diff(first)[locked].sum() / len(t))
+    height, width = events.sensor_size
+    busy = np.bincount(_pixel(events), minlength=height * width) >= BUSY
+    if busy.any():
+        t, p, first = _busy_pixels(events)
+        level = np.log(1 / LOCKED_BY_CHANCE)
+        busy[busy] = _find_locked((t - events.t[0]) / 1e6, p, first, float(flicker_hz), level)
+    return busy.reshape(height, width)
+
+
+def flicker_share(events: Events, duration_us: int, flicker_hz: float) -> float:
+    """The share of the busy pixels' events that are at pixels locked to a frequency; nan without busy pixels.
+
+    Parameters
+    ----------
+    events : a recording.
+    duration_us : its length; at least five periods.
+    flicker_hz : the frequency.
+
+    Raises
+    ------
+    ValueError
+        When the recording is shorter than five periods; see `locked_pixels`.
+    """
+    locked = locked_pixels(events, duration_us, flicker_hz).ravel()
+    counts = np.bincount(_pixel(events), minlength=len(locked))
+    num_busy = counts[counts >= BUSY].sum()
+    return float(counts[locked].sum() / num_busy) if num_busy else np.nan
 
 
 def is_isolated(events: Events, radius: int = 1, within_us: int = 10_000) -> NDArray[np.bool_]:
