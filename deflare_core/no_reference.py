@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from deflare_core.baselines import Baseline, Clock
 from deflare_core.comb import mains_frequency_hz
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
-from deflare_core.inference import deflare_window
-from deflare_core.markdown import markdown_table
+from deflare_core.inference import deflare_windows, window_seed
 from deflare_core.metrics import matched
 from deflare_core.model import VoxelNetwork
 from deflare_core.statistics import flicker_share, locked_pixels, rate_spectrum
+from deflare_core.table import markdown_table
 
 SPECTRUM_US = 1_000_000
 """How much of a recording's beginning its spectrum is computed of: lines as narrow as 1 Hz, in seconds of work."""
@@ -41,11 +41,11 @@ def whole_recording(model: VoxelNetwork, window_us: int = WINDOW_US, num_bins: i
     """A network as baselines are: a function from a recording, its clock and a seed to the deflared recording."""
 
     def deflare(events: Events, clock_us: Clock, seed: int) -> Events:
-        parts = [
-            deflare_window(model, events.window(t0_us, t0_us + window_us), t0_us, window_us, num_bins, seed).events
+        windows = (
+            (t0_us, events.window(t0_us, t0_us + window_us), window_seed(seed, t0_us))
             for t0_us in range(*clock_us, window_us)
-        ]
-        return Events.concatenate(parts)
+        )
+        return Events.concatenate([part.events for part in deflare_windows(model, windows, window_us, num_bins)])
 
     return deflare
 
@@ -162,7 +162,7 @@ def spectra_of(recording: Events, outputs: Mapping[str, Events], flicker_hz: flo
     duration_us = min(recording.duration_us + 1, SPECTRUM_US)
     line_hz = 1e6 / duration_us
     steps = np.arange(-int(flicker_hz / line_hz) + 1, int((SPECTRUM_END - 1) * flicker_hz / line_hz) + 1)
-    frequencies_hz = flicker_hz + steps * line_hz
+    frequencies_hz = np.float64(flicker_hz) + steps * np.float64(line_hz)
     first = recording.window(start_us, start_us + duration_us)
     parts = {name: events.window(start_us, start_us + duration_us) for name, events in outputs.items()}
     before, *after = (

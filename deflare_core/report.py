@@ -13,11 +13,11 @@ from deflare_core.dataset import EventVoxelDataset
 from deflare_core.debug import save_figure
 from deflare_core.evaluation import Evaluation
 from deflare_core.figures import events_figure, scores_figure
-from deflare_core.markdown import markdown_table
 from deflare_core.output import complete_or_absent
 from deflare_core.predictions import Method, predicted
 from deflare_core.published import PUBLISHED_SCORES
 from deflare_core.recordings import load_events
+from deflare_core.table import markdown_table
 
 TABLES = {
     "Voxels": ("mse", "pmse_2", "pmse_4", "psnr_db", "r_f1", "t_f1", "tp_f1", "loss"),

@@ -76,4 +76,4 @@ def _joint(
 ) -> NDArray[np.float64]:
     """The number of cells with each wanted and given value, those beyond the edges counted at the edge."""
     inside = [np.clip(voxel.ravel(), edges[0], edges[-1]) for voxel in (wanted, given)]
-    return np.histogram2d(*inside, bins=(edges, edges))[0]
+    return np.histogram2d(inside[0], inside[1], bins=[edges, edges])[0]
