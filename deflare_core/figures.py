@@ -147,18 +147,30 @@ def learning_curve_figure(log: Sequence[Mapping], title: str = "") -> Figure:
 
 
 def scores_figure(summary: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> Figure:
-    """Bars of the named scores, one panel each, one bar per method."""
-    figure = new_figure(1.6 * len(names) + 0.6, 2.8)
-    grid = figure.subplots(1, len(names), squeeze=False)[0]
+    """Bars of the named scores, one panel each, one row per method; a bar that would dwarf the others is cut off."""
+    figure = new_figure(1.5 * len(names) + 1, 0.24 * len(summary) + 0.8)
+    grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    colours = [METHOD_COLOURS.get(method, NEUTRAL) for method in summary]
     for axes, name in zip(grid, names, strict=True):
-        values = [scores.get(name, np.nan) for scores in summary.values()]
-        bars = axes.bar(list(summary), values, color=[METHOD_COLOURS.get(m, NEUTRAL) for m in summary], width=0.65)
-        axes.bar_label(bars, fmt="%.3g", fontsize=8)
+        values = np.array([scores.get(name, np.nan) for scores in summary.values()])
+        end = _bars_end(values)
+        shown = np.nan_to_num(np.minimum(values, end))
+        bars = axes.barh([method.replace("_", " ") for method in summary], shown, color=colours, height=0.7)
+        labels = ["-" if np.isnan(v) else f"{v:.3g}" + (" >" if v > end else "") for v in values]
+        axes.bar_label(bars, labels, fontsize=8, padding=2)
         axes.set_title(name.replace("_", " "), fontsize=9)
+        axes.set(xlim=(0, 1.45 * end), xticks=[0, end], xticklabels=["0", f"{end:.2g}"])
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-        axes.margins(y=0.15)
+    grid[0].invert_yaxis()
     return figure
+
+
+def _bars_end(values: np.ndarray) -> float:
+    """Where bars end at the latest: at the largest value, or at five times the median where that is far less."""
+    known = values[np.isfinite(values)]
+    most = float(known.max(initial=0))
+    return min(most, 5 * float(np.median(known[known > 0]))) if most > 0 else 1.0
 
 
 def draw_signed(axes: Axes, picture: np.ndarray, limit: float) -> AxesImage:

@@ -9,7 +9,6 @@ silences the lamp and changing nothing keeps the rest.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +21,6 @@ from deflare_core.metrics import matched
 from deflare_core.model import VoxelNetwork
 from deflare_core.statistics import flicker_share, locked_pixels, rate_spectrum
 from deflare_core.table import markdown_table
-
-SPECTRUM_US = 1_000_000
-"""How much of a recording's beginning its spectrum is computed of: lines as narrow as 1 Hz, in seconds of work."""
-SPECTRUM_END = 2.5
-"""Where the spectrum ends, in multiples of the flicker's frequency: past its first harmonic."""
-
-
-class Spectra(NamedTuple):
-    """Power at frequencies (see `statistics.rate_spectrum`): of the recording, and of what each method made of it."""
-
-    frequencies_hz: NDArray[np.float64]
-    before: NDArray[np.float64]
-    after: dict[str, NDArray[np.float64]]
 
 
 def whole_recording(model: VoxelNetwork, window_us: int = WINDOW_US, num_bins: int = NUM_BINS) -> Baseline:
@@ -146,29 +132,6 @@ def no_reference_table(
     rows = [[name, *(write(row[column]) for column, (_, write) in COLUMNS.items())] for name, row in scores.items()]
     head = ["method", *(title for title, _ in COLUMNS.values())]
     return f"{_about(next(iter(scores.values())), flicker_hz)}\n\n{markdown_table(head, rows)}\n"
-
-
-def spectra_of(recording: Events, outputs: Mapping[str, Events], flicker_hz: float | None = None) -> Spectra:
-    """Spectra of the recording's first second, before and after every method, with the flicker on a frequency.
-
-    Parameters
-    ----------
-    recording : the input.
-    outputs : what each method made of it, by name.
-    flicker_hz : the flicker's frequency; none takes 100 or 120 Hz, whichever is stronger.
-    """
-    flicker_hz = flicker_hz or mains_frequency_hz(recording)
-    start_us = int(recording.t[0])
-    duration_us = min(recording.duration_us + 1, SPECTRUM_US)
-    line_hz = 1e6 / duration_us
-    steps = np.arange(-int(flicker_hz / line_hz) + 1, int((SPECTRUM_END - 1) * flicker_hz / line_hz) + 1)
-    frequencies_hz = np.float64(flicker_hz) + steps * np.float64(line_hz)
-    first = recording.window(start_us, start_us + duration_us)
-    parts = {name: events.window(start_us, start_us + duration_us) for name, events in outputs.items()}
-    before, *after = (
-        rate_spectrum(part, _remaining(part, first, duration_us), frequencies_hz) for part in (first, *parts.values())
-    )
-    return Spectra(frequencies_hz, before, dict(zip(parts, after, strict=True)))
 
 
 def _percent(share: float) -> str:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from nbconvert.filters import markdown2html
 
 from deflare_core.dataset import EventVoxelDataset
@@ -37,9 +38,10 @@ NOTES = {
 }
 FIGURE_SCORES = ("mse", "r_f1", "tp_f1", "chamfer_both", "count_ratio", "flare_removed", "background_kept")
 STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em}"
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:1240px;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;font-size:13px}th,td{padding:.3em .7em;border-bottom:1px solid #ddd;"
-    "text-align:right}th:first-child,td:first-child{text-align:left}img{max-width:100%}"
+    "text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}img{max-width:100%}"
+    "table{display:block;overflow-x:auto}.anchor-link{display:none}"
 )
 
 
@@ -70,15 +72,29 @@ def write_tables(evaluation: Evaluation, folder: str | Path) -> None:
 def write_pictures(
     evaluation: Evaluation, methods: Sequence[Method], data: EventVoxelDataset, cache: Path | None, folder: str | Path
 ) -> list[Path]:
-    """The figures written: scores of all methods, and the recordings that the last method helps most and least.
+    """The figures written: scores of all methods, and the cases of `case_figures`."""
+    folder = Path(folder)
+    figures = {"scores": summary_figure(evaluation)} | case_figures(evaluation, methods[-1], data, cache)
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def summary_figure(evaluation: Evaluation) -> Figure:
+    """The most telling scores of all methods, side by side."""
+    summary = evaluation.summary()
+    known = [name for name in FIGURE_SCORES if any(name in scores for scores in summary.values())]
+    return scores_figure(summary, known)
+
+
+def case_figures(
+    evaluation: Evaluation, method: Method, data: EventVoxelDataset, cache: Path | None
+) -> dict[str, Figure]:
+    """Input, output and target of the recordings that a method helps most, middling and least, by place and name.
 
     Gains are in MSE against the input; the pictures show the recordings' middle window.
     """
-    folder, method = Path(folder), methods[-1]
-    names = [name for name in FIGURE_SCORES if name in evaluation.summary()[method.name]]
-    paths = [save_figure(scores_figure(evaluation.summary(), names), folder / "scores.png")]
     pairs = {pair.name: pair for pair in data.pairs}
     ranked = evaluation.ranked(method.name)
+    figures = {}
     for place, name in (("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])):
         pair = pairs[name]
         middle = [t0_us for t0_us, _, _ in data.events(pair)][data.num_windows // 2]
@@ -87,9 +103,8 @@ def write_pictures(
             method.name: predicted(method, data, pair, cache).events,
             "target": load_events(pair.clean, data.sensor_size),
         }
-        figure = events_figure(shown, middle, middle + data.window_us)
-        paths.append(save_figure(figure, folder / f"{place}_{name}.png"))
-    return paths
+        figures[f"{place}_{name}"] = events_figure(shown, middle, middle + data.window_us)
+    return figures
 
 
 def write_report(
