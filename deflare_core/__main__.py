@@ -31,7 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"deflare {options.command}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"deflare {options.command}: interrupted; nothing half-written was left.", file=sys.stderr)
+        print(
+            f"deflare {options.command}: interrupted; nothing half-written was left. Run it again to go on.",
+            file=sys.stderr,
+        )
         return 130
 
 
@@ -63,8 +66,7 @@ def encode(options: argparse.Namespace) -> None:
     """Write a recording's windows as a voxel file."""
     from deflare_core.voxel_files import encode_file
 
-    reading = {"sensor_size": options.sensor_size, "polarity": options.polarity}
-    start_us, shape = encode_file(options.input, options.output, debug=options.debug, **reading)
+    start_us, shape = encode_file(options.input, options.output, debug=options.debug, **reading(options))
     print(f"{options.output}: {shape} (windows, bins, height, width), first window at {start_us} us")
 
 
@@ -143,33 +145,36 @@ def import_weights(options: argparse.Namespace) -> None:
     print(f"{import_checkpoint(options.input, options.output_dir)}")
 
 
+def convert(options: argparse.Namespace) -> None:
+    """Write a recording of any format as HDF5, npz, npy or csv."""
+    from deflare_core.convert import convert
+
+    num_events = convert(options.input, options.output, **reading(options))
+    print(f"{options.output}: {num_events:,} events")
+
+
 def infer(options: argparse.Namespace) -> None:
     """Deflare a recording, or every recording of a folder; torchrun shares them among its processes."""
     from deflare_core.inference import deflare_recording, recordings_to_deflare
     from deflare_core.processes import joined
 
+    overrides = [*options.overrides, *([f"method={options.method.replace('-', '_')}"] if options.method else [])]
     if options.config:
-        config = load_config(InferenceConfig, options.config, options.overrides)
+        config = load_config(InferenceConfig, options.config, overrides)
     else:
-        config = make_config(InferenceConfig, {}, options.overrides, origin="deflare infer")
+        config = make_config(InferenceConfig, {}, overrides, origin="deflare infer")
+    settings: dict[str, Any] = {
+        name: getattr(config, name) for name in ("window_us", "num_bins", "seed", "overlap", "flags")
+    }
     with joined(config.device) as processes:
-        model = inference_model(config, processes.device)
+        method = inference_network(config, processes.device) if config.method == "network" else config.method
         for source, target in processes.share(recordings_to_deflare(options.input, options.output)):
-            summary = deflare_recording(
-                model,
-                source,
-                target,
-                window_us=config.window_us,
-                num_bins=config.num_bins,
-                seed=config.seed,
-                sensor_size=options.sensor_size,
-                polarity=options.polarity,
-                progress=processes.is_first,
-            )
+            how = {**settings, **reading(options), "progress": processes.is_first}
+            summary = deflare_recording(method, source, target, **how)
             print(f"{target}: {summary}")
 
 
-def inference_model(config: InferenceConfig, device: torch.device) -> VoxelNetwork:
+def inference_network(config: InferenceConfig, device: torch.device) -> VoxelNetwork:
     """The network of the configured checkpoint, or the untrained one."""
     from deflare_core.checkpoint import load_model
     from deflare_core.config import ModelConfig
@@ -260,7 +265,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("clean_dir", type=Path, help="folder of their clean partners")
 
     command = add(commands, encode)
-    command.add_argument("input", type=Path, help="recording (.h5)")
+    command.add_argument("input", type=Path, help="recording")
     command.add_argument("output", type=Path, help="voxel file (.npy or .pt)")
     add_reading_options(command)
     command.add_argument("--debug", action="store_true", help="pictures under reports/debug_output")
@@ -294,10 +299,16 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("input", type=Path, help="published weights, such as checkpoint.pth")
     command.add_argument("output_dir", type=Path, help="folder for the checkpoint, such as runs/published")
 
+    command = add(commands, convert)
+    command.add_argument("input", type=Path, help="recording of any format")
+    command.add_argument("output", type=Path, help="file to write: .h5, .npz, .npy or .csv")
+    add_reading_options(command)
+
     command = add(commands, infer)
-    command.add_argument("--input", type=Path, required=True, help="recording with flare (.h5), or a folder of them")
+    command.add_argument("--input", type=Path, required=True, help="recording with flare, or a folder of them")
     command.add_argument("--output", type=Path, required=True, help="deflared recording to write (.h5), or the folder")
     command.add_argument("--config", type=Path, help="such as configs/inference_config.yaml")
+    command.add_argument("--method", help="network (default), or a baseline: baf, efr, pfd-a, pfd-b")
     add_reading_options(command)
     command.add_argument("overrides", nargs="*", metavar="key=value", help="such as checkpoint=runs/train")
 
@@ -329,6 +340,11 @@ def add(commands: Any, function: Any) -> argparse.ArgumentParser:
     return command
 
 
+def reading(options: argparse.Namespace) -> dict[str, Any]:
+    """How a recording is to be read, as its readers take it."""
+    return {name: getattr(options, name) for name in ("sensor_size", "polarity", "time_unit")}
+
+
 def add_reading_options(command: argparse.ArgumentParser) -> None:
     """Options for recordings that do not say enough about themselves."""
     size = ("HEIGHT", "WIDTH")
@@ -337,6 +353,7 @@ def add_reading_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--polarity", choices=rules, default="strict", help="lenient: 1 is positive, all else negative"
     )
+    command.add_argument("--time-unit", choices=("s", "ms", "us"), help="of text that does not declare it")
 
 
 if __name__ == "__main__":

@@ -10,16 +10,11 @@ pfd_a, pfd_b    polarity-focused denoising, the general variant and the one made
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.comb import mains_frequency_hz, remove_flicker
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.filters import has_support, polarity_focused
-from deflare_core.inference import window_seed
-
-Clock = tuple[int, int]
-Baseline = Callable[[Events, Clock, int], Events]
+from deflare_core.windows import Baseline, Clock, window_seed
 
 
 def encode_decode(events: Events, clock_us: Clock, seed: int) -> Events:

@@ -25,12 +25,13 @@ from deflare_core.config import ModelConfig
 from deflare_core.debug import save_figure
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
 from deflare_core.graphs import GraphedGradient, GraphedNetwork
-from deflare_core.inference import deflare_recording, deflare_windows
+from deflare_core.inference import deflare_recording
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.norm import PiecewiseGroupNorm
 from deflare_core.output import complete_or_absent
 from deflare_core.provenance import device_name, versions
 from deflare_core.recordings import save_events
+from deflare_core.windows import deflare_windows
 
 F_MAPS = ((32, 64, 128), (48, 96, 144), (64, 128, 256), (32, 64, 128, 256))
 SENSOR_SIZE, CPU_SENSOR_SIZE = (480, 640), (120, 160)

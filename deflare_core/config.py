@@ -213,6 +213,8 @@ class TestConfig(StrictModel):
 class InferenceConfig(StrictModel):
     """Everything that `deflare infer` needs besides its input and output."""
 
+    method: str = "network"
+    """network, or a baseline: input, empty, encode_decode, baf, efr, pfd_a, pfd_b."""
     checkpoint: Path | None = None
     """Checkpoint or run folder; none: the untrained network, which changes nothing."""
     window_us: int = Field(WINDOW_US, gt=0)
@@ -221,6 +223,10 @@ class InferenceConfig(StrictModel):
     """Time bins of a window."""
     seed: int = 0
     """Seed of the times of synthesised events and of the choice among removed ones."""
+    overlap: bool = False
+    """Blend the network's outputs of windows that overlap by half, at twice the work; see deflare_core/windows.py."""
+    flags: bool = False
+    """Also write which events were synthesised, and which of the input were kept."""
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
 

@@ -1,31 +1,42 @@
 """Inference: a recording of any length in, a deflared recording out, one absolute window after another.
 
-Windows start at the recording's declared start, or on the grid of whole window lengths. Events pass through the
-event-faithful decode, so what the network leaves alone keeps its exact timestamps. Reading, the network and writing
-overlap; memory holds a few windows.
+Events pass through the event-faithful decode, so what the network leaves alone keeps its exact timestamps. Reading, the
+network and writing overlap; memory holds a few windows. A run that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from deflare_core.ahead import ahead
-from deflare_core.codec import AppliedVoxel, apply_voxel, events_to_voxel
-from deflare_core.dataset import RECORDING_SUFFIXES
-from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize
+from deflare_core.baselines import BASELINES
+from deflare_core.codec import AppliedVoxel
+from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
+from deflare_core.formats import SUFFIX_FORMATS, RecordingError, TimeUnit
+from deflare_core.journal import Journal
 from deflare_core.model import VoxelNetwork
-from deflare_core.recordings import CLOCK_ATTRIBUTES, Recording, RecordingError, RecordingWriter, open_recording
+from deflare_core.recordings import CLOCK_ATTRIBUTES, Recording, RecordingWriter, open_recording
+from deflare_core.windows import (
+    Window,
+    baseline_windows,
+    deflare_overlapping,
+    deflare_windows,
+    window_seed,
+    window_starts,
+)
 
-Window = tuple[int, Events, int]
-"""Start of a window in absolute microseconds, its events, and the seed of what is random in its decode."""
+INPUT_KEPT = "input_kept"
+"""Dataset of flagged recordings: for each event of the input, whether it is in the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,61 +77,146 @@ class InferenceSummary:
 
 
 def deflare_recording(
-    model: VoxelNetwork,
+    method: VoxelNetwork | str,
     source: str | Path,
     target: str | Path,
     *,
     window_us: int = WINDOW_US,
     num_bins: int = NUM_BINS,
     seed: int = 0,
+    overlap: bool = False,
+    flags: bool = False,
     sensor_size: SensorSize | None = None,
     polarity: PolarityRule = "strict",
+    time_unit: TimeUnit | None = None,
     progress: bool = True,
 ) -> InferenceSummary:
     """A summary of the deflared recording that was written to `target`, complete or not at all.
 
+    A run that was killed or interrupted leaves a small journal beside `target`; the same call goes on from there.
+
     Parameters
     ----------
-    model : a trained network, on the device to use.
+    method : a trained network, on the device to use, or the name of a baseline (see `baselines.BASELINES`).
     source, target : the recording to read and the HDF5 file to write.
     window_us, num_bins : how the recording is cut; as in training.
     seed : seed of what is random in the event-faithful decode.
+    overlap : blend the network's outputs of overlapping windows; see `windows.deflare_overlapping`.
+    flags : also write `events/synthesised`, 1 for events that were not recorded, and `input_kept`, for each event of
+        the input whether it is in the output.
     sensor_size : (height, width), needed only when the file does not say.
     polarity : "strict", or "lenient" to read 1 as positive and anything else as negative.
+    time_unit : "s", "ms" or "us", for text that does not declare its unit.
     progress : show a progress bar.
 
     Raises
     ------
     RecordingError
-        When the recording cannot be read, or would be overwritten by its own result.
+        When the recording cannot be read, would be overwritten by its own result, or another run writes the result.
     """
     if Path(source).resolve() == Path(target).resolve():
         raise ValueError(f"{target}: is the recording itself; name another output file.")
     started = time.perf_counter()
-    num_in = num_kept = num_out = 0
-    with open_recording(source, sensor_size, polarity) as recording:
+    settings = [window_us, num_bins, seed, overlap, sensor_size, polarity, time_unit]
+    with (
+        open_recording(source, sensor_size, polarity, time_unit) as recording,
+        Journal(target, json.dumps([method_key(method), source_key(source), *settings])) as journal,
+    ):
         starts = window_starts(recording, window_us)
-        clock_us = recording.clock_us
-        writer = RecordingWriter(
-            target,
-            recording.sensor_size,
-            source=f"deflared from {Path(source).name}",
-            clock_us=clock_us if CLOCK_ATTRIBUTES[0] in recording.attributes else None,
-        )
-        read = ahead((t0_us, recording.window(t0_us, t0_us + window_us), window_seed(seed, t0_us)) for t0_us in starts)
-        deflared = ahead(deflare_windows(model, read, window_us, num_bins))
-        with writer, closing(deflared):
-            for window in tqdm(deflared, total=len(starts), unit="window", disable=not progress):
+        with closing(all_deflared(method, recording, starts, journal, window_us, num_bins, seed, overlap)) as windows:
+            bar = tqdm(windows, total=len(starts), unit="window", disable=not progress)
+            counts = write_windows(bar, deflared_writer(recording, source, target), flags)
+        journal.remove()
+        recorded_s = (recording.clock_us[1] - recording.clock_us[0]) / 1e6
+    return InferenceSummary(*counts, len(starts), recorded_s, time.perf_counter() - started)
+
+
+def all_deflared(
+    method: VoxelNetwork | str,
+    recording: Recording,
+    starts: range,
+    journal: Journal,
+    window_us: int,
+    num_bins: int,
+    seed: int,
+    overlap: bool,
+) -> Generator[AppliedVoxel, None, None]:
+    """Every window of the recording: those that the journal knows as it has them, then those that it is to note.
+
+    Baselines are quick, and remember what came before: they begin anew.
+    """
+
+    def read(first: int, end: int | None = None) -> Generator[Window, None, None]:
+        windows = ((t0_us, recording.window(t0_us, t0_us + window_us)) for t0_us in starts[first:end])
+        return ahead((t0_us, events, window_seed(seed, t0_us)) for t0_us, events in windows)
+
+    if isinstance(method, str):
+        yield from baseline_windows(BASELINES[method], read(0), window_us, seed)
+        return
+    done = zip(read(0, journal.num_done), journal.decisions(), strict=True)
+    for (_, events, _), decision in done:
+        yield decision.applied(events)
+    # A blend needs the window before; what it makes of that one again is dropped.
+    repeated = int(overlap and journal.num_done > 0)
+    deflare = deflare_overlapping if overlap else deflare_windows
+    with closing(ahead(deflare(method, read(journal.num_done - repeated), window_us, num_bins))) as deflared:
+        for window in islice(deflared, repeated, None):
+            journal.append(window)
+            yield window
+
+
+def write_windows(windows: Iterable[AppliedVoxel], writer: RecordingWriter, flags: bool) -> tuple[int, int, int, int]:
+    """How many events there were, were kept, removed and synthesised in the windows, which are then written."""
+    num_in = num_kept = num_out = 0
+    with writer:
+        for window in windows:
+            if flags:
+                writer.append(window.events, synthesised=window.synthesised.astype(np.uint8))
+                writer.extend(INPUT_KEPT, window.kept.astype(np.uint8))
+            else:
                 writer.append(window.events)
-                num_in, num_out = num_in + len(window.kept), num_out + len(window.events)
-                num_kept += int(window.kept.sum())
-    elapsed_s = time.perf_counter() - started
-    recorded_s = (clock_us[1] - clock_us[0]) / 1e6
-    return InferenceSummary(num_in, num_kept, num_in - num_kept, num_out - num_kept, len(starts), recorded_s, elapsed_s)
+            num_in, num_out = num_in + len(window.kept), num_out + len(window.events)
+            num_kept += int(window.kept.sum())
+    return num_in, num_kept, num_in - num_kept, num_out - num_kept
+
+
+def deflared_writer(recording: Recording, source: str | Path, target: str | Path) -> RecordingWriter:
+    """A writer of what becomes of a recording, on the same sensor and declared clock."""
+    clock_us = recording.clock_us if CLOCK_ATTRIBUTES[0] in recording.attributes else None
+    return RecordingWriter(
+        target, recording.sensor_size, source=f"deflared from {Path(source).name}", clock_us=clock_us
+    )
+
+
+def method_key(method: VoxelNetwork | str) -> str:
+    """What tells a method from any other: a baseline's name, or a digest of a network's settings, weights and device.
+
+    Raises
+    ------
+    ValueError
+        When there is no baseline of that name.
+    """
+    if isinstance(method, str):
+        if method not in BASELINES:
+            raise ValueError(f"There is no method '{method}'; known are network, {', '.join(BASELINES)}.")
+        return method
+    found = hashlib.sha256(method.config.model_dump_json().encode())
+    for name, tensor in method.state_dict().items():
+        found.update(f"{name} {tensor.device}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def source_key(source: str | Path) -> tuple[str, int, int]:
+    """What tells a recording from any other without reading it whole: its path, size and time of change."""
+    found = Path(source).resolve()
+    return str(found), found.stat().st_size, found.stat().st_mtime_ns
 
 
 def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """The recording and the file to write; of a folder, each of its recordings and a file of its name in `target`.
+
+    Text files are left out of a folder: most are not recordings.
 
     Raises
     ------
@@ -129,43 +225,10 @@ def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]
     """
     if not source.is_dir():
         return [(source, target)]
-    paths = sorted(path for path in source.iterdir() if path.suffix.lower() in RECORDING_SUFFIXES)
+    known = {suffix: found for suffix, found in SUFFIX_FORMATS.items() if found != "csv"}
+    paths = sorted(p for p in source.iterdir() if p.suffix.lower() in known and not p.name.startswith("."))
     if not paths:
-        raise RecordingError(f"{source}: holds no recordings ({', '.join(RECORDING_SUFFIXES)}).")
-    return [(path, target / path.name) for path in paths]
-
-
-def deflare_windows(
-    model: VoxelNetwork, windows: Iterable[Window], window_us: int, num_bins: int
-) -> Iterator[AppliedVoxel]:
-    """Every window `(t0_us, events, seed)` after the network's output was applied to its events."""
-    if model.is_folded_on(next(model.parameters()).device):
-        from deflare_core.gpu_inference import deflare_on_gpu
-
-        yield from deflare_on_gpu(model, windows, window_us, num_bins)
-        return
-    for t0_us, events, seed in windows:
-        voxel_in = events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us)
-        voxel_out = run_network(model, voxel_in)
-        yield apply_voxel(events, voxel_in, voxel_out, window_us, t0_us=t0_us, seed=seed)
-
-
-@torch.inference_mode()
-def run_network(model: VoxelNetwork, voxel: np.ndarray) -> np.ndarray:
-    """The network's output for one voxel `(bins, H, W)`, float32 of the same shape."""
-    device = next(model.parameters()).device
-    batch = torch.from_numpy(np.ascontiguousarray(voxel))[None, None].to(device)
-    return model.eval()(batch)[0, 0].float().cpu().numpy()
-
-
-def window_starts(recording: Recording, window_us: int) -> range:
-    """The absolute times at which the windows begin that cover the recording."""
-    start_us, end_us = recording.clock_us
-    if CLOCK_ATTRIBUTES[0] not in recording.attributes:
-        start_us = start_us // window_us * window_us
-    return range(start_us, end_us, window_us)
-
-
-def window_seed(seed: int, t0_us: int) -> int:
-    """A seed of the window's own, so that it comes out the same wherever the work begins."""
-    return int(np.random.SeedSequence([seed, t0_us % 2**64]).generate_state(1, np.uint64)[0] >> 1)
+        raise RecordingError(f"{source}: holds no recordings ({', '.join(known)}).")
+    return [
+        (path, target / (path.name if known[path.suffix.lower()] == "hdf5" else f"{path.name}.h5")) for path in paths
+    ]

@@ -13,14 +13,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from deflare_core.baselines import Baseline, Clock
 from deflare_core.comb import mains_frequency_hz
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
-from deflare_core.inference import deflare_windows, window_seed
 from deflare_core.metrics import matched
 from deflare_core.model import VoxelNetwork
 from deflare_core.statistics import flicker_share, locked_pixels, rate_spectrum
 from deflare_core.table import markdown_table
+from deflare_core.windows import Baseline, Clock, deflare_windows, window_seed
 
 
 def whole_recording(model: VoxelNetwork, window_us: int = WINDOW_US, num_bins: int = NUM_BINS) -> Baseline:

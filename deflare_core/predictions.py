@@ -20,11 +20,11 @@ from deflare_core.checkpoint import find_checkpoint, load_model
 from deflare_core.codec import apply_voxel, events_to_voxel
 from deflare_core.dataset import EventVoxelDataset, RecordingPair
 from deflare_core.events import Events
-from deflare_core.inference import run_network, window_seed
 from deflare_core.metrics import PROVENANCE, mse
 from deflare_core.model import VoxelNetwork
 from deflare_core.provenance import digest
 from deflare_core.recordings import RecordingError, open_recording, save_events
+from deflare_core.windows import run_network, window_seed
 
 FLARE = next(label for label, name in PROVENANCE.items() if name == "flare")
 

@@ -49,6 +49,7 @@ CHUNK_EVENTS = 1 << 16
 CACHE_BYTES = 1 << 24
 """Decompressed chunks kept of each column, so that neighbouring windows do not decompress one twice."""
 PIECE_EVENTS = 4 * CHUNK_EVENTS
+COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE)
 CLOCK_ATTRIBUTES = ("t_start_us", "t_end_us")
 
 Attributes = Mapping[str, str | int | float]
@@ -326,6 +327,12 @@ class RecordingWriter:
         if sum(map(len, self._waiting["t"])) >= CHUNK_EVENTS:
             self._write_whole_chunks()
 
+    def extend(self, name: str, values: np.ndarray) -> None:
+        """Add values to a dataset of the file that counts something else than the events written."""
+        if name not in self._file:
+            self._file.create_dataset(name, (0,), values.dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
+        _extend(self._file[name], values)
+
     def _write_whole_chunks(self) -> None:
         """Write what fills chunks: one that is written twice is also compressed twice."""
         for name, parts in self._waiting.items():
@@ -335,8 +342,7 @@ class RecordingWriter:
             self._waiting[name] = [values[whole:]]
 
     def _create(self, name: str, dtype: np.typing.DTypeLike) -> None:
-        compression = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE)
-        self._group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **compression)
+        self._group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
 
     def _check_follows(self, events: Events, columns: Mapping[str, np.ndarray]) -> None:
         if events.sensor_size != self.sensor_size:

@@ -16,11 +16,11 @@ from torch.nn import functional
 from deflare_core.codec import events_to_voxel
 from deflare_core.config import OptimizerConfig
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
-from deflare_core.inference import run_network
 from deflare_core.metrics import PROVENANCE
 from deflare_core.model import VoxelNetwork
 from deflare_core.optimizer import make_optimizer
 from deflare_core.table import markdown_table
+from deflare_core.windows import run_network
 
 Window = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Input voxel and target voxel of one window."""

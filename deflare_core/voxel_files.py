@@ -11,9 +11,10 @@ import torch
 from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.debug import DEBUG_OUTPUT, write_window_pictures
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
-from deflare_core.inference import window_seed, window_starts
+from deflare_core.formats import TimeUnit
 from deflare_core.output import complete_or_absent
 from deflare_core.recordings import RecordingWriter, open_recording
+from deflare_core.windows import window_seed, window_starts
 
 SUFFIXES = (".npy", ".pt")
 
@@ -30,6 +31,7 @@ def encode_file(
     window_us: int = WINDOW_US,
     sensor_size: SensorSize | None = None,
     polarity: PolarityRule = "strict",
+    time_unit: TimeUnit | None = None,
     debug: bool = False,
 ) -> tuple[int, tuple[int, ...]]:
     """Start of the first window in microseconds, and the shape of the array that was written.
@@ -41,7 +43,7 @@ def encode_file(
     """
     target = Path(target)
     _check_suffix(target)
-    with open_recording(source, sensor_size, polarity) as recording, complete_or_absent(target) as temporary:
+    with open_recording(source, sensor_size, polarity, time_unit) as recording, complete_or_absent(target) as temporary:
         starts = window_starts(recording, window_us)
         shape = (len(starts), num_bins, *recording.sensor_size)
         if 0 in shape:

@@ -1,17 +1,21 @@
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from conftest import make_events, same_events
 
-from deflare_core.codec import events_to_voxel
+from deflare_core.baselines import BASELINES
+from deflare_core.codec import AppliedVoxel, events_to_voxel
 from deflare_core.config import ModelConfig
-from deflare_core.inference import deflare_recording, recordings_to_deflare, run_network, window_seed
+from deflare_core.inference import deflare_recording, recordings_to_deflare
+from deflare_core.journal import Journal
 from deflare_core.model import build_model
 from deflare_core.processes import Processes
-from deflare_core.recordings import RecordingError, load_events, open_recording, save_events
+from deflare_core.recordings import RecordingError, RecordingWriter, load_events, open_recording, save_events
+from deflare_core.windows import run_network, window_seed
 
 
 @pytest.fixture
@@ -116,3 +120,95 @@ def test_the_command_deflares_a_folder_in_two_processes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("500 kept") == 3, "Each recording has its line, once."
     assert all(same_events(load_events(tmp_path / "out" / name), recorded) for name, recorded in events.items())
+
+
+class Interrupted(KeyboardInterrupt):
+    """What Ctrl-C raises, from where the test wants it."""
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_an_interrupted_run_goes_on_where_it_stopped(halving_model, tmp_path, overlap, monkeypatch):
+    save_events(tmp_path / "in.h5", make_events(num=9_000, duration_us=200_000), source="test")
+    settings = {"overlap": overlap, "flags": True, "progress": False}
+    deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "whole.h5", **settings)
+
+    taken = []
+    noted = Journal.append
+
+    def interrupting(journal, window):
+        taken.append(window)
+        if len(taken) == 5:
+            raise Interrupted
+        noted(journal, window)
+
+    monkeypatch.setattr(Journal, "append", interrupting)
+    with pytest.raises(Interrupted):
+        deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", **settings)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".out.h5.journal", "in.h5", "whole.h5"]
+    deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", **settings)
+    assert len(taken) == 5 + 6, "Of ten windows four were noted, so six are made."
+    assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5", "out.h5", "whole.h5"]
+
+
+def test_another_input_or_network_begins_anew(halving_model, tmp_path, monkeypatch):
+    save_events(tmp_path / "in.h5", make_events(num=900, duration_us=100_000), source="test")
+    with Journal(tmp_path / "out.h5", "of other work") as journal:
+        journal.append(apply_nothing(make_events(num=3)))
+    summary = deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+    assert summary.num_in == 900
+
+
+def apply_nothing(events):
+    return AppliedVoxel(events, np.zeros(len(events), bool), np.ones(len(events), bool))
+
+
+def test_flags_tell_what_became_of_each_event(halving_model, tmp_path):
+    events = make_events(num=8_000, duration_us=100_000)
+    save_events(tmp_path / "in.h5", events, source="test")
+    summary = deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", flags=True, progress=False)
+    out = load_events(tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        synthesised, kept = file["events/synthesised"][()].astype(bool), file["input_kept"][()].astype(bool)
+    assert (len(kept), len(synthesised)) == (len(events), len(out))
+    assert (int(kept.sum()), int(synthesised.sum())) == (summary.num_kept, summary.num_synthesised)
+    assert summary.num_synthesised > 0
+    assert same_events(out[~synthesised], events[kept]), "What was not synthesised are the kept events, times and all."
+
+
+def test_baselines_share_the_path(tmp_path):
+    events = make_events(num=4_000, duration_us=200_000)
+    save_events(tmp_path / "in.h5", events, source="test")
+    summary = deflare_recording("pfd_b", tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+    expected = BASELINES["pfd_b"](events, (0, 200_000), 0)
+    assert same_events(load_events(tmp_path / "out.h5"), expected)
+    assert (summary.num_in, summary.num_kept, summary.num_synthesised) == (4_000, len(expected), 0)
+    with pytest.raises(ValueError, match="There is no method 'pfd'"):
+        deflare_recording("pfd", tmp_path / "in.h5", tmp_path / "x.h5", progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5", "out.h5"]
+
+
+def test_memory_does_not_grow_with_the_recording(model, tmp_path):
+    """Ten times the recording may not take a tenth more memory; run in processes of their own, whose peaks are told."""
+    peaks = {}
+    for count in (20, 200):
+        with RecordingWriter(tmp_path / f"{count}.h5", (64, 64), source="test") as writer:
+            for k in range(count):
+                writer.append(make_events(seed=k, num=20_000, sensor_size=(64, 64), t_start_us=k * 20_000))
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, tmp_path / f"{count}.h5", tmp_path / f"{count}_out.h5"],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        peaks[count] = float(done.stdout)
+    assert peaks[200] < peaks[20] + 40, f"MiB at the peak, for 20 windows and for 200: {peaks}"
+
+
+PEAK = """
+import resource, sys
+from deflare_core.inference import deflare_recording
+deflare_recording("input", sys.argv[1], sys.argv[2], progress=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""

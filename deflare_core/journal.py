@@ -1,0 +1,134 @@
+"""The journal of a long run: what was decided about each window so far, in a file beside the output.
+
+A killed run leaves no output, since output is complete or absent, but its journal stays. Started again, the run takes
+what was decided from there and goes on. A window takes a bit for each recorded event and 13 bytes for each
+synthesised one, a hundredth of what its events take. Every record carries its checksum, so one that was cut off is
+noticed and made again. One run at a time holds the journal of an output.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deflare_core.codec import AppliedVoxel, merged
+from deflare_core.events import Events
+from deflare_core.recordings import RecordingError
+
+HEAD = struct.Struct("<QQI")
+"""Recorded events of a window, synthesised ones, checksum of what follows."""
+KEY_BYTES = 32
+COLUMNS: dict[str, np.dtype] = {
+    name: np.dtype(code) for name, code in zip("txyp", ("<i8", "<u2", "<u2", "i1"), strict=True)
+}
+EVENT_BYTES = sum(dtype.itemsize for dtype in COLUMNS.values())
+
+
+class Decision(NamedTuple):
+    """What was decided about a window: which recorded events stay, and those to add, as columns by name."""
+
+    kept: NDArray[np.bool_]
+    added: dict[str, np.ndarray]
+
+    def applied(self, events: Events) -> AppliedVoxel:
+        """The window's events after the decision."""
+        added = Events(**self.added, sensor_size=events.sensor_size)
+        return merged(events[self.kept], added, self.kept)
+
+
+class Journal:
+    """The journal of the run that writes `target`, open; used in a `with` block, which leaves the file on disk.
+
+    Parameters
+    ----------
+    target : the output file.
+    key : everything that decides the output; a journal of anything else is begun anew.
+
+    Raises
+    ------
+    RecordingError
+        When another run is writing the same output.
+    """
+
+    def __init__(self, target: str | Path, key: str) -> None:
+        self.target, self._key = Path(target), hashlib.sha256(key.encode()).digest()
+        self.path = self.target.with_name(f".{self.target.name}.journal")
+        self.num_done = 0
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise RecordingError(f"{self.target}: another run is writing this file; wait for it to end.") from None
+        if self._file.read(KEY_BYTES) != self._key:
+            self._begin()
+        self.num_done = sum(1 for _ in self.decisions())
+        self._file.truncate()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None and issubclass(kind, ValueError):
+            self.remove()
+        self._file.close()
+
+    def decisions(self) -> Iterator[Decision]:
+        """What was decided about the windows done, in their order; the file then stands behind the last one."""
+        self._file.seek(KEY_BYTES)
+        while (decision := self._read()) is not None:
+            yield decision
+
+    def append(self, window: AppliedVoxel) -> None:
+        """Note what was decided about the next window."""
+        added = window.events[window.synthesised]
+        columns = (getattr(added, name).astype(dtype).tobytes() for name, dtype in COLUMNS.items())
+        body = np.packbits(window.kept).tobytes() + b"".join(columns)
+        self._file.write(HEAD.pack(len(window.kept), len(added), zlib.crc32(body)) + body)
+        self._file.flush()
+
+    def remove(self) -> None:
+        """Take the journal away: the output is complete, or can never be made of this input."""
+        self.path.unlink(missing_ok=True)
+
+    def _begin(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(self._key)
+        self._file.flush()
+
+    def _read(self) -> Decision | None:
+        """The next record, or none, with the file where it was, if there is no whole one."""
+        start = self._file.tell()
+        head = self._file.read(HEAD.size)
+        if len(head) == HEAD.size:
+            num_events, num_added, checksum = HEAD.unpack(head)
+            size = -(-num_events // 8) + num_added * EVENT_BYTES
+            if size <= self._remaining() and zlib.crc32(body := self._file.read(size)) == checksum:
+                return _decision(body, num_events, num_added)
+        self._file.seek(start)
+        return None
+
+    def _remaining(self) -> int:
+        return os.fstat(self._file.fileno()).st_size - self._file.tell()
+
+
+def _decision(body: bytes, num_events: int, num_added: int) -> Decision:
+    place = -(-num_events // 8)
+    kept = np.unpackbits(np.frombuffer(body, np.uint8, place), count=num_events).astype(np.bool_)
+    added = {}
+    for name, dtype in COLUMNS.items():
+        added[name] = np.frombuffer(body, dtype, num_added, place)
+        place += num_added * dtype.itemsize
+    return Decision(kept, added)
