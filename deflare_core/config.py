@@ -225,6 +225,8 @@ class InferenceConfig(StrictModel):
     """Seed of the times of synthesised events and of the choice among removed ones."""
     overlap: bool = False
     """Blend the network's outputs of windows that overlap by half, at twice the work; see deflare_core/windows.py."""
+    strip_rows: int | None = Field(None, gt=0)
+    """Rows of the frame that the device works on at once, for frames that do not fit a GPU's memory; none: all."""
     flags: bool = False
     """Also write which events were synthesised, and which of the input were kept."""
     device: str = "auto"

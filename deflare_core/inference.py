@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterable
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from deflare_core.ahead import ahead
@@ -112,7 +113,9 @@ def deflare_recording(
     Raises
     ------
     RecordingError
-        When the recording cannot be read, would be overwritten by its own result, or another run writes the result.
+        When the recording cannot be read, or another run writes its result.
+    ValueError
+        When the recording would be overwritten by its own result, or a GPU's memory does not suffice.
     """
     if Path(source).resolve() == Path(target).resolve():
         raise ValueError(f"{target}: is the recording itself; name another output file.")
@@ -123,7 +126,8 @@ def deflare_recording(
         Journal(target, json.dumps([method_key(method), source_key(source), *settings])) as journal,
     ):
         starts = window_starts(recording, window_us)
-        with closing(all_deflared(method, recording, starts, journal, window_us, num_bins, seed, overlap)) as windows:
+        deflared = all_deflared(method, recording, starts, journal, window_us, num_bins, seed, overlap)
+        with closing(deflared) as windows, out_of_memory_explained(recording.sensor_size):
             bar = tqdm(windows, total=len(starts), unit="window", disable=not progress)
             counts = write_windows(bar, deflared_writer(recording, source, target), flags)
         journal.remove()
@@ -178,6 +182,25 @@ def write_windows(windows: Iterable[AppliedVoxel], writer: RecordingWriter, flag
             num_in, num_out = num_in + len(window.kept), num_out + len(window.events)
             num_kept += int(window.kept.sum())
     return num_in, num_kept, num_in - num_kept, num_out - num_kept
+
+
+@contextmanager
+def out_of_memory_explained(sensor_size: SensorSize) -> Iterator[None]:
+    """Turn a GPU's out-of-memory error into advice.
+
+    Raises
+    ------
+    ValueError
+        When the memory does not suffice.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        height, width = sensor_size
+        raise ValueError(
+            f"The GPU's memory does not suffice for frames of {height} x {width} ({str(error).splitlines()[0]}). "
+            f"Let it work on strips of them with strip_rows={max(8, height // 8)}, or use device=cpu."
+        ) from error
 
 
 def deflared_writer(recording: Recording, source: str | Path, target: str | Path) -> RecordingWriter:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import make_events, same_events
 
+from deflare_core.__main__ import main
 from deflare_core.baselines import BASELINES
 from deflare_core.codec import AppliedVoxel, events_to_voxel
 from deflare_core.config import ModelConfig
@@ -212,3 +213,22 @@ from deflare_core.inference import deflare_recording
 deflare_recording("input", sys.argv[1], sys.argv[2], progress=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
+
+
+def test_a_gpu_without_memory_is_told_what_helps(model, tmp_path):
+    save_events(tmp_path / "in.h5", make_events(num=900), source="test")
+
+    def too_large(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    model.backbone.register_forward_pre_hook(too_large)
+    with pytest.raises(ValueError, match=r"frames of 12 x 16 \(CUDA out .* 20.00 GiB.\)\. Let it .* strip_rows=8"):
+        deflare_recording(model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+
+
+def test_the_command_works_in_strips(tmp_path):
+    events = make_events(num=900, sensor_size=(60, 80))
+    save_events(tmp_path / "in.h5", events, source="test")
+    files = ["--input", str(tmp_path / "in.h5"), "--output", str(tmp_path / "out.h5")]
+    assert main(["infer", *files, "strip_rows=16", "device=cpu"]) == 0
+    assert same_events(load_events(tmp_path / "out.h5"), events)
