@@ -193,11 +193,25 @@ def video(options: argparse.Namespace) -> None:
     """Film a recording, or two side by side: before and after."""
     from deflare_core.video import write_video
 
-    *sources, target = options.files
-    if not 1 <= len(sources) <= 2:
-        raise ValueError(f"Name one or two recordings and an .mp4 file to write; received {len(options.files)} names.")
-    recordings = dict(zip(("before", "after"), sources, strict=False))
+    recordings, target = before_and_after(options.files)
     print(write_video(recordings, target, frame_us=options.frame_us))
+
+
+def sheet(options: argparse.Namespace) -> None:
+    """Picture a recording, or two, from its start to its end: before and after."""
+    from deflare_core.contact_sheet import contact_sheet
+    from deflare_core.debug import save_figure
+
+    recordings, target = before_and_after(options.files)
+    print(f"{save_figure(contact_sheet(recordings), target)}")
+
+
+def before_and_after(files: list[Path]) -> tuple[dict[str, Path], Path]:
+    """The one or two recordings named, and the file to write."""
+    *sources, target = files
+    if not 1 <= len(sources) <= 2:
+        raise ValueError(f"Name one or two recordings and the file to write; received {len(files)} names.")
+    return dict(zip(("before", "after"), sources, strict=False)), target
 
 
 def benchmark(options: argparse.Namespace) -> None:
@@ -318,6 +332,9 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(commands, video)
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="BEFORE [AFTER] OUT.mp4")
     command.add_argument("--frame-us", type=int, default=2000, help="recorded time in a frame; default: %(default)s")
+
+    command = add(commands, sheet)
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="BEFORE [AFTER] OUT.png")
 
     command = add(commands, benchmark)
     command.add_argument("--device", default="auto", help="auto, cpu or cuda; default: %(default)s")

@@ -12,6 +12,7 @@ from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
 from deflare_core.figures import event_cloud_figure, event_series_figure, symmetric_limit, voxel_figure
+from deflare_core.output import complete_or_absent
 from deflare_core.predictions import Method, predicted
 
 DEBUG_OUTPUT = Path("reports/debug_output")
@@ -68,7 +69,7 @@ def write_debug_window(
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """The path at which the figure was written as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    """The path at which the figure was written, in the format of its suffix."""
+    with complete_or_absent(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
     return path

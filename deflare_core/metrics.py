@@ -85,8 +85,10 @@ def matched(estimate: Events, recorded: Events) -> NDArray[np.bool_]:
     An estimate may hold only as many of several equal ones; then the first ones count. What any method kept of a
     recording can be told from this, and `len(estimate) - matched(estimate, recorded).sum()` events are its own.
     """
-    ours, theirs = _in_full_order(estimate), _in_full_order(recorded)
-    return _find_matches(*(part for order, columns in (ours, theirs) for part in (order, *columns)))
+    start_us = min((int(events.t[0]) for events in (estimate, recorded) if len(events)), default=0)
+    ours, theirs = _keys(estimate, start_us), _keys(recorded, start_us)
+    order = np.argsort(theirs, kind="stable")
+    return _find_matches(np.sort(ours, kind="stable"), order, theirs[order])
 
 
 def kept_by_provenance(window: AppliedVoxel, labels: np.ndarray) -> dict[str, tuple[int, int]]:
@@ -97,24 +99,23 @@ def kept_by_provenance(window: AppliedVoxel, labels: np.ndarray) -> dict[str, tu
     }
 
 
-def _in_full_order(events: Events) -> tuple[NDArray[np.int64], tuple[np.ndarray, ...]]:
-    """The order of events by time, then pixel and polarity, and the two columns that decide it, in that order."""
-    pixel = (events.y.astype(np.int64) * events.sensor_size[1] + events.x) * 2 + (events.p > 0)
-    order = np.lexsort((pixel, events.t))
-    return order, (events.t[order], pixel[order])
+def _keys(events: Events, start_us: int) -> NDArray[np.int64]:
+    """One number for each event's time, pixel and polarity, in this order of weight: all but sorted already."""
+    height, width = events.sensor_size
+    pixel = (events.y.astype(np.int64) * width + events.x) * 2 + (events.p > 0)
+    return (events.t - start_us) * (2 * height * width) + pixel
 
 
 @compiled()
-def _find_matches(order, t, pixel, recorded_order, recorded_t, recorded_pixel):  # type: ignore[no-untyped-def]
-    """Whether each recorded event has a partner, by walking along both streams at once."""
-    found = np.zeros(len(recorded_order), np.bool_)
+def _find_matches(keys, order, recorded_keys):  # type: ignore[no-untyped-def]
+    """Whether each recorded event has a partner, by walking along both sorted streams at once."""
+    found = np.zeros(len(order), np.bool_)
     i = 0
-    for k in range(len(recorded_order)):
-        now, here = recorded_t[k], recorded_pixel[k]
-        while i < len(order) and (t[i] < now or (t[i] == now and pixel[i] < here)):
+    for k in range(len(order)):
+        while i < len(keys) and keys[i] < recorded_keys[k]:
             i += 1
-        if i < len(order) and t[i] == now and pixel[i] == here:
-            found[recorded_order[k]] = True
+        if i < len(keys) and keys[i] == recorded_keys[k]:
+            found[order[k]] = True
             i += 1
     return found
 

@@ -1,7 +1,7 @@
 """Windows: a recording cut into absolute ones, and what a method makes of a stream of them.
 
 Every method is a generator from windows to `AppliedVoxel`, one for each, in order. A network looks at one window at a
-time, or at overlapping ones whose outputs are blended; a baseline looks at a second at a time.
+time, or at overlapping ones whose outputs are blended; a baseline looks at half a second at a time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Clock = tuple[int, int]
 Baseline = Callable[[Events, Clock, int], Events]
 """From a whole recording, the start and end of its clock, and a seed, to a whole recording."""
 
-STRETCH_US, LEAD_US = 1_000_000, 500_000
-"""A baseline works on stretches of a second, and sees the half second before each, for filters with a memory."""
+STRETCH_US, LEAD_US = 500_000, 300_000
+"""A baseline works on stretches of half a second, and sees some time before each, for filters with a memory."""
 
 
 def window_starts(recording: Recording, window_us: int) -> range:
@@ -112,7 +112,7 @@ def blended(output: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> np.nd
 def baseline_windows(
     baseline: Baseline, windows: Iterable[Window], window_us: int, seed: int
 ) -> Iterator[AppliedVoxel]:
-    """Every window after a baseline, which works on stretches of about a second with half a second of lead.
+    """Every window after a baseline, which works on stretches of half a second, each with 0.3 s of lead.
 
     What a filter remembers for longer, and what it finds out about a recording (the frequency of the mains), it learns
     anew in each stretch.

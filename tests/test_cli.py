@@ -181,3 +181,16 @@ def test_bad_input_gets_one_line_an_exit_code_and_no_file(tmp_path, recording, c
         for fragment in fragments:
             assert fragment in error[-1], f"{case}: '{fragment}' is missing in {error[-1]}"
         assert sorted(tmp_path.rglob("*")) == before, f"{case}: something was left behind."
+
+
+def test_a_recording_is_converted_and_pictured(tmp_path):
+    events = make_events(num=2_000, duration_us=100_000)
+    save_events(tmp_path / "in.h5", events, source="test")
+    assert main(["convert", str(tmp_path / "in.h5"), str(tmp_path / "out.npz")]) == 0
+    assert same_events(load_events(tmp_path / "out.npz"), events)
+    assert main(["sheet", str(tmp_path / "in.h5"), str(tmp_path / "out.npz"), str(tmp_path / "sheet.png")]) == 0
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["infer", "--method", "pfd-b", "--input", str(tmp_path), "--output", str(tmp_path / "out")]) == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"in.h5", "out.npz.h5"}, (
+        "A folder's recordings of any format."
+    )
