@@ -126,6 +126,20 @@ def events_to_voxel(
     return voxel
 
 
+def polarity_voxel(events: Events, num_bins: int, window_us: int, t0_us: int) -> NDArray[np.float32]:
+    """How many positive and how many negative events each cell holds, float32 `(2, num_bins, H, W)`.
+
+    The signed voxel is the first less the second. Parameters are those of `events_to_voxel`.
+    """
+    positive = events.p > 0
+    parts = (events[positive], events[~positive])
+    voxel = np.empty((2, num_bins, *events.sensor_size), np.float32)
+    for sign, part, out in zip((1, -1), parts, voxel, strict=True):
+        events_to_voxel(part, num_bins, None, window_us, t0_us=t0_us, out=out)
+        out *= sign
+    return voxel
+
+
 @overload
 def voxel_to_events(
     voxel: np.ndarray, total_duration: int = ..., sensor_size: SensorSize | None = ..., *, t0_us: int, seed: int
@@ -233,6 +247,35 @@ def apply_voxel(
         raise ValueError(f"voxel_in is not the encoding of the events: {num_wrong} cells differ.")
     synthetic = voxel_to_events(missing, total_duration, t0_us=t0_us, seed=seed + 1)
     return merged(events[kept], synthetic, kept)
+
+
+def apply_polarity_voxel(
+    events: Events, voxel_in: np.ndarray, voxel_out: np.ndarray, total_duration: int, *, t0_us: int, seed: int
+) -> AppliedVoxel:
+    """The recorded events of a window, changed as little as an output for each polarity demands.
+
+    Parameters
+    ----------
+    events : the events of the window.
+    voxel_in : their `polarity_voxel`, `(2, bins, H, W)`.
+    voxel_out : positive and negative events to reach in each cell; what is below 0 counts as 0.
+    total_duration, t0_us, seed : as for `apply_voxel`, which is applied to each polarity by itself.
+    """
+    kept = np.empty(len(events), np.bool_)
+    added = []
+    for k, sign in enumerate((1, -1)):
+        mine = events.p == sign
+        voxels = (sign * voxel_in[k], sign * np.maximum(voxel_out[k], 0))
+        part = apply_voxel(events[mine], *voxels, total_duration, t0_us=t0_us, seed=seed + 2 * k)
+        kept[mine] = part.kept
+        added.append(part.events[part.synthesised])
+    both = merged(added[0], added[1], kept).events
+    return merged(events[kept], both, kept)
+
+
+def at_level(voxel: NDArray[np.float32], level: float) -> NDArray[np.float32]:
+    """The voxel in whole events, where from `level` on a part of one counts as one; 0.5 leaves it to be rounded."""
+    return voxel if level == 0.5 else np.copysign(np.floor(np.abs(voxel) + np.float32(1 - level)), voxel)
 
 
 def merged(recorded: Events, synthetic: Events, kept: NDArray[np.bool_]) -> AppliedVoxel:

@@ -37,6 +37,13 @@ class ModelConfig(StrictModel):
     """TrueResidualUNet3D adds the input to its backbone's output; the other two are the bare backbones."""
     backbone: Literal["ResidualUNet3D", "UNet3D"] = "ResidualUNet3D"
     """Backbone of TrueResidualUNet3D."""
+    polarity: Literal["signed", "split"] = "signed"
+    """signed: one channel of positive less negative events; split: a channel for each, so that none cancel unseen."""
+    residual: Literal["free", "gate"] = "free"
+    """free: output = input + backbone(input); gate: output = input - input x removed(backbone(input)), with a removed
+    share between 0 and 1, so that nothing is invented. Both are the identity before training."""
+    level: float = Field(0.5, gt=0, lt=1)
+    """The part of an event in the output from which on it counts as one; 0.5 is rounding."""
     f_maps: tuple[int, ...] = (32, 64, 128)
     """Feature maps of each level, finest first."""
     num_levels: int = 3
@@ -54,6 +61,12 @@ class ModelConfig(StrictModel):
     precision: Literal["half", "single"] = "half"
     """On a GPU: half multiplies in 16 bits (bfloat16 in training, float16 otherwise) with parameters and sums in 32,
     through `folded.py`; single is plain torch in float32. The CPU always computes in float32."""
+
+    @model_validator(mode="after")
+    def _gate_has_a_residual(self) -> ModelConfig:
+        if self.residual == "gate" and self.name != "TrueResidualUNet3D":
+            raise ValueError(f"residual=gate is of TrueResidualUNet3D; {self.name} has no residual")
+        return self
 
     @model_validator(mode="after")
     def _levels_agree(self) -> ModelConfig:
@@ -146,7 +159,7 @@ class TrainerConfig(StrictModel):
 
     It acts as a batch_size so many times as large, in the memory of one batch, and in any number of processes alike.
     """
-    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
+    loss: Literal["mse", "l1", "smooth_l1", "kept", "kept_dice"] = "mse"
     """Loss between output and target voxel, averaged over cells; smooth_l1 is quadratic below 1 event, linear above."""
     average_decay: float | None = Field(None, gt=0, lt=1)
     """Decay per step of a running average of the weights, which is then validated and saved; none: no average."""
@@ -179,6 +192,12 @@ class TrainConfig(StrictModel):
     """The optimizer."""
     trainer: TrainerConfig = TrainerConfig()
     """The loop."""
+
+    @model_validator(mode="after")
+    def _the_loss_has_a_gate(self) -> TrainConfig:
+        if self.trainer.loss.startswith("kept") and self.model.residual != "gate":
+            raise ValueError(f"trainer.loss={self.trainer.loss} is of a gate; set model.residual=gate, or another loss")
+        return self
 
     @model_validator(mode="after")
     def _the_warmup_ends(self) -> TrainConfig:

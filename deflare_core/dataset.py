@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from deflare_core.codec import events_to_voxel
+from deflare_core.codec import events_to_voxel, polarity_voxel
 from deflare_core.config import DataConfig
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
 from deflare_core.recordings import CLOCK_ATTRIBUTES, Recording, RecordingError, open_recording
@@ -50,6 +50,7 @@ class EventVoxelDataset(Dataset):
     num_bins : time bins of a window.
     num_segments : windows taken from each pair.
     ids : recordings to take, by the number in their name; none: all.
+    split_polarity : give `(2, bins, H, W)` instead, the numbers of positive and of negative events.
 
     Raises
     ------
@@ -66,7 +67,9 @@ class EventVoxelDataset(Dataset):
         num_bins: int = NUM_BINS,
         num_segments: int = 5,
         ids: tuple[int, ...] = (),
+        split_polarity: bool = False,
     ) -> None:
+        self.split_polarity = split_polarity
         self.pairs = find_pairs(noisy_events_dir, clean_events_dir, ids)
         self.window_us = segment_duration_us
         self.num_bins = num_bins
@@ -74,7 +77,7 @@ class EventVoxelDataset(Dataset):
         self.sensor_size = sensor_size or _sensor_size_of(self.pairs[0].noisy)
 
     @classmethod
-    def from_config(cls, config: DataConfig) -> EventVoxelDataset:
+    def from_config(cls, config: DataConfig, split_polarity: bool = False) -> EventVoxelDataset:
         """The data set that a configuration describes."""
         return cls(
             config.noisy_dir,
@@ -84,6 +87,7 @@ class EventVoxelDataset(Dataset):
             config.num_bins,
             config.num_windows,
             config.ids,
+            split_polarity,
         )
 
     def __len__(self) -> int:
@@ -126,6 +130,8 @@ class EventVoxelDataset(Dataset):
 
     def _voxel(self, recording: Recording, t0_us: int) -> torch.Tensor:
         events = recording.window(t0_us, t0_us + self.window_us)
+        if self.split_polarity:
+            return torch.from_numpy(polarity_voxel(events, self.num_bins, self.window_us, t0_us))
         voxel = events_to_voxel(events, self.num_bins, None, self.window_us, t0_us=t0_us)
         return torch.from_numpy(voxel).unsqueeze(0)
 

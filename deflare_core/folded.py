@@ -47,7 +47,7 @@ class Measured(NamedTuple):
 
 
 def run_folded(backbone: nn.Module, voxel: torch.Tensor, dtype: torch.dtype, recompute: bool = False) -> torch.Tensor:
-    """The output of a `ResidualUNet3D` for a voxel `(N, 1, bins, H, W)` of whole pooling cells, float32.
+    """The output of a `ResidualUNet3D` for a voxel `(N, C, bins, H, W)` of whole pooling cells, float32.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def run_folded(backbone: nn.Module, voxel: torch.Tensor, dtype: torch.dtype, rec
     dtype : of feature maps and products, float16 or bfloat16.
     recompute : keep only each level's result for the backward pass.
     """
-    return torch.stack([_run_sample(backbone, sample[0].contiguous(), dtype, recompute)[None] for sample in voxel])
+    return torch.stack([_run_sample(backbone, sample.contiguous(), dtype, recompute) for sample in voxel])
 
 
 def _run_sample(backbone: Any, x: torch.Tensor, dtype: torch.dtype, recompute: bool) -> torch.Tensor:
@@ -65,7 +65,11 @@ def _run_sample(backbone: Any, x: torch.Tensor, dtype: torch.dtype, recompute: b
             checkpoint(level, *inputs, use_reentrant=False, preserve_rng_state=False) if recompute else level(*inputs)
         )
 
-    y = run(lambda x: _first_block(backbone.encoders[0].basic_module, x, dtype), x)
+    first = backbone.encoders[0].basic_module
+    if len(x) == 1:
+        y = run(lambda x: _first_block(first, x, dtype), x[0])
+    else:
+        y = run(lambda x: _widening_block(first, x), _channels_last(x[None]).to(dtype))
     skips = []
     for encoder in backbone.encoders[1:]:
         skip, pooled = Split.apply(y)
@@ -74,7 +78,8 @@ def _run_sample(backbone: Any, x: torch.Tensor, dtype: torch.dtype, recompute: b
     for decoder, skip in zip(backbone.decoders, reversed(skips), strict=True):
         y = run(lambda skip, y, decoder=decoder: _decode(decoder, skip, y), skip, y)
     final = backbone.final_conv
-    return Project.apply(y, final.weight.reshape(-1), final.bias)
+    rows = zip(final.weight.flatten(1), final.bias.split(1), strict=True)
+    return torch.stack([Project.apply(y, weight, bias) for weight, bias in rows])
 
 
 def _first_block(block: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -92,7 +97,7 @@ def _first_block(block: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
 
 
 def _widening_block(block: Any, pooled: torch.Tensor) -> torch.Tensor:
-    """An encoder's block that first takes the feature maps to their number."""
+    """An encoder's block that first takes the feature maps, or several input channels, to their number."""
     weight = block.conv1.weight.flatten(1).to(pooled.dtype)
     taps = _with_bias(torch.zeros(27, len(weight), device=pooled.device), block.conv1.bias)
     return _residual_block(

@@ -50,7 +50,7 @@ class GraphedGradient:
         before = [gradient.clone() for gradient in gradients]
 
         def forward_and_backward() -> torch.Tensor:
-            total = loss(model(self.raw), self.label) * self.share
+            total = loss(model, self.raw, self.label) * self.share
             total.backward()
             return total.detach()
 

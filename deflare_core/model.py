@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import torch
@@ -27,6 +27,11 @@ from deflare_core.norm import fill_the_card
 
 ONEDNN_FROM = 20_480
 """Channels times depth times height beyond which torch convolves with oneDNN."""
+KEEP_LOGIT = 4.0
+"""The logit of keeping an event from which a gate starts: nearly sure, but not deaf to being wrong."""
+REMOVED_AT_START = 1 / (1 + math.exp(KEEP_LOGIT))
+LARGEST_EXPONENT = 60.0
+"""Its exponential is still a float32 number."""
 FOLDED_CHANNELS = 16
 """The GPU kernels take numbers of feature maps that are multiples of this."""
 BACKBONES = {"ResidualUNet3D": ResidualUNet3D, "UNet3D": UNet3D}
@@ -35,15 +40,17 @@ BACKBONES = {"ResidualUNet3D": ResidualUNet3D, "UNet3D": UNet3D}
 class VoxelNetwork(nn.Module):
     """A backbone applied to voxels of any sensor size: padded inside to whole pooling cells, cropped after.
 
-    The parameters are those of `ModelConfig`. Called with `(N, 1, bins, H, W)`, it returns the same shape.
+    The parameters are those of `ModelConfig`. Called with `(N, C, bins, H, W)`, it returns the same shape; C is 1 for
+    signed voxels, 2 for those of positive and of negative events (see `codec.polarity_voxel`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.channels: int = 2 if config.polarity == "split" else 1
         self.backbone = BACKBONES[config.backbone](
-            in_channels=1,
-            out_channels=1,
+            in_channels=self.channels,
+            out_channels=self.channels,
             f_maps=list(config.f_maps),
             num_levels=config.num_levels,
             layer_order=config.layer_order,
@@ -58,13 +65,25 @@ class VoxelNetwork(nn.Module):
         """What the backbone makes of the voxel."""
         return self.run_backbone(voxel)
 
+    def keep_logits(self, voxel: torch.Tensor) -> torch.Tensor:
+        """The logit of an event's chance to be kept, for each cell.
+
+        Raises
+        ------
+        ValueError
+            When the network has no gate.
+        """
+        if self.config.residual != "gate":
+            raise ValueError("Only a network with model.residual=gate says with which chance it keeps an event.")
+        return KEEP_LOGIT + self.run_backbone(voxel)
+
     def run_backbone(self, voxel: torch.Tensor) -> torch.Tensor:
         """The backbone's output for a voxel of any height and width.
 
         Raises
         ------
         ValueError
-            When the tensor is not `(N, 1, bins, H, W)`, or has fewer bins than the levels can halve.
+            When the tensor is not `(N, C, bins, H, W)`, or has fewer bins than the levels can halve.
         """
         self._check_shape(voxel)
         cell = 2 ** (self.config.num_levels - 1)
@@ -100,8 +119,9 @@ class VoxelNetwork(nn.Module):
         return run_folded(self.backbone, padded, dtype, self.config.use_checkpoint and trains)
 
     def _check_shape(self, voxel: torch.Tensor) -> None:
-        if voxel.ndim != 5 or voxel.shape[1] != 1:
-            raise ValueError(f"The network takes (N, 1, bins, height, width); received {tuple(voxel.shape)}.")
+        if voxel.ndim != 5 or voxel.shape[1] != self.channels:
+            shape = f"(N, {self.channels}, bins, height, width)"
+            raise ValueError(f"The network takes {shape}; received {tuple(voxel.shape)}.")
         bins, levels = voxel.shape[2], self.config.num_levels
         if bins < 2 ** (levels - 1):
             raise ValueError(
@@ -111,16 +131,12 @@ class VoxelNetwork(nn.Module):
 
 
 class TrueResidualUNet3D(VoxelNetwork):
-    """`output = input + backbone(input)`, the identity to the last bit before training.
+    """`output = input + residual(input)`, the identity to the last bit before training.
 
     Parameters
     ----------
     backbone : "ResidualUNet3D" or "UNet3D".
-    f_maps : feature maps of each level, finest first.
-    num_levels : number of levels, equal to the length of `f_maps`; eight bins allow at most four.
-    layer_order, num_groups, conv_padding, dropout_prob : as in pytorch-3dunet.
-    use_checkpoint : recompute each level's activations in the backward pass.
-    precision : "half" or "single", on a GPU; see `ModelConfig`.
+    settings : the other settings of `ModelConfig`, by name.
 
     Raises
     ------
@@ -128,36 +144,29 @@ class TrueResidualUNet3D(VoxelNetwork):
         When the settings do not fit each other.
     """
 
-    def __init__(
-        self,
-        backbone: str = "ResidualUNet3D",
-        f_maps: Sequence[int] = (32, 64, 128),
-        num_levels: int = 3,
-        layer_order: str = "gcr",
-        num_groups: int = 8,
-        conv_padding: int = 1,
-        dropout_prob: float = 0.1,
-        use_checkpoint: bool = False,
-        precision: str = "half",
-    ) -> None:
-        settings: dict[str, Any] = {
-            "backbone": backbone,
-            "f_maps": tuple(f_maps),
-            "num_levels": num_levels,
-            "layer_order": layer_order,
-            "num_groups": num_groups,
-            "conv_padding": conv_padding,
-            "dropout_prob": dropout_prob,
-            "use_checkpoint": use_checkpoint,
-            "precision": precision,
-        }
-        super().__init__(make_config(ModelConfig, settings, origin="TrueResidualUNet3D"))
+    def __init__(self, backbone: str = "ResidualUNet3D", **settings: Any) -> None:
+        super().__init__(make_config(ModelConfig, {"backbone": backbone, **settings}, origin="TrueResidualUNet3D"))
         nn.init.zeros_(self.backbone.final_conv.weight)
         nn.init.zeros_(self.backbone.final_conv.bias)
 
     def forward(self, voxel: torch.Tensor) -> torch.Tensor:
         """The input plus what the backbone has learned to add (minus the flare)."""
-        return voxel + self.run_backbone(voxel)
+        return voxel + self.residual(voxel)
+
+    def residual(self, voxel: torch.Tensor) -> torch.Tensor:
+        """What is added to the voxel: the backbone's output, or through a gate never more than there is to remove."""
+        if self.config.residual == "free":
+            return self.run_backbone(voxel)
+        return -voxel * removed_share(self.run_backbone(voxel))
+
+
+def removed_share(change: torch.Tensor) -> torch.Tensor:
+    """The share of a cell's events that a gate removes: exactly 0 from a change of 0 on, towards 1 far below it.
+
+    It is 1 - sigmoid(KEEP_LOGIT + change) / sigmoid(KEEP_LOGIT), written so that no rounding disturbs the 0.
+    """
+    odds = REMOVED_AT_START * torch.expm1((-change).clamp(0, LARGEST_EXPONENT))
+    return odds / (1 + odds)
 
 
 def build_model(config: ModelConfig, seed: int) -> VoxelNetwork:

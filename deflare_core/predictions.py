@@ -17,14 +17,14 @@ import numpy as np
 
 from deflare_core.baselines import BASELINES
 from deflare_core.checkpoint import find_checkpoint, load_model
-from deflare_core.codec import apply_voxel, events_to_voxel
+from deflare_core.codec import events_to_voxel
 from deflare_core.dataset import EventVoxelDataset, RecordingPair
 from deflare_core.events import Events
 from deflare_core.metrics import PROVENANCE, mse
 from deflare_core.model import VoxelNetwork
 from deflare_core.provenance import digest
 from deflare_core.recordings import RecordingError, open_recording, save_events
-from deflare_core.windows import run_network, window_seed
+from deflare_core.windows import applied, encoded, run_network, signed, window_seed
 
 FLARE = next(label for label, name in PROVENANCE.items() if name == "flare")
 
@@ -58,12 +58,11 @@ def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "ne
     def predict(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
         parts, losses = [], []
         for t0_us, noisy, clean in data.events(pair):
-            raw, truth = (
-                events_to_voxel(events, data.num_bins, None, data.window_us, t0_us=t0_us) for events in (noisy, clean)
-            )
+            raw = encoded(model, noisy, t0_us, data.window_us, data.num_bins)
+            truth = events_to_voxel(clean, data.num_bins, None, data.window_us, t0_us=t0_us)
             output = run_network(model, raw)
-            parts.append(apply_voxel(noisy, raw, output, data.window_us, t0_us=t0_us, seed=window_seed(seed, t0_us)))
-            losses.append(mse(output, truth))
+            parts.append(applied(model, (t0_us, noisy, window_seed(seed, t0_us)), raw, output, data.window_us))
+            losses.append(mse(signed(output), truth))
         return Prediction(Events.concatenate([part.events for part in parts]), float(np.mean(losses)))
 
     return Method(name, _digest(key, seed), predict)

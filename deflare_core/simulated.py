@@ -40,6 +40,7 @@ class SimulatedPairs(IterableDataset[Sample]):
     device : where the samples lie.
     num_bins, window_us : bins and length of a voxel.
     split : "train" or "test", the two sets of seeds of a configuration.
+    split_polarity : give `(2, bins, H, W)` instead, the numbers of positive and of negative events.
     first : number of the first pair.
     workers : processes that prepare pairs (or on a CPU simulate them).
     ahead : pairs that lie ready.
@@ -53,12 +54,13 @@ class SimulatedPairs(IterableDataset[Sample]):
         num_bins: int = 8,
         window_us: int = 20_000,
         split: str = "train",
+        split_polarity: bool = False,
         first: int = 0,
         workers: int = 2,
         ahead: int = 2,
     ) -> None:
         self.config, self.device, self.split = config, torch.device(device), split
-        self.num_bins, self.window_us = num_bins, window_us
+        self.num_bins, self.window_us, self.split_polarity = num_bins, window_us, split_polarity
         self.first, self.workers, self.ahead = first, workers, ahead
 
     def __iter__(self) -> Iterator[Sample]:
@@ -88,14 +90,20 @@ class SimulatedPairs(IterableDataset[Sample]):
         start, end = pair.clock_us
         for t0_us in range(start, end - self.window_us + 1, self.window_us):
             raw, label = (self._voxel(events, t0_us) for events in (pair.flare, pair.clean))
-            yield {"raw": raw[None], "label": label[None]}
+            yield {"raw": raw, "label": label}
 
     def _voxel(self, events: EventTensors, t0_us: int) -> torch.Tensor:
         edges = torch.tensor([t0_us, t0_us + self.window_us], device=events.t.device)
         first, last = torch.searchsorted(events.t, edges).tolist()
-        t, x, y, p = (column[first:last] for column in events[:4])
-        inside = EventTensors(t, x, y, p, events.sensor_size)
-        return events_to_voxel(inside, self.num_bins, fixed_duration_us=self.window_us, t0_us=t0_us)
+        p = events.p[first:last]
+        parts = [p > 0, p < 0] if self.split_polarity else [slice(None)]
+        voxels = [self._encoded(events, slice(first, last), part, t0_us) for part in parts]
+        return torch.stack(voxels).abs() if self.split_polarity else torch.stack(voxels)
+
+    def _encoded(self, events: EventTensors, inside: slice, part: Any, t0_us: int) -> torch.Tensor:
+        t, x, y, p = (column[inside][part] for column in events[:4])
+        chosen = EventTensors(t, x, y, p, events.sensor_size)
+        return events_to_voxel(chosen, self.num_bins, fixed_duration_us=self.window_us, t0_us=t0_us)
 
     def _produce(self, ready: queue.Queue[Any], stopped: threading.Event) -> None:
         """Lay pairs ready until stopped; lay an error where there is one."""
@@ -137,14 +145,19 @@ class SimulatedWindows(Dataset[Sample]):
     ----------
     config : which pairs.
     device : where they are simulated and kept.
+    split_polarity : as of `SimulatedPairs`.
     progress : show a progress bar.
     """
 
-    def __init__(self, config: SimulatedDataConfig, device: torch.device, progress: bool = True) -> None:
+    def __init__(
+        self, config: SimulatedDataConfig, device: torch.device, split_polarity: bool = False, progress: bool = True
+    ) -> None:
         simulation = load_config(SimulationConfig, config.simulation)
         self.config, self.sensor_size = config, simulation.sensor_size
         self.num_windows = simulation.duration_us // WINDOW_US
-        pairs = SimulatedPairs(simulation, device, split=config.split, workers=config.workers)
+        pairs = SimulatedPairs(
+            simulation, device, split=config.split, split_polarity=split_polarity, workers=config.workers
+        )
         samples = itertools.islice(pairs, config.num_pairs * self.num_windows)
         shown = tqdm(samples, total=config.num_pairs * self.num_windows, unit="window", disable=not progress)
         self._counts = [torch.stack([sample["raw"], sample["label"]]).short() for sample in shown]

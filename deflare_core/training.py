@@ -18,7 +18,6 @@ from typing import Protocol, cast
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -34,6 +33,7 @@ from deflare_core.config import DataConfig, SimulatedDataConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.events import SensorSize
 from deflare_core.graphs import GraphedGradient
+from deflare_core.losses import LOSSES
 from deflare_core.memory import memory_advice
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.optimizer import WeightAverage, learning_rate, make_optimizer
@@ -42,8 +42,6 @@ from deflare_core.provenance import pick_device
 from deflare_core.run_log import RunLog, read_log
 from deflare_core.sampling import batch_seed, sample_indices, step_batches, steps_per_epoch, windows_per_step
 from deflare_core.signals import StopFlag, ignore_signals, stop_requested
-
-LOSSES = {"mse": functional.mse_loss, "l1": functional.l1_loss, "smooth_l1": functional.smooth_l1_loss}
 
 Batch = dict[str, torch.Tensor]
 
@@ -164,7 +162,7 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
     trainer = config.trainer
     model = build_model(config.model, trainer.seed).to(processes.device)
     average = WeightAverage(model, trainer.average_decay) if trainer.average_decay else None
-    data, validation = (windows_of(c, processes) for c in (config.data, config.validation))
+    data, validation = (windows_of(c, processes, model.channels == 2) for c in (config.data, config.validation))
     run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, average)
     checkpoints = sorted(trainer.output_dir.glob("checkpoint_epoch_*"))
     if checkpoints and not resume:
@@ -174,13 +172,13 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
     return run
 
 
-def windows_of(config: DataConfig | SimulatedDataConfig, processes: Processes) -> Windows:
+def windows_of(config: DataConfig | SimulatedDataConfig, processes: Processes, split_polarity: bool) -> Windows:
     """The windows that a configuration describes: lazily from files, or simulated now."""
     if isinstance(config, DataConfig):
-        return EventVoxelDataset.from_config(config)
+        return EventVoxelDataset.from_config(config, split_polarity)
     from deflare_core.simulated import SimulatedWindows
 
-    return SimulatedWindows(config, processes.device, progress=processes.is_first)
+    return SimulatedWindows(config, processes.device, split_polarity, progress=processes.is_first)
 
 
 def with_batches_for(count: int, config: TrainConfig) -> TrainConfig:
@@ -289,9 +287,9 @@ def gradients(model: nn.Module) -> list[torch.Tensor]:
 
 
 def voxel_loss(run: Run, network: VoxelNetwork, batch: Batch) -> torch.Tensor:
-    """The configured loss between the network's output and the target, averaged over cells."""
+    """The configured loss of a network on a batch."""
     raw, label = (batch[name].to(run.device, non_blocking=True) for name in ("raw", "label"))
-    return LOSSES[run.config.trainer.loss](network(raw), label)
+    return LOSSES[run.config.trainer.loss](network, raw, label)
 
 
 def require_finite(run: Run, loss: float, norm: float) -> None:

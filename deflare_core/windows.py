@@ -11,8 +11,16 @@ from itertools import chain, islice, pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from deflare_core.codec import AppliedVoxel, apply_voxel, events_to_voxel
+from deflare_core.codec import (
+    AppliedVoxel,
+    apply_polarity_voxel,
+    apply_voxel,
+    at_level,
+    events_to_voxel,
+    polarity_voxel,
+)
 from deflare_core.events import Events
 from deflare_core.metrics import matched
 from deflare_core.model import VoxelNetwork
@@ -46,25 +54,45 @@ def window_seed(seed: int, t0_us: int) -> int:
 
 @torch.inference_mode()
 def run_network(model: VoxelNetwork, voxel: np.ndarray) -> np.ndarray:
-    """The network's output for one voxel `(bins, H, W)`, float32 of the same shape."""
+    """The network's output for one voxel as `encoded` gives it, float32 of the same shape."""
     device = next(model.parameters()).device
-    batch = torch.from_numpy(np.ascontiguousarray(voxel))[None, None].to(device)
-    return model.eval()(batch)[0, 0].float().cpu().numpy()
+    batch = torch.from_numpy(np.ascontiguousarray(voxel)).reshape(1, model.channels, *voxel.shape[-3:]).to(device)
+    return model.eval()(batch).reshape(voxel.shape).float().cpu().numpy()
+
+
+def encoded(model: VoxelNetwork, events: Events, t0_us: int, window_us: int, num_bins: int) -> NDArray[np.float32]:
+    """The voxel of a window as the network takes it: signed `(bins, H, W)`, or split by polarity `(2, bins, H, W)`."""
+    if model.channels == 2:
+        return polarity_voxel(events, num_bins, window_us, t0_us)
+    return events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us)
+
+
+def applied(
+    model: VoxelNetwork, window: Window, voxel_in: np.ndarray, voxel_out: np.ndarray, window_us: int
+) -> AppliedVoxel:
+    """The window's events after the network's output was applied to them, counted from the network's level on."""
+    t0_us, events, seed = window
+    apply = apply_polarity_voxel if model.channels == 2 else apply_voxel
+    return apply(events, voxel_in, at_level(voxel_out, model.config.level), window_us, t0_us=t0_us, seed=seed)
+
+
+def signed(voxel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The voxel `(bins, H, W)` of positive less negative events, of one that may be split by polarity."""
+    return voxel if voxel.ndim == 3 else voxel[0] - voxel[1]
 
 
 def deflare_windows(
     model: VoxelNetwork, windows: Iterable[Window], window_us: int, num_bins: int
 ) -> Iterator[AppliedVoxel]:
     """Every window after the network's output was applied to its events."""
-    if model.is_folded_on(next(model.parameters()).device):
+    if model.is_folded_on(next(model.parameters()).device) and model.channels == 1 and model.config.level == 0.5:
         from deflare_core.gpu_inference import deflare_on_gpu
 
         yield from deflare_on_gpu(model, windows, window_us, num_bins)
         return
-    for t0_us, events, seed in windows:
-        voxel_in = events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us)
-        voxel_out = run_network(model, voxel_in)
-        yield apply_voxel(events, voxel_in, voxel_out, window_us, t0_us=t0_us, seed=seed)
+    for window in windows:
+        voxel = encoded(model, window[1], window[0], window_us, num_bins)
+        yield applied(model, window, voxel, run_network(model, voxel), window_us)
 
 
 def deflare_overlapping(
@@ -84,17 +112,21 @@ def deflare_overlapping(
     if num_bins % 2:
         raise ValueError(f"Overlapping windows share half of their bins; num_bins must be even, received {num_bins}.")
     half, later = num_bins // 2, None
-    encoded = ((w, events_to_voxel(w[1], num_bins, None, window_us, t0_us=w[0])) for w in windows)
-    for current, following in pairwise(chain(encoded, [None])):
+    voxels = ((window, encoded(model, window[1], window[0], window_us, num_bins)) for window in windows)
+    for current, following in pairwise(chain(voxels, [None])):
         assert current is not None, "Only the last of all is none."
-        (t0_us, events, seed), voxel = current
+        window, voxel = current
         silence = np.zeros_like(voxel)
         after = following[1] if following else silence
         if later is None:
-            later = run_network(model, np.concatenate([silence[half:], voxel[:half]]))
-        earlier, later = later, run_network(model, np.concatenate([voxel[half:], after[:half]]))
-        output = blended(run_network(model, voxel), earlier, later)
-        yield apply_voxel(events, voxel, output, window_us, t0_us=t0_us, seed=seed)
+            later = run_network(model, _joined(silence, voxel, half))
+        earlier, later = later, run_network(model, _joined(voxel, after, half))
+        yield applied(model, window, voxel, blended(run_network(model, voxel), earlier, later), window_us)
+
+
+def _joined(first: np.ndarray, second: np.ndarray, half: int) -> np.ndarray:
+    """The voxel of the window that lies half in the one and half in the other."""
+    return np.concatenate([first[..., half:, :, :], second[..., :half, :, :]], axis=-3)
 
 
 def blended(output: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
@@ -102,11 +134,12 @@ def blended(output: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> np.nd
 
     With eight bins the weights are eighths, so whole numbers on which the outputs agree are given back exactly.
     """
-    num_bins, half = len(output), len(output) // 2
+    num_bins = output.shape[-3]
+    half = num_bins // 2
     rising = ((2 * np.arange(half) + 1) / num_bins).astype(np.float32)[:, None, None]
-    first = rising * output[:half] + (1 - rising) * earlier[half:]
-    second = rising[::-1] * output[half:] + (1 - rising[::-1]) * later[:half]
-    return np.concatenate([first, second])
+    parts = (output, _joined(earlier, later, half))
+    weights = np.concatenate([rising, rising[::-1]])
+    return weights * parts[0] + (1 - weights) * parts[1]
 
 
 def baseline_windows(

@@ -17,12 +17,12 @@ from deflare_core.config import ModelConfig
 from deflare_core.gpu_decode import choose_kept_on_gpu
 from deflare_core.model import VoxelNetwork, build_model
 
-NETWORKS = ((32, 64), (48, 96))
+NETWORKS = (((32, 64), "signed"), ((48, 96), "signed"), ((32, 64), "split"))
 
 
-def lively(f_maps: tuple[int, ...], device: str) -> VoxelNetwork:
+def lively(f_maps: tuple[int, ...], polarity: str, device: str) -> VoxelNetwork:
     """A network whose norms, biases and last layer are as after training, not as before."""
-    model = build_model(ModelConfig(f_maps=f_maps, num_levels=len(f_maps), precision="single"), seed=0)
+    model = build_model(ModelConfig(f_maps=f_maps, num_levels=len(f_maps), polarity=polarity, precision="single"), 0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -44,11 +44,13 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.double() - b.double()).norm() / a.double().norm())
 
 
-def network_agreement(f_maps: tuple[int, ...], size: tuple[int, ...], device: str, dtype: torch.dtype) -> dict:
+def network_agreement(
+    f_maps: tuple[int, ...], polarity: str, size: tuple[int, ...], device: str, dtype: torch.dtype
+) -> dict:
     """Relative differences between the plain backbone and the folded one: output, and largest over the gradients."""
-    model = lively(f_maps, device)
+    model = lively(f_maps, polarity, device)
     generator = torch.Generator().manual_seed(2)
-    voxel, target = (torch.randn(1, 1, *size, generator=generator).round().to(device) for _ in range(2))
+    voxel, target = (torch.randn(1, model.channels, *size, generator=generator).round().to(device) for _ in range(2))
     plain, plain_gradients = gradients(model, model.backbone, voxel, target)
     found = {}
     for recompute in (False, True):
@@ -88,7 +90,7 @@ def main(device: str) -> None:
         folded.CONVOLVE_ROWS, folded.CONVOLVE_LINES = 4, 2
         folded.WEIGHT_GRADIENT_ROWS, folded.WEIGHT_GRADIENT_LINES = 4, 2
     size, dtype = ((2, 4, 6), torch.float32) if interpreted else ((8, 480, 640), torch.bfloat16)
-    networks = {str(f_maps): network_agreement(f_maps, size, device, dtype) for f_maps in NETWORKS}
+    networks = {f"{kind}": network_agreement(*kind, size, device, dtype) for kind in NETWORKS}
     num, frame = (2_000, (12, 16)) if interpreted else (200_000, (120, 160))
     decodes = [decode_agreement(seed, num, frame, device) for seed in range(3)]
     sys.stdout.write(json.dumps({"networks": networks, "decodes": decodes}) + "\n")
