@@ -28,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.run(options) or 0
     except (ValueError, OSError) as error:
-        print(f"deflare {options.command}: error: {error}", file=sys.stderr)
+        told = error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error
+        print(f"deflare {options.command}: error: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(

@@ -116,7 +116,7 @@ def errors_named(path: Path) -> Iterator[None]:
         raise
     except (ValueError, TypeError) as error:
         raise RecordingError(f"{path}: {error}") from error
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError, OverflowError) as error:
         raise RecordingError(f"{path}: the file is damaged ({error}); copy or record it again.") from error
 
 

@@ -129,7 +129,7 @@ def deflare_recording(
         deflared = all_deflared(method, recording, starts, journal, window_us, num_bins, seed, overlap)
         with closing(deflared) as windows, out_of_memory_explained(recording.sensor_size):
             bar = tqdm(windows, total=len(starts), unit="window", disable=not progress)
-            counts = write_windows(bar, deflared_writer(recording, source, target), flags)
+            counts = write_windows(bar, recording, deflared_writer(recording, source, target), flags)
         journal.remove()
         recorded_s = (recording.clock_us[1] - recording.clock_us[0]) / 1e6
     return InferenceSummary(*counts, len(starts), recorded_s, time.perf_counter() - started)
@@ -169,8 +169,16 @@ def all_deflared(
             yield window
 
 
-def write_windows(windows: Iterable[AppliedVoxel], writer: RecordingWriter, flags: bool) -> tuple[int, int, int, int]:
-    """How many events there were, were kept, removed and synthesised in the windows, which are then written."""
+def write_windows(
+    windows: Iterable[AppliedVoxel], recording: Recording, writer: RecordingWriter, flags: bool
+) -> tuple[int, int, int, int]:
+    """How many events there were, were kept, removed and synthesised in the windows, which are then written.
+
+    Raises
+    ------
+    RecordingError
+        When the windows do not hold all of the recording's events, because these are not in order.
+    """
     num_in = num_kept = num_out = 0
     with writer:
         for window in windows:
@@ -181,6 +189,7 @@ def write_windows(windows: Iterable[AppliedVoxel], writer: RecordingWriter, flag
                 writer.append(window.events)
             num_in, num_out = num_in + len(window.kept), num_out + len(window.events)
             num_kept += int(window.kept.sum())
+        recording.check_all_read(num_in)
     return num_in, num_kept, num_in - num_kept, num_out - num_kept
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -30,6 +32,42 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
         _replace(temporary, path)
     finally:
         _remove(temporary)
+
+
+class EnduringFile(io.FileIO):
+    """A new file that remembers its first failed write, such as on a full disk, and takes all others for done.
+
+    HDF5 crashes the interpreter when it cannot write while it closes a file; so it is told afterwards, by
+    `raise_error`, that nothing was written, and the file is thrown away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """The number of bytes given."""
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while done < len(view):
+                done += super().write(view[done:])
+        except OSError as error:
+            self._error = self._error or error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """The size asked for."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size or 0
+
+    def raise_error(self, path: Path) -> None:
+        """Raise what went wrong, if anything did, with the name of the file that was to be written."""
+        if self._error is not None:
+            raise OSError(self._error.errno, f"{path}: cannot be written ({self._error.strerror}); make room for it.")
 
 
 def _replace(source: Path, target: Path) -> None:

@@ -40,7 +40,7 @@ from deflare_core.formats import (
     format_of,
     read_stream,
 )
-from deflare_core.output import complete_or_absent
+from deflare_core.output import EnduringFile, complete_or_absent
 
 COLUMNS = ("t", "x", "y", "p")
 DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
@@ -104,8 +104,20 @@ class Recording:
 
     @property
     def clock_us(self) -> tuple[int, int]:
-        """Start and end: as the file declares them, else `[first event, last event + 1)`; (0, 0) if it is empty."""
-        found = (self._time_at(0), self._time_at(len(self) - 1) + 1) if len(self) else None
+        """Start and end: as the file declares them, else `[first event, last event + 1)`; (0, 0) if it is empty.
+
+        Raises
+        ------
+        RecordingError
+            When events lie outside what the file declares, the last one before the first, or at no time at all.
+        """
+        with errors_named(self.path):
+            found = (self._time_at(0), self._time_at(len(self) - 1) + 1) if len(self) else None
+        if found and found[0] >= found[1]:
+            raise RecordingError(
+                f"{self.path}: Time must not go backwards: the first event is at {found[0]} us, the last at "
+                f"{found[1] - 1} us. Sort the recording by time first."
+            )
         if not all(name in self.attributes for name in CLOCK_ATTRIBUTES):
             return found or (0, 0)
         start, end = (int(self.attributes[name]) for name in CLOCK_ATTRIBUTES)
@@ -134,6 +146,20 @@ class Recording:
         with errors_named(self.path):
             first, last = self._first_index(t_start_us), self._first_index(t_end_us)
             return self._slice(first, max(first, last))
+
+    def check_all_read(self, num_events: int) -> None:
+        """Nothing, if so many events are all there are; windows from start to end hold fewer only if out of order.
+
+        Raises
+        ------
+        RecordingError
+            When events are missing.
+        """
+        if num_events != len(self):
+            raise RecordingError(
+                f"{self.path}: Time must not go backwards: of {len(self)} events {num_events} lie in the windows from "
+                "its start to its end. Sort the recording by time first."
+            )
 
     def column(self, name: str, t_start_us: int, t_end_us: int) -> np.ndarray:
         """The values of an extra per-event column over `[t_start_us, t_end_us)`."""
@@ -170,7 +196,8 @@ class Recording:
         return None if resolution is None else checked_sensor_size(tuple(resolution[()][::-1]))
 
     def _time_at(self, index: int) -> int:
-        return int(self._columns["t"][index]) + self._t_offset_us
+        stored = np.asarray(self._columns["t"][index : index + 1])
+        return int(exact_integers(stored, np.int64, "t")[0]) + self._t_offset_us
 
     def _slice(self, first: int, last: int) -> Events:
         t, x, y, p = (self._columns[name][first:last] for name in COLUMNS)
@@ -275,7 +302,7 @@ class RecordingWriter:
         clock = dict(zip(CLOCK_ATTRIBUTES, clock_us, strict=True)) if clock_us else {}
         self._attributes = {**(attributes or {}), "height": height, "width": width, "source": source, **clock}
         self._t_offset_us = None if clock_us is None else clock_us[0] // HOUR_US * HOUR_US
-        self._output = complete_or_absent(path)
+        self._path, self._output = Path(path), complete_or_absent(path)
         self.num_events = 0
         self._last_us: int | None = None
         self._next_ms = 0
@@ -283,7 +310,8 @@ class RecordingWriter:
         self._waiting: dict[str, list[np.ndarray]] = {}
 
     def __enter__(self) -> Self:
-        self._file = h5py.File(self._output.__enter__(), "w")
+        self._disk = EnduringFile(self._output.__enter__())
+        self._file = h5py.File(self._disk, "w")
         self._group = self._file.create_group("events")
         for name in COLUMNS:
             self._create(name, DTYPES[name])
@@ -296,12 +324,18 @@ class RecordingWriter:
         try:
             if kind is None:
                 self._finish()
+            self._close()
+            if kind is None:
+                self._disk.raise_error(self._path)
         except BaseException as failure:
-            self._file.close()
+            self._close()
             self._output.__exit__(type(failure), failure, failure.__traceback__)
             raise
-        self._file.close()
         self._output.__exit__(kind, error, trace)
+
+    def _close(self) -> None:
+        self._file.close()
+        self._disk.close()
 
     def append(self, events: Events, **columns: np.ndarray) -> None:
         """Add events that follow those already written, with values for every extra column.
@@ -340,6 +374,7 @@ class RecordingWriter:
             whole = len(values) // CHUNK_EVENTS * CHUNK_EVENTS
             _extend(self._group[name], values[:whole])
             self._waiting[name] = [values[whole:]]
+        self._disk.raise_error(self._path)
 
     def _create(self, name: str, dtype: np.typing.DTypeLike) -> None:
         self._group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)

@@ -52,11 +52,14 @@ def encode_file(
         array = (
             np.lib.format.open_memmap(temporary, "w+", np.float32, shape) if on_disk else np.empty(shape, np.float32)
         )
+        num_events = 0
         for k, t0_us in enumerate(starts):
             events = recording.window(t0_us, t0_us + window_us)
+            num_events += len(events)
             events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us, out=array[k])
             if debug and k == 0:
                 write_window_pictures(DEBUG_OUTPUT / f"encode_{target.stem}", "input", events, array[k], t0_us)
+        recording.check_all_read(num_events)
         if not on_disk:
             torch.save(torch.from_numpy(array), temporary)
         return starts.start, shape
@@ -104,7 +107,9 @@ def _read(path: Path) -> np.ndarray:
         array = np.load(path, mmap_mode="r") if path.suffix == ".npy" else torch.load(path, weights_only=True).numpy()
     except FileNotFoundError:
         raise VoxelFileError(f"{path}: no such file.") from None
-    except (OSError, ValueError, EOFError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        raise VoxelFileError(f"{path}: is not a plain array, but needs code to be read, which is never run.") from error
+    except (OSError, ValueError, EOFError, RuntimeError, AttributeError) as error:
         raise VoxelFileError(f"{path}: is not a plain array ({str(error).splitlines()[0]}).") from error
     if array.dtype.kind not in "iuf" or array.ndim < 3:
         raise VoxelFileError(
