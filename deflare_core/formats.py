@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tokenize import TokenError
 from types import ModuleType
 from typing import Literal
 
@@ -77,6 +78,10 @@ CSV_NAMES: Mapping[str, str] = {
 }
 PIECE_EVENTS = 1 << 18
 HEAD_BYTES = 4096
+
+
+DAMAGED_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, TokenError)
+"""What numpy raises where an array's header or its length is damaged."""
 
 
 class RecordingError(ValueError):
@@ -232,7 +237,7 @@ def _read_npz(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | 
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGED_ARRAY) as error:
         raise ValueError(f"the archive is damaged or cut short ({error}); copy or make it again.") from error
     size = arrays.pop("sensor_size", None)
     stated = None if size is None else checked_sensor_size(tuple(size.tolist()))
@@ -244,7 +249,7 @@ def _read_npz(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | 
 def _read_npy(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | None) -> _Content:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except DAMAGED_ARRAY as error:
         raise ValueError(f"the array cannot be read, or was cut short ({error}); copy or make it again.") from error
     return _Content(None, _array_pieces(_checked_columns(_array_columns(array)), time_unit))
 

@@ -45,6 +45,8 @@ from deflare_core.output import EnduringFile, complete_or_absent
 COLUMNS = ("t", "x", "y", "p")
 DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
 HOUR_US = 3_600_000_000
+LONGEST_US = 24 * HOUR_US
+"""The longest recording that is written: its index of milliseconds is made in memory, 8 bytes for each."""
 CHUNK_EVENTS = 1 << 16
 CACHE_BYTES = 1 << 24
 """Decompressed chunks kept of each column, so that neighbouring windows do not decompress one twice."""
@@ -392,6 +394,11 @@ class RecordingWriter:
     def _extend_index(self, stored_us: np.ndarray) -> None:
         """Add the milliseconds up to these events to `ms_to_idx`."""
         end_ms = int(stored_us[-1]) // 1000 + 1
+        if end_ms * 1000 > LONGEST_US:
+            raise ValueError(
+                f"An event lies {end_ms / 3.6e6:,.0f} hours after the recording's first one, more than the "
+                f"{LONGEST_US // HOUR_US} that are written. Check its timestamps and their unit, or divide it."
+            )
         ms = np.arange(self._next_ms, end_ms, dtype=np.int64)
         self._index.append(self.num_events + np.searchsorted(stored_us, ms * 1000))
         self._next_ms = max(self._next_ms, end_ms)

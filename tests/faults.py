@@ -171,6 +171,7 @@ FAULTS = [
     Fault("one time out of order", "a.h5", h5(t=changed("t", 900, 0)), ("must not go backwards",)),
     Fault("two stretches exchanged", "a.h5", h5(t=exchanged()), ("must not go backwards",)),
     Fault("the same, encoded", "a.h5", h5(t=exchanged()), ("must not go backwards",), "encode IN OUT.npy"),
+    Fault("a jump of days, converted", "a.npz", npz(t=changed("t", -1, 10**12)), ("hours after",), "convert IN OUT"),
     Fault("x beyond the sensor", "a.h5", h5(x=changed("x", 3, 16)), ("x reaches 16", "Give the sensor size")),
     Fault("y beyond the sensor", "a.h5", h5(y=changed("y", 3, 999)), ("y reaches 999",)),
     Fault("a negative x", "a.h5", h5(x=changed("x", 3, -1)), ("x",)),
