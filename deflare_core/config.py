@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from deflare_core.events import NUM_BINS, WINDOW_US, SensorSize
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+PRETRAINED = Path(__file__).resolve().parent / "pretrained"
+"""The checkpoint that comes with the package; its README.md says what it was trained on and what it cannot do."""
 
 
 class ConfigError(ValueError):
@@ -35,8 +37,10 @@ class ModelConfig(StrictModel):
 
     name: Literal["TrueResidualUNet3D", "ResidualUNet3D", "UNet3D"] = "TrueResidualUNet3D"
     """TrueResidualUNet3D adds the input to its backbone's output; the other two are the bare backbones."""
-    backbone: Literal["ResidualUNet3D", "UNet3D"] = "ResidualUNet3D"
-    """Backbone of TrueResidualUNet3D."""
+    backbone: Literal["ResidualUNet3D", "UNet3D", "ResidualUNet2D"] = "ResidualUNet3D"
+    """Backbone of TrueResidualUNet3D; ResidualUNet2D takes the bins as channels, at a fraction of the work."""
+    num_bins: int = Field(NUM_BINS, gt=0)
+    """Time bins that a 2-D backbone takes; a 3-D one takes any number."""
     polarity: Literal["signed", "split"] = "signed"
     """signed: one channel of positive less negative events; split: a channel for each, so that none cancel unseen."""
     residual: Literal["free", "gate"] = "free"
@@ -107,10 +111,12 @@ class SimulatedDataConfig(StrictModel):
 
     simulation: Path
     """Simulation configuration, such as configs/simu_config.yaml."""
+    overrides: tuple[str, ...] = ()
+    """Settings that replace those of the file, such as target=subset."""
     split: Literal["train", "test"] = "train"
     """Which of the configuration's two sets of seeds, the same as `deflare simulate` draws from."""
     num_pairs: int = Field(500, gt=0)
-    """Pairs to simulate; on a GPU each 100 ms at 640x480 takes 25 ms and 50 MB."""
+    """Pairs to simulate; on a GPU each 100 ms at 640x480 takes 25 ms and 25 MB, split by polarity 50 MB."""
     workers: int = Field(8, ge=0)
     """Processes that prepare pairs."""
 
@@ -154,6 +160,9 @@ class TrainerConfig(StrictModel):
     """Optimizer steps in all."""
     batch_size: int = Field(1, gt=0)
     """Windows that pass through the network at once."""
+    crop_size: SensorSize | None = None
+    """(height, width) of the part of the frame, drawn anew for each batch, that is trained on; none: the whole frame.
+    Validation is always of whole frames."""
     accumulate_steps: int | None = Field(None, gt=0)
     """Batches whose gradients make one optimizer step, over all processes together; none: one for each process.
 
@@ -214,8 +223,8 @@ class TestConfig(StrictModel):
 
     __test__ = False
 
-    checkpoint: Path
-    """Checkpoint folder, or a run folder, whose best checkpoint is then taken."""
+    checkpoint: Path = PRETRAINED
+    """Checkpoint folder, or a run folder, whose best checkpoint is then taken; by default the pretrained network."""
     data: DataConfig
     """Pairs to score."""
     methods: tuple[str, ...] = ("input", "network")
@@ -234,8 +243,8 @@ class InferenceConfig(StrictModel):
 
     method: str = "network"
     """network, or a baseline: input, empty, encode_decode, baf, efr, pfd_a, pfd_b."""
-    checkpoint: Path | None = None
-    """Checkpoint or run folder; none: the untrained network, which changes nothing."""
+    checkpoint: Path = PRETRAINED
+    """Checkpoint folder, or a run folder, whose best checkpoint is then taken; by default the pretrained network."""
     window_us: int = Field(WINDOW_US, gt=0)
     """Length of one window in microseconds."""
     num_bins: int = Field(NUM_BINS, gt=0)

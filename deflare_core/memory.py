@@ -6,15 +6,17 @@ from deflare_core.config import DataConfig, ModelConfig, TrainConfig
 from deflare_core.events import NUM_BINS, SensorSize
 
 # Peaks of one training step of the default network on one window of 480x640x8 on one H100, GiB: without and with
-# use_checkpoint. They grow with the cells of all levels' features, each level an eighth of the one above.
+# use_checkpoint. They grow with the cells of all levels' features, each level an eighth of the one above; in a 2-D
+# backbone, which has no bins, a quarter.
 MEASURED_GIB = {"half": (1.60, 1.25), "single": (4.91, 2.93)}
 MEASURED_FEATURES = (32 + 64 / 8 + 128 / 64) * 8 * 480 * 640
 
 
 def training_memory_gib(model: ModelConfig, batch_size: int, num_bins: int, sensor_size: SensorSize) -> float:
     """About how many GiB a training step needs at its peak."""
-    channels = sum(f_maps / 8**level for level, f_maps in enumerate(model.f_maps))
-    features = channels * batch_size * num_bins * sensor_size[0] * sensor_size[1]
+    finer, bins = (4, 1) if model.backbone == "ResidualUNet2D" else (8, num_bins)
+    channels = sum(f_maps / finer**level for level, f_maps in enumerate(model.f_maps))
+    features = channels * batch_size * bins * sensor_size[0] * sensor_size[1]
     return MEASURED_GIB[model.precision][model.use_checkpoint] * features / MEASURED_FEATURES
 
 

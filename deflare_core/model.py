@@ -1,7 +1,9 @@
 """The network: a backbone that knows nothing, inside the residual rule `output = input + backbone(input)`.
 
-The backbones come from pytorch-3dunet and keep their state-dict names, under the prefix `backbone.`. The last 1x1x1
-convolution of `TrueResidualUNet3D` starts at zero, so the untrained network is the identity to the last bit.
+A 3-D backbone sees time as a third axis; a 2-D one takes the bins of all polarities as channels of one picture, which
+costs a fraction: a 3x3x3 convolution over 8 bins becomes a 3x3 one. The backbones come from pytorch-3dunet and keep
+their state-dict names, under the prefix `backbone.`. The last 1x1x1 convolution of `TrueResidualUNet3D` starts at zero,
+so the untrained network is the identity to the last bit.
 
 Facts of that package that decide how it is built here:
 `is_segmentation=False` is what leaves the output unbounded; `num_levels` is ignored when `f_maps` is a list, so the
@@ -17,7 +19,7 @@ import math
 from typing import Any
 
 import torch
-from pytorch3dunet.unet3d.model import AbstractUNet, ResidualUNet3D, UNet3D
+from pytorch3dunet.unet3d.model import AbstractUNet, ResidualUNet2D, ResidualUNet3D, UNet3D
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -34,7 +36,7 @@ LARGEST_EXPONENT = 60.0
 """Its exponential is still a float32 number."""
 FOLDED_CHANNELS = 16
 """The GPU kernels take numbers of feature maps that are multiples of this."""
-BACKBONES = {"ResidualUNet3D": ResidualUNet3D, "UNet3D": UNet3D}
+BACKBONES = {"ResidualUNet3D": ResidualUNet3D, "UNet3D": UNet3D, "ResidualUNet2D": ResidualUNet2D}
 
 
 class VoxelNetwork(nn.Module):
@@ -48,9 +50,11 @@ class VoxelNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.channels: int = 2 if config.polarity == "split" else 1
+        self.is_flat = config.backbone == "ResidualUNet2D"
+        maps = self.channels * (config.num_bins if self.is_flat else 1)
         self.backbone = BACKBONES[config.backbone](
-            in_channels=self.channels,
-            out_channels=self.channels,
+            in_channels=maps,
+            out_channels=maps,
             f_maps=list(config.f_maps),
             num_levels=config.num_levels,
             layer_order=config.layer_order,
@@ -88,22 +92,24 @@ class VoxelNetwork(nn.Module):
         self._check_shape(voxel)
         cell = 2 ** (self.config.num_levels - 1)
         bins, height, width = voxel.shape[2:]
-        padding = [-width % cell, -height % cell, -bins % cell]
+        padding = [-width % cell, -height % cell, 0 if self.is_flat else -bins % cell]
         padded = functional.pad(voxel, (0, padding[0], 0, padding[1], 0, padding[2]))
         if self.is_folded_on(voxel.device):
             return self._run_folded(padded)[:, :, :bins, :height, :width]
         if voxel.device.type == "cpu" and self._needs_a_batch(padded):
             padded = padded.expand(2, -1, -1, -1, -1)
+        features = padded.flatten(1, 2) if self.is_flat else padded
         recompute = self.config.use_checkpoint and torch.is_grad_enabled()
-        out = _run_by_level(self.backbone, padded) if recompute else self.backbone(padded)
-        return out[: len(voxel), :, :bins, :height, :width]
+        out = _run_by_level(self.backbone, features) if recompute else self.backbone(features)
+        return out.reshape(padded.shape)[: len(voxel), :, :bins, :height, :width]
 
     def _needs_a_batch(self, voxel: torch.Tensor) -> bool:
         """Whether a CPU takes two copies of the voxel several times as fast as one.
 
         torch gives a 3-D convolution to oneDNN only for batches, or for pictures larger than this.
         """
-        return len(voxel) == 1 and self.config.f_maps[0] * voxel.shape[2] * voxel.shape[3] <= ONEDNN_FROM
+        small = self.config.f_maps[0] * voxel.shape[2] * voxel.shape[3] <= ONEDNN_FROM
+        return small and len(voxel) == 1 and not self.is_flat
 
     def is_folded_on(self, device: torch.device) -> bool:
         """Whether the backbone runs through `folded.py` there, or as pytorch-3dunet has it."""
@@ -123,7 +129,9 @@ class VoxelNetwork(nn.Module):
             shape = f"(N, {self.channels}, bins, height, width)"
             raise ValueError(f"The network takes {shape}; received {tuple(voxel.shape)}.")
         bins, levels = voxel.shape[2], self.config.num_levels
-        if bins < 2 ** (levels - 1):
+        if self.is_flat and bins != self.config.num_bins:
+            raise ValueError(f"The network takes model.num_bins={self.config.num_bins} bins; received {bins}.")
+        if not self.is_flat and bins < 2 ** (levels - 1):
             raise ValueError(
                 f"{levels} levels halve the time bins {levels - 1} times, but there are {bins}; "
                 f"use at most {bins.bit_length()} levels, or more bins."

@@ -139,7 +139,7 @@ class SimulatedPairs(IterableDataset[Sample]):
 
 
 class SimulatedWindows(Dataset[Sample]):
-    """The windows of some simulated pairs, kept on the device as int16 counts.
+    """The windows of some simulated pairs, kept on the device as whole counts of 8 bits, or 16 where they need them.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ class SimulatedWindows(Dataset[Sample]):
     def __init__(
         self, config: SimulatedDataConfig, device: torch.device, split_polarity: bool = False, progress: bool = True
     ) -> None:
-        simulation = load_config(SimulationConfig, config.simulation)
+        simulation = load_config(SimulationConfig, config.simulation, config.overrides)
         self.config, self.sensor_size = config, simulation.sensor_size
         self.num_windows = simulation.duration_us // WINDOW_US
         pairs = SimulatedPairs(
@@ -160,7 +160,7 @@ class SimulatedWindows(Dataset[Sample]):
         )
         samples = itertools.islice(pairs, config.num_pairs * self.num_windows)
         shown = tqdm(samples, total=config.num_pairs * self.num_windows, unit="window", disable=not progress)
-        self._counts = [torch.stack([sample["raw"], sample["label"]]).short() for sample in shown]
+        self._counts = [_in_few_bits(torch.stack([sample["raw"], sample["label"]])) for sample in shown]
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -189,6 +189,11 @@ class _Preparations(Dataset[Any]):
         flare, clean = (EventTensors.from_events(events) for events in (pair.flare, pair.clean))
         flare_label, clean_label = (torch.from_numpy(label) for label in (pair.flare_label, pair.clean_label))
         return TensorPair(flare, clean, flare_label, clean_label, pair.clock_us, pair.plan)
+
+
+def _in_few_bits(counts: torch.Tensor) -> torch.Tensor:
+    """The whole numbers as int8 if all fit, else as int16."""
+    return counts.to(torch.int8 if float(counts.abs().max()) <= torch.iinfo(torch.int8).max else torch.int16)
 
 
 def _as_tensors(value: Any) -> Any:

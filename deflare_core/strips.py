@@ -30,10 +30,12 @@ def in_strips(model: VoxelNetwork, rows: int) -> VoxelNetwork:
     Raises
     ------
     ValueError
-        When `rows` is not positive, or a convolution has a stride or a dilation.
+        When `rows` is not positive, the backbone is a 2-D one, or a convolution has a stride or a dilation.
     """
     if rows < 1:
         raise ValueError(f"A strip has at least one row; received {rows}.")
+    if model.is_flat:
+        raise ValueError("Strips are of 3-D backbones; a 2-D one needs an eighth of the memory on whole frames.")
     found = copy.deepcopy(model).eval()
     # The GPU kernels work on whole frames.
     found.config = model.config.model_copy(update={"precision": "single"})

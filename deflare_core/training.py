@@ -260,9 +260,19 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> float:
     total = torch.zeros((), device=run.device)
     for k, batch in zip(run.processes.share(range(len(parts))), batches, strict=False):
         torch.manual_seed(batch_seed(run.config.trainer, run.step, k))
-        total += add_gradient(run, batch, len(parts[k]) / num_windows)
+        total += add_gradient(run, cropped(batch, run.config.trainer.crop_size), len(parts[k]) / num_windows)
     run.processes.sum([*gradients(run.model), total])
     return float(total)
+
+
+def cropped(batch: Batch, size: SensorSize | None) -> Batch:
+    """The same part of all voxels of a batch, drawn from torch's generator; all of a frame that is not larger."""
+    if size is None:
+        return batch
+    frame = batch["raw"].shape[-2:]
+    firsts = [int(torch.randint(max(whole - part, 0) + 1, ())) for whole, part in zip(frame, size, strict=True)]
+    rows, columns = (slice(first, first + part) for first, part in zip(firsts, size, strict=True))
+    return {name: voxel[..., rows, columns].contiguous() for name, voxel in batch.items()}
 
 
 def add_gradient(run: Run, batch: Batch, share: float) -> torch.Tensor:

@@ -20,7 +20,7 @@ def test_parameter_counts(f_maps, expected):
     assert count_parameters(build_model(ModelConfig(f_maps=f_maps, num_levels=len(f_maps)), seed=0)) == expected
 
 
-@pytest.mark.parametrize("backbone", ["ResidualUNet3D", "UNet3D"])
+@pytest.mark.parametrize("backbone", ["ResidualUNet3D", "UNet3D", "ResidualUNet2D"])
 @pytest.mark.parametrize("size", [(8, 12), (13, 9), (26, 35)])
 def test_the_untrained_network_is_the_identity_to_the_last_bit(backbone, size):
     voxel = torch.randn(2, 1, 8, *size) * 10
@@ -75,7 +75,7 @@ def test_state_names_are_those_of_the_published_checkpoints():
     assert expected <= names
 
 
-@pytest.mark.parametrize("backbone", ["ResidualUNet3D", "UNet3D"])
+@pytest.mark.parametrize("backbone", ["ResidualUNet3D", "UNet3D", "ResidualUNet2D"])
 def test_checkpointing_each_level_changes_no_gradient(backbone):
     voxel, gradients = torch.randn(1, 1, 8, 12, 12), []
     for use_checkpoint in (False, True):
@@ -115,3 +115,14 @@ def test_too_many_levels_for_the_bins_are_refused():
         model(torch.zeros(1, 1, 8, 16, 16))
     with pytest.raises(ValueError, match=r"takes \(N, 1, bins, height, width\)"):
         model(torch.zeros(8, 16, 16))
+
+
+def test_a_flat_backbone_sees_all_bins_and_polarities_as_one_picture():
+    model = build_model(ModelConfig(backbone="ResidualUNet2D", polarity="split", **SMALL), seed=0)
+    torch.nn.init.normal_(model.backbone.final_conv.weight)
+    voxel = torch.randn(2, 2, 8, 8, 12)
+    picture = voxel.reshape(2, 16, 8, 12)
+    assert torch.equal(model(voxel), (picture + model.backbone(picture)).reshape(voxel.shape))
+    assert {p.ndim for p in model.parameters()} == {1, 4}, "Nothing is convolved over time."
+    with pytest.raises(ValueError, match="num_bins=8 bins; received 4"):
+        model(torch.zeros(1, 2, 4, 8, 12))

@@ -36,11 +36,11 @@ def test_pairs_begin_where_asked_and_come_from_processes_alike():
 
 
 def test_the_thread_ends_with_the_iteration():
-    before = threading.active_count()
+    before = set(threading.enumerate())
     windows = iter(SimulatedPairs(SMALL, "cpu", workers=0))
     next(windows)
     windows.close()
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before, "No thread is left behind."
 
 
 def test_an_error_reaches_the_one_who_iterates(monkeypatch):
@@ -60,6 +60,12 @@ def test_a_run_trains_on_pairs_that_it_simulates(tmp_path):
     endless = itertools.islice(SimulatedPairs(SMALL, "cpu", workers=0), 4)
     for kept, fresh in zip((windows[i] for i in range(4)), endless, strict=True):
         assert all(torch.equal(kept[name], fresh[name]) for name in fresh), "They are the first endless ones."
+    assert {counts.dtype for counts in windows._counts} == {torch.int8}, "Small counts are kept in 8 bits."
+    subset = SimulatedWindows(
+        make_config(SimulatedDataConfig, data | {"overrides": ["target=subset"]}), torch.device("cpu"), progress=False
+    )
+    assert torch.equal(subset[0]["raw"], windows[0]["raw"])
+    assert not torch.equal(subset[0]["label"], windows[0]["label"]), "Settings of the simulation can be replaced."
     assert windows.window_name(3).endswith("train pair 1[1]")
     settings = {
         "model": {"f_maps": (8, 16), "num_levels": 2},

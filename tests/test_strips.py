@@ -59,3 +59,8 @@ def test_the_network_itself_is_left_alone():
         in_strips(model, 0)
     with pytest.raises(ValueError, match="without stride"):
         ConvInStrips(nn.Conv3d(1, 1, 3, stride=2), 4)
+
+
+def test_a_flat_network_is_not_cut_in_strips():
+    with pytest.raises(ValueError, match="Strips are of 3-D backbones"):
+        in_strips(build_model(ModelConfig(backbone="ResidualUNet2D"), seed=0), 8)
