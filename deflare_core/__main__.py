@@ -176,17 +176,11 @@ def infer(options: argparse.Namespace) -> None:
 
 
 def inference_network(config: InferenceConfig, device: torch.device) -> VoxelNetwork:
-    """The network of the configured checkpoint, or the untrained one, in strips where those are configured."""
+    """The network of the configured checkpoint, in strips where those are configured."""
     from deflare_core.checkpoint import load_model
-    from deflare_core.config import ModelConfig
-    from deflare_core.model import build_model
     from deflare_core.strips import in_strips
 
-    if config.checkpoint is not None:
-        model = load_model(config.checkpoint, str(device))
-    else:
-        print("no checkpoint given: the untrained network changes nothing", file=sys.stderr)
-        model = build_model(ModelConfig(), config.seed).to(device)
+    model = load_model(config.checkpoint, str(device))
     return in_strips(model, config.strip_rows) if config.strip_rows else model
 
 

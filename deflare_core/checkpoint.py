@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from deflare_core.config import ModelConfig, make_config
+from deflare_core.config import PRETRAINED, ModelConfig, make_config
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.output import complete_or_absent
 from deflare_core.provenance import git_revision, pick_device, versions
@@ -167,6 +167,16 @@ def load_model(path: str | Path, device: str = "auto") -> VoxelNetwork:
     model = build_model(checkpoint.model, seed=0)
     load_weights(model, checkpoint.path)
     return model.to(pick_device(device)).eval()
+
+
+def load_pretrained(device: str = "auto") -> VoxelNetwork:
+    """The network that comes with the package, in evaluation mode on the device; see pretrained/README.md beside this.
+
+    Parameters
+    ----------
+    device : as for `load_model`.
+    """
+    return load_model(PRETRAINED, device)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
