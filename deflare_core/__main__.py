@@ -106,6 +106,23 @@ def evaluate(options: argparse.Namespace) -> int:
     return score(config, config.output_dir, "Evaluation", debug=options.debug)
 
 
+def roc(options: argparse.Namespace) -> None:
+    """Tell how well a checkpoint tells flare's events from all others, and with --set-level let it decide by that."""
+    from deflare_core.checkpoint import find_checkpoint, load_model, set_level
+    from deflare_core.dataset import EventVoxelDataset
+    from deflare_core.debug import save_figure
+    from deflare_core.roc import roc_figure, roc_of
+
+    config = load_config(TestConfig, options.config, options.overrides)
+    found = roc_of(load_model(config.checkpoint, config.device), EventVoxelDataset.from_config(config.data))
+    level = found.level_at(options.kept)
+    removed = found.removed_at(options.kept)
+    print(f"area {found.area:.4f}; {removed:.1%} of flare removed where {options.kept:.0%} are kept, level {level}")
+    print(f"{save_figure(roc_figure(found, options.kept), config.output_dir / 'roc.png')}")
+    if options.set_level:
+        set_level(find_checkpoint(config.checkpoint), level)
+
+
 def compare(options: argparse.Namespace) -> int:
     """Score a checkpoint, every baseline and the oracle, also as published, into reports/<date>_comparison."""
     from datetime import date
@@ -137,6 +154,13 @@ def score(config: TestConfig, folder: Path, title: str, *, debug: bool) -> int:
         write_debug_windows(data, methods[-1], cache, folder / "debug_output")
     print(markdown_of(result) + f"\nReport in {page}")
     return 1 if result.failures else 0
+
+
+def ablate(options: argparse.Namespace) -> None:
+    """Train and score variants of a training configuration, and write one table of them."""
+    from deflare_core.ablation import AblationConfig, run_ablation
+
+    print(run_ablation(load_config(AblationConfig, options.config, options.overrides)))
 
 
 def import_weights(options: argparse.Namespace) -> None:
@@ -303,8 +327,18 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--debug", action="store_true", help="also pictures of every fifth window, by the last method")
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
 
+    command = add(commands, roc)
+    command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")
+    command.add_argument("--kept", type=float, default=0.95, help="share of other events to keep; default: 0.95")
+    command.add_argument("--set-level", action="store_true", help="write the level found into the checkpoint")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+
     command = add(commands, compare)
     command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+
+    command = add(commands, ablate)
+    command.add_argument("--config", type=Path, default="configs/ablation_config.yaml", help="default: %(default)s")
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
 
     command = add(commands, import_weights)

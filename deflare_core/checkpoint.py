@@ -179,6 +179,24 @@ def load_pretrained(device: str = "auto") -> VoxelNetwork:
     return load_model(PRETRAINED, device)
 
 
+def set_level(path: str | Path, level: float) -> None:
+    """Write a decision level into a checkpoint's description; see `ModelConfig.level`.
+
+    Raises
+    ------
+    CheckpointError
+        When the folder or its description cannot be read.
+    ConfigError
+        When the level does not lie between 0 and 1.
+    """
+    folder = read_checkpoint(path).path
+    description = json.loads((folder / CONFIG).read_text())
+    description["model"]["level"] = level
+    make_config(ModelConfig, description["model"], origin=str(folder / CONFIG))
+    with complete_or_absent(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps(description, indent=2) + "\n")
+
+
 def load_weights(model: nn.Module, path: Path) -> None:
     """Put a checkpoint's weights into the model.
 

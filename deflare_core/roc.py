@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deflare_core.codec import EventTensors, cells_of
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.events import Events
+from deflare_core.figures import METHOD_COLOURS, NEUTRAL, new_figure
 from deflare_core.metrics import PROVENANCE
 from deflare_core.model import VoxelNetwork
 from deflare_core.recordings import RecordingError
@@ -61,6 +63,13 @@ class Roc:
         """The highest threshold, in steps, that keeps at least `kept` of the others."""
         return int(np.flatnonzero(self.kept >= kept)[-1])
 
+    def level_at(self, kept: float) -> float:
+        """The `ModelConfig.level` at that threshold, from which share on a cell's only event stays.
+
+        It lies between 0 and 1, which are no levels.
+        """
+        return min(max(self.threshold_at(kept), 1), STEPS - 1) / STEPS
+
 
 def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
     """The events of all windows of a data set with provenance, by the share of their cell that the network keeps.
@@ -80,6 +89,19 @@ def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
             for row, chosen in zip(counted, (labels == FLARE, labels != FLARE), strict=True):
                 row += np.bincount(steps[chosen], minlength=STEPS + 1)
     return Roc(*counted)
+
+
+def roc_figure(roc: Roc, kept: float) -> Figure:
+    """The curve of a network, with the point that keeps the given share of the other events."""
+    figure = new_figure(5, 4.2)
+    axes = figure.subplots()
+    axes.plot(1 - roc.kept, roc.removed, color=METHOD_COLOURS["network"], label=f"network, area {roc.area:.3f}")
+    axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="chance, area 0.5")
+    at = (1 - kept, roc.removed_at(kept))
+    axes.plot(*at, "o", color=METHOD_COLOURS["network"], label=f"{at[1]:.1%} removed where {kept:.0%} are kept")
+    axes.set(xlabel="share of other events removed", ylabel="share of flare's events removed", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(loc="lower right")
+    return figure
 
 
 def kept_shares(model: VoxelNetwork, events: Events, t0_us: int, window_us: int, num_bins: int) -> NDArray[np.float64]:

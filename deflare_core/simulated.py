@@ -6,6 +6,7 @@ windows while the network trains on the last. This is the one door through which
 
 from __future__ import annotations
 
+import functools
 import itertools
 import queue
 import threading
@@ -173,6 +174,14 @@ class SimulatedWindows(Dataset[Sample]):
         """The pair and window of a sample, for messages."""
         pair, window = divmod(index, self.num_windows)
         return f"{self.config.simulation}, {self.config.split} pair {pair}[{window}]"
+
+
+@functools.lru_cache(maxsize=2)
+def simulated_windows(
+    config: SimulatedDataConfig, device: torch.device, split_polarity: bool, progress: bool
+) -> SimulatedWindows:
+    """The `SimulatedWindows` of a configuration; those of training and validation are kept for the next run."""
+    return SimulatedWindows(config, device, split_polarity, progress)
 
 
 class _Preparations(Dataset[Any]):

@@ -176,9 +176,9 @@ def windows_of(config: DataConfig | SimulatedDataConfig, processes: Processes, s
     """The windows that a configuration describes: lazily from files, or simulated now."""
     if isinstance(config, DataConfig):
         return EventVoxelDataset.from_config(config, split_polarity)
-    from deflare_core.simulated import SimulatedWindows
+    from deflare_core.simulated import simulated_windows
 
-    return SimulatedWindows(config, processes.device, split_polarity, progress=processes.is_first)
+    return simulated_windows(config, processes.device, split_polarity, progress=processes.is_first)
 
 
 def with_batches_for(count: int, config: TrainConfig) -> TrainConfig:

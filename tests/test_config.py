@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from data_simu import SimulationConfig
+from deflare_core.ablation import AblationConfig
 from deflare_core.config import (
     PROJECT_ROOT,
     ConfigError,
@@ -24,6 +25,7 @@ SCHEMAS = {
     "train_config": TrainConfig,
     "test_config": TestConfig,
     "inference_config": InferenceConfig,
+    "ablation_config": AblationConfig,
 }
 
 

@@ -9,6 +9,7 @@ from conftest import make_events, same_events
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deflare_core.__main__ import main
 from deflare_core.checkpoint import load_model, read_checkpoint
 from deflare_core.codec import apply_polarity_voxel, at_level, events_to_voxel, polarity_voxel
 from deflare_core.config import ConfigError, ModelConfig, TrainConfig, make_config
@@ -145,6 +146,8 @@ def test_the_roc_curve_by_hand():
     assert found.area == pytest.approx(1 - 0.5 / 16), "Of 16 pairs one is a tie."
     assert found.removed_at(0.95) == pytest.approx(0.75)
     assert found.threshold_at(0.95) == 500
+    assert found.level_at(0.95) == 0.5
+    assert Roc(others, flare).level_at(1) == 0.001, "A level of 0 would be none."
     assert found.removed_at(0.75) == 1
     assert Roc(others, others).area == pytest.approx(0.5)
 
@@ -175,6 +178,13 @@ def test_a_gate_is_trained_saved_evaluated_and_used(pair_folders, tmp_path):
     scores = evaluate(trained, data, progress=False).summary()["network"]
     assert scores["invented"] == 0, "A gate invents nothing."
     assert 0 <= roc_of(trained, data).area <= 1
+    settings = [f"checkpoint={last}", f"output_dir={tmp_path}", "device=cpu"]
+    settings += [f"data.noisy_dir={noisy_dir}", f"data.clean_dir={clean_dir}"]
+    assert main(["roc", *settings]) == 0
+    assert read_checkpoint(last).model.level == 0.4, "Looking changes nothing."
+    assert main(["roc", "--set-level", "--kept", "0.9", *settings]) == 0
+    assert (tmp_path / "roc.png").stat().st_size > 0
+    assert read_checkpoint(last).model.level == roc_of(trained, data).level_at(0.9)
     source = data.pairs[0].noisy
     summary = deflare_recording(trained, source, tmp_path / "out.h5", progress=False)
     assert summary.num_synthesised == 0

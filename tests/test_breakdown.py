@@ -1,0 +1,56 @@
+"""Groups of recordings by what the simulator drew for them, and their scores."""
+
+import json
+
+import pytest
+
+from data_simu import SimulationConfig, write_dataset
+from deflare_core.breakdown import breakdown_table, groups_of, read_plans
+from deflare_core.evaluation import Evaluation
+from deflare_core.recordings import RecordingError
+
+
+def plan(family: str, flickers: list[str], flare: int, speed: float) -> dict:
+    lamps = [{"flicker": flicker, "radiance": 10.0 * flare} for flicker in flickers]
+    return {
+        "split": "test",
+        "files": [f"x/composed_{flare:05d}_bg_flare.h5"],
+        "input_events": {"background": 100 - flare, "light": 0, "flare": flare, "noise": 0},
+        "plan": {
+            "scene": {"family": family, "speed_m_s": speed, "lamps": lamps},
+            "lens": {"scatter": 0.01, "veil": 0.02},
+        },
+    }
+
+
+PLANS = {
+    "a": plan("room", ["pwm", "pwm"], 0, 1),
+    "b": plan("room", ["mains", "constant"], 50, 2),
+    "c": plan("street", [], 90, 3),
+}
+SCORES = {"network": {name: {"mse": value} for name, value in zip("abc", (1.0, 2.0, 6.0), strict=True)}}
+
+
+def test_recordings_are_grouped_by_kind_and_in_thirds_by_amount():
+    groups = groups_of(PLANS)
+    assert groups["scene"] == {"room": ["a", "b"], "street": ["c"]}
+    assert groups["flicker"] == {"pwm": ["a"], "constant+mains": ["b"], "no lamp": ["c"]}
+    assert groups["share of flare"] == {"least": ["a"], "middle": ["b"], "most": ["c"]}
+
+
+def test_each_group_has_its_mean():
+    table = breakdown_table(Evaluation(SCORES), "network", PLANS, ["mse", "r_f1"])
+    assert "| all |  | 3 | 3.000 |  |" in table
+    assert "| scene | room | 2 | 1.500 |  |" in table
+    fewer = Evaluation({"network": {"a": {"mse": 1.0}}})
+    assert "| all |  | 1 | 1.000 |" in breakdown_table(fewer, "network", PLANS, ["mse"]), "Only what was scored counts."
+
+
+def test_the_plans_are_those_of_a_simulated_data_set(tmp_path):
+    write_dataset(SimulationConfig(sensor_size=(24, 32), num_train=1, num_test=2), tmp_path, workers=1)
+    plans = read_plans(tmp_path / "manifest.json")
+    assert list(plans) == ["composed_00000", "composed_00001"], "Training recordings are left out."
+    assert set(groups_of(plans)) >= {"scene", "flicker", "speed"}
+    (tmp_path / "other.json").write_text(json.dumps([1, 2]))
+    with pytest.raises(RecordingError, match=r"other.json: is no manifest"):
+        read_plans(tmp_path / "other.json")
