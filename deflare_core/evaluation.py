@@ -118,7 +118,7 @@ def methods_to_compare(data: EventVoxelDataset) -> tuple[str, ...]:
 
     The oracle is among them only where every recording that can be read carries provenance, as simulated ones do.
     """
-    known = all(_has_provenance(pair) for pair in data.pairs)
+    known = all(_has_provenance(data, pair) for pair in data.pairs)
     return (*BASELINES, *(["oracle"] if known else []), "network")
 
 
@@ -237,10 +237,10 @@ def _check_cut(checkpoint: Checkpoint, data: DataConfig) -> None:
             )
 
 
-def _has_provenance(pair: RecordingPair) -> bool:
+def _has_provenance(data: EventVoxelDataset, pair: RecordingPair) -> bool:
     """Whether the input of a pair carries provenance labels; one that cannot be read is named when it is scored."""
     try:
-        with open_recording(pair.noisy) as recording:
+        with open_recording(pair.noisy, data.sensor_size) as recording:
             return "label" in recording.extra_columns
     except RecordingError:
         return True

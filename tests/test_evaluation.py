@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -200,14 +201,13 @@ def settings(pair_folders, tmp_path, monkeypatch):
     return ["--config", "test_config.yaml"]
 
 
-@pytest.mark.parametrize("bad", [0, 1])
-def test_one_bad_recording_costs_its_own_row_and_picture_only(settings, data, bad, capsys):
-    data.pairs[bad].noisy.write_bytes(b"not a recording")
+def test_one_bad_recording_costs_its_own_row_and_picture_only(settings, data, capsys):
+    data.pairs[0].noisy.write_bytes(b"not a recording")
     assert main(["evaluate", *settings, "--debug"]) == 1, "The exit code tells."
     captured = capsys.readouterr()
-    others = [pair.name for k, pair in enumerate(data.pairs) if k != bad]
-    assert f"{data.pairs[bad].name} was not scored" in captured.err
-    assert "error" not in captured.err.splitlines()[-1].replace("error: composed", ""), "Nothing else went wrong."
+    others = [pair.name for pair in data.pairs[1:]]
+    assert f"{data.pairs[0].name} was not scored" in captured.err
+    assert captured.err.count("deflare: error") + captured.err.count("deflare evaluate: error") == 1
     pictured = sorted(path.name for path in Path("scores/debug_output").iterdir())
     assert pictured == [f"{name}_window_0" for name in others]
     with Path("scores/recordings.csv").open() as file:
@@ -217,9 +217,12 @@ def test_one_bad_recording_costs_its_own_row_and_picture_only(settings, data, ba
 @pytest.mark.parametrize("labelled", [True, False])
 def test_one_command_compares_all_methods(settings, data, labelled, capsys):
     if not labelled:
-        for pair in data.pairs:
-            save_events(pair.noisy, load_events(pair.noisy), source="test", clock_us=(0, 100_000))
-    assert main(["compare", *settings]) == 0, capsys.readouterr().err
+        for path in (path for pair in data.pairs for path in (pair.noisy, pair.clean)):
+            events = load_events(path)
+            with h5py.File(path, "w") as file:
+                for name in "txyp":
+                    file[f"events/{name}"] = getattr(events, name)
+    assert main(["compare", *settings, "data.sensor_size=[12,16]"]) == 0, capsys.readouterr().err
     (folder,) = Path("reports").glob("*_comparison")
     summary = json.loads((folder / "summary.json").read_text())["mean"]
     assert list(summary) == [*BASELINES, *(["oracle"] if labelled else []), "network"], "No oracle without labels."
