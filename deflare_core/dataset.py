@@ -45,7 +45,7 @@ class EventVoxelDataset(Dataset):
     ----------
     noisy_events_dir : folder of recordings with flare.
     clean_events_dir : folder of the same recordings without.
-    sensor_size : (height, width) that every file must have; none takes the first file's.
+    sensor_size : (height, width) that every file must have; none takes that of the first one that can be read.
     segment_duration_us : length of a window in microseconds.
     num_bins : time bins of a window.
     num_segments : windows taken from each pair.
@@ -74,7 +74,7 @@ class EventVoxelDataset(Dataset):
         self.window_us = segment_duration_us
         self.num_bins = num_bins
         self.num_windows = num_segments
-        self.sensor_size = sensor_size or _sensor_size_of(self.pairs[0].noisy)
+        self.sensor_size = sensor_size or _sensor_size_of(self.pairs)
 
     @classmethod
     def from_config(cls, config: DataConfig, split_polarity: bool = False) -> EventVoxelDataset:
@@ -293,6 +293,13 @@ def _check_reach(recording: Recording, start_us: int, end_us: int) -> None:
         )
 
 
-def _sensor_size_of(path: Path) -> SensorSize:
-    with open_recording(path) as recording:
-        return recording.sensor_size
+def _sensor_size_of(pairs: list[RecordingPair]) -> SensorSize:
+    """The sensor of the first input that can be read, so that a damaged one does not stop the others."""
+    problems = []
+    for pair in pairs:
+        try:
+            with open_recording(pair.noisy) as recording:
+                return recording.sensor_size
+        except RecordingError as error:
+            problems.append(error)
+    raise problems[0]

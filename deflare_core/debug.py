@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +31,15 @@ def write_window_pictures(folder: Path, name: str, events: Events, voxel: np.nda
     return [save_figure(figure, folder / f"{name}_{kind}.png") for kind, figure in figures.items()]
 
 
-def write_debug_windows(data: EventVoxelDataset, method: Method, cache: Path | None, folder: Path) -> list[Path]:
-    """The folders of pictures written, one for every fifth window of the data set, so that each file is in it.
+def write_debug_windows(
+    data: EventVoxelDataset, method: Method, cache: Path | None, folder: Path, names: Collection[str]
+) -> list[Path]:
+    """The folders of pictures written, one for every fifth window of the recordings of these names, each file in it.
 
     Each holds input, target and output of a method, as events and as voxels, their residual, and `debug_summary.txt`.
     """
     folders = []
-    for pair in data.pairs:
+    for pair in (pair for pair in data.pairs if pair.name in names):
         output = predicted(method, data, pair, cache).events
         for k, (t0_us, noisy, clean) in enumerate(data.events(pair)):
             if k % SAMPLED_WINDOWS == 0:

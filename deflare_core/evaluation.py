@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from deflare_core.baselines import BASELINES
+from deflare_core.checkpoint import Checkpoint, CheckpointError, find_checkpoint, read_checkpoint
 from deflare_core.codec import events_to_voxel
-from deflare_core.config import TestConfig
+from deflare_core.config import DataConfig, TestConfig
 from deflare_core.dataset import EventVoxelDataset, RecordingPair
 from deflare_core.distances import distance_scores, event_distances
-from deflare_core.events import Events
+from deflare_core.events import NUM_BINS, WINDOW_US, Events
 from deflare_core.legacy_metrics import legacy_scores
 from deflare_core.metrics import PROVENANCE, matched, psnr, voxel_scores
 from deflare_core.model import VoxelNetwork
@@ -34,7 +36,7 @@ from deflare_core.predictions import (
     prediction_key,
     prediction_path,
 )
-from deflare_core.recordings import RecordingError
+from deflare_core.recordings import RecordingError, open_recording
 
 Scores = dict[str, float]
 Interval = tuple[float, float]
@@ -74,9 +76,13 @@ class Evaluation:
         return {method: scores | _psnr_of(scores) for method, scores in means.items()}
 
     def ranked(self, method: str, name: str = "mse", reference: str = "input") -> list[str]:
-        """The recordings in the order of how much the method lowers a score of the reference, most first."""
+        """The recordings in the order of how much the method lowers a score of the reference, most first.
+
+        Where the reference was not scored, they are in the order of the score itself, lowest first.
+        """
+        before = self.scores.get(reference, {})
         gains = {
-            recording: self.scores[reference][recording][name] - row[name]
+            recording: (before[recording][name] if before else 0.0) - row[name]
             for recording, row in self.scores[method].items()
         }
         return sorted(gains, key=lambda recording: -gains[recording])
@@ -97,8 +103,23 @@ def evaluate(model: VoxelNetwork, data: EventVoxelDataset, *, seed: int = 0, pro
 
 
 def methods_of(config: TestConfig) -> list[Method]:
-    """The methods that a configuration names."""
+    """The methods that a configuration names.
+
+    Raises
+    ------
+    ValueError
+        When there is no method of a name, or a checkpoint cannot be used, or not on data that are cut as configured.
+    """
     return [_method(name, config) for name in config.methods]
+
+
+def methods_to_compare(data: EventVoxelDataset) -> tuple[str, ...]:
+    """Names of everything that a network is compared with, and of the network.
+
+    The oracle is among them only where every recording that can be read carries provenance, as simulated ones do.
+    """
+    known = all(_has_provenance(data, pair) for pair in data.pairs)
+    return (*BASELINES, *(["oracle"] if known else []), "network")
 
 
 def evaluate_methods(
@@ -199,8 +220,30 @@ def bootstrap_interval(values: np.ndarray, seed: int) -> Interval:
 def _method(name: str, config: TestConfig) -> Method:
     label, is_checkpoint, path = name.partition("=")
     if is_checkpoint or name == "network":
-        return checkpoint_method(path or config.checkpoint, config.device, name=label)
+        folder = path or config.checkpoint
+        _check_cut(read_checkpoint(find_checkpoint(folder)), config.data)
+        return checkpoint_method(folder, config.device, name=label)
     return oracle_method() if name == "oracle" else baseline_method(name)
+
+
+def _check_cut(checkpoint: Checkpoint, data: DataConfig) -> None:
+    """Refuse data that are cut in other windows or bins than those that a network was trained on."""
+    trained = {"window_us": WINDOW_US, "num_bins": NUM_BINS} | checkpoint.training.get("data", {})
+    for name in ("window_us", "num_bins"):
+        if trained[name] != (given := getattr(data, name)):
+            raise CheckpointError(
+                f"{checkpoint.path}: was trained with {name}={trained[name]}, and the data are cut with {given}; "
+                f"set data.{name}={trained[name]} or take another checkpoint."
+            )
+
+
+def _has_provenance(data: EventVoxelDataset, pair: RecordingPair) -> bool:
+    """Whether the input of a pair carries provenance labels; one that cannot be read is named when it is scored."""
+    try:
+        with open_recording(pair.noisy, data.sensor_size) as recording:
+            return "label" in recording.extra_columns
+    except RecordingError:
+        return True
 
 
 def _psnr_of(scores: Scores) -> Scores:

@@ -146,18 +146,36 @@ def learning_curve_figure(log: Sequence[Mapping], title: str = "") -> Figure:
     return figure
 
 
-def scores_figure(summary: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> Figure:
-    """Bars of the named scores, one panel each, one row per method; a bar that would dwarf the others is cut off."""
+def scores_figure(
+    summary: Mapping[str, Mapping[str, float]],
+    names: Sequence[str],
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+) -> Figure:
+    """Bars of the named scores, one panel each, one row per method; a bar that would dwarf the others is cut off.
+
+    Lines across the ends of bars show the intervals, where there are any.
+    """
+    known = intervals or {}
     figure = new_figure(1.5 * len(names) + 1, 0.24 * len(summary) + 0.8)
     grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     colours = [METHOD_COLOURS.get(method, NEUTRAL) for method in summary]
     for axes, name in zip(grid, names, strict=True):
         values = np.array([scores.get(name, np.nan) for scores in summary.values()])
-        end = _bars_end(values)
-        shown = np.nan_to_num(np.minimum(values, end))
-        bars = axes.barh([method.replace("_", " ") for method in summary], shown, color=colours, height=0.7)
-        labels = ["-" if np.isnan(v) else f"{v:.3g}" + (" >" if v > end else "") for v in values]
-        axes.bar_label(bars, labels, fontsize=8, padding=2)
+        bounds = [known.get(m, {}).get(name, (v, v)) for m, v in zip(summary, values, strict=True)]
+        low, high = np.array(bounds).T
+        end = _bars_end(high)
+        axes.barh(
+            [method.replace("_", " ") for method in summary],
+            np.nan_to_num(np.minimum(values, end)),
+            color=colours,
+            height=0.7,
+        )
+        rows = np.arange(len(values))
+        axes.hlines(rows, np.minimum(low, end), np.minimum(high, end), color="black", linewidth=1, alpha=0.6)
+        for row, value, upper in zip(rows, values, high, strict=True):
+            label = "-" if np.isnan(value) else f"{value:.3g}" + (" >" if value > end else "")
+            at = float(np.nan_to_num(min(upper, end)))
+            axes.annotate(label, (at, row), (3, 0), textcoords="offset points", va="center", fontsize=8)
         axes.set_title(name.replace("_", " "), fontsize=9)
         axes.set(xlim=(0, 1.45 * end), xticks=[0, end], xticklabels=["0", f"{end:.2g}"])
         axes.spines[["top", "right"]].set_visible(False)

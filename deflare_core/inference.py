@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from deflare_core.ahead import ahead
-from deflare_core.baselines import BASELINES
+from deflare_core.baselines import baseline_named
 from deflare_core.codec import AppliedVoxel
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
 from deflare_core.formats import SUFFIX_FORMATS, RecordingError, TimeUnit
@@ -98,7 +98,7 @@ def deflare_recording(
 
     Parameters
     ----------
-    method : a trained network, on the device to use, or the name of a baseline (see `baselines.BASELINES`).
+    method : a trained network, on the device to use, or the name of a baseline (see `baselines`).
     source, target : the recording to read and the HDF5 file to write.
     window_us, num_bins : how the recording is cut; as in training.
     seed : seed of what is random in the event-faithful decode.
@@ -155,7 +155,7 @@ def all_deflared(
         return ahead((t0_us, events, window_seed(seed, t0_us)) for t0_us, events in windows)
 
     if isinstance(method, str):
-        yield from baseline_windows(BASELINES[method], read(0), window_us, seed)
+        yield from baseline_windows(baseline_named(method), read(0), window_us, seed)
         return
     done = zip(read(0, journal.num_done), journal.decisions(), strict=True)
     for (_, events, _), decision in done:
@@ -229,8 +229,7 @@ def method_key(method: VoxelNetwork | str) -> str:
         When there is no baseline of that name.
     """
     if isinstance(method, str):
-        if method not in BASELINES:
-            raise ValueError(f"There is no method '{method}'; known are network, {', '.join(BASELINES)}.")
+        baseline_named(method)
         return method
     found = hashlib.sha256(method.config.model_dump_json().encode())
     for name, tensor in method.state_dict().items():

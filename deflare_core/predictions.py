@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deflare_core.baselines import BASELINES
+from deflare_core.baselines import about, baseline_named
 from deflare_core.checkpoint import find_checkpoint, load_model
 from deflare_core.codec import events_to_voxel
 from deflare_core.dataset import EventVoxelDataset, RecordingPair
@@ -45,15 +45,17 @@ class Method:
     name : what tables call it.
     key : digest of everything besides the data that decides what it gives.
     predict : the prediction for a pair of a data set; only an oracle looks at more than the input.
+    about : what it is, for reports.
     """
 
     name: str
     key: str
     predict: Callable[[EventVoxelDataset, RecordingPair], Prediction]
+    about: str = ""
 
 
-def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "network") -> Method:
-    """A trained network with the event-faithful decode; `key` stands for its weights."""
+def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "network", origin: str = "") -> Method:
+    """A trained network with the event-faithful decode; `key` stands for its weights, `origin` says where from."""
 
     def predict(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
         parts, losses = [], []
@@ -65,38 +67,41 @@ def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "ne
             losses.append(mse(signed(output), truth))
         return Prediction(Events.concatenate([part.events for part in parts]), float(np.mean(losses)))
 
-    return Method(name, _digest(key, seed), predict)
+    described = f"{model.config.name}, feature maps {list(model.config.f_maps)}{origin and f', {origin}'}"
+    return Method(name, _digest(key, seed), predict, described)
 
 
 def checkpoint_method(path: str | Path, device: str = "auto", seed: int = 0, name: str = "network") -> Method:
     """The network of a checkpoint, or of a run folder's best one."""
     folder = find_checkpoint(path)
     weights = [digest(folder / file) for file in ("model.safetensors", "config.json")]
-    return network_method(load_model(folder, device), _digest(*weights), seed, name)
+    return network_method(
+        load_model(folder, device), _digest(*weights), seed, name, origin=str(folder.with_name(folder.resolve().name))
+    )
 
 
 def baseline_method(name: str, seed: int = 0) -> Method:
-    """A method of `baselines.BASELINES`, by name.
+    """A method of `baselines`, by name.
 
     Raises
     ------
     ValueError
         When there is none of that name.
     """
-    if name not in BASELINES:
-        raise ValueError(f"There is no method '{name}'; known are network, oracle, {', '.join(BASELINES)}.")
+    baseline = baseline_named(name)
 
     def predict(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
         windows = [(t0_us, noisy) for t0_us, noisy, _ in data.events(pair)]
         clock_us = (windows[0][0], windows[-1][0] + data.window_us)
-        return Prediction(BASELINES[name](Events.concatenate([events for _, events in windows]), clock_us, seed))
+        return Prediction(baseline(Events.concatenate([events for _, events in windows]), clock_us, seed))
 
-    return Method(name, _digest(name, seed, _sources()), predict)
+    return Method(name, _digest(name, seed, _sources()), predict, about(name))
 
 
 def oracle_method() -> Method:
     """The input without the events that flare caused, which no method that removes events can beat by much."""
-    return Method("oracle", _digest("oracle"), _without_flare)
+    described = "the input without the events that flare caused, by the provenance of simulated recordings"
+    return Method("oracle", _digest("oracle"), _without_flare, described)
 
 
 def predicted(method: Method, data: EventVoxelDataset, pair: RecordingPair, cache: Path | None) -> Prediction:

@@ -12,36 +12,45 @@ from nbconvert.filters import markdown2html
 
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.debug import save_figure
-from deflare_core.evaluation import Evaluation
+from deflare_core.evaluation import PEAK_EVENTS, Evaluation
 from deflare_core.figures import events_figure, scores_figure
+from deflare_core.metrics import HIGHER_IS_BETTER
 from deflare_core.output import complete_or_absent
 from deflare_core.predictions import Method, predicted
+from deflare_core.provenance import git_revision
 from deflare_core.published import PUBLISHED_SCORES
 from deflare_core.recordings import load_events
 from deflare_core.table import markdown_table
 
+LEGACY = "Legacy mode: as published numbers were computed"
 TABLES = {
     "Voxels": ("mse", "pmse_2", "pmse_4", "psnr_db", "r_f1", "t_f1", "tp_f1", "loss"),
     "Distances": ("chamfer", "chamfer_back", "chamfer_both", "gauss", "gauss_back", "gauss_both"),
     "Events": ("count_ratio", "invented", "flare_removed", "background_kept", "light_kept", "noise_kept"),
-    "As published numbers were computed": tuple(
+    LEGACY: tuple(
         f"legacy_{name}" for name in ("chamfer", "gauss", "mse", "pmse_2", "pmse_4", "r_f1", "t_f1", "tp_f1")
     ),
 }
 NOTES = {
-    "Voxels": "Per 20 ms window in 8 bins; PSNR of the mean MSE, for a peak of 8 events in a cell.",
-    "Distances": "Nearest events in (x, y, p, t), each axis 100 long; `chamfer` from estimate to target alone rewards "
-    "deleting, `_back` is the other direction, `_both` their mean.",
-    "Events": "`count_ratio` is events over the target's; shares are of input events by their cause.",
-    "As published numbers were computed": "With the quirks of `deflare_core/legacy_metrics.py`; for comparison in kind "
-    "only, since the data differ.",
+    "Voxels": f"Strict mode: absolute windows that output and target share. PSNR is that of the mean MSE, for a peak "
+    f"of {PEAK_EVENTS} events in a cell; `loss` is a network's MSE before its output is rounded to events.",
+    "Distances": "Strict mode: nearest events in (x, y, p, t), each axis 100 long on one scale. `chamfer` and `gauss`, "
+    "from output to target alone, reward deleting; `_back` is the other direction, `_both` their mean.",
+    "Events": "`count_ratio` is events over the target's, `invented` the share of the output's events that were not "
+    "recorded; the others are shares of input events by their cause. An event is kept only with its own timestamp, "
+    "pixel and polarity: a method that draws new times, such as encode_decode, keeps next to none.",
+    LEGACY: "With the quirks that `deflare_core/legacy_metrics.py` names; none where a method left no events.",
 }
-FIGURE_SCORES = ("mse", "r_f1", "tp_f1", "chamfer_both", "count_ratio", "flare_removed", "background_kept")
+HIGHER = ("psnr_db", *HIGHER_IS_BETTER, "flare_removed", "background_kept", "light_kept")
+UNDECIDED = ("count_ratio", "noise_kept")
+"""Scores of which neither more nor less is better."""
+FEW_RECORDINGS = 10
+FIGURE_SCORES = ("mse", "r_f1", "chamfer_both", "count_ratio", "flare_removed", "background_kept", "light_kept")
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1240px;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;font-size:13px}th,td{padding:.3em .7em;border-bottom:1px solid #ddd;"
-    "text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}img{max-width:100%}"
-    "table{display:block;overflow-x:auto}.anchor-link{display:none}"
+    "text-align:right;vertical-align:top}th:first-child,td:first-child{text-align:left}img{max-width:100%}"
+    "th{white-space:nowrap}table{display:block;overflow-x:auto}.anchor-link{display:none}"
 )
 
 
@@ -52,6 +61,8 @@ def markdown_of(evaluation: Evaluation) -> str:
         known = [name for name in names if any(name in scores for scores in summary.values())]
         if known:
             parts.append(f"### {title}\n\n{NOTES[title]}\n\n{_table(evaluation, known)}\n")
+        if known and title == LEGACY:
+            parts.append(published_tables())
     return "\n".join(parts + _failures(evaluation))
 
 
@@ -82,7 +93,7 @@ def summary_figure(evaluation: Evaluation) -> Figure:
     """The most telling scores of all methods, side by side."""
     summary = evaluation.summary()
     known = [name for name in FIGURE_SCORES if any(name in scores for scores in summary.values())]
-    return scores_figure(summary, known)
+    return scores_figure(summary, known, {method: evaluation.intervals(method) for method in evaluation.scores})
 
 
 def case_figures(
@@ -119,22 +130,55 @@ def write_report(
     folder = Path(folder)
     write_tables(evaluation, folder)
     pictures = write_pictures(evaluation, methods, data, cache, folder)
-    shown = [f"![{path.stem}]({path.name})\n\n*{path.stem.replace('_', ' ', 1)}*\n" for path in pictures]
-    count = len(data.pairs) - len(evaluation.failures)
-    head = f"# {title}\n\n{count} recordings; means with bootstrap 95 % intervals over recordings.\n"
-    text = "\n".join([head, markdown_of(evaluation), *shown, published_table()])
+    shown = [f"![{path.stem}]({path.name})\n\n*{_caption(path.stem, evaluation, methods[-1])}*\n" for path in pictures]
+    head = f"# {title}\n\n{_about(evaluation, data)}\n\n{_methods_list(methods)}\n"
+    text = "\n".join([head, markdown_of(evaluation), "### Pictures\n", *shown])
     _write_text(folder / "report.md", text)
     page = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{markdown2html(text)}\n"
     _write_text(folder / "index.html", page)
     return folder / "index.html"
 
 
-def published_table() -> str:
-    """The published scores, marked as published on other data."""
+def published_tables() -> str:
+    """The published scores, marked as published on other data, a row for each method and data set."""
     names = list(next(iter(PUBLISHED_SCORES.values())))
-    rows = [[method, *(f"{scores[name]:.4f}" for name in names)] for method, scores in PUBLISHED_SCORES.items()]
-    note = "Published for E-Flare-2.7K (arXiv 2512.09016, 35 recordings): other data, computed by others."
-    return f"### Published\n\n{note}\n\n{markdown_table(['method', *names], rows)}\n"
+    rows = [
+        [f"{method}, {data}", *(_number(scores[name]) for name in names)]
+        for (data, method), scores in PUBLISHED_SCORES.items()
+    ]
+    note = "Published in arXiv 2512.09016 on other data, computed by others: to be compared in kind only."
+    return f"### Published, on other data\n\n{note}\n\n{markdown_table(['method, data', *map(_titled, names)], rows)}\n"
+
+
+def _about(evaluation: Evaluation, data: EventVoxelDataset) -> str:
+    """What was scored, and how to read the tables."""
+    count, first = len(data.pairs) - len(evaluation.failures), data.pairs[0]
+    height, width = data.sensor_size
+    missing = f" ({len(evaluation.failures)} more could not be scored)" if evaluation.failures else ""
+    few = f" Of fewer than {FEW_RECORDINGS} recordings such intervals are too narrow." if count < FEW_RECORDINGS else ""
+    return (
+        f"{count} recordings{missing} at {width}x{height} pixels, each {data.num_windows} windows of "
+        f"{data.window_us / 1e3:g} ms in {data.num_bins} bins. Input: `{first.noisy.parent}`, target: "
+        f"`{first.clean.parent}`. Revision {git_revision()}.\n\nMeans over windows, then over recordings, with "
+        f"bootstrap 95 % intervals over recordings.{few} Arrows say which way is better."
+    )
+
+
+def _methods_list(methods: Sequence[Method]) -> str:
+    """What each method is, and the digest by which its predictions are kept."""
+    return "\n".join(f"- **{method.name}** (`{method.key}`): {method.about}" for method in methods)
+
+
+def _caption(stem: str, evaluation: Evaluation, method: Method) -> str:
+    """What a picture shows: scores, or the place and the name of a recording with its error before and after."""
+    place, _, name = stem.partition("_")
+    if not name:
+        return "Means of every method; lines across the bars' ends are 95 % intervals."
+    before = evaluation.scores.get("input", {}).get(name, {}).get("mse")
+    gain = "" if before is None else f"{_number(before)} before and "
+    return (
+        f"{name}, the {place} for {method.name}: MSE {gain}{_number(evaluation.scores[method.name][name]['mse'])} after"
+    )
 
 
 def _table(evaluation: Evaluation, names: Sequence[str]) -> str:
@@ -142,13 +186,28 @@ def _table(evaluation: Evaluation, names: Sequence[str]) -> str:
     for method, scores in summary.items():
         intervals = evaluation.intervals(method)
         rows.append([method, *(_cell(scores.get(name), intervals.get(name)) for name in names)])
-    return markdown_table(["method", *names], rows)
+    return markdown_table(["method", *map(_titled, names)], rows)
+
+
+def _titled(name: str) -> str:
+    """A score's title, with the direction in which it is better; that of legacy scores stands above their table."""
+    name = name.removeprefix("legacy_")
+    if name in UNDECIDED:
+        return name
+    return f"{name} {'↑' if name in HIGHER else '↓'}"
 
 
 def _cell(mean: float | None, interval: tuple[float, float] | None) -> str:
+    """A mean and its interval, which is not broken over two lines."""
     if mean is None:
-        return ""
-    return f"{mean:.4f}" + ("" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]")
+        return "-"
+    return _number(mean) + (
+        "" if interval is None else f" [{_number(interval[0])},\N{NO-BREAK SPACE}{_number(interval[1])}]"
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
 
 
 def _failures(evaluation: Evaluation) -> list[str]:

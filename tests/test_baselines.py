@@ -5,8 +5,9 @@ import pytest
 from conftest import make_events, same_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 
-from deflare_core.baselines import BASELINES
+from deflare_core.baselines import BASELINES, baseline_named
 from deflare_core.codec import events_to_voxel
 from deflare_core.comb import mains_frequency_hz, remove_flicker
 from deflare_core.events import Events
@@ -84,6 +85,42 @@ def test_a_flickering_pixel_is_silenced_and_an_edge_is_not():
 def test_another_frequency_passes_the_comb():
     lamp = [(int(k * 10_000 / 1.37) + at, 5, 5, p) for k in range(40) for at, p in ((1_200, 1), (4_900, -1))]
     assert len(remove_flicker(stream(lamp), 100.0)) > 0.5 * len(lamp)
+
+
+def test_the_comb_is_the_published_transfer_function():
+    rng = np.random.default_rng(4)
+    t = np.append(0, np.sort(rng.integers(0, 150, 119)) * 1_000 + 400)
+    p = rng.choice([-1, 1], 120)
+    impulses = np.bincount(t // 1_000, weights=p)
+    r1, r2, one = 0.6, 1 - 0.4 / 10, [1.0]
+    first_zeros, first_poles = [*one, *[0] * 9, -1], [*one, *[0] * 9, -r1]
+    numerator, denominator = np.convolve(first_zeros, [1, -r2]), np.convolve(first_poles, [1, -1])
+    expected, total = [], 0.0
+    for change in lfilter(numerator, denominator, impulses):
+        total, fired = total + change, 0
+        while abs(total) >= 0.7:
+            fired, total = fired + np.sign(total), total - np.sign(total)
+        expected.append(fired)
+    found = remove_flicker(stream([(at, 5, 5, sign) for at, sign in zip(t, p, strict=True)]), 100.0)
+    cell = np.maximum(found.t - 1, 0) // 1_000
+    assert np.abs(expected).sum() > 50, "Else the case says nothing."
+    assert np.bincount(cell, weights=found.p, minlength=len(expected)).tolist() == expected
+
+
+def test_the_comb_can_be_set_to_another_frequency():
+    lamp = stream([(k * 20_000 + at, 5, 5, p) for k in range(40) for at, p in ((1_200, 1), (9_900, -1))])
+    late = {name: (baseline_named(name)(lamp, (0, 800_000), 0).t > 100_000).sum() for name in ("efr", "efr_50hz")}
+    assert late["efr_50hz"] < 0.2 * 70, "It takes out what the setting says."
+    assert late["efr"] > 0.5 * 70, "100 Hz is not the frequency of this lamp."
+    for name in ("efr_0hz", "efr_hz", "median"):
+        with pytest.raises(ValueError, match=f"no method '{name}'.*such as efr_50hz"):
+            baseline_named(name)
+
+
+def test_input_and_empty_do_what_they_are_called():
+    events = make_events(1, 50, SIZE)
+    assert same_events(BASELINES["input"](events, (0, 20_000), 0), events)
+    assert same_events(BASELINES["empty"](events, (0, 20_000), 0), Events.empty(SIZE))
 
 
 def test_pixels_are_filtered_by_themselves():

@@ -40,6 +40,13 @@ def test_the_other_polarity_counts_where_it_is_nearer():
     assert distances(near_other, far).to_truth[0] == pytest.approx(100), "100 to the other, 141 to the same polarity."
 
 
+def test_the_gaussian_score_by_hand():
+    scores = distance_scores(distances(events((100, 0, 0, 1), (0, 20, 0, 1)), events((0, 0, 0, 1))))
+    assert scores["gauss"] == pytest.approx((1 - np.exp(-(0.5**2) / 0.4) + 1) / 2), "0.1 ms of 20 are 0.5, 100 is far."
+    assert scores["gauss_back"] == pytest.approx(1 - np.exp(-(0.5**2) / 0.4))
+    assert scores["gauss_both"] == pytest.approx((scores["gauss"] + scores["gauss_back"]) / 2)
+
+
 def test_each_direction_is_seen():
     truth = events((0, 0, 0, 1), (0, 4, 0, 1))
     some = distance_scores(distances(events((0, 0, 0, 1)), truth))

@@ -4,19 +4,31 @@ import csv
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from conftest import make_events
 
+from deflare_core.__main__ import main
+from deflare_core.baselines import BASELINES
 from deflare_core.checkpoint import save_checkpoint
 from deflare_core.config import ModelConfig, TestConfig, make_config
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.evaluation import Evaluation, bootstrap_interval, evaluate, evaluate_methods, methods_of
 from deflare_core.model import build_model
-from deflare_core.predictions import Method, Prediction, baseline_method, network_method, oracle_method, predicted
-from deflare_core.recordings import RecordingError, save_events
+from deflare_core.predictions import (
+    Method,
+    Prediction,
+    baseline_method,
+    checkpoint_method,
+    network_method,
+    oracle_method,
+    predicted,
+)
+from deflare_core.recordings import RecordingError, load_events, save_events
 from deflare_core.report import markdown_of, write_report, write_tables
+from deflare_core.windows import run_network
 
 MODEL = ModelConfig(f_maps=(8, 16), num_levels=2)
 
@@ -139,7 +151,12 @@ def test_the_report_is_a_page_with_its_pictures(data, tmp_path):
     pictures = sorted(path.name for path in page.parent.glob("*.png"))
     assert len(pictures) == 4
     assert all(f'src="{name}"' in text for name in pictures), "Every picture is on the page."
-    assert "other data" in text, "Published figures are marked as such."
+    assert "on other data" in text, "Published figures are marked as such."
+    assert "E-Flare-R, 28 real recordings" in text
+    assert text.index("Legacy mode") < text.index("on other data") < text.index("<img"), "They stand beside ours."
+    assert f"<code>{methods[1].key}</code>): TrueResidualUNet3D" in text, "It says what was scored."
+    row = found.scores["network"]["composed_00001"]
+    assert f"MSE {row['mse']:.4f} before and {row['mse']:.4f} after" in text, "Captions tell the gain."
 
 
 def test_a_configuration_names_its_methods(data, pair_folders, tmp_path):
@@ -152,8 +169,67 @@ def test_a_configuration_names_its_methods(data, pair_folders, tmp_path):
     methods = methods_of(config)
     assert [method.name for method in methods] == ["input", "other", "network"]
     assert methods[1].key == methods[2].key
+    cut = config.model_copy(update={"data": config.data.model_copy(update={"num_bins": 4})})
+    with pytest.raises(ValueError, match=r"iter_000001: was trained with num_bins=8, and the data are cut with 4; set"):
+        methods_of(cut)
     with pytest.raises(ValueError, match="known are network, oracle"):
         methods_of(config.model_copy(update={"methods": ("median",)}))
+
+
+def test_a_plain_network_is_a_baseline_like_any_other(data, tmp_path):
+    plain = build_model(MODEL.model_copy(update={"name": "ResidualUNet3D"}), seed=0)
+    method = checkpoint_method(save_checkpoint_of(plain, tmp_path / "plain"), "cpu", name="plain")
+    assert method.about.startswith("ResidualUNet3D, feature maps [8, 16]")
+    losses = [((run_network(plain, s["raw"][0].numpy()) - s["label"][0].numpy()) ** 2).mean() for s in data]
+    found = evaluate_methods([baseline_method("input"), method], data, progress=False)
+    assert found.mean("plain")["loss"] == pytest.approx(np.mean(losses), rel=1e-5), "Nothing is added to the input."
+
+
+def test_without_the_input_recordings_are_ranked_by_their_own_score():
+    rows = {name: {"mse": value} for name, value in zip("abc", (2.0, 1.0, 3.0), strict=True)}
+    assert Evaluation({"network": rows}).ranked("network") == ["b", "a", "c"]
+
+
+@pytest.fixture
+def settings(pair_folders, tmp_path, monkeypatch):
+    """Arguments of the command line that name the small data set and an untrained network; the folder is a new one."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint = save_checkpoint_of(build_model(MODEL, seed=0), tmp_path / "run")
+    data = dict(zip(("noisy_dir", "clean_dir"), map(str, pair_folders), strict=True))
+    config = {"checkpoint": str(checkpoint), "data": data, "output_dir": "scores", "device": "cpu"}
+    Path("test_config.yaml").write_text(json.dumps(config))
+    return ["--config", "test_config.yaml"]
+
+
+def test_one_bad_recording_costs_its_own_row_and_picture_only(settings, data, capsys):
+    data.pairs[0].noisy.write_bytes(b"not a recording")
+    assert main(["evaluate", *settings, "--debug"]) == 1, "The exit code tells."
+    captured = capsys.readouterr()
+    others = [pair.name for pair in data.pairs[1:]]
+    assert f"{data.pairs[0].name} was not scored" in captured.err
+    assert captured.err.count("deflare: error") + captured.err.count("deflare evaluate: error") == 1
+    pictured = sorted(path.name for path in Path("scores/debug_output").iterdir())
+    assert pictured == [f"{name}_window_0" for name in others]
+    with Path("scores/recordings.csv").open() as file:
+        assert [row["recording"] for row in csv.DictReader(file)] == others * 2
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_one_command_compares_all_methods(settings, data, labelled, capsys):
+    if not labelled:
+        for path in (path for pair in data.pairs for path in (pair.noisy, pair.clean)):
+            events = load_events(path)
+            with h5py.File(path, "w") as file:
+                for name in "txyp":
+                    file[f"events/{name}"] = getattr(events, name)
+    assert main(["compare", *settings, "data.sensor_size=[12,16]"]) == 0, capsys.readouterr().err
+    (folder,) = Path("reports").glob("*_comparison")
+    summary = json.loads((folder / "summary.json").read_text())["mean"]
+    assert list(summary) == [*BASELINES, *(["oracle"] if labelled else []), "network"], "No oracle without labels."
+    assert summary["encode_decode"]["mse"] == summary["input"]["mse"]
+    assert summary["encode_decode"]["t_f1"] == summary["input"]["t_f1"]
+    assert "legacy_r_f1" in summary["network"]
+    assert {"report.md", "index.html", "scores.png"} <= {path.name for path in folder.iterdir()}
 
 
 def save_checkpoint_of(model, folder: Path) -> Path:

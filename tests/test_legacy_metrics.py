@@ -57,7 +57,17 @@ def test_scales_are_those_of_each_piece():
 def test_a_polarity_gap_of_27_is_what_a_wrong_polarity_costs():
     truth = events((0, 0, 0, -1), (10, 7, 7, -1), (20, 0, 0, 1), (20_010, 1, 1, 1))
     wrong = events((0, 0, 0, -1), (10, 7, 7, 1), (20, 0, 0, 1), (20_010, 1, 1, 1))
-    assert legacy_scores(wrong, truth)["chamfer"] == pytest.approx(27 / 3 / 2, rel=1e-6)
+    scores = legacy_scores(wrong, truth)
+    assert scores["chamfer"] == pytest.approx(27 / 3 / 2, rel=1e-6), "One of three in the first of two pieces."
+    assert scores["gauss"] == pytest.approx(1 / 3 / 2, rel=1e-6), "27 is as far as can be."
+    assert scores["mse"] == 2**2 / (8 * 8 * 8) / 2, "One cell of the first piece is off by 2."
+    assert (scores["pmse_2"], scores["pmse_4"]) == (2 / 4**2 / 256 / 2, 2 / 16**2 / 64 / 2), (
+        "In a pool of each polarity."
+    )
+    assert scores["r_f1"] == scores["t_f1"] == (0 + 1) / 2, (
+        "Pixel (0, 0) cancels, and a wrong polarity is another cell."
+    )
+    assert scores["tp_f1"] == 1
 
 
 def test_without_the_quirks_at_work_legacy_and_strict_agree():

@@ -26,6 +26,10 @@ def test_pooled_error_by_hand():
     assert pmse(estimate, truth, 2) == 0, "Within one 2 x 2 pool the place does not matter."
     truth = voxel(b0_1_1=-2)
     assert pmse(estimate, truth, 2) == (0.5**2 + 0.5**2) / (2 * 2 * 1 * 2), "But polarity does."
+    large = np.zeros((1, 4, 8), np.float32)
+    large[0, 0, 0], large[0, 3, 3], large[0, 1, 6] = 2, 3, -1
+    over_pools = ((5 / 16) ** 2 + (1 / 16) ** 2) / (2 * 1 * 1 * 2)
+    assert pmse(large, 0 * large, 4) == over_pools, "Of two 4 x 4 pools one holds +5, the other -1."
     odd = np.zeros((1, 3, 3), np.float32)
     odd[0, 2, 2] = 5
     assert pmse(odd, 0 * odd, 2) == 0, "A row and column that fill no pool do not count."
