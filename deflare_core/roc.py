@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deflare_core.codec import EventTensors, cells_of
 from deflare_core.dataset import EventVoxelDataset
+from deflare_core.event_tensors import EventTensors, cells_of
 from deflare_core.events import Events
 from deflare_core.metrics import PROVENANCE
 from deflare_core.model import VoxelNetwork

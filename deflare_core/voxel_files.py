@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
+from deflare_core.columns import TimeUnit
 from deflare_core.debug import DEBUG_OUTPUT, write_window_pictures
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
-from deflare_core.formats import TimeUnit
 from deflare_core.output import complete_or_absent
-from deflare_core.recordings import RecordingWriter, open_recording
+from deflare_core.recording_writer import RecordingWriter
+from deflare_core.recordings import open_recording
 from deflare_core.windows import window_seed, window_starts
 
 SUFFIXES = (".npy", ".pt")

@@ -22,7 +22,8 @@ from test_formats import dat_bytes, evt2_bytes, evt3_bytes
 import deflare_core
 from deflare_core.convert import convert
 from deflare_core.inference import deflare_recording
-from deflare_core.recordings import RecordingError, RecordingWriter, load_events, save_events
+from deflare_core.recording_writer import RecordingWriter
+from deflare_core.recordings import RecordingError, load_events, save_events
 
 PROGRAM = [sys.executable, "-m", "deflare_core"]
 

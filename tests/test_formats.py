@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.recfunctions import repack_fields
 
+from deflare_core.columns import PIECE_EVENTS
 from deflare_core.config import ModelConfig
 from deflare_core.convert import convert
-from deflare_core.formats import PIECE_EVENTS, RecordingError, format_of, read_stream
+from deflare_core.formats import RecordingError, format_of, read_stream
 from deflare_core.inference import deflare_recording
 from deflare_core.model import build_model
 from deflare_core.recordings import ConvertedRecording, load_events, open_recording, save_events

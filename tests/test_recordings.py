@@ -6,15 +6,8 @@ from conftest import make_events, same_events
 
 from deflare_core.events import Events
 from deflare_core.output import complete_or_absent
-from deflare_core.recordings import (
-    CHUNK_EVENTS,
-    HOUR_US,
-    RecordingError,
-    RecordingWriter,
-    load_events,
-    open_recording,
-    save_events,
-)
+from deflare_core.recording_writer import CHUNK_EVENTS, HOUR_US, RecordingWriter
+from deflare_core.recordings import RecordingError, load_events, open_recording, save_events
 
 
 def write_h5(path, group="events", root_attributes=None, **columns):
