@@ -4,13 +4,15 @@ The decoders are not written here: faery (LGPL-3.0) is an optional dependency, i
 compared event by event on three public recordings, in EVT2, EVT3 and AEDAT4, 1.2 million events in all. faery 0.7.1
 and evlib 0.13.2 agree on all three, and with dv-processing 2.0.4 on AEDAT4. expelliarmus 1.1.12 agrees on EVT2, but
 stretches EVT3's times to twice their length (4.15 s for 2.08 s). faery was chosen because it streams and needs nothing
-but numpy.
+but numpy. EVT2.1 is not read: faery panics on it, and evlib reads the one of its two byte orders, but makes up events
+from the other without a word.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -19,16 +21,19 @@ import numpy as np
 from deflare_core.columns import PIECE_EVENTS, Columns, Content, TimeUnit
 from deflare_core.events import SensorSize, checked_sensor_size
 
-EVT_VERSIONS = {"2": "evt2", "2.0": "evt2", "2.1": "evt2.1", "21": "evt2.1", "3": "evt3", "3.0": "evt3"}
-WORD_BYTES = {"evt2": 4, "evt2.1": 8, "evt3": 2, "dat": 8}
+EVT_VERSIONS = {"2": "evt2", "2.0": "evt2", "3": "evt3", "3.0": "evt3"}
+WORD_BYTES = {"evt2": 4, "evt3": 2, "dat": 8}
 HEAD_BYTES = 4096
 
 
 def read_evt(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | None) -> Content:
-    """The content of a Prophesee RAW file: EVT2, EVT2.1 or EVT3."""
-    version = EVT_VERSIONS.get(evt_version(_head(path)))
+    """The content of a Prophesee RAW file: EVT2 or EVT3."""
+    stated = evt_version(_head(path))
+    version = EVT_VERSIONS.get(stated)
     if version is None:
-        raise ValueError(f"is EVT{evt_version(_head(path))}; read are EVT2, EVT2.1 and EVT3.")
+        raise ValueError(
+            f"is EVT{stated}; read are EVT2 and EVT3. Convert it to DAT or CSV with the tools of the camera's maker."
+        )
     _check_whole_words(path, WORD_BYTES[version], 0)
     return _read_faery(path, sensor_size, "evt")
 
@@ -48,10 +53,8 @@ def _read_faery(path: Path, sensor_size: SensorSize | None, file_type: str) -> C
     """The content of a camera file. A fallback of one pixel tells whether the file states its size."""
     unstated = (1, 1)
     faery = _faery()
-    try:
+    with _decoding():
         decoder = faery.events_stream_from_file(path, dimensions_fallback=unstated, file_type=file_type)
-    except Exception as error:  # faery raises bare exceptions
-        raise ValueError(_undecodable(error)) from error
     width, height = decoder.dimensions()
     if (width, height) != unstated:
         return Content((height, width), _faery_pieces(decoder))
@@ -79,15 +82,24 @@ def _faery_pieces(decoder: Iterable[np.ndarray]) -> Iterator[Columns]:
 
 def _batch(packets: Iterator[np.ndarray]) -> list[np.ndarray]:
     batch: list[np.ndarray] = []
-    try:
+    with _decoding():
         while sum(map(len, batch)) < PIECE_EVENTS and (packet := next(packets, None)) is not None:
             batch.append(packet)
-    except Exception as error:  # faery raises bare exceptions
-        raise ValueError(_undecodable(error)) from error
     return batch
 
 
-def _undecodable(error: Exception) -> str:
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn what faery raises into a ValueError: bare exceptions, and panics, which are not even those."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise ValueError(_undecodable(error)) from error
+
+
+def _undecodable(error: BaseException) -> str:
     cause = " ".join(str(error).split())
     if "overflow" in cause:
         return f"{cause}; give the sensor size of the camera that made the recording, or copy the file again."

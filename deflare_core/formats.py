@@ -5,7 +5,7 @@
 | HDF5 | signature | by `recordings.Recording`, in place |
 | npz, npy | signature | arrays `t, x, y, p`, fields `x, y, t, p`, or columns `[t, x, y, p]` |
 | csv | text without binary bytes | columns by name, or `t x y p`; the unit of time must be declared |
-| evt, dat | header lines that begin with `%` | Prophesee RAW EVT2, EVT2.1 and EVT3, and DAT, through faery |
+| evt, dat | header lines that begin with `%` | Prophesee RAW EVT2 and EVT3, and DAT, through faery |
 | aedat4 | `#!AER-DAT4` | iniVation AEDAT4, through faery |
 
 Only HDF5 can be read at any place in time. Everything else is streamed once from the start into a temporary HDF5
@@ -105,12 +105,12 @@ def errors_named(path: Path) -> Iterator[None]:
 
 
 def format_of(path: str | Path) -> Format:
-    """The format of a recording, by its content.
+    """The format of a recording, by its content, whatever its name.
 
     Raises
     ------
     RecordingError
-        When the file is missing, a folder, empty, of no known format, or named as another format than it is.
+        When the file is missing, a folder, empty, or of no known format.
     """
     path = Path(path)
     if not path.exists():
@@ -120,11 +120,7 @@ def format_of(path: str | Path) -> Format:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     with errors_named(path):
-        found: Format = "hdf5" if h5py.is_hdf5(path) else _format_of_head(head)
-        named = SUFFIX_FORMATS.get(path.suffix.lower(), found)
-        if named != found:
-            raise ValueError(f"is not {FORMAT_NAMES[named]} but {FORMAT_NAMES[found]}; rename it to match its content.")
-    return found
+        return "hdf5" if h5py.is_hdf5(path) else _format_of_head(head)
 
 
 def read_stream(
@@ -161,7 +157,9 @@ def read_stream(
 def agreed_sensor_size(stated: SensorSize | None, asked: SensorSize | None) -> SensorSize:
     """The one size (height, width) that the file states or the caller asked for; two that differ are a ValueError."""
     if stated is None and asked is None:
-        raise ValueError("the file does not state its sensor; give sensor_size=(height, width).")
+        raise ValueError(
+            "the file does not state its sensor; give sensor_size=(height, width), as in --sensor-size 480 640."
+        )
     asked = stated if asked is None else checked_sensor_size(asked)
     if stated is not None and stated != asked:
         raise ValueError(f"the sensor is {stated} (height, width), but {asked} was asked for.")

@@ -68,7 +68,9 @@ def _text_head(path: Path) -> _TextHead:
             if words and not comment and _is_number(words[0]):
                 break
             if words and not comment and not {"x", "y"} <= set(words):
-                raise ValueError(f"line {num_lines + 1} holds neither numbers nor the names t, x, y, p: {line[:60]!r}.")
+                raise ValueError(
+                    f"is text, but line {num_lines + 1} holds neither numbers nor the names t, x, y, p: {line[:60]!r}."
+                )
             if words and (not comment or (len(words) >= 4 and set(words) <= CSV_NAMES.keys())):
                 names = words
             declared |= dict(re.findall(r"\b(time_unit|height|width)\s*[:=]\s*(\w+)", line)) if comment else {}
@@ -91,7 +93,8 @@ def _agreed_unit(head: _TextHead, asked: TimeUnit | None) -> TimeUnit:
     units = named | stated | ({asked} if asked else set())
     if not units:
         raise ValueError(
-            "does not say its unit of time; give time_unit='s', 'ms' or 'us', or begin it with '# time_unit: us'."
+            "does not say its unit of time; give time_unit='s', 'ms' or 'us', as in --time-unit us, or begin it with "
+            "'# time_unit: us'."
         )
     if len(units) > 1 or not units <= MICROSECONDS.keys():
         raise ValueError(f"the unit of time must be one of 's', 'ms' and 'us'; declared are {sorted(units)}.")
