@@ -95,7 +95,7 @@ def test_a_killed_run_leaves_no_output_and_goes_on(tmp_path, small_checkpoint, n
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert same_events(load_events(out), load_events(source))
-    assert {p.name for p in tmp_path.iterdir() if not p.name.endswith(".part")} == {"in.h5", "out.h5"}
+    assert {p.name for p in tmp_path.iterdir()} == {"in.h5", "out.h5"}
 
 
 def test_two_runs_on_one_output_do_not_mix(tmp_path, small_checkpoint):
@@ -115,16 +115,26 @@ def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
 
-@pytest.mark.parametrize("command", ["infer --method input --input IN --output OUT", "convert IN OUT"])
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, command):
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("infer --method input --input IN --output OUT", "out.h5"),
+        ("convert IN OUT", "out.h5"),
+        ("convert IN OUT", "out.npz"),
+        ("convert IN OUT", "out.csv"),
+        ("encode IN OUT", "out.npy"),
+        ("encode IN OUT", "out.pt"),
+    ],
+)
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, command, name):
     source = long_recording(tmp_path / "in.h5")
-    words = [{"IN": str(source), "OUT": str(tmp_path / "out.h5")}.get(word, word) for word in command.split()]
+    words = [{"IN": str(source), "OUT": str(tmp_path / name)}.get(word, word) for word in command.split()]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [*PROGRAM, *words], preexec_fn=limit_file_size, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1, done.stderr
-    assert "out.h5: cannot be written (File too large); make room for it." in done.stderr.splitlines()[-1]
+    assert f"{name}: cannot be written (File too large); make room for it." in done.stderr.splitlines()[-1]
     assert {p.name for p in tmp_path.iterdir()} <= {"in.h5", ".out.h5.journal"}
 
 
