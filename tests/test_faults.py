@@ -61,7 +61,7 @@ def test_no_recording_is_ever_unpickled():
                 assert settings.get("weights_only") == "True", f"{path.name}, line {node.lineno}"
 
 
-def long_recording(path: Path, num_windows: int = 150) -> Path:
+def long_recording(path: Path, num_windows: int = 60) -> Path:
     with RecordingWriter(path, (120, 160), source="test") as writer:
         for k in range(num_windows):
             writer.append(make_events(seed=k, num=5_000, sensor_size=(120, 160), t_start_us=k * 20_000))
@@ -99,7 +99,7 @@ def test_a_killed_run_leaves_no_output_and_goes_on(tmp_path, small_checkpoint, n
 
 
 def test_two_runs_on_one_output_do_not_mix(tmp_path, small_checkpoint):
-    source, out = long_recording(tmp_path / "in.h5", 60), tmp_path / "out.h5"
+    source, out = long_recording(tmp_path / "in.h5"), tmp_path / "out.h5"
     command = [*PROGRAM, "infer", "--input", source, "--output", out, "device=cpu", f"checkpoint={small_checkpoint}"]
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     wait_for(tmp_path / ".out.h5.journal", 100, first)
