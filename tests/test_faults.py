@@ -20,8 +20,10 @@ from faults import COLUMNS, EVENTS, FAULTS, answer, checkpoint_folder, h5, recor
 from test_formats import dat_bytes, evt2_bytes, evt3_bytes
 
 import deflare_core
+from deflare_core.__main__ import main
 from deflare_core.convert import convert
 from deflare_core.inference import deflare_recording
+from deflare_core.journal import Journal
 from deflare_core.recording_writer import RecordingWriter
 from deflare_core.recordings import RecordingError, load_events, save_events
 
@@ -98,15 +100,14 @@ def test_a_killed_run_leaves_no_output_and_goes_on(tmp_path, small_checkpoint, n
     assert {p.name for p in tmp_path.iterdir()} == {"in.h5", "out.h5"}
 
 
-def test_two_runs_on_one_output_do_not_mix(tmp_path, small_checkpoint):
-    source, out = long_recording(tmp_path / "in.h5"), tmp_path / "out.h5"
-    command = [*PROGRAM, "infer", "--input", source, "--output", out, "device=cpu", f"checkpoint={small_checkpoint}"]
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    wait_for(tmp_path / ".out.h5.journal", 100, first)
-    second = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert second.returncode == 1
-    assert "out.h5: another run is writing this file" in second.stderr
-    assert first.wait(280) == 0
+def test_two_runs_on_one_output_do_not_mix(tmp_path, small_checkpoint, capsys):
+    source, out = long_recording(tmp_path / "in.h5", 6), tmp_path / "out.h5"
+    words = ["infer", "--input", source, "--output", out, "device=cpu", f"checkpoint={small_checkpoint}"]
+    with Journal(out, "of a run that takes long"):
+        assert main(list(map(str, words))) == 1
+        assert "out.h5: another run is writing this file" in capsys.readouterr().err
+        assert not out.exists()
+    assert main(list(map(str, words))) == 0, "When the other has ended, its place is free."
     assert same_events(load_events(out), load_events(source))
 
 
