@@ -27,7 +27,7 @@ from data_simu.poses import Poses, emitters_of, poses_of
 from data_simu.sensor import DARK, Pixels
 from data_simu.simulation import set_up
 from data_simu.tiles import CLEAN, CODE, REAL
-from deflare_core.codec import EventTensors
+from deflare_core.event_tensors import EventTensors
 
 THREADS = 128
 ROOM = 24

@@ -213,19 +213,23 @@ def inference_network(config: InferenceConfig, device: torch.device) -> VoxelNet
 
 def video(options: argparse.Namespace) -> None:
     """Film a recording, or two side by side: before and after."""
+    from deflare_core.recording_set import opened_together
     from deflare_core.video import write_video
 
     recordings, target = before_and_after(options.files)
-    print(write_video(recordings, target, frame_us=options.frame_us))
+    with opened_together(recordings, **reading(options)) as opened:
+        print(write_video(opened, target, frame_us=options.frame_us))
 
 
 def sheet(options: argparse.Namespace) -> None:
     """Picture a recording, or two, from its start to its end: before and after."""
     from deflare_core.contact_sheet import contact_sheet
     from deflare_core.debug import save_figure
+    from deflare_core.recording_set import opened_together
 
     recordings, target = before_and_after(options.files)
-    print(f"{save_figure(contact_sheet(recordings), target)}")
+    with opened_together(recordings, **reading(options)) as opened:
+        print(f"{save_figure(contact_sheet(opened), target)}")
 
 
 def before_and_after(files: list[Path]) -> tuple[dict[str, Path], Path]:
@@ -364,9 +368,11 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(commands, video)
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="BEFORE [AFTER] OUT.mp4")
     command.add_argument("--frame-us", type=int, default=2000, help="recorded time in a frame; default: %(default)s")
+    add_reading_options(command)
 
     command = add(commands, sheet)
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="BEFORE [AFTER] OUT.png")
+    add_reading_options(command)
 
     command = add(commands, benchmark)
     command.add_argument("--device", default="auto", help="auto, cpu or cuda; default: %(default)s")

@@ -25,40 +25,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deflare_core.event_tensors import EventTensors, as_event_tensors, decode_tensor, encode_tensors
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize, checked_sensor_size, trusted_events
 from deflare_core.kernels import MAX_COUNT, choose_kept, count_events, decode_bins, encode_bins, round_cells
 
 log = logging.getLogger(__name__)
 
 Outside = Literal["error", "drop"]
-
-
-class EventTensors(NamedTuple):
-    """Events as torch tensors on one device: t int64 microseconds, x and y int32, p int8, and (height, width)."""
-
-    t: torch.Tensor
-    x: torch.Tensor
-    y: torch.Tensor
-    p: torch.Tensor
-    sensor_size: SensorSize
-
-    @classmethod
-    def from_events(cls, events: Events, device: torch.device | str = "cpu") -> EventTensors:
-        """The events on a device."""
-        columns = (np.ascontiguousarray(c) for c in (events.t, events.x, events.y, events.p))
-        t, x, y, p = (torch.from_numpy(c.view(np.int16) if c.dtype == np.uint16 else c).to(device) for c in columns)
-        return cls(t, x.int() & 0xFFFF, y.int() & 0xFFFF, p, events.sensor_size)
-
-    def to_events(self) -> Events:
-        """The events in host memory, validated."""
-        t, x, y, p = (column.cpu().numpy() for column in self[:4])
-        return Events.from_columns(t, x, y, p, self.sensor_size)
 
 
 @overload
@@ -113,9 +92,9 @@ def events_to_voxel(
     """
     edges = bin_edges_us(num_bins, fixed_duration_us, t0_us)
     if isinstance(events, torch.Tensor | EventTensors):
-        tensors = _as_event_tensors(events, sensor_size)
+        tensors = as_event_tensors(events, sensor_size)
         if tensors.t.device.type != "cpu":
-            return _encode_tensors(_inside_tensors(tensors, edges, outside), num_bins, fixed_duration_us, t0_us)
+            return encode_tensors(_inside_tensors(tensors, edges, outside), num_bins, fixed_duration_us, t0_us)
         return torch.from_numpy(
             events_to_voxel(tensors.to_events(), num_bins, None, fixed_duration_us, t0_us=t0_us, outside=outside)
         )
@@ -182,7 +161,8 @@ def voxel_to_events(
         return _decode_array(voxel, edges, seed)
     if voxel.device.type == "cpu":
         return EventTensors.from_events(_decode_array(voxel.detach().numpy(), edges, seed))
-    return _decode_tensor(voxel.detach(), edges, seed)
+    _check_cells(voxel.detach())
+    return decode_tensor(voxel.detach(), edges, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,15 +317,6 @@ def _as_events(events: Events | np.ndarray, sensor_size: SensorSize | None) -> E
     return Events.from_array(events, sensor_size)
 
 
-def _as_event_tensors(events: EventTensors | torch.Tensor, sensor_size: SensorSize | None) -> EventTensors:
-    if isinstance(events, EventTensors):
-        return events
-    if events.ndim != 2 or events.shape[1] != 4 or sensor_size is None:
-        raise ValueError(f"Expected an (N, 4) tensor and a sensor_size; received {tuple(events.shape)}, {sensor_size}.")
-    t, x, y, p = (events[:, i] for i in range(4))
-    return EventTensors(t.long(), x.int(), y.int(), torch.where(p == 1, 1, -1).to(torch.int8), sensor_size)
-
-
 def _as_three_axes(voxel: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
     shape = tuple(voxel.shape)
     if len(shape) < 3 or any(n != 1 for n in shape[:-3]):
@@ -425,51 +396,7 @@ def _checked_count(voxel: NDArray[np.float32]) -> int:
     return num_events
 
 
-def _encode_tensors(events: EventTensors, num_bins: int, duration_us: int, t0_us: int) -> torch.Tensor:
-    cells = cells_of(events, num_bins, duration_us, t0_us)
-    voxel = torch.zeros((num_bins, *events.sensor_size), device=events.t.device)
-    voxel.view(-1).index_add_(0, cells, events.p.float())
-    return voxel
-
-
-def cells_of(events: EventTensors, num_bins: int, duration_us: int, t0_us: int) -> torch.Tensor:
-    """The flat index of each event's cell in the voxel, int64, for events inside the window."""
-    height, width = events.sensor_size
-    bins = torch.div((events.t - t0_us) * num_bins, duration_us, rounding_mode="floor")
-    return (bins * height + events.y) * width + events.x
-
-
-def _decode_tensor(voxel: torch.Tensor, edges: np.ndarray, seed: int) -> EventTensors:
+def _check_cells(voxel: torch.Tensor) -> None:
     num_unfit = int((~(voxel.abs() <= MAX_COUNT)).sum())
     if num_unfit:
         _refuse_cells(voxel.cpu().numpy(), num_unfit)
-    _, height, width = voxel.shape
-    counts = voxel.round().int().flatten()
-    cells = counts.nonzero().flatten()
-    cells = cells.repeat_interleave(counts[cells].abs())
-    starts = torch.as_tensor(edges, device=voxel.device)
-    bins = torch.div(cells, height * width, rounding_mode="floor")
-    draws = random_below_tensor(seed, torch.arange(len(cells), device=voxel.device), starts[bins + 1] - starts[bins])
-    t = starts[bins] + draws
-    t, order = t.sort(stable=True)
-    cells = cells[order]
-    x, y = (cells % width).int(), (torch.div(cells, width, rounding_mode="floor") % height).int()
-    return EventTensors(t, x, y, counts[cells].sign().to(torch.int8), (height, width))
-
-
-def random_below_tensor(seed: int, counter: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
-    """What `kernels.random_below` gives, for int64 tensors of counters and limits below 2^31; int64 wraps."""
-    z = _wrapped(seed * 0xD1342543DE82EF95) + (counter + 1) * _wrapped(0x9E3779B97F4A7C15)
-    z = (z ^ _shifted(z, 30)) * _wrapped(0xBF58476D1CE4E5B9)
-    z = (z ^ _shifted(z, 27)) * _wrapped(0x94D049BB133111EB)
-    return _shifted(_shifted(z, 32) * limit, 32)
-
-
-def _wrapped(number: int) -> int:
-    """The signed 64-bit number with the same last 64 bits."""
-    return (number + 2**63) % 2**64 - 2**63
-
-
-def _shifted(z: torch.Tensor, bits: int) -> torch.Tensor:
-    """The bits moved right, with zeros coming in."""
-    return (z >> bits) & (2 ** (64 - bits) - 1)

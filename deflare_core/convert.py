@@ -14,18 +14,13 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
+from deflare_core.columns import TimeUnit
 from deflare_core.events import STRUCTURED_DTYPE, Events, PolarityRule, SensorSize
-from deflare_core.formats import TimeUnit, format_of, read_stream
+from deflare_core.formats import format_of, read_stream
+from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES, COLUMNS
 from deflare_core.output import complete_or_absent
-from deflare_core.recordings import (
-    CLOCK_ATTRIBUTES,
-    COLUMNS,
-    DTYPES,
-    Recording,
-    RecordingWriter,
-    open_recording,
-    write_stream,
-)
+from deflare_core.recording_writer import DTYPES, RecordingWriter
+from deflare_core.recordings import Recording, open_recording, write_stream
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 

@@ -21,7 +21,8 @@ from torch.utils.data import Dataset
 from deflare_core.codec import events_to_voxel, polarity_voxel
 from deflare_core.config import DataConfig
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
-from deflare_core.recordings import CLOCK_ATTRIBUTES, Recording, RecordingError, open_recording
+from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
+from deflare_core.recordings import Recording, RecordingError, open_recording
 
 RECORDING_SUFFIXES = (".h5", ".hdf5")
 

@@ -7,7 +7,7 @@ import torch
 import triton
 import triton.language as tl
 
-from deflare_core.codec import EventTensors
+from deflare_core.event_tensors import EventTensors
 from deflare_core.kernels import MAX_COUNT
 
 LANES = 256

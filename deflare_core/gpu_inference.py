@@ -11,14 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from deflare_core.codec import (
-    AppliedVoxel,
-    EventTensors,
-    cells_of,
-    merged,
-    refuse_cells,
-    voxel_to_events,
-)
+from deflare_core.codec import AppliedVoxel, merged, refuse_cells, voxel_to_events
+from deflare_core.event_tensors import EventTensors, cells_of
 from deflare_core.events import Events
 from deflare_core.gpu_decode import Choice, choose_kept_on_gpu
 from deflare_core.graphs import GraphedNetwork

@@ -22,11 +22,14 @@ from tqdm import tqdm
 from deflare_core.ahead import ahead
 from deflare_core.baselines import baseline_named
 from deflare_core.codec import AppliedVoxel
+from deflare_core.columns import TimeUnit
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
-from deflare_core.formats import SUFFIX_FORMATS, RecordingError, TimeUnit
+from deflare_core.formats import SUFFIX_FORMATS, RecordingError
+from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
 from deflare_core.journal import Journal
 from deflare_core.model import VoxelNetwork
-from deflare_core.recordings import CLOCK_ATTRIBUTES, Recording, RecordingWriter, open_recording
+from deflare_core.recording_writer import RecordingWriter
+from deflare_core.recordings import Recording, open_recording
 from deflare_core.windows import (
     Window,
     baseline_windows,

@@ -3,13 +3,14 @@
 A killed run leaves no output, since output is complete or absent, but its journal stays. Started again, the run takes
 what was decided from there and goes on. A window takes a bit for each recorded event and 13 bytes for each
 synthesised one, a hundredth of what its events take. Every record carries its checksum, so one that was cut off is
-noticed and made again. One run at a time holds the journal of an output.
+noticed and made again. One run at a time holds the journal of an output, and clears away what killed ones left.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
 import struct
 import zlib
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from deflare_core.codec import AppliedVoxel, merged
 from deflare_core.events import Events
+from deflare_core.output import remove_leftovers, unwritable
 from deflare_core.recordings import RecordingError
 
 HEAD = struct.Struct("<QQI")
@@ -67,12 +69,8 @@ class Journal:
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise RecordingError(f"{self.target}: another run is writing this file; wait for it to end.") from None
+        self._file = self._held()
+        remove_leftovers(self.target)
         if self._file.read(KEY_BYTES) != self._key:
             self._begin()
         self.num_done = sum(1 for _ in self.decisions())
@@ -95,8 +93,7 @@ class Journal:
         added = window.events[window.synthesised]
         columns = (getattr(added, name).astype(dtype).tobytes() for name, dtype in COLUMNS.items())
         body = np.packbits(window.kept).tobytes() + b"".join(columns)
-        self._file.write(HEAD.pack(len(window.kept), len(added), zlib.crc32(body)) + body)
-        self._file.flush()
+        self._write(HEAD.pack(len(window.kept), len(added), zlib.crc32(body)) + body)
 
     def remove(self) -> None:
         """Take the journal away: the output is complete, or can never be made of this input."""
@@ -105,8 +102,29 @@ class Journal:
     def _begin(self) -> None:
         self._file.seek(0)
         self._file.truncate()
-        self._file.write(self._key)
-        self._file.flush()
+        self._write(self._key)
+
+    def _held(self) -> io.FileIO:
+        """The file, open and held by this run alone."""
+        while True:
+            file = io.FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise RecordingError(f"{self.target}: another run is writing this file; wait for it to end.") from None
+            if self.path.exists() and os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                return file
+            # The run that held it ended in between and took it away.
+            file.close()
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
     def _read(self) -> Decision | None:
         """The next record, or none, with the file where it was, if there is no whole one."""

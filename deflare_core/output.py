@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import io
 import os
 import shutil
@@ -9,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -30,8 +34,23 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         _replace(temporary, path)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise unwritable(path, error) from error
+        raise
     finally:
         _remove(temporary)
+
+
+def unwritable(path: Path, error: OSError) -> OSError:
+    """The same error with the name of the file that was to be written and advice."""
+    return OSError(error.errno, f"{path}: cannot be written ({os.strerror(error.errno or 0)}); make room for it.")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of `path`; only for a process that knows that no other is writing it."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        _remove(part)
 
 
 class EnduringFile(io.FileIO):
@@ -67,7 +86,7 @@ class EnduringFile(io.FileIO):
     def raise_error(self, path: Path) -> None:
         """Raise what went wrong, if anything did, with the name of the file that was to be written."""
         if self._error is not None:
-            raise OSError(self._error.errno, f"{path}: cannot be written ({self._error.strerror}); make room for it.")
+            raise unwritable(path, self._error)
 
 
 def _replace(source: Path, target: Path) -> None:

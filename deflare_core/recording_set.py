@@ -6,12 +6,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from deflare_core.columns import TimeUnit
+from deflare_core.events import PolarityRule, SensorSize
 from deflare_core.recordings import Recording, open_recording
 
 
 @contextmanager
-def opened_together(recordings: Mapping[str, Path | Recording]) -> Iterator[dict[str, Recording]]:
+def opened_together(
+    recordings: Mapping[str, Path | Recording],
+    sensor_size: SensorSize | None = None,
+    polarity: PolarityRule = "strict",
+    time_unit: TimeUnit | None = None,
+) -> Iterator[dict[str, Recording]]:
     """The named recordings, open and of one sensor size; those given by path are closed when the block ends.
+
+    Parameters
+    ----------
+    recordings : open recordings or paths by name.
+    sensor_size, polarity, time_unit : how those given by path are read, as in `open_recording`.
 
     Raises
     ------
@@ -24,7 +36,9 @@ def opened_together(recordings: Mapping[str, Path | Recording]) -> Iterator[dict
         raise ValueError("Expected at least one recording by name; received none.")
     with ExitStack() as stack:
         opened = {
-            name: item if isinstance(item, Recording) else stack.enter_context(open_recording(item))
+            name: item
+            if isinstance(item, Recording)
+            else stack.enter_context(open_recording(item, sensor_size, polarity, time_unit))
             for name, item in recordings.items()
         }
         sizes = {name: recording.sensor_size for name, recording in opened.items()}

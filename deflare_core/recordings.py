@@ -1,60 +1,43 @@
-"""Recordings: event files on disk, read lazily by time and written complete or not at all.
+"""Recordings: event files on disk, read lazily by time; other formats through a temporary copy.
 
 Read are HDF5 files with a group `events` holding `t, x, y, p`: the plain layout, the one written here, and DSEC's
 (Blosc compression, `ms_to_idx`, `t_offset`). Without a group `events` it is the only group or compound table of
 `t, x, y, p` in the file (Prophesee's `CD/events`), or the one called `left` of a stereo recording (M3ED's
 `prophesee/left`). Other formats are converted on opening; `formats` says which and why. Timestamps that leave this
 module are absolute microseconds: a stored `t_offset` has been added exactly once.
-
-What is written follows DSEC's convention: `events/t` counts from `events/t_offset`, and `events/ms_to_idx[k]` is the
-first event at or after `k` milliseconds of that count. The offset is the start of the recording floored to a whole
-hour. It is 0 for every recording that starts in its first hour, so readers that ignore the offset are right there,
-the two files of a pair share it, and the index stays short for clocks that count from 1970.
-Alternatives left out: an offset at the first event (shifts the two files of a pair against each other) and always 0
-(an index of 10^12 entries for such clocks).
+Writing is `recording_writer`'s.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import h5py
-import hdf5plugin
 import numpy as np
 from tqdm import tqdm
 
+from deflare_core.columns import TimeUnit
 from deflare_core.events import Events, PolarityRule, SensorSize, checked_sensor_size, exact_integers
 from deflare_core.formats import (
     FORMAT_NAMES,
     EventStream,
     RecordingError,
-    TimeUnit,
     agreed_sensor_size,
     errors_named,
     format_of,
     read_stream,
 )
-from deflare_core.output import EnduringFile, complete_or_absent
+from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES, COLUMNS, event_columns, event_node, first_of, t_offset_us
+from deflare_core.recording_writer import CHUNK_EVENTS, Attributes, RecordingWriter
 
-COLUMNS = ("t", "x", "y", "p")
-DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
-HOUR_US = 3_600_000_000
-LONGEST_US = 24 * HOUR_US
-"""The longest recording that is written: its index of milliseconds is made in memory, 8 bytes for each."""
-CHUNK_EVENTS = 1 << 16
 CACHE_BYTES = 1 << 24
 """Decompressed chunks kept of each column, so that neighbouring windows do not decompress one twice."""
 PIECE_EVENTS = 4 * CHUNK_EVENTS
-COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE)
-CLOCK_ATTRIBUTES = ("t_start_us", "t_end_us")
-
-Attributes = Mapping[str, str | int | float]
 
 
 class Recording:
@@ -80,10 +63,10 @@ class Recording:
         self._file = _opened(self.path)
         try:
             with errors_named(self.path):
-                self._node = _event_node(self._file)
-                self._columns = _event_columns(self._node)
-                self._t_offset_us = _t_offset_us(self._file, self._node)
-                self._ms_to_idx = _first_of(self._file, f"{self._node.name}/ms_to_idx", "ms_to_idx")
+                self._node = event_node(self._file)
+                self._columns = event_columns(self._node)
+                self._t_offset_us = t_offset_us(self._file, self._node)
+                self._ms_to_idx = first_of(self._file, f"{self._node.name}/ms_to_idx", "ms_to_idx")
                 self.attributes = {**self._file.attrs, **self._node.attrs}
                 self.sensor_size = agreed_sensor_size(self._stated_size(), sensor_size)
         except BaseException:
@@ -194,7 +177,7 @@ class Recording:
             return checked_sensor_size((self.attributes["height"], self.attributes["width"]))
         if geometry := re.fullmatch(r"(\d+)x(\d+)", str(self.attributes.get("geometry"))):
             return checked_sensor_size((int(geometry[2]), int(geometry[1])))
-        resolution = _first_of(self._file, f"{self._node.name}/calib/resolution")
+        resolution = first_of(self._file, f"{self._node.name}/calib/resolution")
         return None if resolution is None else checked_sensor_size(tuple(resolution[()][::-1]))
 
     def _time_at(self, index: int) -> int:
@@ -276,138 +259,6 @@ class ConvertedRecording(Recording):
         """Close the recording and remove the temporary copy."""
         super().close()
         self._folder.cleanup()
-
-
-class RecordingWriter:
-    """A recording being written piece by piece; it appears under its name when the `with` block ends well.
-
-    Parameters
-    ----------
-    path : the HDF5 file to make.
-    sensor_size : (height, width).
-    source : where the events come from, kept as an attribute.
-    clock_us : start and end of the recorded time, for recordings whose first or last moments may be silent.
-    attributes : further attributes of the file.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        sensor_size: SensorSize,
-        *,
-        source: str,
-        clock_us: tuple[int, int] | None = None,
-        attributes: Attributes | None = None,
-    ) -> None:
-        self.sensor_size = checked_sensor_size(sensor_size)
-        height, width = self.sensor_size
-        clock = dict(zip(CLOCK_ATTRIBUTES, clock_us, strict=True)) if clock_us else {}
-        self._attributes = {**(attributes or {}), "height": height, "width": width, "source": source, **clock}
-        self._t_offset_us = None if clock_us is None else clock_us[0] // HOUR_US * HOUR_US
-        self._path, self._output = Path(path), complete_or_absent(path)
-        self.num_events = 0
-        self._last_us: int | None = None
-        self._next_ms = 0
-        self._index: list[np.ndarray] = []
-        self._waiting: dict[str, list[np.ndarray]] = {}
-
-    def __enter__(self) -> Self:
-        self._disk = EnduringFile(self._output.__enter__())
-        self._file = h5py.File(self._disk, "w")
-        self._group = self._file.create_group("events")
-        for name in COLUMNS:
-            self._create(name, DTYPES[name])
-        self._create("ms_to_idx", np.int64)
-        for name, value in self._attributes.items():
-            self._group.attrs[name] = value
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self._finish()
-            self._close()
-            if kind is None:
-                self._disk.raise_error(self._path)
-        except BaseException as failure:
-            self._close()
-            self._output.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._output.__exit__(kind, error, trace)
-
-    def _close(self) -> None:
-        self._file.close()
-        self._disk.close()
-
-    def append(self, events: Events, **columns: np.ndarray) -> None:
-        """Add events that follow those already written, with values for every extra column.
-
-        Raises
-        ------
-        ValueError
-            When they are of another sensor, start before the last one written, or an extra column does not fit.
-        """
-        self._check_follows(events, columns)
-        if not len(events):
-            return
-        if self._t_offset_us is None:
-            self._t_offset_us = int(events.t[0]) // HOUR_US * HOUR_US
-        stored_us = events.t - self._t_offset_us
-        self._extend_index(stored_us)
-        for name in columns.keys() - self._group.keys():
-            self._create(name, columns[name].dtype)
-        for name, values in {"t": stored_us, "x": events.x, "y": events.y, "p": events.p, **columns}.items():
-            self._waiting.setdefault(name, []).append(values)
-        self.num_events += len(events)
-        self._last_us = int(events.t[-1])
-        if sum(map(len, self._waiting["t"])) >= CHUNK_EVENTS:
-            self._write_whole_chunks()
-
-    def extend(self, name: str, values: np.ndarray) -> None:
-        """Add values to a dataset of the file that counts something else than the events written."""
-        if name not in self._file:
-            self._file.create_dataset(name, (0,), values.dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
-        _extend(self._file[name], values)
-
-    def _write_whole_chunks(self) -> None:
-        """Write what fills chunks: one that is written twice is also compressed twice."""
-        for name, parts in self._waiting.items():
-            values = np.concatenate(parts)
-            whole = len(values) // CHUNK_EVENTS * CHUNK_EVENTS
-            _extend(self._group[name], values[:whole])
-            self._waiting[name] = [values[whole:]]
-        self._disk.raise_error(self._path)
-
-    def _create(self, name: str, dtype: np.typing.DTypeLike) -> None:
-        self._group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
-
-    def _check_follows(self, events: Events, columns: Mapping[str, np.ndarray]) -> None:
-        if events.sensor_size != self.sensor_size:
-            raise ValueError(f"The recording is {self.sensor_size}; received events of a sensor {events.sensor_size}.")
-        if len(events) and self._last_us is not None and events.t[0] < self._last_us:
-            raise ValueError(f"Events from {events.t[0]} us cannot follow one at {self._last_us} us.")
-        expected = self._group.keys() - {*COLUMNS, "ms_to_idx"} if self.num_events else columns.keys()
-        if columns.keys() != expected or any(len(values) != len(events) for values in columns.values()):
-            lengths = {name: len(values) for name, values in columns.items()}
-            raise ValueError(f"Expected columns {sorted(expected)} of length {len(events)}; received {lengths}.")
-
-    def _extend_index(self, stored_us: np.ndarray) -> None:
-        """Add the milliseconds up to these events to `ms_to_idx`."""
-        end_ms = int(stored_us[-1]) // 1000 + 1
-        if end_ms * 1000 > LONGEST_US:
-            raise ValueError(
-                f"An event lies {end_ms / 3.6e6:,.0f} hours after the recording's first one, more than the "
-                f"{LONGEST_US // HOUR_US} that are written. Check its timestamps and their unit, or divide it."
-            )
-        ms = np.arange(self._next_ms, end_ms, dtype=np.int64)
-        self._index.append(self.num_events + np.searchsorted(stored_us, ms * 1000))
-        self._next_ms = max(self._next_ms, end_ms)
-
-    def _finish(self) -> None:
-        for name, parts in self._waiting.items():
-            _extend(self._group[name], np.concatenate(parts))
-        self._group.create_dataset("t_offset", data=np.int64(self._t_offset_us or 0))
-        _extend(self._group["ms_to_idx"], np.concatenate([*self._index, [self.num_events]]))
 
 
 def open_recording(
@@ -504,87 +355,3 @@ def _opened(path: Path) -> h5py.File:
         return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
     except OSError as error:
         raise RecordingError(f"{path}: cannot be opened as HDF5 ({error}); copy or record it again.") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """One field of a compound table, read like a dataset of its own."""
-
-    table: h5py.Dataset
-    name: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.table.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.table.dtype[self.name]
-
-    def __getitem__(self, index: int | slice) -> np.ndarray:
-        return self.table.fields(self.name)[index]
-
-
-def _event_node(file: h5py.File) -> h5py.Group | h5py.Dataset:
-    """The group or compound table that holds the events."""
-    if isinstance(file.get("events"), h5py.Group):
-        return file["events"]
-    found: list[h5py.Group | h5py.Dataset] = [file["/"]] if set(COLUMNS) <= set(file) else []
-    file.visititems(lambda _, item: found.append(item) if set(COLUMNS) <= _column_names(item) else None)
-    if len(found) > 1:
-        found = [item for item in found if item.name.endswith("/left")] or found
-    if not found:
-        raise ValueError(f"no group 'events'; the file holds {sorted(file)}, and no other group of t, x, y, p.")
-    if len(found) > 1:
-        raise ValueError(f"several groups of events, {[item.name for item in found]}; keep one of them in the file.")
-    return found[0]
-
-
-def _column_names(item: h5py.Group | h5py.Dataset) -> set[str]:
-    return set(item) if isinstance(item, h5py.Group) else set(item.dtype.names or ())
-
-
-def _event_columns(node: h5py.Group | h5py.Dataset) -> dict[str, Any]:
-    if isinstance(node, h5py.Dataset):
-        columns: dict[str, Any] = {name: _Field(node, name) for name in COLUMNS}
-    else:
-        missing = [name for name in COLUMNS if not isinstance(node.get(name), h5py.Dataset)]
-        if missing:
-            raise ValueError(f"the group '{node.name[1:]}' lacks {missing}; it holds {sorted(node)}.")
-        columns = {name: node[name] for name in COLUMNS}
-    _check_decompressed([node] if isinstance(node, h5py.Dataset) else list(columns.values()))
-    for name, column in columns.items():
-        if column.dtype.kind not in "iufb":
-            raise ValueError(f"{node.name[1:]}/{name} must be numeric; its dtype is {column.dtype}.")
-    shapes = {name: column.shape for name, column in columns.items()}
-    if len(set(shapes.values())) > 1 or len(shapes["t"]) != 1:
-        raise ValueError(f"t, x, y and p must be one-dimensional and of one length; their shapes are {shapes}.")
-    return columns
-
-
-def _first_of(file: h5py.File, *names: str) -> Any:
-    return next((file[name] for name in names if name in file), None)
-
-
-def _check_decompressed(datasets: list[h5py.Dataset]) -> None:
-    """Refuse a compression whose plugin is not installed, by name, before it looks like damage."""
-    for dataset in datasets:
-        properties = dataset.id.get_create_plist()
-        for k in range(properties.get_nfilters()):
-            number, _, _, name = properties.get_filter(k)
-            if not h5py.h5z.filter_avail(number):
-                raise ValueError(
-                    f"{dataset.name[1:]} is compressed with HDF5 filter {number} ({name.decode() or 'unnamed'}), which "
-                    "is not installed; install its plugin (HDF5_PLUGIN_PATH), or export the recording as RAW."
-                )
-
-
-def _t_offset_us(file: h5py.File, node: h5py.Group | h5py.Dataset) -> int:
-    offset = _first_of(file, f"{node.name}/t_offset", "t_offset")
-    return 0 if offset is None else int(np.asarray(offset[()]).item())
-
-
-def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:
-    first = dataset.shape[0]
-    dataset.resize(first + len(values), axis=0)
-    dataset[first:] = values

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from deflare_core.codec import EventTensors, cells_of
 from deflare_core.dataset import EventVoxelDataset
+from deflare_core.event_tensors import EventTensors, cells_of
 from deflare_core.events import Events
 from deflare_core.figures import METHOD_COLOURS, NEUTRAL, new_figure
 from deflare_core.metrics import PROVENANCE

@@ -22,8 +22,9 @@ from data_simu.config import SimulationConfig
 from data_simu.gpu import Prepared, TensorPair, prepare, simulate_on
 from data_simu.pairs import pair_seed
 from data_simu.simulation import simulate
-from deflare_core.codec import EventTensors, events_to_voxel
+from deflare_core.codec import events_to_voxel
 from deflare_core.config import SimulatedDataConfig, load_config
+from deflare_core.event_tensors import EventTensors
 from deflare_core.events import WINDOW_US
 
 Sample = dict[str, torch.Tensor]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
+from deflare_core.columns import TimeUnit
 from deflare_core.debug import DEBUG_OUTPUT, write_window_pictures
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
-from deflare_core.formats import TimeUnit
 from deflare_core.output import complete_or_absent
-from deflare_core.recordings import RecordingWriter, open_recording
+from deflare_core.recording_writer import RecordingWriter
+from deflare_core.recordings import Recording, open_recording
 from deflare_core.windows import window_seed, window_starts
 
 SUFFIXES = (".npy", ".pt")
@@ -48,21 +51,47 @@ def encode_file(
         shape = (len(starts), num_bins, *recording.sensor_size)
         if 0 in shape:
             raise VoxelFileError(f"{source}: is empty and declares no duration, so there is no window to encode.")
-        on_disk = target.suffix == ".npy"
-        array = (
-            np.lib.format.open_memmap(temporary, "w+", np.float32, shape) if on_disk else np.empty(shape, np.float32)
-        )
-        num_events = 0
-        for k, t0_us in enumerate(starts):
-            events = recording.window(t0_us, t0_us + window_us)
-            num_events += len(events)
-            events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us, out=array[k])
-            if debug and k == 0:
-                write_window_pictures(DEBUG_OUTPUT / f"encode_{target.stem}", "input", events, array[k], t0_us)
-        recording.check_all_read(num_events)
-        if not on_disk:
-            torch.save(torch.from_numpy(array), temporary)
+        voxels = _voxels(recording, starts, window_us, num_bins, f"encode_{target.stem}" if debug else "")
+        WRITERS[target.suffix](temporary, shape, voxels)
         return starts.start, shape
+
+
+def _voxels(
+    recording: Recording, starts: range, window_us: int, num_bins: int, debug_name: str
+) -> Iterator[np.ndarray]:
+    """The voxel of each window, in one array that is used again."""
+    voxel, num_events = np.empty((num_bins, *recording.sensor_size), np.float32), 0
+    for t0_us in starts:
+        events = recording.window(t0_us, t0_us + window_us)
+        num_events += len(events)
+        events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us, out=voxel)
+        if debug_name and t0_us == starts.start:
+            write_window_pictures(DEBUG_OUTPUT / debug_name, "input", events, voxel, t0_us)
+        yield voxel
+    recording.check_all_read(num_events)
+
+
+def _write_npy(path: Path, shape: tuple[int, ...], voxels: Iterable[np.ndarray]) -> None:
+    # Written, not mapped: a full disk is an error of a write, but kills a process that writes to a map.
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+        )
+        for voxel in voxels:
+            file.write(voxel.data)
+
+
+def _write_pt(path: Path, shape: tuple[int, ...], voxels: Iterable[np.ndarray]) -> None:
+    array = np.empty(shape, np.float32)
+    for window, voxel in zip(array, voxels, strict=True):
+        window[:] = voxel
+    # torch.save tells a full disk as an error of its own kind; Python's file tells it as what it is.
+    content = io.BytesIO()
+    torch.save(torch.from_numpy(array), content)
+    path.write_bytes(content.getbuffer())
+
+
+WRITERS = {".npy": _write_npy, ".pt": _write_pt}
 
 
 def decode_file(

@@ -22,9 +22,10 @@ from deflare_core.codec import (
     polarity_voxel,
 )
 from deflare_core.events import Events
+from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
 from deflare_core.metrics import matched
 from deflare_core.model import VoxelNetwork
-from deflare_core.recordings import CLOCK_ATTRIBUTES, Recording
+from deflare_core.recordings import Recording
 
 Window = tuple[int, Events, int]
 """Start of a window in absolute microseconds, its events, and the seed of what is random in its decode."""

@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from deflare_core.events import Events
 from deflare_core.recordings import save_events
+
+# How long an example takes says more about what else the machine does than about the example.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def make_events(seed=0, num=500, sensor_size=(12, 16), t_start_us=0, duration_us=20_000) -> Events:

@@ -12,8 +12,9 @@ import torch
 from conftest import make_events
 
 from deflare_core import folded
-from deflare_core.codec import EventTensors, apply_voxel, cells_of, events_to_voxel
+from deflare_core.codec import apply_voxel, events_to_voxel
 from deflare_core.config import ModelConfig
+from deflare_core.event_tensors import EventTensors, cells_of
 from deflare_core.gpu_decode import choose_kept_on_gpu
 from deflare_core.model import VoxelNetwork, build_model
 

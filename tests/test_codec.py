@@ -5,7 +5,8 @@ from conftest import make_events, same_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deflare_core.codec import EventTensors, apply_voxel, bin_edges_us, events_to_voxel, rounded_counts, voxel_to_events
+from deflare_core.codec import apply_voxel, bin_edges_us, events_to_voxel, rounded_counts, voxel_to_events
+from deflare_core.event_tensors import EventTensors
 from deflare_core.events import Events
 
 SIZE = (3, 4)

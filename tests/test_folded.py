@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from deflare_core.codec import random_below_tensor
+from deflare_core.event_tensors import random_below_tensor
 from deflare_core.kernels import random_below
 from deflare_core.model import has_triton
 from deflare_core.norm import PIECES, PiecewiseGroupNorm

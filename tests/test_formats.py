@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.recfunctions import repack_fields
 
+from deflare_core.columns import PIECE_EVENTS
 from deflare_core.config import ModelConfig
 from deflare_core.convert import convert
-from deflare_core.formats import PIECE_EVENTS, RecordingError, format_of, read_stream
+from deflare_core.formats import RecordingError, format_of, read_stream
 from deflare_core.inference import deflare_recording
 from deflare_core.model import build_model
 from deflare_core.recordings import ConvertedRecording, load_events, open_recording, save_events
@@ -199,6 +200,21 @@ def test_inference_reads_text_as_it_reads_hdf5(tmp_path):
     assert digest(load_events(tmp_path / "out.h5")) == digest(events), "The untrained network gives every event back."
 
 
+@pytest.mark.parametrize("wrong", ["a.h5", "a.raw", "a.dat", "a.aedat4", "a.csv", "a.bin", "noname"])
+@pytest.mark.parametrize("right", ["b.h5", "b.npz", "b.npy", "b.csv", "b.raw", "b.dat"])
+def test_a_recording_is_told_by_its_content_whatever_its_name(tmp_path, right, wrong):
+    events = make_events()
+    camera = {"b.raw": evt3_bytes, "b.dat": dat_bytes}
+    if right in camera:
+        pytest.importorskip("faery")
+        (tmp_path / wrong).write_bytes(camera[right](events))
+    else:
+        save_events(tmp_path / "first.h5", events, source="test")
+        convert(tmp_path / "first.h5", tmp_path / right, progress=False)
+        (tmp_path / right).rename(tmp_path / wrong)
+    assert digest(load_events(tmp_path / wrong, SIZE)) == digest(events)
+
+
 # Conversion
 
 
@@ -256,7 +272,11 @@ def test_conversion_refuses_other_targets(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "encode", "expected"),
-    [("a.raw", evt2_bytes, "evt"), ("b.raw", evt3_bytes, "evt"), ("c.dat", dat_bytes, "dat")],
+    [
+        ("a.raw", evt2_bytes, "evt"),
+        ("c.raw", evt3_bytes, "evt"),
+        ("d.dat", dat_bytes, "dat"),
+    ],
 )
 def test_camera_files_are_read_event_by_event(tmp_path, name, encode, expected):
     pytest.importorskip("faery")
@@ -303,6 +323,21 @@ def test_camera_files_that_end_inside_an_event_are_refused(tmp_path):
         load_events(tmp_path / "d.aedat4")
 
 
+def test_a_panic_of_the_decoder_is_an_error_that_names_the_file(tmp_path, monkeypatch):
+    faery = pytest.importorskip("faery")
+
+    class Panic(BaseException):
+        """What a decoder in Rust raises where it cannot go on: no Exception."""
+
+    def panicking(*_, **__):
+        raise Panic("not yet implemented")
+
+    monkeypatch.setattr(faery, "events_stream_from_file", panicking)
+    (tmp_path / "a.raw").write_bytes(evt2_bytes(make_events()))
+    with pytest.raises(RecordingError, match=r"a\.raw: cannot be decoded \(not yet implemented\)"):
+        load_events(tmp_path / "a.raw")
+
+
 def test_without_faery_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "faery", None)
     (tmp_path / "a.raw").write_bytes(evt2_bytes(make_events()))
@@ -322,9 +357,9 @@ def test_bad_files_are_refused_by_name_and_cause(tmp_path):
     (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-30])
     (tmp_path / "noise.bin").write_bytes(bytes(range(256)))
     (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "evt21.raw").write_bytes(b"% evt 2.1\n% geometry 16x12\n% end\n" + bytes(64))
     (tmp_path / "evt4.raw").write_bytes(b"% evt 4.0\n% end\n\0\0\0\0")
     (tmp_path / "old.aedat").write_bytes(b"#!AER-DAT3.1\r\n\0\0")
-    (tmp_path / "archive.h5").write_bytes((tmp_path / "whole.npz").read_bytes())
     np.save(tmp_path / "nan.npy", np.array([[np.nan, 0, 0, 1]]))
     np.save(tmp_path / "shape.npy", np.zeros((4, 9)))
     np.save(tmp_path / "field.npy", np.zeros(3, [("t", int), ("x", int), ("y", int)]))
@@ -337,8 +372,8 @@ def test_bad_files_are_refused_by_name_and_cause(tmp_path):
         tmp_path: "is a folder",
         tmp_path / "empty.csv": "the file is empty",
         tmp_path / "noise.bin": "no known format",
-        tmp_path / "archive.h5": "is not an HDF5 file but an npz archive; rename it",
-        text(tmp_path / "text.raw", "1 1 1 1\n"): "is not a Prophesee RAW file but a text table",
+        text(tmp_path / "text.raw", "1 1 1 1\n"): "does not say its unit of time",
+        tmp_path / "evt21.raw": "is EVT2.1; read are EVT2 and EVT3. Convert it to DAT or CSV",
         tmp_path / "evt4.raw": "is EVT4.0; read are",
         tmp_path / "old.aedat": "is an AEDAT file older than 4, which is not read",
         tmp_path / "cut.npy": "cut short",
@@ -357,7 +392,7 @@ def test_bad_files_are_refused_by_name_and_cause(tmp_path):
         text(tmp_path / "five.csv", "# time_unit: us\n1,1,1,1,1\n"): "has 5 columns",
         text(tmp_path / "short.csv", "# time_unit: us\n1,1,1,1\n2,1\n"): "not a table of numbers.*counted from line 2",
         text(tmp_path / "nan.csv", "# time_unit: s\nnan,1,1,1\n"): "received nan at event 0",
-        text(tmp_path / "page.txt", "<html>\n"): "line 1 holds neither numbers nor the names",
+        text(tmp_path / "page.txt", "<html>\n"): "is text, but line 1 holds neither numbers nor the names",
         text(tmp_path / "order.csv", "# time_unit: us\n2,1,1,1\n1,1,1,1\n"): "must not go backwards",
         text(tmp_path / "beyond.csv", "# time_unit: us\n2,1,12,1\n"): "y reaches 12, outside the sensor",
     }

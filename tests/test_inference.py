@@ -15,14 +15,8 @@ from deflare_core.inference import deflare_recording, recordings_to_deflare
 from deflare_core.journal import Journal
 from deflare_core.model import build_model
 from deflare_core.processes import Processes
-from deflare_core.recordings import (
-    CACHE_BYTES,
-    RecordingError,
-    RecordingWriter,
-    load_events,
-    open_recording,
-    save_events,
-)
+from deflare_core.recording_writer import RecordingWriter
+from deflare_core.recordings import CACHE_BYTES, RecordingError, load_events, open_recording, save_events
 from deflare_core.windows import run_network, window_seed
 
 

@@ -1,5 +1,8 @@
 """The journal of a long run: what it notes comes back, what was cut off does not, and one run holds it at a time."""
 
+import resource
+import signal
+
 import numpy as np
 import pytest
 from conftest import make_events, same_events
@@ -73,6 +76,24 @@ def test_one_run_holds_it_at_a_time(tmp_path):
         with pytest.raises(RecordingError, match=r"out\.h5: another run is writing this file"):
             Journal(tmp_path / "out.h5", "key").__enter__()
         assert not (tmp_path / "out.h5").exists()
+
+
+def test_a_full_disk_names_the_journal_and_keeps_what_was_noted(tmp_path):
+    path = note(tmp_path / "out.h5")
+    size, limits = path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, limits[1]))
+        with (
+            pytest.raises(OSError, match=r"\.out\.h5\.journal: cannot be written .*; make room for it"),
+            Journal(tmp_path / "out.h5", "key") as journal,
+        ):
+            journal.append(WINDOWS[0][1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    with Journal(tmp_path / "out.h5", "key") as journal:
+        assert journal.num_done == 3, "The record that did not fit is made again."
 
 
 def test_only_an_unfit_input_takes_it_away(tmp_path):

@@ -6,15 +6,8 @@ from conftest import make_events, same_events
 
 from deflare_core.events import Events
 from deflare_core.output import complete_or_absent
-from deflare_core.recordings import (
-    CHUNK_EVENTS,
-    HOUR_US,
-    RecordingError,
-    RecordingWriter,
-    load_events,
-    open_recording,
-    save_events,
-)
+from deflare_core.recording_writer import CHUNK_EVENTS, HOUR_US, RecordingWriter
+from deflare_core.recordings import RecordingError, load_events, open_recording, save_events
 
 
 def write_h5(path, group="events", root_attributes=None, **columns):
@@ -142,7 +135,7 @@ def test_bad_files_are_refused_by_name_and_cause(tmp_path):
     cases = {
         tmp_path / "missing.h5": "no such file",
         tmp_path: "is a folder",
-        tmp_path / "text.h5": "is not an HDF5 file",
+        tmp_path / "text.h5": "does not say its unit of time",
         truncated: "truncated",
         write_h5(tmp_path / "group.h5", group="event", t=events.t): "no group 'events'; the file holds",
         write_h5(tmp_path / "column.h5", t=events.t, x=events.x): r"lacks \['y', 'p'\]",

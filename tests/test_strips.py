@@ -39,7 +39,7 @@ def test_a_layer_in_strips_is_the_layer(wrapper, layer, rows):
 
 
 @pytest.mark.parametrize("backbone", ["ResidualUNet3D", "UNet3D"])
-@pytest.mark.parametrize(("size", "rows"), [((37, 50), 8), ((24, 32), 7), ((16, 16), 100)])
+@pytest.mark.parametrize(("size", "rows"), [((37, 50), 8), ((24, 32), 7), ((16, 16), 100), ((130, 173), 50)])
 @torch.no_grad()
 def test_a_network_in_strips_is_the_network(backbone, size, rows):
     model = build_model(ModelConfig(backbone=backbone, f_maps=(8, 16, 32)), seed=0).eval()

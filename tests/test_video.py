@@ -8,7 +8,9 @@ from conftest import make_events
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deflare_core.__main__ import main
 from deflare_core.contact_sheet import contact_sheet, sheet_windows_us
+from deflare_core.convert import convert
 from deflare_core.events import Events
 from deflare_core.recordings import RecordingError, open_recording, save_events
 from deflare_core.video import speed_text, write_video
@@ -181,6 +183,16 @@ def test_slowdown_is_playing_time_over_recorded_time(pair, tmp_path):
     video = write_video(pair, tmp_path / "out.mp4", frame_us=1600, frames_per_s=25)
     assert video.slowdown == 25, "1.6 ms are shown for 40 ms."
     assert str(video) == "out.mp4: 7 frames, 968x424, 25x slower"
+
+
+def test_what_a_file_does_not_state_is_said_on_the_command_line(pair, tmp_path):
+    convert(pair["before"], tmp_path / "a.npy", progress=False)
+    sized = ["--sensor-size", "120", "160"]
+    assert main(["video", str(tmp_path / "a.npy"), str(pair["after"]), str(tmp_path / "a.mp4"), *sized]) == 0
+    assert main(["sheet", str(tmp_path / "a.npy"), str(tmp_path / "a.png"), *sized]) == 0
+    assert len(decoded(tmp_path / "a.mp4")) == 5, "10 ms in frames of 2 ms are five."
+    assert main(["sheet", str(tmp_path / "a.npy"), str(tmp_path / "b.png")]) == 1, "Without it the command says so."
+    assert not (tmp_path / "b.png").exists()
 
 
 def test_contact_sheet_has_a_panel_for_each_recording_and_window(pair):
