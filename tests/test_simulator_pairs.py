@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from data_simu import SimulationConfig, bands, render, simulate, write_dataset
 from data_simu.config import OpticsConfig, SourceConfig
 from data_simu.firing import FLARE, NOISE
 from data_simu.pairs import config_key, events_digest, pair_files, pair_seed
-from data_simu.pictures import pair_figure
+from data_simu.pictures import FAINTEST, lamp_names, main, pair_figure
 from data_simu.sensor import DARK, LabelledEvents
 from data_simu.simulation import set_up
 from data_simu.targets import make_target
@@ -137,6 +138,36 @@ def test_a_figure_shows_six_panels(pair):
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 6
     assert f"{len(pair.flare.window(20_000, 40_000)):,}" in titles[3]
+    ideal, real, added = (10 ** axes.images[0].get_array() - 10**FAINTEST for axes in figure.axes[:3])
+    assert added.max() > 0.1, "The lens of this seed adds light."
+    assert np.abs(real - ideal - added).max() < 1e-3 * real.max(), "The third panel is the second less the first."
+
+
+def test_lamps_are_named_once_and_counted():
+    lamps = [("headlight", "pwm", 199.6), ("sign", "constant", 0.0), ("headlight", "pwm", 199.6)]
+    scene = {"lamps": [{"kind": kind, "flicker": flicker, "flicker_hz": hz} for kind, flicker, hz in lamps]}
+    assert lamp_names(scene) == "2 x headlight, pwm 200 Hz; sign, constant"
+
+
+def test_an_exposure_shows_a_lamp_that_is_dark_at_its_start():
+    pulsing = SourceConfig(num_sources=(1, 1), flicker_shares={"pwm": 1.0}, pwm_hz=(100.0,))
+    config = SMALL.model_copy(update={"sources": pulsing})
+    (waveform,) = set_up(config, FLARING).scene.waveforms
+    dark_us = next(t for t in range(10_000) if waveform.at(np.array([t])) == 0)
+    flares = [np.subtract(*render(config, FLARING, dark_us, exposure_us)[::-1]) for exposure_us in (0, 10_000, 20_000)]
+    assert not flares[0].any(), "At that moment the lamp is dark, and so is its flare."
+    assert flares[1].max() > 0.01
+    assert flares[2] == pytest.approx(flares[1], rel=1e-3), "The mean of two periods is that of one."
+
+
+def test_the_command_draws_pairs_of_a_data_set(tmp_path):
+    (tmp_path / "config.yaml").write_text("sensor_size: [24, 32]\nduration_us: 60000\nwarmup_us: 0\n")
+    out = tmp_path / "out"
+    main(["--config", str(tmp_path / "config.yaml"), "--pairs", "3", "1", "--split", "test", "--output-dir", str(out)])
+    assert sorted(path.name for path in out.iterdir()) == ["test_00001.png", "test_00003.png"]
+    first, second = (matplotlib.image.imread(path)[..., :3] for path in sorted(out.iterdir()))
+    assert np.ptp(first) == 1, "Something is drawn."
+    assert first.shape != second.shape or not np.array_equal(first, second)
 
 
 def test_a_data_set_is_complete_repeatable_and_continues(tmp_path):
