@@ -6,21 +6,25 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+import yaml
 
 from data_simu import SimulationConfig, bands, render, simulate, write_dataset
 from data_simu.config import OpticsConfig, SourceConfig
 from data_simu.firing import FLARE, NOISE
+from data_simu.optics import draw_lens
 from data_simu.pairs import config_key, events_digest, pair_files, pair_seed
 from data_simu.pictures import FAINTEST, lamp_names, main, pair_figure
 from data_simu.sensor import DARK, LabelledEvents
 from data_simu.simulation import set_up
 from data_simu.targets import make_target
+from deflare_core.config import PROJECT_ROOT, load_config
 from deflare_core.dataset import verify_folders
 from deflare_core.events import Events
 from deflare_core.recordings import RecordingError, open_recording
 
 SMALL = SimulationConfig(sensor_size=(48, 64), duration_us=60_000, num_train=2, num_test=1)
 FLARING = 7
+PRESETS = ("demo", "no_flicker", "reflective_only", "flare_free")
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +202,28 @@ def test_the_manifest_says_what_the_files_hold(tmp_path):
     assert events_digest(events) == entry["digests"][0]
     assert np.bincount(label, minlength=4).tolist() == list(entry["input_events"].values())
     assert simulate(config, entry["plan"]["seed"]).plan == entry["plan"]
+
+
+def test_the_full_configuration_shows_every_setting_at_its_default():
+    shown = yaml.safe_load((PROJECT_ROOT / "configs/simu_config.yaml").read_text())
+    defaults = SimulationConfig().model_dump(mode="json")
+    for part in ("scene", "sources", "optics", "sensor"):
+        assert list(shown[part]) == list(defaults[part]), f"{part}: settings are missing, or in another order."
+    assert shown == defaults
+
+
+def test_presets_hold_what_they_are_named_after():
+    found = {name: load_config(SimulationConfig, PROJECT_ROOT / f"configs/{name}_simu_config.yaml") for name in PRESETS}
+    lens = {name: draw_lens(config.optics, (48, 64), np.random.default_rng(0)) for name, config in found.items()}
+    assert [(bool(lens[name].kernel.any()), len(lens[name].ghosts) > 0) for name in PRESETS] == [
+        (True, True),
+        (True, True),
+        (False, True),
+        (False, False),
+    ]
+    flickers = {w.kind for seed in range(20) for w in set_up(found["no_flicker"], seed).scene.waveforms}
+    assert flickers == {"constant"}
+    assert found["demo"].sensor_size < found["no_flicker"].sensor_size == SimulationConfig().sensor_size
 
 
 def test_training_and_test_seeds_never_meet():
