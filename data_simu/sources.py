@@ -105,6 +105,13 @@ def _place(planes_m: Vector, depth_m: float, height: tuple[float, float], rng: n
     return np.array([x, y, depth_m], np.float32)
 
 
+def _sides(middle: Vector, offset_m: float, planes_m: Vector) -> list[Vector]:
+    """The places left and right of the middle of a car, which stands so that neither is in a wall."""
+    leftmost, rightmost = offset_m - 0.95 * planes_m[2], 0.95 * planes_m[3] - offset_m
+    x = np.clip(middle[0], leftmost, rightmost)
+    return [np.array([x + dx, *middle[1:]], np.float32) for dx in (-offset_m, offset_m)]
+
+
 def _depth(planes_m: Vector, rng: np.random.Generator, farthest: float = 30.0) -> float:
     return float(rng.uniform(0.25, 0.92) * min(planes_m[4], farthest))
 
@@ -144,7 +151,7 @@ def _headlights(
     place = _place(planes_m, rng.uniform(7, 35), (0.0, 0.0), rng) + np.array([0, 0.45 * planes_m[0], 0], np.float32)
     velocity = (rng.normal(0, 0.3), 0.0, -rng.uniform(0, 16))
     size, bright = rng.uniform(0.05, 0.1), radiance * 3
-    sides = [place + np.array([dx, 0, 0], np.float32) for dx in (-0.7, 0.7)]
+    sides = _sides(place, 0.7, planes_m)
     return [_source("headlight", group, bright, side, size, velocity=velocity) for side in sides]
 
 
@@ -154,7 +161,7 @@ def _tail_lights(
     """A pair of tail lights ahead."""
     place = _place(planes_m, rng.uniform(5, 25), (0.0, 0.0), rng) + np.array([0, 0.4 * planes_m[0], 0], np.float32)
     velocity = (rng.normal(0, 0.2), 0.0, rng.uniform(-4, 8))
-    sides = [place + np.array([dx, 0, 0], np.float32) for dx in (-0.65, 0.65)]
+    sides = _sides(place, 0.65, planes_m)
     axis = (0.08, 0.0, 0.0)
     return [_source("tail light", group, radiance / 4, s, 0.05, axis, velocity) for s in sides]
 

@@ -69,6 +69,23 @@ def test_a_lamp_in_view_is_drawn_where_its_picture_is(family):
     assert seen > 3
 
 
+@pytest.mark.parametrize("family", ["street", "tunnel", "room"])
+def test_everything_stands_between_the_walls(family):
+    """A pole of 5 m does not pass through a ceiling, nor does a car's light shine in a house."""
+    nearest = np.full(4, np.inf)
+    for seed in range(60):
+        config = SourceConfig(num_sources=(3, 3))
+        scene = draw_scene(SceneConfig(families=(family,)), config, np.random.default_rng(seed))
+        floor, ceiling, left, right, _ = scene.planes_m
+        places = np.array([source.position_m for source in scene.sources])
+        middle, size = np.split(scene.boards[:, :5], [3], axis=1)
+        low = np.vstack([places, middle - np.pad(size, ((0, 0), (0, 1)))])
+        high = np.vstack([places, middle + np.pad(size, ((0, 0), (0, 1)))])
+        gaps = floor - high[:, 1], low[:, 1] + ceiling, low[:, 0] + left, right - high[:, 0]
+        nearest = np.minimum(nearest, [gap.min() for gap in gaps])
+    assert (nearest > -1e-5).all(), f"Beyond floor, ceiling, left and right wall by {nearest} m."
+
+
 def test_a_board_in_front_hides_a_lamp():
     scene = scene_of(3, families=("room",), num_objects=(1, 1))
     lamp = replace(scene.sources[0], position_m=np.array([0, 0, 5], np.float32), velocity_m_s=np.zeros(3, np.float32))
