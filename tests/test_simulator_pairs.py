@@ -1,6 +1,11 @@
 """Pairs as a whole: what input and target share, targets, repeatability, and the data set on disk."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import matplotlib.image
@@ -189,6 +194,31 @@ def test_a_data_set_is_complete_repeatable_and_continues(tmp_path):
     assert again == manifest
     with pytest.raises(RecordingError, match="made with another configuration"):
         write_dataset(SMALL.model_copy(update={"target": "subset"}), tmp_path / "a", progress=False)
+
+
+def test_a_killed_data_set_goes_on_to_the_same_events(tmp_path):
+    settings = {"sensor_size": [24, 32], "duration_us": 60_000, "num_train": 20, "num_test": 1}
+    (tmp_path / "simu_config.yaml").write_text(yaml.safe_dump(settings))
+    config, root = load_config(SimulationConfig, tmp_path / "simu_config.yaml"), tmp_path / "data"
+    command = [sys.executable, "-m", "deflare_core", "simulate", "--workers", "1", "--output-dir", str(root)]
+    command += ["--config", str(tmp_path / "simu_config.yaml")]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and len(list(root.rglob("composed_*.h5"))) < 4:
+            time.sleep(0.01)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in root.rglob("composed_*.h5")}
+    assert 4 <= len(finished) < 42, "It was killed half-way."
+    assert not (root / "manifest.json").exists()
+    manifest = json.loads(write_dataset(config, root, workers=1, progress=False).read_text())
+    kept = [path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items()]
+    assert sum(kept) >= len(kept) - 1, "All pairs but one that lacked a file are kept."
+    for entry, file in zip(manifest["recordings"], pair_files(config, root), strict=True):
+        pair = simulate(config, file.seed)
+        assert entry["digests"] == [events_digest(pair.flare), events_digest(pair.clean)], file.flare.name
 
 
 def test_the_manifest_says_what_the_files_hold(tmp_path):
