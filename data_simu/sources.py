@@ -16,6 +16,7 @@ from data_simu.config import SourceConfig
 from data_simu.flicker import Waveform, draw_waveform
 
 Vector = NDArray[np.float32]
+OF_CARS = ("headlights", "tail lights")
 MOST_EMITTERS = 15
 """At most so many points stand for a source with length when its flare is drawn."""
 
@@ -90,11 +91,18 @@ def draw_sources(
     waveforms = []
     for group in range(num):
         radiance = ambient * 10 ** rng.uniform(*config.log10_radiance)
-        found = _KINDS[str(rng.choice(kinds))](config, group, radiance, planes_m, rng)
+        kind = str(rng.choice(kinds))
+        found = _KINDS[kind](config, group, radiance, planes_m, rng)
         light = ambient * 10 ** rng.uniform(*config.log10_light) / len(found)
         sources += [replace(source, power_m2=float(light * source.position_m[2] ** 2)) for source in found]
-        waveforms.append(draw_waveform(config, mains_hz, rng))
+        waveforms.append(draw_waveform(_on_battery(config) if kind in OF_CARS else config, mains_hz, rng))
     return tuple(sources), tuple(waveforms)
+
+
+def _on_battery(config: SourceConfig) -> SourceConfig:
+    """The same ranges without the flicker that mains power makes; steady where no other flicker is left."""
+    shares = {kind: config.flicker_shares.get(kind, 0.0) for kind in ("constant", "pwm")}
+    return config.model_copy(update={"flicker_shares": shares if any(shares.values()) else {"constant": 1.0}})
 
 
 def _place(planes_m: Vector, depth_m: float, height: tuple[float, float], rng: np.random.Generator) -> Vector:

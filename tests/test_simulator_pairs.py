@@ -133,10 +133,10 @@ def test_events_are_sorted_and_inside_the_clock(pair):
 def test_bands_change_how_often_rows_are_rendered_and_little_else(monkeypatch):
     street = SMALL.scene.model_copy(update={"families": ("street",)})
     config = SMALL.model_copy(update={"sensor_size": (240, 320), "duration_us": 20_000, "scene": street})
-    banded = simulate(config, 4)
-    assert len(bands.plan_bands(config, set_up(config, 4).scene)) == 2
+    banded = simulate(config, 8)
+    assert len(bands.plan_bands(config, set_up(config, 8).scene)) == 2
     monkeypatch.setattr(bands, "MOST_BANDS", 1)
-    whole = simulate(config, 4)
+    whole = simulate(config, 8)
     rates = [np.bincount(p.clean.y[p.clean_label != NOISE] // 12, minlength=20) for p in (banded, whole)]
     assert np.abs(rates[0] - rates[1]).max() < 0.1 * rates[1].max()
     assert rates[0].sum() == pytest.approx(rates[1].sum(), rel=0.03)

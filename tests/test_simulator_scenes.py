@@ -53,6 +53,15 @@ def test_lamps_on_one_mains_share_its_frequency():
     assert len({w.phase for w in waveforms}) == 4
 
 
+@pytest.mark.parametrize(("shares", "expected"), [({}, {"constant", "pwm"}), ({"mains": 1.0}, {"constant"})])
+@pytest.mark.parametrize("kind", ["headlights", "tail lights"])
+def test_lights_of_cars_do_not_flicker_with_the_mains(kind, shares, expected):
+    config = SourceConfig(num_sources=(8, 8), **({"flicker_shares": shares} if shares else {}))
+    planes = np.array([1.5, 5, 5, 5, 50], np.float32)
+    kinds = [draw_sources(config, (kind,), 1.0, planes, np.random.default_rng(seed))[1] for seed in range(5)]
+    assert {waveform.kind for waveforms in kinds for waveform in waveforms} == expected
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_lamp_in_view_is_drawn_where_its_picture_is(family):
     seen = 0
