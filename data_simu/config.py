@@ -54,7 +54,7 @@ class SourceConfig(StrictModel):
     flicker_shares: dict[Literal["constant", "mains", "rectified", "pwm"], float] = Field(
         {"constant": 0.30, "mains": 0.35, "rectified": 0.15, "pwm": 0.20}
     )
-    """Share of the sources with each kind of flicker."""
+    """Share of the sources with each kind of flicker; lights of cars, which no mains feeds, are constant or pwm."""
     mains_hz: tuple[float, ...] = (100.0, 120.0)
     """Flicker frequencies of lamps on mains power, hertz."""
     pwm_hz: tuple[float, ...] = (90.0, 120.0, 200.0, 244.0, 300.0, 400.0, 500.0)

@@ -1,6 +1,17 @@
-"""Pictures of a pair: what the two lenses show, what the sensor made of it, and what caused each event."""
+"""Pictures of a pair: what the two lenses show, what the sensor made of it, and what caused each event.
+
+    python -m data_simu.pictures --config configs/simu_config.yaml --pairs 0 1 2 --output-dir reports/pairs
+
+draws pairs of the data set that `deflare simulate` makes of that configuration, whether or not it stands on disk.
+"""
 
 from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,8 +21,11 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from data_simu.config import SimulationConfig
+from data_simu.pairs import pair_seed
 from data_simu.simulation import Pair, render, simulate
+from deflare_core.config import load_config
 from deflare_core.events import Events
+from deflare_core.output import complete_or_absent
 
 LABELS = ("background", "light source", "flare", "noise")
 COLOURS = ("#4c78a8", "#f2cf5b", "#e45756", "#9a9a9a")
@@ -29,11 +43,12 @@ def pair_figure(
     ----------
     config, seed : which pair.
     t_us : the moment of the pictures, and the start of the events shown.
-    window_us : the length of the events shown.
+    window_us : the length of the events shown, over which the pictures average the lamps' flicker: at one moment a
+        lamp may be dark that fires all the time.
     pair : the pair, where it has been simulated already.
     """
     pair = simulate(config, seed) if pair is None else pair
-    ideal, real = render(config, seed, t_us)
+    ideal, real = render(config, seed, t_us, window_us)
     height, width = config.sensor_size
     figure = Figure(figsize=(13.5, 9 * height / width + 1.2), dpi=100, layout="constrained")
     grid = figure.subplots(2, 3)
@@ -45,9 +60,33 @@ def pair_figure(
     inside = (pair.flare.t >= t_us) & (pair.flare.t < t_us + window_us)
     show_labels(grid[1, 2], pair.flare[inside], pair.flare_label[inside])
     scene = pair.plan["scene"]
-    lamps = ", ".join(f"{lamp['kind']} {lamp['flicker']} {lamp['flicker_hz']:.0f} Hz" for lamp in scene["lamps"])
-    figure.suptitle(f"Seed {seed}: {scene['family']}, {scene['speed_m_s']:.1f} m/s; {lamps}", fontsize=10)
+    figure.suptitle(f"Seed {seed}: {scene['family']}, {scene['speed_m_s']:.1f} m/s; {lamp_names(scene)}", fontsize=10)
     return figure
+
+
+def lamp_names(scene: dict[str, Any]) -> str:
+    """The lamps of a scene's plan in words, such as "2 x headlight, pwm 200 Hz; sign, constant"."""
+    lamps = Counter(
+        f"{lamp['kind']}, {lamp['flicker']}" + (f" {lamp['flicker_hz']:.0f} Hz" if lamp["flicker_hz"] else "")
+        for lamp in scene["lamps"]
+    )
+    return "; ".join(f"{num} x {name}" if num > 1 else name for name, num in lamps.items())
+
+
+def write_figures(output_dir: Path, config: SimulationConfig, split: str, pairs: Iterable[int]) -> None:
+    """Six panels of each of a data set's pairs of those numbers now stand in a folder.
+
+    Parameters
+    ----------
+    output_dir : folder for `train_00000.png`, `test_00000.png` and so on.
+    config : the data set.
+    split, pairs : "train" or "test", and numbers in it: 7 is `composed_00007_bg_flare.h5` and its partner.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    for number in pairs:
+        figure = pair_figure(config, pair_seed(config.seed, split, number))
+        with complete_or_absent(output_dir / f"{split}_{number:05d}.png") as path:
+            figure.savefig(path, format="png")
 
 
 def show_intensity(axes: Axes, picture: NDArray[np.float32], title: str) -> None:
@@ -75,9 +114,25 @@ def show_labels(axes: Axes, events: Events, label: NDArray[np.uint8]) -> None:
         Patch(color=colour, label=f"{name} {share:.0%}")
         for colour, name, share in zip(COLOURS, LABELS, shares, strict=True)
     ]
-    axes.legend(handles=handles, fontsize=7, loc="upper right", framealpha=0.9)
+    axes.legend(handles=handles, fontsize=8, columnspacing=1, handlelength=1, frameon=False, ncols=4,
+                loc="upper center", bbox_to_anchor=(0.5, 0))  # fmt: skip
     _frame(axes, "Cause of the input events")
 
 
 def _frame(axes: Axes, title: str) -> None:
     axes.set(title=title, xticks=[], yticks=[])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw six panels of simulated pairs: ideal and real picture, difference, input, target, and provenance."""
+    parser = argparse.ArgumentParser(prog="python -m data_simu.pictures", description=main.__doc__)
+    parser.add_argument("--config", type=Path, default="configs/simu_config.yaml", help="default: %(default)s")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[0], metavar="N", help="numbers of pairs (default: 0)")
+    parser.add_argument("--split", choices=("train", "test"), default="train", help="default: %(default)s")
+    parser.add_argument("--output-dir", required=True, type=Path, help="folder for the pictures")
+    given = parser.parse_args(arguments)
+    write_figures(given.output_dir, load_config(SimulationConfig, given.config), given.split, given.pairs)
+
+
+if __name__ == "__main__":
+    main()

@@ -283,9 +283,11 @@ def _draw_textures(backdrops: str | None, family: Family, rng: np.random.Generat
 
 
 def _draw_board(planes_m: Vector, rng: np.random.Generator) -> tuple[float, ...]:
-    """An upright board that stands on the floor: a person, a pole, a sign, a car or a bush."""
+    """An upright board that stands on the floor, between the walls: a person, a pole, a sign, a car or a bush."""
     shapes = ((0.25, 0.85, 1), (0.06, 2.5, 0), (0.5, 0.4, 0), (0.9, 0.7, 0), (0.8, 0.6, 1))
     half_width, half_height, round_ = shapes[rng.integers(len(shapes))]
     z = rng.uniform(0.25, 0.9) * min(planes_m[4], 25.0)
-    x = rng.uniform(-0.9, 0.9) * min(planes_m[2], planes_m[3], 0.55 * z)
-    return x, min(planes_m[0], 1.6) - half_height, z, half_width, half_height, round_
+    aside, foot = min(planes_m[2], planes_m[3]), min(planes_m[0], 1.6)
+    x = np.clip(rng.uniform(-0.9, 0.9) * min(aside, 0.55 * z), half_width - aside, aside - half_width)
+    half_height = min(half_height, (foot + planes_m[1]) / 2)
+    return x, foot - half_height, z, half_width, half_height, round_

@@ -33,6 +33,8 @@ from deflare_core.events import Events, SensorSize
 
 Image = NDArray[np.float32]
 SCENE, LENS, PIXELS = range(3)
+EXPOSURES = 1_000
+"""Moments of an exposure at which the lamps are looked at: 20 us apart in 20 ms."""
 KEYS_AT_ONCE = 8
 """Steps from key time to key time that the sensor takes at once, a tile's state close at hand all the while."""
 
@@ -151,12 +153,16 @@ def views_of(
         at += 1
 
 
-def render(config: SimulationConfig, seed: int, t_us: float) -> tuple[Image, Image]:
-    """What a seed's scene looks like at a time, in linear intensity `(H, W)`: through the ideal and the real lens."""
+def render(config: SimulationConfig, seed: int, t_us: float, exposure_us: float = 0.0) -> tuple[Image, Image]:
+    """What a seed's scene looks like at a time, in linear intensity `(H, W)`: through the ideal and the real lens.
+
+    Everything stands where it is at `t_us`; the lamps shine as they do on average from then on for `exposure_us`.
+    """
     setup = set_up(config, seed)
     direct = render_scene(setup.scene, config.sensor_size, t_us)
     flare = render_flare(setup.scene, setup.lens, config.sensor_size, t_us)
-    brightness = np.array([waveform.at(np.array([t_us]))[0] for waveform in setup.scene.waveforms], np.float32)
+    exposed_us = t_us + exposure_us * (np.arange(EXPOSURES) + 0.5) / EXPOSURES if exposure_us else np.array([t_us])
+    brightness = np.array([waveform.at(exposed_us).mean() for waveform in setup.scene.waveforms], np.float32)
     ideal = direct[0] + np.tensordot(brightness, direct[1:], 1)
     return ideal, ideal + np.tensordot(brightness, flare, 1)
 

@@ -16,6 +16,7 @@ from data_simu.config import SourceConfig
 from data_simu.flicker import Waveform, draw_waveform
 
 Vector = NDArray[np.float32]
+OF_CARS = ("headlights", "tail lights")
 MOST_EMITTERS = 15
 """At most so many points stand for a source with length when its flare is drawn."""
 
@@ -90,11 +91,18 @@ def draw_sources(
     waveforms = []
     for group in range(num):
         radiance = ambient * 10 ** rng.uniform(*config.log10_radiance)
-        found = _KINDS[str(rng.choice(kinds))](config, group, radiance, planes_m, rng)
+        kind = str(rng.choice(kinds))
+        found = _KINDS[kind](config, group, radiance, planes_m, rng)
         light = ambient * 10 ** rng.uniform(*config.log10_light) / len(found)
         sources += [replace(source, power_m2=float(light * source.position_m[2] ** 2)) for source in found]
-        waveforms.append(draw_waveform(config, mains_hz, rng))
+        waveforms.append(draw_waveform(_on_battery(config) if kind in OF_CARS else config, mains_hz, rng))
     return tuple(sources), tuple(waveforms)
+
+
+def _on_battery(config: SourceConfig) -> SourceConfig:
+    """The same ranges without the flicker that mains power makes; steady where no other flicker is left."""
+    shares = {kind: config.flicker_shares.get(kind, 0.0) for kind in ("constant", "pwm")}
+    return config.model_copy(update={"flicker_shares": shares if any(shares.values()) else {"constant": 1.0}})
 
 
 def _place(planes_m: Vector, depth_m: float, height: tuple[float, float], rng: np.random.Generator) -> Vector:
@@ -103,6 +111,13 @@ def _place(planes_m: Vector, depth_m: float, height: tuple[float, float], rng: n
     x = np.clip(rng.uniform(-1.1, 1.1) * half_view, -0.95 * planes_m[2], 0.95 * planes_m[3])
     y = np.clip(rng.uniform(*height) * half_view, -0.93 * planes_m[1], 0.9 * planes_m[0])
     return np.array([x, y, depth_m], np.float32)
+
+
+def _sides(middle: Vector, offset_m: float, planes_m: Vector) -> list[Vector]:
+    """The places left and right of the middle of a car, which stands so that neither is in a wall."""
+    leftmost, rightmost = offset_m - 0.95 * planes_m[2], 0.95 * planes_m[3] - offset_m
+    x = np.clip(middle[0], leftmost, rightmost)
+    return [np.array([x + dx, *middle[1:]], np.float32) for dx in (-offset_m, offset_m)]
 
 
 def _depth(planes_m: Vector, rng: np.random.Generator, farthest: float = 30.0) -> float:
@@ -144,7 +159,7 @@ def _headlights(
     place = _place(planes_m, rng.uniform(7, 35), (0.0, 0.0), rng) + np.array([0, 0.45 * planes_m[0], 0], np.float32)
     velocity = (rng.normal(0, 0.3), 0.0, -rng.uniform(0, 16))
     size, bright = rng.uniform(0.05, 0.1), radiance * 3
-    sides = [place + np.array([dx, 0, 0], np.float32) for dx in (-0.7, 0.7)]
+    sides = _sides(place, 0.7, planes_m)
     return [_source("headlight", group, bright, side, size, velocity=velocity) for side in sides]
 
 
@@ -154,7 +169,7 @@ def _tail_lights(
     """A pair of tail lights ahead."""
     place = _place(planes_m, rng.uniform(5, 25), (0.0, 0.0), rng) + np.array([0, 0.4 * planes_m[0], 0], np.float32)
     velocity = (rng.normal(0, 0.2), 0.0, rng.uniform(-4, 8))
-    sides = [place + np.array([dx, 0, 0], np.float32) for dx in (-0.65, 0.65)]
+    sides = _sides(place, 0.65, planes_m)
     axis = (0.08, 0.0, 0.0)
     return [_source("tail light", group, radiance / 4, s, 0.05, axis, velocity) for s in sides]
 

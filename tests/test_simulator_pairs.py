@@ -1,25 +1,35 @@
 """Pairs as a whole: what input and target share, targets, repeatability, and the data set on disk."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
+import yaml
 
 from data_simu import SimulationConfig, bands, render, simulate, write_dataset
 from data_simu.config import OpticsConfig, SourceConfig
 from data_simu.firing import FLARE, NOISE
+from data_simu.optics import draw_lens
 from data_simu.pairs import config_key, events_digest, pair_files, pair_seed
-from data_simu.pictures import pair_figure
+from data_simu.pictures import FAINTEST, lamp_names, main, pair_figure
 from data_simu.sensor import DARK, LabelledEvents
 from data_simu.simulation import set_up
 from data_simu.targets import make_target
+from deflare_core.config import PROJECT_ROOT, load_config
 from deflare_core.dataset import verify_folders
 from deflare_core.events import Events
 from deflare_core.recordings import RecordingError, open_recording
 
 SMALL = SimulationConfig(sensor_size=(48, 64), duration_us=60_000, num_train=2, num_test=1)
 FLARING = 7
+PRESETS = ("demo", "no_flicker", "reflective_only", "flare_free")
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +133,10 @@ def test_events_are_sorted_and_inside_the_clock(pair):
 def test_bands_change_how_often_rows_are_rendered_and_little_else(monkeypatch):
     street = SMALL.scene.model_copy(update={"families": ("street",)})
     config = SMALL.model_copy(update={"sensor_size": (240, 320), "duration_us": 20_000, "scene": street})
-    banded = simulate(config, 4)
-    assert len(bands.plan_bands(config, set_up(config, 4).scene)) == 2
+    banded = simulate(config, 8)
+    assert len(bands.plan_bands(config, set_up(config, 8).scene)) == 2
     monkeypatch.setattr(bands, "MOST_BANDS", 1)
-    whole = simulate(config, 4)
+    whole = simulate(config, 8)
     rates = [np.bincount(p.clean.y[p.clean_label != NOISE] // 12, minlength=20) for p in (banded, whole)]
     assert np.abs(rates[0] - rates[1]).max() < 0.1 * rates[1].max()
     assert rates[0].sum() == pytest.approx(rates[1].sum(), rel=0.03)
@@ -137,6 +147,36 @@ def test_a_figure_shows_six_panels(pair):
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 6
     assert f"{len(pair.flare.window(20_000, 40_000)):,}" in titles[3]
+    ideal, real, added = (10 ** axes.images[0].get_array() - 10**FAINTEST for axes in figure.axes[:3])
+    assert added.max() > 0.1, "The lens of this seed adds light."
+    assert np.abs(real - ideal - added).max() < 1e-3 * real.max(), "The third panel is the second less the first."
+
+
+def test_lamps_are_named_once_and_counted():
+    lamps = [("headlight", "pwm", 199.6), ("sign", "constant", 0.0), ("headlight", "pwm", 199.6)]
+    scene = {"lamps": [{"kind": kind, "flicker": flicker, "flicker_hz": hz} for kind, flicker, hz in lamps]}
+    assert lamp_names(scene) == "2 x headlight, pwm 200 Hz; sign, constant"
+
+
+def test_an_exposure_shows_a_lamp_that_is_dark_at_its_start():
+    pulsing = SourceConfig(num_sources=(1, 1), flicker_shares={"pwm": 1.0}, pwm_hz=(100.0,))
+    config = SMALL.model_copy(update={"sources": pulsing})
+    (waveform,) = set_up(config, FLARING).scene.waveforms
+    dark_us = next(t for t in range(10_000) if waveform.at(np.array([t])) == 0)
+    flares = [np.subtract(*render(config, FLARING, dark_us, exposure_us)[::-1]) for exposure_us in (0, 10_000, 20_000)]
+    assert not flares[0].any(), "At that moment the lamp is dark, and so is its flare."
+    assert flares[1].max() > 0.01
+    assert flares[2] == pytest.approx(flares[1], rel=1e-3), "The mean of two periods is that of one."
+
+
+def test_the_command_draws_pairs_of_a_data_set(tmp_path):
+    (tmp_path / "config.yaml").write_text("sensor_size: [24, 32]\nduration_us: 60000\nwarmup_us: 0\n")
+    out = tmp_path / "out"
+    main(["--config", str(tmp_path / "config.yaml"), "--pairs", "3", "1", "--split", "test", "--output-dir", str(out)])
+    assert sorted(path.name for path in out.iterdir()) == ["test_00001.png", "test_00003.png"]
+    first, second = (matplotlib.image.imread(path)[..., :3] for path in sorted(out.iterdir()))
+    assert np.ptp(first) == 1, "Something is drawn."
+    assert first.shape != second.shape or not np.array_equal(first, second)
 
 
 def test_a_data_set_is_complete_repeatable_and_continues(tmp_path):
@@ -156,6 +196,31 @@ def test_a_data_set_is_complete_repeatable_and_continues(tmp_path):
         write_dataset(SMALL.model_copy(update={"target": "subset"}), tmp_path / "a", progress=False)
 
 
+def test_a_killed_data_set_goes_on_to_the_same_events(tmp_path):
+    settings = {"sensor_size": [24, 32], "duration_us": 60_000, "num_train": 20, "num_test": 1}
+    (tmp_path / "simu_config.yaml").write_text(yaml.safe_dump(settings))
+    config, root = load_config(SimulationConfig, tmp_path / "simu_config.yaml"), tmp_path / "data"
+    command = [sys.executable, "-m", "deflare_core", "simulate", "--workers", "1", "--output-dir", str(root)]
+    command += ["--config", str(tmp_path / "simu_config.yaml")]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and len(list(root.rglob("composed_*.h5"))) < 4:
+            time.sleep(0.01)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    finished = {path: path.stat().st_mtime_ns for path in root.rglob("composed_*.h5")}
+    assert 4 <= len(finished) < 42, "It was killed half-way."
+    assert not (root / "manifest.json").exists()
+    manifest = json.loads(write_dataset(config, root, workers=1, progress=False).read_text())
+    kept = [path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items()]
+    assert sum(kept) >= len(kept) - 1, "All pairs but one that lacked a file are kept."
+    for entry, file in zip(manifest["recordings"], pair_files(config, root), strict=True):
+        pair = simulate(config, file.seed)
+        assert entry["digests"] == [events_digest(pair.flare), events_digest(pair.clean)], file.flare.name
+
+
 def test_the_manifest_says_what_the_files_hold(tmp_path):
     config = SMALL.model_copy(update={"num_train": 1, "num_test": 0})
     manifest = json.loads(write_dataset(config, tmp_path, workers=1, progress=False).read_text())
@@ -167,6 +232,28 @@ def test_the_manifest_says_what_the_files_hold(tmp_path):
     assert events_digest(events) == entry["digests"][0]
     assert np.bincount(label, minlength=4).tolist() == list(entry["input_events"].values())
     assert simulate(config, entry["plan"]["seed"]).plan == entry["plan"]
+
+
+def test_the_full_configuration_shows_every_setting_at_its_default():
+    shown = yaml.safe_load((PROJECT_ROOT / "configs/simu_config.yaml").read_text())
+    defaults = SimulationConfig().model_dump(mode="json")
+    for part in ("scene", "sources", "optics", "sensor"):
+        assert list(shown[part]) == list(defaults[part]), f"{part}: settings are missing, or in another order."
+    assert shown == defaults
+
+
+def test_presets_hold_what_they_are_named_after():
+    found = {name: load_config(SimulationConfig, PROJECT_ROOT / f"configs/{name}_simu_config.yaml") for name in PRESETS}
+    lens = {name: draw_lens(config.optics, (48, 64), np.random.default_rng(0)) for name, config in found.items()}
+    assert [(bool(lens[name].kernel.any()), len(lens[name].ghosts) > 0) for name in PRESETS] == [
+        (True, True),
+        (True, True),
+        (False, True),
+        (False, False),
+    ]
+    flickers = {w.kind for seed in range(20) for w in set_up(found["no_flicker"], seed).scene.waveforms}
+    assert flickers == {"constant"}
+    assert found["demo"].sensor_size < found["no_flicker"].sensor_size == SimulationConfig().sensor_size
 
 
 def test_training_and_test_seeds_never_meet():

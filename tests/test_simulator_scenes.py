@@ -53,6 +53,15 @@ def test_lamps_on_one_mains_share_its_frequency():
     assert len({w.phase for w in waveforms}) == 4
 
 
+@pytest.mark.parametrize(("shares", "expected"), [({}, {"constant", "pwm"}), ({"mains": 1.0}, {"constant"})])
+@pytest.mark.parametrize("kind", ["headlights", "tail lights"])
+def test_lights_of_cars_do_not_flicker_with_the_mains(kind, shares, expected):
+    config = SourceConfig(num_sources=(8, 8), **({"flicker_shares": shares} if shares else {}))
+    planes = np.array([1.5, 5, 5, 5, 50], np.float32)
+    kinds = [draw_sources(config, (kind,), 1.0, planes, np.random.default_rng(seed))[1] for seed in range(5)]
+    assert {waveform.kind for waveforms in kinds for waveform in waveforms} == expected
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_lamp_in_view_is_drawn_where_its_picture_is(family):
     seen = 0
@@ -67,6 +76,23 @@ def test_a_lamp_in_view_is_drawn_where_its_picture_is(family):
             assert np.hypot(row - y, column - x) <= reach + 1.5
             seen += 1
     assert seen > 3
+
+
+@pytest.mark.parametrize("family", ["street", "tunnel", "room"])
+def test_everything_stands_between_the_walls(family):
+    """A pole of 5 m does not pass through a ceiling, nor does a car's light shine in a house."""
+    nearest = np.full(4, np.inf)
+    for seed in range(60):
+        config = SourceConfig(num_sources=(3, 3))
+        scene = draw_scene(SceneConfig(families=(family,)), config, np.random.default_rng(seed))
+        floor, ceiling, left, right, _ = scene.planes_m
+        places = np.array([source.position_m for source in scene.sources])
+        middle, size = np.split(scene.boards[:, :5], [3], axis=1)
+        low = np.vstack([places, middle - np.pad(size, ((0, 0), (0, 1)))])
+        high = np.vstack([places, middle + np.pad(size, ((0, 0), (0, 1)))])
+        gaps = floor - high[:, 1], low[:, 1] + ceiling, low[:, 0] + left, right - high[:, 0]
+        nearest = np.minimum(nearest, [gap.min() for gap in gaps])
+    assert (nearest > -1e-5).all(), f"Beyond floor, ceiling, left and right wall by {nearest} m."
 
 
 def test_a_board_in_front_hides_a_lamp():
