@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from data_simu.config import SimulationConfig
 from data_simu.simulation import Pair, simulate
-from deflare_core.events import Events
+from deflare_core.events import events_digest
 from deflare_core.output import complete_or_absent
 from deflare_core.recordings import RecordingError, open_recording, save_events
 
@@ -125,14 +125,6 @@ def describe(file: PairFile, pair: Pair) -> dict[str, Any]:
         "digests": [events_digest(pair.flare), events_digest(pair.clean)],
         "plan": pair.plan,
     }
-
-
-def events_digest(events: Events) -> str:
-    """The SHA-256 of the columns t, x, y, p, in hexadecimal."""
-    total = hashlib.sha256()
-    for name in ("t", "x", "y", "p"):
-        total.update(np.ascontiguousarray(getattr(events, name)).tobytes())
-    return total.hexdigest()
 
 
 def config_key(config: SimulationConfig) -> str:

@@ -51,6 +51,7 @@ def simulate(options: argparse.Namespace) -> None:
 def verify(options: argparse.Namespace) -> int:
     """Report what two folders of recordings hold; 1 if something is wrong with them."""
     from deflare_core.dataset import verify_folders
+    from deflare_core.manifest import differences, read_manifest
 
     report = verify_folders(options.noisy_dir, options.clean_dir)
     durations = [(c.clock_us[1] - c.clock_us[0]) / 1e3 for c in report.checks if not c.problem] or [0]
@@ -58,9 +59,12 @@ def verify(options: argparse.Namespace) -> int:
     print(f"pairs {report.num_pairs}, files {len(report.checks)}, orphans {len(report.orphans)}")
     print(f"unreadable {sum(c.problem is not None for c in report.checks)}, sensors {', '.join(sizes)}")
     print(f"events {sum(c.num_events for c in report.checks):,}, each {min(durations):g} to {max(durations):g} ms")
-    for problem in report.problems:
+    problems = list(report.problems)
+    if options.manifest and not problems:
+        problems = differences(read_manifest(options.manifest), options.noisy_dir, options.clean_dir)
+    for problem in problems:
         print(f"deflare verify: error: {problem}", file=sys.stderr)
-    return 1 if report.problems else 0
+    return 1 if problems else 0
 
 
 def encode(options: argparse.Namespace) -> None:
@@ -306,6 +310,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(commands, verify)
     command.add_argument("noisy_dir", type=Path, help="folder of recordings with flare")
     command.add_argument("clean_dir", type=Path, help="folder of their clean partners")
+    command.add_argument("--manifest", type=Path, help="also compare with the test recordings of this manifest")
 
     command = add(commands, encode)
     command.add_argument("input", type=Path, help="recording")

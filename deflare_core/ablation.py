@@ -33,8 +33,10 @@ class AblationConfig(StrictModel):
 
     base: Path
     """Training configuration that the variants change."""
+    settings: tuple[str, ...] = ()
+    """Settings that replace those of the base in every variant, such as the data and the budget."""
     variants: dict[str, tuple[str, ...]] = Field(min_length=1)
-    """Settings that replace those of the base, by the variant's name; none: the base itself."""
+    """Settings that replace those before, by the variant's name; none: what all have in common."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Training seeds of each variant."""
     kept: float | None = Field(None, gt=0, lt=1)
@@ -76,7 +78,8 @@ def trained(config: AblationConfig, name: str, settings: tuple[str, ...], seed: 
         When the run was stopped before its last step.
     """
     folder = config.runs_dir / name / str(seed)
-    run = load_config(TrainConfig, config.base, [*settings, f"trainer.seed={seed}", f"trainer.output_dir={folder}"])
+    own = [f"trainer.seed={seed}", f"trainer.output_dir={folder}"]
+    run = load_config(TrainConfig, config.base, [*config.settings, *settings, *own])
     if (folder / DONE).exists():
         return find_checkpoint(folder, "last")
     checkpoint = fit(run, resume=True, progress=progress)

@@ -1,24 +1,20 @@
 """Where the remaining error sits: an evaluation's recordings grouped by what the simulator drew for them.
 
-A simulated data set's manifest states each recording's scene, lamps, lens and flare. Recordings are put into groups by
-kind (scene, flicker) or into thirds by amount (flare, speed, threshold, flare's light), and every group is scored.
+A simulated data set's manifest states each recording's scene, lamps, lens and flare (see `manifest.py`). Recordings
+are put into groups by kind (scene, flicker) or into thirds by amount (flare, radiance, speed, scattered light), and
+every group is scored.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from deflare_core.evaluation import Evaluation
-from deflare_core.recordings import RecordingError
+from deflare_core.manifest import Entry
 from deflare_core.table import markdown_table
 
-Entry = dict[str, Any]
-"""What a manifest says of one recording."""
 SCORES = ("mse", "r_f1", "flare_removed", "background_kept", "light_kept", "count_ratio")
 THIRDS = ("least", "middle", "most")
 
@@ -44,22 +40,6 @@ AMOUNTS: dict[str, Callable[[Entry], float]] = {
     "speed": lambda entry: entry["plan"]["scene"]["speed_m_s"],
     "light scattered": lambda entry: entry["plan"]["lens"]["scatter"] + entry["plan"]["lens"]["veil"],
 }
-
-
-def read_plans(manifest: str | Path) -> dict[str, Entry]:
-    """What a simulated data set's manifest says of each of its test recordings, by the name of the pair.
-
-    Raises
-    ------
-    RecordingError
-        When the file cannot be read as a manifest of `deflare simulate`.
-    """
-    try:
-        entries = json.loads(Path(manifest).read_text())["recordings"]
-        test = [entry for entry in entries if entry["split"] == "test"]
-        return {Path(entry["files"][0]).stem.removesuffix("_bg_flare"): entry for entry in test}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordingError(f"{manifest}: is no manifest of `deflare simulate` ({error!r}).") from error
 
 
 def groups_of(plans: dict[str, Entry]) -> dict[str, dict[str, list[str]]]:

@@ -163,6 +163,8 @@ class TrainerConfig(StrictModel):
     crop_size: SensorSize | None = None
     """(height, width) of the part of the frame, drawn anew for each batch, that is trained on; none: the whole frame.
     Validation is always of whole frames."""
+    mirror: bool = False
+    """Train on each batch as it is, or mirrored left to right, upside down or both, drawn anew each time."""
     accumulate_steps: int | None = Field(None, gt=0)
     """Batches whose gradients make one optimizer step, over all processes together; none: one for each process.
 

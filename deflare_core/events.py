@@ -6,6 +6,7 @@ microseconds and stay so: no function here or elsewhere moves the origin to the 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -192,6 +193,14 @@ def trusted_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, s
     for name, value in zip(("t", "x", "y", "p", "sensor_size"), (t, x, y, p, sensor_size), strict=True):
         object.__setattr__(events, name, value)
     return events
+
+
+def events_digest(events: Events) -> str:
+    """The SHA-256 of the columns t, x, y, p, in hexadecimal."""
+    total = hashlib.sha256()
+    for name in ("t", "x", "y", "p"):
+        total.update(np.ascontiguousarray(getattr(events, name)).tobytes())
+    return total.hexdigest()
 
 
 def exact_integers(values: np.ndarray, dtype: type[np.integer], name: str) -> np.ndarray:

@@ -29,7 +29,7 @@ from deflare_core.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from deflare_core.config import DataConfig, SimulatedDataConfig, TrainConfig
+from deflare_core.config import DataConfig, SimulatedDataConfig, TrainConfig, TrainerConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.events import SensorSize
 from deflare_core.graphs import GraphedGradient
@@ -260,9 +260,16 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> float:
     total = torch.zeros((), device=run.device)
     for k, batch in zip(run.processes.share(range(len(parts))), batches, strict=False):
         torch.manual_seed(batch_seed(run.config.trainer, run.step, k))
-        total += add_gradient(run, cropped(batch, run.config.trainer.crop_size), len(parts[k]) / num_windows)
+        total += add_gradient(run, augmented(batch, run.config.trainer), len(parts[k]) / num_windows)
     run.processes.sum([*gradients(run.model), total])
     return float(total)
+
+
+def augmented(batch: Batch, trainer: TrainerConfig) -> Batch:
+    """The batch cropped and mirrored as configured, all its voxels alike, by draws from torch's generator."""
+    batch = cropped(batch, trainer.crop_size)
+    axes = [axis for axis in (-2, -1) if trainer.mirror and torch.rand(()) < 0.5]
+    return {name: voxel.flip(axes) for name, voxel in batch.items()} if axes else batch
 
 
 def cropped(batch: Batch, size: SensorSize | None) -> Batch:

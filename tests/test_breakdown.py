@@ -1,13 +1,9 @@
 """Groups of recordings by what the simulator drew for them, and their scores."""
 
-import json
-
-import pytest
-
 from data_simu import SimulationConfig, write_dataset
-from deflare_core.breakdown import breakdown_table, groups_of, read_plans
+from deflare_core.breakdown import breakdown_table, groups_of
 from deflare_core.evaluation import Evaluation
-from deflare_core.recordings import RecordingError
+from deflare_core.manifest import read_manifest
 
 
 def plan(family: str, flickers: list[str], flare: int, speed: float) -> dict:
@@ -47,10 +43,7 @@ def test_each_group_has_its_mean():
 
 
 def test_the_plans_are_those_of_a_simulated_data_set(tmp_path):
-    write_dataset(SimulationConfig(sensor_size=(24, 32), num_train=1, num_test=2), tmp_path, workers=1)
-    plans = read_plans(tmp_path / "manifest.json")
+    write_dataset(SimulationConfig(sensor_size=(24, 32), num_train=1, num_test=2), tmp_path, workers=1, progress=False)
+    plans = read_manifest(tmp_path / "manifest.json")
     assert list(plans) == ["composed_00000", "composed_00001"], "Training recordings are left out."
     assert set(groups_of(plans)) >= {"scene", "flicker", "speed"}
-    (tmp_path / "other.json").write_text(json.dumps([1, 2]))
-    with pytest.raises(RecordingError, match=r"other.json: is no manifest"):
-        read_plans(tmp_path / "other.json")

@@ -38,6 +38,13 @@ def test_every_shipped_configuration_loads_and_says_how_to_use_it(path: Path):
     assert "deflare " in head, "The comment gives the command."
 
 
+def test_every_variant_of_the_shipped_ablation_is_a_training_configuration():
+    ablation = load_config(AblationConfig, PROJECT_ROOT / "configs" / "ablation_config.yaml")
+    for name, settings in ablation.variants.items():
+        load_config(TrainConfig, PROJECT_ROOT / ablation.base, [*ablation.settings, *settings])
+        assert "/" not in name, "A variant's name is a folder's."
+
+
 def test_the_named_configurations_are_there():
     names = {path.name for path in CONFIGS}
     assert {f"{kind}.yaml" for kind in SCHEMAS} <= names

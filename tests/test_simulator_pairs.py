@@ -17,14 +17,14 @@ from data_simu import SimulationConfig, bands, render, simulate, write_dataset
 from data_simu.config import OpticsConfig, SourceConfig
 from data_simu.firing import FLARE, NOISE
 from data_simu.optics import draw_lens
-from data_simu.pairs import config_key, events_digest, pair_files, pair_seed
+from data_simu.pairs import config_key, pair_files, pair_seed
 from data_simu.pictures import FAINTEST, lamp_names, main, pair_figure
 from data_simu.sensor import DARK, LabelledEvents
 from data_simu.simulation import set_up
 from data_simu.targets import make_target
 from deflare_core.config import PROJECT_ROOT, load_config
 from deflare_core.dataset import verify_folders
-from deflare_core.events import Events
+from deflare_core.events import Events, events_digest
 from deflare_core.recordings import RecordingError, open_recording
 
 SMALL = SimulationConfig(sensor_size=(48, 64), duration_us=60_000, num_train=2, num_test=1)

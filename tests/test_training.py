@@ -21,6 +21,7 @@ from deflare_core.run_log import RunLogError, read_log
 from deflare_core.sampling import sample_indices
 from deflare_core.training import (
     TrainingError,
+    augmented,
     cropped,
     fit,
     start_run,
@@ -372,6 +373,19 @@ def test_a_crop_is_one_part_of_all_voxels_drawn_for_each_step(config):
     assert cropped({"raw": frame}, (20, 8))["raw"].shape[-2:] == (12, 8), "A frame that is not larger stays whole."
     twice = [fit(config(run, crop_size=[6, 8]), progress=False) for run in ("first", "second")]
     assert equal(*map(weights, twice)), "The same seed cuts the same parts."
+
+
+def test_mirrored_batches_are_all_four_ways_round(config):
+    frame = torch.arange(6.0).reshape(1, 1, 1, 2, 3)
+    ways = [frame, frame.flip(-1), frame.flip(-2), frame.flip(-1, -2)]
+    seen = set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        batch = augmented({"raw": frame, "label": 2 * frame}, config(mirror=True).trainer)
+        seen |= {k for k, way in enumerate(ways) if torch.equal(batch["raw"], way)}
+        assert torch.equal(2 * batch["raw"], batch["label"]), "Input and target are mirrored alike."
+    assert seen == {0, 1, 2, 3}
+    assert torch.equal(augmented({"raw": frame}, config().trainer)["raw"], frame)
 
 
 def test_one_batch_is_overfitted(config):
