@@ -45,11 +45,13 @@ class Method:
     name : what tables call it.
     key : digest of everything besides the data that decides what it gives.
     predict : the prediction for a pair of a data set; only an oracle looks at more than the input.
+    model : its network, where it has one.
     """
 
     name: str
     key: str
     predict: Callable[[EventVoxelDataset, RecordingPair], Prediction]
+    model: VoxelNetwork | None = None
 
 
 def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "network") -> Method:
@@ -65,7 +67,7 @@ def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "ne
             losses.append(mse(signed(output), truth))
         return Prediction(Events.concatenate([part.events for part in parts]), float(np.mean(losses)))
 
-    return Method(name, _digest(key, seed), predict)
+    return Method(name, _digest(key, seed), predict, model)
 
 
 def checkpoint_method(path: str | Path, device: str = "auto", seed: int = 0, name: str = "network") -> Method:
