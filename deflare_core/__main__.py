@@ -240,10 +240,12 @@ def benchmark(options: argparse.Namespace) -> None:
 
 
 def notebook(options: argparse.Namespace) -> None:
-    """Run a notebook with parameters."""
-    from deflare_core.notebook import run_notebook
+    """Run a notebook with parameters, or show it as an app."""
+    from deflare_core.notebook import run_notebook, serve_notebook
 
     parameters = {name: parsed(value) for name, value in options.parameter}
+    if options.app:
+        serve_notebook(options.name, parameters, port=options.port)
     print(f"report in {run_notebook(options.name, parameters)}")
 
 
@@ -361,6 +363,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=pair, help="set a parameter"
     )
+    command.add_argument("--app", action="store_true", help="show it in a browser without its code; for 05, the viewer")
+    command.add_argument("--port", type=int, default=8866, help="of the app, on this machine; default: %(default)s")
 
     add(commands, doctor)
     return parser

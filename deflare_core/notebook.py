@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import base64
 import difflib
+import importlib.util
 import json
 import os
 import re
@@ -24,6 +25,8 @@ from IPython import get_ipython
 from IPython.core.pylabtools import select_figure_formats
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from deflare_core.config import PROJECT_ROOT
 from deflare_core.output import complete_or_absent
@@ -66,14 +69,7 @@ def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path 
     NotebookError
         When there is no such notebook or parameter, a cell fails, or the last cell is not reached.
     """
-    source = find_notebook(name)
-    declared = declared_parameters(source)
-    check_parameters(source, parameters, declared)
-    folder = reports / f"{datetime.now():%Y-%m-%d_%H%M%S}_{source.stem}"
-    folder.mkdir(parents=True)
-    given = {key: absolute_if_path(value) for key, value in parameters.items()}
-    if "output_dir" in declared:
-        given.setdefault("output_dir", str(folder))
+    source, folder, declared, given = prepared(name, parameters, reports)
     started = time.perf_counter()
     try:
         error = execute(source, folder / source.name, given)
@@ -83,6 +79,48 @@ def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path 
     if error:
         raise NotebookError(f"{folder / source.name}: {error}")
     return folder
+
+
+def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, reports: Path = REPORTS) -> None:
+    """Turn this process into a server that shows a notebook as an app, without its code, on the given port.
+
+    Cells tagged `report` are left out: they are there for readers of an executed notebook.
+
+    Raises
+    ------
+    NotebookError
+        When there is no such notebook or parameter, or Voila is not installed.
+    """
+    if importlib.util.find_spec("voila") is None:
+        raise NotebookError("Apps need the package 'voila', which is not installed; `pip install 'deflare[app]'`.")
+    source, folder, _, given = prepared(name, parameters, reports)
+    notebook = parameterize_notebook(load_notebook_node(str(source)), given)
+    notebook.cells = [cell for cell in notebook.cells if "report" not in cell.metadata.get("tags", [])]
+    nbformat.write(notebook, folder / source.name)
+    options = [f"--port={port}", "--Voila.ip=127.0.0.1", "--port_retries=0", "--show_tracebacks=True"]
+    os.chdir(PROJECT_ROOT)
+    os.execv(sys.executable, [sys.executable, "-m", "voila", str(folder / source.name), *options])
+
+
+def prepared(
+    name: str | Path, parameters: dict[str, Any], reports: Path
+) -> tuple[Path, Path, dict[str, Any], dict[str, Any]]:
+    """The notebook's path, a new folder for its report, its declared parameters, and the given ones to set.
+
+    Raises
+    ------
+    NotebookError
+        When there is no such notebook or parameter.
+    """
+    source = find_notebook(name)
+    declared = declared_parameters(source)
+    check_parameters(source, parameters, declared)
+    folder = reports / f"{datetime.now():%Y-%m-%d_%H%M%S}_{source.stem}"
+    folder.mkdir(parents=True)
+    given = {key: absolute_if_path(value) for key, value in parameters.items()}
+    if "output_dir" in declared:
+        given.setdefault("output_dir", str(folder.resolve()))
+    return source, folder.resolve(), declared, given
 
 
 def execute(source: Path, target: Path, parameters: dict[str, Any]) -> str | None:

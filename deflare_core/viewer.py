@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from deflare_core.codec import events_to_voxel
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.figures import SIGNED_MAP, draw_signed
+from deflare_core.recordings import Recording
 
 Voxel = np.ndarray | torch.Tensor
 LoadWindow = Callable[[int], Sequence[Any]]
@@ -97,17 +98,20 @@ class VoxelBinViewer(anywidget.AnyWidget):
     @classmethod
     def of_recordings(
         cls,
-        input: Events,
-        target: Events | None = None,
-        output: Events | None = None,
+        input: Events | Recording,
+        target: Events | Recording | None = None,
+        output: Events | Recording | None = None,
         *,
         t0_us: int,
         num_windows: int,
         index: int = 0,
     ) -> VoxelBinViewer:
-        """A viewer that steps through recordings on one clock, in 20 ms windows from `t0_us` on."""
+        """A viewer that steps through recordings on one clock, in 20 ms windows from `t0_us` on.
 
-        def encode(events: Events | None, k: int) -> Voxel | None:
+        Of open recordings only the window on show is read, so they may be of any length.
+        """
+
+        def encode(events: Events | Recording | None, k: int) -> Voxel | None:
             start_us = t0_us + k * WINDOW_US
             return (
                 None
