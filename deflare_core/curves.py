@@ -1,15 +1,19 @@
-"""Training curves: how a run's loss, learning rate and epochs went, read from its log."""
+"""Training curves: how a run's loss, learning rate and epochs went, read from its log, afterwards or while it runs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deflare_core.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE
+from deflare_core.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE, learning_curve_figure
 from deflare_core.output import complete_or_absent
 from deflare_core.run_log import METRICS, RunLogError, read_log, read_tensorboard
 
@@ -59,6 +63,38 @@ def write_curves(run_dir: str | Path, detailed: bool = False) -> Path:
     with complete_or_absent(path) as temporary:
         figure.savefig(temporary, format="png")
     return path
+
+
+@contextmanager
+def live_curves(run_dir: str | Path, every_s: float = 2.0) -> Iterator[None]:
+    """While this is open, the notebook's cell shows the run's learning curve, drawn anew every few seconds.
+
+    The log is followed, not the training, so the run may be in this process or in others.
+
+    Parameters
+    ----------
+    run_dir : folder of the run; it need not exist yet.
+    every_s : seconds from one picture to the next.
+    """
+    ended = Event()
+    shown = display(_curve_now(run_dir), display_id=True)
+
+    def follow() -> None:
+        while not ended.wait(every_s):
+            shown.update(_curve_now(run_dir))
+
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        shown.update(_curve_now(run_dir))
+
+
+def _curve_now(run_dir: str | Path) -> Figure:
+    return learning_curve_figure(read_log(run_dir), title=Path(run_dir).name)
 
 
 def read_run(run_dir: Path) -> Entries:

@@ -142,7 +142,8 @@ def learning_curve_figure(log: Sequence[Mapping], title: str = "") -> Figure:
     if validations:
         axes.plot(*np.array(validations).T, "o-", color=POSITIVE, markersize=4, label="validation")
     axes.set(xlabel="step", ylabel="loss", yscale="log", title=title)
-    axes.legend(frameon=False)
+    if steps or validations:
+        axes.legend(frameon=False)
     return figure
 
 

@@ -195,18 +195,20 @@ def find_notebook(name: str | Path) -> Path:
 
 
 def declared_parameters(path: Path) -> dict[str, Any]:
-    """The parameters of a notebook and their defaults.
+    """The parameters of a notebook and their defaults; one that is no literal stays text.
+
+    papermill's own reading of them goes by lines, and misses lists of texts with an equals sign in them.
 
     Raises
     ------
     NotebookError
         When the notebook has no cell tagged `parameters`.
     """
-    tags = [tag for cell in nbformat.read(path, 4).cells for tag in cell.metadata.get("tags", [])]
-    if "parameters" not in tags:
+    cells = [cell for cell in nbformat.read(path, 4).cells if "parameters" in cell.metadata.get("tags", [])]
+    if not cells:
         raise NotebookError(f"{path}: has no cell tagged 'parameters', so nothing could be set in it.")
-    found = papermill.inspect_notebook(str(path))
-    return {name: _literal(entry["default"]) for name, entry in found.items()}
+    assigned = [line for line in ast.parse(cells[0].source).body if isinstance(line, ast.Assign)]
+    return {ast.unparse(name): _literal(ast.unparse(line.value)) for line in assigned for name in line.targets}
 
 
 def _literal(source: str) -> Any:

@@ -53,6 +53,15 @@ def test_a_notebook_is_found_by_number_name_and_path():
     assert declared_parameters(path)["seed"] == 0
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_line_of_the_parameters_cell_can_be_set(path):
+    (cell,) = (cell for cell in nbformat.read(path, 4).cells if "parameters" in cell.metadata.get("tags", []))
+    values: dict = {}
+    exec(cell.source, values)
+    del values["__builtins__"]
+    assert declared_parameters(path) == values
+
+
 def tiny_notebook(tmp_path, *sources, parameters="value = 1\noutput_dir = None"):
     notebook = nbformat.v4.new_notebook()
     cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
