@@ -13,13 +13,15 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deflare_core.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE, learning_curve_figure
+from deflare_core.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE, learning_curve_figure, scale_losses
 from deflare_core.output import complete_or_absent
 from deflare_core.run_log import METRICS, RunLogError, read_log, read_tensorboard
 
 CURVES = "training_loss_curves.png"
 REPORTS = Path("reports/training_curves")
 DETAILS = {"gradient_norm": "gradient norm", "seconds": "seconds per step"}
+LEGEND = {"frameon": False, "loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2, "borderaxespad": 0.1}
+"""Above the axes, where it covers no curve."""
 
 Entries = list[dict[str, Any]]
 
@@ -119,8 +121,8 @@ def draw_batch_loss(axes: Axes, entries: Entries) -> None:
     if width > 1:
         label = f"mean of the last {width} steps"
         axes.plot(steps[width - 1 :], moving_average(losses, width), color=POSITIVE, linewidth=1.4, label=label)
-    axes.set(ylabel="loss", yscale="log")
-    axes.legend(frameon=False, loc="upper right")
+    scale_losses(axes)
+    axes.legend(**LEGEND)
 
 
 def draw_epoch_loss(axes: Axes, entries: Entries) -> None:
@@ -132,10 +134,10 @@ def draw_epoch_loss(axes: Axes, entries: Entries) -> None:
         label = "training, mean of each epoch" if epoch == epochs[0] else ""
         axes.hlines(losses[here].mean(), steps[here][0] - 1, steps[here][-1], color=NEGATIVE, linewidth=2, label=label)
     axes.plot(*validations(entries), "o-", color=ACCENT, markersize=4, linewidth=1, label="validation")
-    axes.set(ylabel="loss", yscale="log")
+    scale_losses(axes)
     box = {"boxstyle": "round", "facecolor": "lightgreen", "edgecolor": "none"}
     axes.text(0.02, 0.05, best_epoch(entries), transform=axes.transAxes, bbox=box, fontsize=9)
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(**LEGEND)
 
 
 def best_epoch(entries: Entries) -> str:

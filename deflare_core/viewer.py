@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from deflare_core.codec import events_to_voxel
 from deflare_core.events import WINDOW_US, Events
-from deflare_core.figures import SIGNED_MAP, draw_signed
+from deflare_core.figures import SIGNED_MAP, draw_signed, symmetric_limit
 from deflare_core.recordings import Recording
 
 Voxel = np.ndarray | torch.Tensor
@@ -255,10 +255,8 @@ def _packed(voxel: NDArray[np.float32]) -> np.ndarray:
 
 
 def default_limit(voxels: list[NDArray[np.float32]]) -> float:
-    """A colour limit that 99 % of all occupied cells keep to, in whole events per cell, at least 1."""
-    # Cells below half an event decode to nothing; counted in, a network's faint noise would set the limit.
-    occupied = np.concatenate([np.abs(voxel[np.abs(voxel) >= 0.5]) for voxel in voxels])
-    return float(np.ceil(np.percentile(occupied, 99))) if occupied.size else 1.0
+    """The colour limit of `symmetric_limit` in whole events per cell."""
+    return float(np.ceil(symmetric_limit(voxels)))
 
 
 def _panel_grid(count: int, sensor_size: tuple[int, ...]) -> tuple[Figure, list[Axes]]:
