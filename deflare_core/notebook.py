@@ -162,8 +162,18 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
     }
     with complete_or_absent(folder / "run.json") as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n")
-    page, _ = HTMLExporter().from_notebook_node(notebook)
+    page, _ = HTMLExporter().from_notebook_node(without_widgets(notebook))
     (folder / f"{source.stem}.html").write_text(page)
+
+
+def without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy of the notebook whose widgets are the pictures that stand in for them: a page has no kernel to ask."""
+    copy = nbformat.from_dict(notebook)
+    copy.metadata.pop("widgets", None)
+    for data in (output.get("data", {}) for cell in copy.cells for output in cell.get("outputs", [])):
+        if "image/png" in data:
+            data.pop("application/vnd.jupyter.widget-view+json", None)
+    return copy
 
 
 def write_figures(notebook: nbformat.NotebookNode, folder: Path) -> None:
