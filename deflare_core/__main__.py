@@ -91,10 +91,23 @@ def train(options: argparse.Namespace) -> int:
     from deflare_core.training import fit
 
     config = load_config(TrainConfig, options.config, options.overrides)
+    if options.debug:
+        return debug_train(config, options.debug_dir, options.resume)
     last = fit(config, resume=options.resume)
     if is_first_process():
         print(f"{last}")
     return 0 if read_checkpoint(last).step >= config.trainer.max_steps else 130
+
+
+def debug_train(config: TrainConfig, folder: Path, resume: bool) -> int:
+    """Picture what the first steps of a training work on; the run itself is not started."""
+    from deflare_core.debug import debug_training
+    from deflare_core.processes import is_first_process
+
+    for path in debug_training(config, folder, resume=resume):
+        if is_first_process():
+            print((path / "debug_summary.txt").read_text() + f"Pictures in {path}\n")
+    return 0
 
 
 def curves(options: argparse.Namespace) -> None:
@@ -107,7 +120,7 @@ def curves(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> int:
     """Score a checkpoint against the untouched input, or the methods that are named; 1 if a recording failed."""
     config = load_config(TestConfig, options.config, options.overrides)
-    return score(config, config.output_dir, "Evaluation", debug=options.debug)
+    return score(config, config.output_dir, "Evaluation", options.debug_dir if options.debug else None)
 
 
 def roc(options: argparse.Namespace) -> None:
@@ -139,10 +152,10 @@ def compare(options: argparse.Namespace) -> int:
         methods = methods_to_compare(EventVoxelDataset.from_config(config.data))
         config = config.model_copy(update={"methods": methods})
     config = config.model_copy(update={"legacy": True})
-    return score(config, Path("reports") / f"{date.today():%Y-%m-%d}_comparison", "Comparison", debug=False)
+    return score(config, Path("reports") / f"{date.today():%Y-%m-%d}_comparison", "Comparison")
 
 
-def score(config: TestConfig, folder: Path, title: str, *, debug: bool) -> int:
+def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None = None) -> int:
     """Write the report of what a configuration asks for; predictions and scores made before are taken up."""
     from deflare_core.dataset import EventVoxelDataset
     from deflare_core.debug import write_debug_windows
@@ -157,9 +170,11 @@ def score(config: TestConfig, folder: Path, title: str, *, debug: bool) -> int:
     if len(result.failures) == len(data.pairs):
         return 1
     page = write_report(result, methods, data, cache, folder, title)
-    if debug:
-        write_debug_windows(data, methods[-1], cache, folder / "debug_output", result.scores[methods[-1].name])
     print(markdown_of(result) + f"\nReport in {page}")
+    if debug_dir:
+        scored = result.scores[methods[-1].name]
+        pictured = write_debug_windows(data, methods[-1], cache, debug_dir, scored)
+        print(f"Pictures of {len(pictured)} windows in {debug_dir}")
     return 1 if result.failures else 0
 
 
@@ -256,10 +271,12 @@ def benchmark(options: argparse.Namespace) -> None:
 
 
 def notebook(options: argparse.Namespace) -> None:
-    """Run a notebook with parameters."""
-    from deflare_core.notebook import run_notebook
+    """Run a notebook with parameters, or show it as an app."""
+    from deflare_core.notebook import run_notebook, serve_notebook
 
     parameters = {name: parsed(value) for name, value in options.parameter}
+    if options.app:
+        serve_notebook(options.name, parameters, port=options.port)
     print(f"report in {run_notebook(options.name, parameters)}")
 
 
@@ -328,6 +345,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(commands, train)
     command.add_argument("--config", type=Path, default="configs/train_config.yaml", help="default: %(default)s")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    add_debug_options(command, "only pictures of what the first two steps work on; the run's folder stays as it is")
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
 
     command = add(commands, curves)
@@ -336,7 +354,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = add(commands, evaluate)
     command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")
-    command.add_argument("--debug", action="store_true", help="also pictures of every fifth window, by the last method")
+    add_debug_options(command, "also pictures of every fifth window, by the last method")
     command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
 
     command = add(commands, roc)
@@ -389,6 +407,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-p", "--parameter", nargs=2, action="append", default=[], metavar=pair, help="set a parameter"
     )
+    command.add_argument("--app", action="store_true", help="show it in a browser without its code; for 05, the viewer")
+    command.add_argument("--port", type=int, default=8866, help="of the app, on this machine; default: %(default)s")
 
     add(commands, doctor)
     return parser
@@ -406,6 +426,14 @@ def add(commands: Any, function: Any) -> argparse.ArgumentParser:
 def reading(options: argparse.Namespace) -> dict[str, Any]:
     """How a recording is to be read, as its readers take it."""
     return {name: getattr(options, name) for name in ("sensor_size", "polarity", "time_unit")}
+
+
+def add_debug_options(command: argparse.ArgumentParser, what: str) -> None:
+    """Options for pictures of what goes through a stage."""
+    command.add_argument("--debug", action="store_true", help=what)
+    command.add_argument(
+        "--debug-dir", type=Path, default="reports/debug_output", help="folder of the pictures; default: %(default)s"
+    )
 
 
 def add_reading_options(command: argparse.ArgumentParser) -> None:

@@ -1,21 +1,27 @@
-"""Training curves: how a run's loss, learning rate and epochs went, read from its log."""
+"""Training curves: how a run's loss, learning rate and epochs went, read from its log, afterwards or while it runs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from deflare_core.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE
+from deflare_core.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE, learning_curve_figure, scale_losses
 from deflare_core.output import complete_or_absent
 from deflare_core.run_log import METRICS, RunLogError, read_log, read_tensorboard
 
 CURVES = "training_loss_curves.png"
 REPORTS = Path("reports/training_curves")
 DETAILS = {"gradient_norm": "gradient norm", "seconds": "seconds per step"}
+LEGEND = {"frameon": False, "loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2, "borderaxespad": 0.1}
+"""Above the axes, where it covers no curve."""
 
 Entries = list[dict[str, Any]]
 
@@ -61,6 +67,38 @@ def write_curves(run_dir: str | Path, detailed: bool = False) -> Path:
     return path
 
 
+@contextmanager
+def live_curves(run_dir: str | Path, every_s: float = 2.0) -> Iterator[None]:
+    """While this is open, the notebook's cell shows the run's learning curve, drawn anew every few seconds.
+
+    The log is followed, not the training, so the run may be in this process or in others.
+
+    Parameters
+    ----------
+    run_dir : folder of the run; it need not exist yet.
+    every_s : seconds from one picture to the next.
+    """
+    ended = Event()
+    shown = display(_curve_now(run_dir), display_id=True)
+
+    def follow() -> None:
+        while not ended.wait(every_s):
+            shown.update(_curve_now(run_dir))
+
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        shown.update(_curve_now(run_dir))
+
+
+def _curve_now(run_dir: str | Path) -> Figure:
+    return learning_curve_figure(read_log(run_dir), title=Path(run_dir).name)
+
+
 def read_run(run_dir: Path) -> Entries:
     """The lines of a run's log, from its file or else from its TensorBoard scalars.
 
@@ -83,8 +121,8 @@ def draw_batch_loss(axes: Axes, entries: Entries) -> None:
     if width > 1:
         label = f"mean of the last {width} steps"
         axes.plot(steps[width - 1 :], moving_average(losses, width), color=POSITIVE, linewidth=1.4, label=label)
-    axes.set(ylabel="loss", yscale="log")
-    axes.legend(frameon=False, loc="upper right")
+    scale_losses(axes)
+    axes.legend(**LEGEND)
 
 
 def draw_epoch_loss(axes: Axes, entries: Entries) -> None:
@@ -96,10 +134,10 @@ def draw_epoch_loss(axes: Axes, entries: Entries) -> None:
         label = "training, mean of each epoch" if epoch == epochs[0] else ""
         axes.hlines(losses[here].mean(), steps[here][0] - 1, steps[here][-1], color=NEGATIVE, linewidth=2, label=label)
     axes.plot(*validations(entries), "o-", color=ACCENT, markersize=4, linewidth=1, label="validation")
-    axes.set(ylabel="loss", yscale="log")
+    scale_losses(axes)
     box = {"boxstyle": "round", "facecolor": "lightgreen", "edgecolor": "none"}
     axes.text(0.02, 0.05, best_epoch(entries), transform=axes.transAxes, bbox=box, fontsize=9)
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(**LEGEND)
 
 
 def best_epoch(entries: Entries) -> str:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from deflare_core.events import Events
 
@@ -32,7 +33,7 @@ def voxel_figure(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, l
     ----------
     voxels : voxels of one shape by name, such as input, target, output and residual.
     t0_us, window_us : start and length of the window, for the titles.
-    limit : the colour scale's end, events per cell; none takes the 99.9th percentile of the occupied cells.
+    limit : the colour scale's end, events per cell; none takes that of `symmetric_limit`.
     """
     limit = limit or symmetric_limit(list(voxels.values()))
     num_bins, height, width = next(iter(voxels.values())).shape
@@ -48,7 +49,7 @@ def voxel_figure(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, l
         edges_ms = [(t0_us + edge * window_us / num_bins) / 1e3 for edge in (b, b + 1)]
         axes.set_title(f"{edges_ms[0]:.1f} to {edges_ms[1]:.1f} ms", fontsize=8)
     label = "events per cell, signed" + (f",\nstrongest of {block} x {block} cells" if block > 1 else "")
-    figure.colorbar(image, ax=grid, label=label, shrink=0.9, pad=0.01)
+    figure.colorbar(image, ax=grid, label=label, extend="both", shrink=0.9, pad=0.01)
     return figure
 
 
@@ -65,7 +66,7 @@ def events_figure(recordings: Mapping[str, Events], t_start_us: int, t_end_us: i
         axes.set(title=f"{name}: {count:,} events", xlabel="x, pixels")
     grid[0].set_ylabel("y, pixels")
     figure.suptitle(f"{t_start_us / 1e3:.1f} to {t_end_us / 1e3:.1f} ms", fontsize=10)
-    figure.colorbar(image, ax=grid, label="events per pixel, signed", shrink=0.85, pad=0.02)
+    figure.colorbar(image, ax=grid, label="events per pixel, signed", extend="both", shrink=0.85, pad=0.02)
     return figure
 
 
@@ -131,19 +132,28 @@ def learning_curve_figure(log: Sequence[Mapping], title: str = "") -> Figure:
     axes = figure.subplots()
     if steps:
         step, loss = np.array(steps).T
-        axes.plot(step, loss, color=NEGATIVE, alpha=0.35, linewidth=0.8, label="training, each step")
-        width = max(1, len(loss) // 20)
-        axes.plot(
-            step[width - 1 :],
-            np.convolve(loss, np.ones(width) / width, "valid"),
-            color=NEGATIVE,
-            label=f"mean of {width}",
-        )
+        axes.plot(step, loss, color=NEGATIVE, alpha=0.4, linewidth=0.8, label="training, each step")
+        width = len(loss) // 20
+        if width > 1:
+            mean = np.convolve(loss, np.ones(width) / width, "valid")
+            axes.plot(step[width - 1 :], mean, color=NEGATIVE, label=f"mean of the last {width} steps")
     if validations:
         axes.plot(*np.array(validations).T, "o-", color=POSITIVE, markersize=4, label="validation")
-    axes.set(xlabel="step", ylabel="loss", yscale="log", title=title)
-    axes.legend(frameon=False)
+    axes.set(xlabel="step", title=title)
+    scale_losses(axes)
+    if steps or validations:
+        axes.legend(frameon=False)
     return figure
+
+
+def scale_losses(axes: Axes) -> None:
+    """Give the axes, already drawn on, a logarithmic scale of losses with plain numbers, over whole steps."""
+    axes.set(ylabel="loss", yscale="log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def scores_figure(
@@ -223,9 +233,13 @@ def sampled(events: Events, max_events: int, seed: int) -> Events:
 
 
 def symmetric_limit(pictures: Sequence[np.ndarray]) -> float:
-    """A colour limit that fits all pictures: the 99.9th percentile of the occupied cells' sizes, at least 1."""
-    occupied = np.concatenate([np.abs(picture[picture != 0]).ravel() for picture in pictures])
-    return max(1.0, float(np.percentile(occupied, 99.9))) if len(occupied) else 1.0
+    """A colour limit for all pictures that 99 % of their occupied cells keep to, at least 1 event.
+
+    Lamps saturate, so that what moves stays visible beside them.
+    """
+    # Cells below half an event decode to nothing; counted in, a network's faint noise would set the limit.
+    occupied = np.concatenate([np.abs(picture[np.abs(picture) >= 0.5]) for picture in pictures])
+    return max(1.0, float(np.percentile(occupied, 99))) if len(occupied) else 1.0
 
 
 def new_figure(width_inches: float, height_inches: float) -> Figure:

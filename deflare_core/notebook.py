@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import base64
 import difflib
+import importlib.util
 import json
 import os
 import re
@@ -24,6 +25,8 @@ from IPython import get_ipython
 from IPython.core.pylabtools import select_figure_formats
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from deflare_core.config import PROJECT_ROOT
 from deflare_core.output import complete_or_absent
@@ -66,14 +69,7 @@ def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path 
     NotebookError
         When there is no such notebook or parameter, a cell fails, or the last cell is not reached.
     """
-    source = find_notebook(name)
-    declared = declared_parameters(source)
-    check_parameters(source, parameters, declared)
-    folder = reports / f"{datetime.now():%Y-%m-%d_%H%M%S}_{source.stem}"
-    folder.mkdir(parents=True)
-    given = {key: absolute_if_path(value) for key, value in parameters.items()}
-    if "output_dir" in declared:
-        given.setdefault("output_dir", str(folder))
+    source, folder, declared, given = prepared(name, parameters, reports)
     started = time.perf_counter()
     try:
         error = execute(source, folder / source.name, given)
@@ -83,6 +79,48 @@ def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path 
     if error:
         raise NotebookError(f"{folder / source.name}: {error}")
     return folder
+
+
+def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, reports: Path = REPORTS) -> None:
+    """Turn this process into a server that shows a notebook as an app, without its code, on the given port.
+
+    Cells tagged `report` are left out: they are there for readers of an executed notebook.
+
+    Raises
+    ------
+    NotebookError
+        When there is no such notebook or parameter, or Voila is not installed.
+    """
+    if importlib.util.find_spec("voila") is None:
+        raise NotebookError("Apps need the package 'voila', which is not installed; `pip install 'deflare[app]'`.")
+    source, folder, _, given = prepared(name, parameters, reports)
+    notebook = parameterize_notebook(load_notebook_node(str(source)), given)
+    notebook.cells = [cell for cell in notebook.cells if "report" not in cell.metadata.get("tags", [])]
+    nbformat.write(notebook, folder / source.name)
+    options = [f"--port={port}", "--Voila.ip=127.0.0.1", "--port_retries=0", "--show_tracebacks=True"]
+    os.chdir(PROJECT_ROOT)
+    os.execv(sys.executable, [sys.executable, "-m", "voila", str(folder / source.name), *options])
+
+
+def prepared(
+    name: str | Path, parameters: dict[str, Any], reports: Path
+) -> tuple[Path, Path, dict[str, Any], dict[str, Any]]:
+    """The notebook's path, a new folder for its report, its declared parameters, and the given ones to set.
+
+    Raises
+    ------
+    NotebookError
+        When there is no such notebook or parameter.
+    """
+    source = find_notebook(name)
+    declared = declared_parameters(source)
+    check_parameters(source, parameters, declared)
+    folder = reports / f"{datetime.now():%Y-%m-%d_%H%M%S}_{source.stem}"
+    folder.mkdir(parents=True)
+    given = {key: absolute_if_path(value) for key, value in parameters.items()}
+    if "output_dir" in declared:
+        given.setdefault("output_dir", str(folder.resolve()))
+    return source, folder.resolve(), declared, given
 
 
 def execute(source: Path, target: Path, parameters: dict[str, Any]) -> str | None:
@@ -124,8 +162,18 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
     }
     with complete_or_absent(folder / "run.json") as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n")
-    page, _ = HTMLExporter().from_notebook_node(notebook)
+    page, _ = HTMLExporter().from_notebook_node(without_widgets(notebook))
     (folder / f"{source.stem}.html").write_text(page)
+
+
+def without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy of the notebook whose widgets are the pictures that stand in for them: a page has no kernel to ask."""
+    copy = nbformat.from_dict(notebook)
+    copy.metadata.pop("widgets", None)
+    for data in (output.get("data", {}) for cell in copy.cells for output in cell.get("outputs", [])):
+        if "image/png" in data:
+            data.pop("application/vnd.jupyter.widget-view+json", None)
+    return copy
 
 
 def write_figures(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -157,18 +205,20 @@ def find_notebook(name: str | Path) -> Path:
 
 
 def declared_parameters(path: Path) -> dict[str, Any]:
-    """The parameters of a notebook and their defaults.
+    """The parameters of a notebook and their defaults; one that is no literal stays text.
+
+    papermill's own reading of them goes by lines, and misses lists of texts with an equals sign in them.
 
     Raises
     ------
     NotebookError
         When the notebook has no cell tagged `parameters`.
     """
-    tags = [tag for cell in nbformat.read(path, 4).cells for tag in cell.metadata.get("tags", [])]
-    if "parameters" not in tags:
+    cells = [cell for cell in nbformat.read(path, 4).cells if "parameters" in cell.metadata.get("tags", [])]
+    if not cells:
         raise NotebookError(f"{path}: has no cell tagged 'parameters', so nothing could be set in it.")
-    found = papermill.inspect_notebook(str(path))
-    return {name: _literal(entry["default"]) for name, entry in found.items()}
+    assigned = [line for line in ast.parse(cells[0].source).body if isinstance(line, ast.Assign)]
+    return {ast.unparse(name): _literal(ast.unparse(line.value)) for line in assigned for name in line.targets}
 
 
 def _literal(source: str) -> Any:

@@ -46,12 +46,14 @@ class Method:
     key : digest of everything besides the data that decides what it gives.
     predict : the prediction for a pair of a data set; only an oracle looks at more than the input.
     about : what it is, for reports.
+    model : its network, where it has one.
     """
 
     name: str
     key: str
     predict: Callable[[EventVoxelDataset, RecordingPair], Prediction]
     about: str = ""
+    model: VoxelNetwork | None = None
 
 
 def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "network", origin: str = "") -> Method:
@@ -68,7 +70,7 @@ def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "ne
         return Prediction(Events.concatenate([part.events for part in parts]), float(np.mean(losses)))
 
     described = f"{model.config.name}, feature maps {list(model.config.f_maps)}{origin and f', {origin}'}"
-    return Method(name, _digest(key, seed), predict, described)
+    return Method(name, _digest(key, seed), predict, described, model)
 
 
 def checkpoint_method(path: str | Path, device: str = "auto", seed: int = 0, name: str = "network") -> Method:

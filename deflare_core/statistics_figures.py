@@ -136,8 +136,10 @@ def pair_figure(flare: Events, clean: Events, t_start_us: int, t_end_us: int) ->
     difference = grid[2].imshow(surplus, cmap=SURPLUS_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
     more, fewer = surplus.clip(min=0).sum(), (-surplus).clip(min=0).sum()
     grid[2].set_title(f"input less target: {more:,} more, {fewer:,} fewer", fontsize=10)
-    figure.colorbar(image, ax=grid[:2], label="events per pixel, signed", shrink=0.85, pad=0.02)
-    figure.colorbar(difference, ax=grid[2], label="events per pixel, input less target", shrink=0.85, pad=0.02)
+    figure.colorbar(image, ax=grid[:2], label="events per pixel, signed", extend="both", shrink=0.85, pad=0.02)
+    figure.colorbar(
+        difference, ax=grid[2], label="events per pixel, input less target", extend="both", shrink=0.85, pad=0.02
+    )
     figure.suptitle(f"{t_start_us / 1e3:.1f} to {t_end_us / 1e3:.1f} ms", fontsize=10)
     for axes in grid:
         axes.set_xlabel("x, pixels")

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from deflare_core.codec import events_to_voxel
 from deflare_core.events import WINDOW_US, Events
-from deflare_core.figures import SIGNED_MAP, draw_signed
+from deflare_core.figures import SIGNED_MAP, draw_signed, symmetric_limit
+from deflare_core.recordings import Recording
 
 Voxel = np.ndarray | torch.Tensor
 LoadWindow = Callable[[int], Sequence[Any]]
@@ -97,17 +98,20 @@ class VoxelBinViewer(anywidget.AnyWidget):
     @classmethod
     def of_recordings(
         cls,
-        input: Events,
-        target: Events | None = None,
-        output: Events | None = None,
+        input: Events | Recording,
+        target: Events | Recording | None = None,
+        output: Events | Recording | None = None,
         *,
         t0_us: int,
         num_windows: int,
         index: int = 0,
     ) -> VoxelBinViewer:
-        """A viewer that steps through recordings on one clock, in 20 ms windows from `t0_us` on."""
+        """A viewer that steps through recordings on one clock, in 20 ms windows from `t0_us` on.
 
-        def encode(events: Events | None, k: int) -> Voxel | None:
+        Of open recordings only the window on show is read, so they may be of any length.
+        """
+
+        def encode(events: Events | Recording | None, k: int) -> Voxel | None:
             start_us = t0_us + k * WINDOW_US
             return (
                 None
@@ -251,10 +255,8 @@ def _packed(voxel: NDArray[np.float32]) -> np.ndarray:
 
 
 def default_limit(voxels: list[NDArray[np.float32]]) -> float:
-    """A colour limit that 99 % of all occupied cells keep to, in whole events per cell, at least 1."""
-    # Cells below half an event decode to nothing; counted in, a network's faint noise would set the limit.
-    occupied = np.concatenate([np.abs(voxel[np.abs(voxel) >= 0.5]) for voxel in voxels])
-    return float(np.ceil(np.percentile(occupied, 99))) if occupied.size else 1.0
+    """The colour limit of `symmetric_limit` in whole events per cell."""
+    return float(np.ceil(symmetric_limit(voxels)))
 
 
 def _panel_grid(count: int, sensor_size: tuple[int, ...]) -> tuple[Figure, list[Axes]]:

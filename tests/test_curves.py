@@ -1,10 +1,12 @@
 import json
 import math
+import time
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
+from deflare_core import curves
 from deflare_core.__main__ import main
 from deflare_core.curves import best_epoch, moving_average, read_run, training_curves
 from deflare_core.run_log import RunLog, RunLogError, read_log
@@ -95,6 +97,30 @@ def test_the_command_writes_the_picture_under_reports(run_dir, tmp_path, monkeyp
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in path.parent.iterdir()] == [path.name], "No temporary file is left."
     assert "training_loss_curves.png" in capsys.readouterr().out
+
+
+def test_live_curves_follow_the_log_while_it_grows(tmp_path, monkeypatch):
+    """A stand-in for the notebook's cell takes the pictures; the run only writes its log."""
+    drawn = []
+
+    class Cell:
+        def update(self, figure):
+            drawn.append(sum(len(line.get_xdata()) for line in figure.axes[0].lines[:1]))
+
+    monkeypatch.setattr(curves, "display", lambda figure, display_id: Cell())
+    log = RunLog(tmp_path / "run", 0)
+    with curves.live_curves(tmp_path / "run", every_s=0.01):
+        for step in range(1, 4):
+            log.append(step_line(step))
+            deadline = time.monotonic() + 20
+            while step not in drawn:
+                assert time.monotonic() < deadline, f"Step {step} was not drawn while the run went on."
+                time.sleep(0.01)
+        log.append(step_line(4))
+    assert drawn[-1] == 4, "The last picture shows the whole run."
+    count = len(drawn)
+    time.sleep(0.05)
+    assert len(drawn) == count, "Nothing is drawn afterwards."
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

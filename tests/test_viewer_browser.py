@@ -368,7 +368,7 @@ def test_notebook_05_runs_and_its_viewer_follows_the_slider(lab, page):
     notebook.cells[1].source += f"\noutput_dir = {str(lab.folder / 'output')!r}"
     nbformat.write(notebook, lab.folder / "05.ipynb")
     page.open_and_run(lab, "05.ipynb")
-    page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 2", 60)
+    page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 4", 60)
     page.js(
         f"(s => {{ s.value = 5; s.dispatchEvent(new Event('input')); }})(document.querySelector('{control('bins')}'))"
     )
