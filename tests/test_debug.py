@@ -135,7 +135,9 @@ def test_every_fifth_window_of_longer_recordings_is_shown(pair_folders, tmp_path
     shown = {}
     monkeypatch.setattr(debug, "write_debug_window", lambda folder, window: shown.update({folder.name: window}))
     data = EventVoxelDataset(*pair_folders, num_segments=7)
-    folders = write_debug_windows(data, baseline_method("baf"), None, tmp_path / "debug", {pair.name for pair in data.pairs})
+    folders = write_debug_windows(
+        data, baseline_method("baf"), None, tmp_path / "debug", {pair.name for pair in data.pairs}
+    )
     assert [int(re.search(r"\d+$", folder.name)[0]) for folder in folders] == [0, 5] * 3
     assert list(shown) == [folder.name for folder in folders]
     assert list(shown["composed_00000_window_0"].voxels) == ["input", "target", "output"], "A filter adds no residual."
