@@ -11,7 +11,9 @@ import torch
 from conftest import make_events, same_events
 
 from deflare_core.__main__ import main, parsed
+from deflare_core.checkpoint import load_pretrained
 from deflare_core.codec import events_to_voxel
+from deflare_core.inference import deflare_recording
 from deflare_core.recordings import load_events, save_events
 
 
@@ -66,13 +68,11 @@ def test_the_same_command_twice_gives_byte_identical_events(recording, tmp_path)
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
-def test_inferring_without_a_checkpoint_changes_nothing(recording, tmp_path, capsys):
-    settings = ["device=cpu"]
-    assert run("infer", "--input", recording, "--output", tmp_path / "out.h5", *settings) == 0
-    captured = capsys.readouterr()
-    assert "the untrained network changes nothing" in captured.err
-    assert "4,000 kept, 0 removed" in captured.out
-    assert same_events(load_events(recording), load_events(tmp_path / "out.h5"))
+def test_inferring_without_a_checkpoint_takes_the_pretrained_network(recording, tmp_path):
+    assert run("infer", "--input", recording, "--output", tmp_path / "out.h5", "device=cpu") == 0
+    summary = deflare_recording(load_pretrained("cpu"), recording, tmp_path / "expected.h5", progress=False)
+    assert summary.num_in == 4_000
+    assert same_events(load_events(tmp_path / "expected.h5"), load_events(tmp_path / "out.h5"))
 
 
 def test_train_evaluate_and_infer_from_the_command_line(pair_folders, recording, tmp_path, capsys):

@@ -7,11 +7,8 @@ import pytest
 from conftest import make_events
 
 from deflare_core.__main__ import make_parser, parse
-from deflare_core.checkpoint import save_checkpoint
-from deflare_core.config import PROJECT_ROOT, ModelConfig, OptimizerConfig
-from deflare_core.model import build_model
+from deflare_core.config import PROJECT_ROOT
 from deflare_core.recordings import save_events
-from deflare_core.training import make_optimizer
 
 README = (PROJECT_ROOT / "README.md").read_text()
 COMMANDS = [line for line in README.splitlines() if line.startswith("deflare ") and "`" not in line]
@@ -20,16 +17,13 @@ COMMANDS = [line for line in README.splitlines() if line.startswith("deflare ") 
 def test_the_snippet_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_events("recording.h5", make_events(num=2_000, duration_us=60_000), source="test")
-    model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
-    optimizer = make_optimizer(OptimizerConfig(), model)
-    save_checkpoint("runs/demo", model, optimizer, epoch=0, step=1, metrics={}, training={})
     snippet = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
     assert len(snippet.strip().splitlines()) <= 15
     names: dict = {}
     exec(snippet, names)
-    assert names["voxel"].shape == names["output"].shape == (8, 12, 16)
-    assert names["summary"].num_kept == 2_000, "An untrained network keeps every event."
-    assert len(names["kept"].events) == len(names["window"])
+    assert names["voxel"].shape == names["output"].shape == (2, 8, 12, 16)
+    assert (names["summary"].num_in, names["summary"].num_synthesised) == (2_000, 0), "A gate invents nothing."
+    assert len(names["kept"].kept) == len(names["window"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
