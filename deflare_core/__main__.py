@@ -157,6 +157,7 @@ def compare(options: argparse.Namespace) -> int:
 
 def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None = None) -> int:
     """Write the report of what a configuration asks for; predictions and scores made before are taken up."""
+    from deflare_core.breakdown import write_breakdown
     from deflare_core.dataset import EventVoxelDataset
     from deflare_core.debug import write_debug_windows
     from deflare_core.evaluation import evaluate_methods, methods_of
@@ -170,6 +171,9 @@ def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None =
     if len(result.failures) == len(data.pairs):
         return 1
     page = write_report(result, methods, data, cache, folder, title)
+    manifest = config.data.noisy_dir.parent / "manifest.json"
+    if manifest.exists():
+        write_breakdown(result, methods[-1].name, manifest, folder / "breakdown.md")
     print(markdown_of(result) + f"\nReport in {page}")
     if debug_dir:
         scored = result.scores[methods[-1].name]

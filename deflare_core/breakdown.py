@@ -8,11 +8,13 @@ every group is scored.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from deflare_core.evaluation import Evaluation
-from deflare_core.manifest import Entry
+from deflare_core.manifest import Entry, read_manifest
+from deflare_core.output import complete_or_absent
 from deflare_core.table import markdown_table
 
 SCORES = ("mse", "r_f1", "flare_removed", "background_kept", "light_kept", "count_ratio")
@@ -40,6 +42,19 @@ AMOUNTS: dict[str, Callable[[Entry], float]] = {
     "speed": lambda entry: entry["plan"]["scene"]["speed_m_s"],
     "light scattered": lambda entry: entry["plan"]["lens"]["scatter"] + entry["plan"]["lens"]["veil"],
 }
+
+
+def write_breakdown(evaluation: Evaluation, method: str, manifest: Path, path: Path) -> None:
+    """Write the breakdown of a method's scores over the test recordings of a simulated data set's manifest.
+
+    Raises
+    ------
+    RecordingError
+        When the manifest cannot be read.
+    """
+    text = f"# Where the error of {method} sits\n\n{breakdown_table(evaluation, method, read_manifest(manifest))}\n"
+    with complete_or_absent(path) as temporary:
+        temporary.write_text(text)
 
 
 def groups_of(plans: dict[str, Entry]) -> dict[str, dict[str, list[str]]]:

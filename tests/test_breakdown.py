@@ -1,9 +1,12 @@
 """Groups of recordings by what the simulator drew for them, and their scores."""
 
 from data_simu import SimulationConfig, write_dataset
+from deflare_core.__main__ import main
 from deflare_core.breakdown import breakdown_table, groups_of
 from deflare_core.evaluation import Evaluation
 from deflare_core.manifest import read_manifest
+
+KINDS = {"noisy": "flare", "clean": "light"}
 
 
 def plan(family: str, flickers: list[str], flare: int, speed: float) -> dict:
@@ -47,3 +50,7 @@ def test_the_plans_are_those_of_a_simulated_data_set(tmp_path):
     plans = read_manifest(tmp_path / "manifest.json")
     assert list(plans) == ["composed_00000", "composed_00001"], "Training recordings are left out."
     assert set(groups_of(plans)) >= {"scene", "flicker", "speed"}
+    folders = [f"data.{kind}_dir={tmp_path / f'background_with_{name}_events_test'}" for kind, name in KINDS.items()]
+    settings = [*folders, f"output_dir={tmp_path / 'report'}", "methods=[input]", "data.num_windows=1"]
+    assert main(["evaluate", *settings]) == 0
+    assert "| all |  | 2 |" in (tmp_path / "report" / "breakdown.md").read_text()
