@@ -6,6 +6,7 @@ after the other; times are medians.
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import tempfile
@@ -20,12 +21,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
-from deflare_core.config import ModelConfig
+from deflare_core.config import PROJECT_ROOT, ModelConfig, SimulatedDataConfig
+from deflare_core.dataset import EventVoxelDataset
 from deflare_core.debug import save_figure
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
 from deflare_core.graphs import GraphedGradient, GraphedNetwork
 from deflare_core.inference import deflare_recording
+from deflare_core.losses import LOSSES
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.norm import PiecewiseGroupNorm
 from deflare_core.output import complete_or_absent
@@ -36,6 +40,7 @@ from deflare_core.windows import deflare_windows
 F_MAPS = ((32, 64, 128), (48, 96, 144), (64, 128, 256), (32, 64, 128, 256))
 SENSOR_SIZE, CPU_SENSOR_SIZE = (480, 640), (120, 160)
 EVENTS_PER_WINDOW, RECORDED_WINDOWS = 200_000, 100
+SIMULATION, FED_STEPS = PROJECT_ROOT / "configs" / "simu_config.yaml", 400
 CUBE = 8192
 """Edge of the matrices whose product measures the arithmetic ceiling."""
 
@@ -60,6 +65,9 @@ def run_benchmark(device: torch.device, folder: Path) -> str:
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
         rows = [*ceilings(device), *network_rows(device, size), *training_rows(device, size)]
         rows += whole_window_rows(device, size)
+    if on_gpu:
+        model = build_model(ModelConfig(), seed=0).to(device)
+        rows += feeding_rows(model, size, SimulatedDataConfig(simulation=SIMULATION), FED_STEPS)
     text = markdown_of(rows, f"{device_name(device)}, windows of {NUM_BINS}x{size[0]}x{size[1]}")
     with complete_or_absent(folder / "benchmark.md") as path:
         path.write_text(text)
@@ -124,23 +132,97 @@ def step_row(
     way: str, model: VoxelNetwork, run: Callable[[torch.Tensor], torch.Tensor], raw: torch.Tensor, label: torch.Tensor
 ) -> Row:
     """A step of Adam on one window."""
-    optimizer = torch.optim.Adam(model.parameters(), fused=raw.is_cuda)
     with peak_of(raw.device) as peak:
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        folded = run is model and model.is_folded_on(raw.device)
-        graph = GraphedGradient(model, functional.mse_loss, raw) if folded else None
-
-        def step() -> None:
-            optimizer.zero_grad(set_to_none=False)
-            if graph:
-                graph(raw, label, 1)
-            else:
-                functional.mse_loss(run(raw), label).backward()
-            optimizer.step()
-
-        ms = timed(step, raw.device)
+        step = training_step(model, run, raw)
+        ms = timed(lambda: step(raw, label), raw.device)
     return Row(f"training step {list(model.config.f_maps)}", way, ms, peak())
+
+
+def training_step(
+    model: VoxelNetwork, run: Callable[[torch.Tensor], torch.Tensor], raw: torch.Tensor
+) -> Callable[[torch.Tensor, torch.Tensor], None]:
+    """A step of Adam as a function of input and target of the shape of `raw`."""
+    optimizer = torch.optim.Adam(model.parameters(), fused=raw.is_cuda)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    folded = run is model and model.is_folded_on(raw.device)
+    graph = GraphedGradient(model, LOSSES["mse"], raw) if folded else None
+
+    def step(raw: torch.Tensor, label: torch.Tensor) -> None:
+        optimizer.zero_grad(set_to_none=False)
+        if graph:
+            graph(raw, label, 1)
+        else:
+            functional.mse_loss(run(raw), label).backward()
+        optimizer.step()
+
+    return step
+
+
+def feeding_rows(
+    model: VoxelNetwork, size: SensorSize, simulated: SimulatedDataConfig, num_steps: int
+) -> Iterator[Row]:
+    """A training step of a network on windows that lie ready, come from files, or from new pairs simulated beside it.
+
+    Parameters
+    ----------
+    model : a network for signed voxels.
+    size : (height, width) of what is simulated.
+    simulated : what is simulated, and by how many processes; of each pair of 100 ms every window is trained on twice.
+    num_steps : steps that are timed of each, after 20 others.
+    """
+    device, workers = next(model.parameters()).device, simulated.workers
+    ready = sparse_voxel(size, device), sparse_voxel(size, device, seed=1)
+    step = training_step(model, model, ready[0])
+    with tempfile.TemporaryDirectory() as folder:
+        feeds = {
+            "windows that lie ready": itertools.repeat(ready),
+            "windows from files": windows_from_files(Path(folder), size, device, workers),
+            "a new pair every ten steps": windows_of_new_pairs(simulated, device),
+        }
+        for way, windows in feeds.items():
+            yield Row("fed training step", way, mean_ms(step, windows, num_steps, device))
+
+
+def mean_ms(
+    step: Callable[[torch.Tensor, torch.Tensor], None],
+    windows: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    num_steps: int,
+    device: torch.device,
+) -> float:
+    """Milliseconds a step takes with its data, on average, after the first ones."""
+    for raw, label in itertools.islice(windows, 20):
+        step(raw, label)
+
+    def steps() -> None:
+        for raw, label in itertools.islice(windows, num_steps):
+            step(raw, label)
+
+    return _once(steps, device) / num_steps
+
+
+def windows_from_files(
+    folder: Path, size: SensorSize, device: torch.device, workers: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Windows of recordings written to the folder, read by processes in an endless order."""
+    events = scattered_events(size[0] * size[1] * EVENTS_PER_WINDOW // (SENSOR_SIZE[0] * SENSOR_SIZE[1]), 5, size)
+    for kind in ("noisy", "clean"):
+        save_events(folder / kind / "a.h5", events, source="benchmark", clock_us=(0, 5 * WINDOW_US))
+    data = EventVoxelDataset(folder / "noisy", folder / "clean")
+    order = ([k % len(data)] for k in itertools.count())
+    loader = DataLoader(data, batch_sampler=order, num_workers=workers, pin_memory=device.type == "cuda")
+    for batch in loader:
+        yield batch["raw"].to(device, non_blocking=True), batch["label"].to(device, non_blocking=True)
+
+
+def windows_of_new_pairs(
+    simulated: SimulatedDataConfig, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Windows of pairs that are simulated meanwhile, each twice: ten steps on each pair of 100 ms."""
+    from deflare_core.simulated import SimulatedPairs, simulation_of
+
+    for sample in SimulatedPairs(simulation_of(simulated), device, workers=simulated.workers):
+        yield from itertools.repeat((sample["raw"][None], sample["label"][None]), 2)
 
 
 def whole_window_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
@@ -248,7 +330,7 @@ def markdown_of(rows: list[Row], title: str) -> str:
 
 def benchmark_figure(rows: list[Row]) -> Figure:
     """A bar for each row but the ceilings, milliseconds on a log axis."""
-    shown = [row for row in rows if row.work.startswith(("network", "training step", "whole window"))][::-1]
+    shown = [row for row in rows if row.work.startswith(("network", "training step", "whole window", "fed"))][::-1]
     figure = Figure(figsize=(8, 0.35 * len(shown) + 1), layout="constrained")
     axes = figure.subplots()
     colours = ["#9a9a9a" if row.way == "usual" else "#2a6fb0" for row in shown]

@@ -154,7 +154,7 @@ class SimulatedWindows(Dataset[Sample]):
     def __init__(
         self, config: SimulatedDataConfig, device: torch.device, split_polarity: bool = False, progress: bool = True
     ) -> None:
-        simulation = load_config(SimulationConfig, config.simulation, config.overrides)
+        simulation = simulation_of(config)
         self.config, self.sensor_size = config, simulation.sensor_size
         self.num_windows = simulation.duration_us // WINDOW_US
         pairs = SimulatedPairs(
@@ -175,6 +175,11 @@ class SimulatedWindows(Dataset[Sample]):
         """The pair and window of a sample, for messages."""
         pair, window = divmod(index, self.num_windows)
         return f"{self.config.simulation}, {self.config.split} pair {pair}[{window}]"
+
+
+def simulation_of(config: SimulatedDataConfig) -> SimulationConfig:
+    """What is simulated, with the settings that replace those of the file."""
+    return load_config(SimulationConfig, config.simulation, config.overrides)
 
 
 @functools.lru_cache(maxsize=2)
