@@ -227,9 +227,10 @@ def infer(options: argparse.Namespace) -> None:
 
 def inference_network(config: InferenceConfig, device: torch.device) -> VoxelNetwork:
     """The network of the configured checkpoint, in strips where those are configured."""
-    from deflare_core.checkpoint import load_model
+    from deflare_core.checkpoint import check_cut, find_checkpoint, load_model, read_checkpoint
     from deflare_core.strips import in_strips
 
+    check_cut(read_checkpoint(find_checkpoint(config.checkpoint)), config.window_us, config.num_bins)
     model = load_model(config.checkpoint, str(device))
     return in_strips(model, config.strip_rows) if config.strip_rows else model
 

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from deflare_core.config import PRETRAINED, ModelConfig, make_config
+from deflare_core.events import NUM_BINS, WINDOW_US
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.output import complete_or_absent
 from deflare_core.provenance import git_revision, pick_device, versions
@@ -148,6 +149,23 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path / CONFIG}: is damaged ({error!r}); use another checkpoint.") from error
     return Checkpoint(path, model, step, metrics, training)
+
+
+def check_cut(checkpoint: Checkpoint, window_us: int, num_bins: int) -> None:
+    """Nothing, if the network was trained on windows and bins of this kind.
+
+    Raises
+    ------
+    CheckpointError
+        When it was trained on others.
+    """
+    trained = {"window_us": WINDOW_US, "num_bins": NUM_BINS} | checkpoint.training.get("data", {})
+    for name, given in (("window_us", window_us), ("num_bins", num_bins)):
+        if trained[name] != given:
+            raise CheckpointError(
+                f"{checkpoint.path}: was trained with {name}={trained[name]}, and the data are cut with {given}; "
+                f"set {name}={trained[name]} or take another checkpoint."
+            )
 
 
 def load_model(path: str | Path, device: str = "auto") -> VoxelNetwork:

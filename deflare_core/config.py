@@ -79,6 +79,8 @@ class ModelConfig(StrictModel):
                 f"num_levels is {self.num_levels} but f_maps {list(self.f_maps)} has {len(self.f_maps)} entries; "
                 "give one feature count per level"
             )
+        if len(self.f_maps) < 2:
+            raise ValueError(f"f_maps {list(self.f_maps)} is a single level; a U-Net has at least two")
         unfit = [n for n in self.f_maps if n < 1 or n % min(self.num_groups, n)]
         if unfit:
             raise ValueError(

@@ -15,12 +15,12 @@ import numpy as np
 from tqdm import tqdm
 
 from deflare_core.baselines import BASELINES
-from deflare_core.checkpoint import Checkpoint, CheckpointError, find_checkpoint, read_checkpoint
+from deflare_core.checkpoint import check_cut, find_checkpoint, read_checkpoint
 from deflare_core.codec import events_to_voxel
-from deflare_core.config import DataConfig, TestConfig
+from deflare_core.config import TestConfig
 from deflare_core.dataset import EventVoxelDataset, RecordingPair
 from deflare_core.distances import distance_scores, event_distances
-from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.events import Events
 from deflare_core.legacy_metrics import legacy_scores
 from deflare_core.metrics import PROVENANCE, matched, psnr, voxel_scores
 from deflare_core.model import VoxelNetwork
@@ -221,20 +221,9 @@ def _method(name: str, config: TestConfig) -> Method:
     label, is_checkpoint, path = name.partition("=")
     if is_checkpoint or name == "network":
         folder = path or config.checkpoint
-        _check_cut(read_checkpoint(find_checkpoint(folder)), config.data)
+        check_cut(read_checkpoint(find_checkpoint(folder)), config.data.window_us, config.data.num_bins)
         return checkpoint_method(folder, config.device, name=label)
     return oracle_method() if name == "oracle" else baseline_method(name)
-
-
-def _check_cut(checkpoint: Checkpoint, data: DataConfig) -> None:
-    """Refuse data that are cut in other windows or bins than those that a network was trained on."""
-    trained = {"window_us": WINDOW_US, "num_bins": NUM_BINS} | checkpoint.training.get("data", {})
-    for name in ("window_us", "num_bins"):
-        if trained[name] != (given := getattr(data, name)):
-            raise CheckpointError(
-                f"{checkpoint.path}: was trained with {name}={trained[name]}, and the data are cut with {given}; "
-                f"set data.{name}={trained[name]} or take another checkpoint."
-            )
 
 
 def _has_provenance(data: EventVoxelDataset, pair: RecordingPair) -> bool:

@@ -157,6 +157,7 @@ def bad_inputs(tmp_path, recording):
         "polarity": ((*infer, paths["polarity"]), ["polarity.h5", "found the values 2", "lenient"]),
         "NaN voxel": (("decode", tmp_path / "nan.npy", out), ["nan.npy", "nan at (3, 4, 5)", "Check the network"]),
         "checkpoint": ((*infer, recording, "checkpoint=none"), ["none: no such checkpoint", "deflare train"]),
+        "bins": ((*infer, recording, "num_bins=4"), ["was trained with num_bins=8", "take another checkpoint"]),
         "f_maps": (
             ("train", "--config", config, "model.f_maps=[32,64]"),
             ["f_maps [32, 64]", "one feature count per level"],

@@ -100,6 +100,7 @@ def test_the_first_gradient_reaches_the_last_layer():
         ({"f_maps": (32, 64)}, "num_levels is 3 but f_maps"),
         ({"f_maps": (12, 24, 48)}, "cannot be split into num_groups=8"),
         ({"backbone": "ResUNet"}, "ResidualUNet3D"),
+        ({"f_maps": (32,), "num_levels": 1}, "a U-Net has at least two"),
         ({"dropout_prob": 2}, "dropout_prob"),
     ],
 )
