@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from deflare_core import __version__
+from deflare_core.arguments import make_parser, parse, parsed
 from deflare_core.config import InferenceConfig, TestConfig, TrainConfig, load_config, make_config
 
 if TYPE_CHECKING:
@@ -18,13 +16,11 @@ if TYPE_CHECKING:
 
     from deflare_core.model import VoxelNetwork
 
-OVERRIDES = "settings that replace those of the file, such as trainer.max_steps=10"
-
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status of one command: 0 if it did what was asked, 1 after an error, told in one line."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    options = parse(make_parser(), arguments)
+    options = parse(make_parser(COMMANDS), arguments)
     try:
         return options.run(options) or 0
     except (ValueError, OSError) as error:
@@ -295,161 +291,17 @@ def doctor(options: argparse.Namespace) -> int:
     return 0 if all(finding.works for finding in findings) else 1
 
 
-def parsed(text: str) -> Any:
-    """A value written on the command line, read as YAML, where 1e-3 is a number too."""
-    value = yaml.safe_load(text)
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
-    """The options of a command, with its overrides wherever they stand among them."""
-    options, rest = parser.parse_known_args(arguments)
-    strange = [text for text in rest if text.startswith("-") or "=" not in text]
-    if strange or (rest and not hasattr(options, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
-    if rest:
-        options.overrides = [*options.overrides, *rest]
-    return options
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
-    parser = argparse.ArgumentParser("deflare", description="Remove lens flare from event-camera recordings.")
-    parser.add_argument("--version", action="version", version=f"deflare {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-
-    command = add(commands, simulate)
-    command.add_argument("--config", type=Path, default="configs/simu_config.yaml", help="default: %(default)s")
-    command.add_argument("--output-dir", type=Path, default="data_simu/physics_method", help="default: %(default)s")
-    command.add_argument("--workers", type=int, default=None, help="processes; default: one per processor")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-
-    command = add(commands, verify)
-    command.add_argument("noisy_dir", type=Path, help="folder of recordings with flare")
-    command.add_argument("clean_dir", type=Path, help="folder of their clean partners")
-    command.add_argument("--manifest", type=Path, help="also compare with the test recordings of this manifest")
-
-    command = add(commands, encode)
-    command.add_argument("input", type=Path, help="recording")
-    command.add_argument("output", type=Path, help="voxel file (.npy or .pt)")
-    add_reading_options(command)
-    command.add_argument("--debug", action="store_true", help="pictures under reports/debug_output")
-
-    command = add(commands, decode)
-    command.add_argument("input", type=Path, help="voxel file (.npy or .pt)")
-    command.add_argument("output", type=Path, help="recording (.h5)")
-    command.add_argument("--t0-us", type=int, default=0, help="start of the first window, us; default: 0")
-    command.add_argument("--seed", type=int, default=0, help="seed of the event times; default: 0")
-    command.add_argument("--debug", action="store_true", help="pictures under reports/debug_output")
-
-    command = add(commands, train)
-    command.add_argument("--config", type=Path, default="configs/train_config.yaml", help="default: %(default)s")
-    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    add_debug_options(command, "only pictures of what the first two steps work on; the run's folder stays as it is")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-
-    command = add(commands, curves)
-    command.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of a run, such as runs/train")
-    command.add_argument("--detailed", action="store_true", help="also the gradient's norm and the step's duration")
-
-    command = add(commands, evaluate)
-    command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")
-    add_debug_options(command, "also pictures of every fifth window, by the last method")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-
-    command = add(commands, roc)
-    command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")
-    command.add_argument("--kept", type=float, default=0.95, help="share of other events to keep; default: 0.95")
-    command.add_argument("--set-level", action="store_true", help="write the level found into the checkpoint")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-
-    command = add(commands, compare)
-    command.add_argument("--config", type=Path, default="configs/test_config.yaml", help="default: %(default)s")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-
-    command = add(commands, ablate)
-    command.add_argument("--config", type=Path, default="configs/ablation_config.yaml", help="default: %(default)s")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-
-    command = add(commands, import_weights)
-    command.add_argument("input", type=Path, help="published weights, such as checkpoint.pth")
-    command.add_argument("output_dir", type=Path, help="folder for the checkpoint, such as runs/published")
-
-    command = add(commands, convert)
-    command.add_argument("input", type=Path, help="recording of any format")
-    command.add_argument("output", type=Path, help="file to write: .h5, .npz, .npy or .csv")
-    add_reading_options(command)
-
-    command = add(commands, infer)
-    command.add_argument("--input", type=Path, required=True, help="recording with flare, or a folder of them")
-    command.add_argument("--output", type=Path, required=True, help="deflared recording to write (.h5), or the folder")
-    command.add_argument("--config", type=Path, help="such as configs/inference_config.yaml")
-    command.add_argument("--method", help="network (default), or a baseline: baf, efr, pfd-a, pfd-b")
-    add_reading_options(command)
-    command.add_argument("overrides", nargs="*", metavar="key=value", help="such as checkpoint=runs/train")
-
-    command = add(commands, video)
-    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="BEFORE [AFTER] OUT.mp4")
-    command.add_argument("--frame-us", type=int, default=2000, help="recorded time in a frame; default: %(default)s")
-    add_reading_options(command)
-
-    command = add(commands, sheet)
-    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="BEFORE [AFTER] OUT.png")
-    add_reading_options(command)
-
-    command = add(commands, benchmark)
-    command.add_argument("--device", default="auto", help="auto, cpu or cuda; default: %(default)s")
-    command.add_argument("--output-dir", type=Path, help="default: reports/<date>_benchmark")
-
-    command = add(commands, notebook)
-    command.add_argument("name", help="number, name or path of a notebook, such as 00")
-    pair = ("NAME", "VALUE")
-    command.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=pair, help="set a parameter"
-    )
-    command.add_argument("--app", action="store_true", help="show it in a browser without its code; for 05, the viewer")
-    command.add_argument("--port", type=int, default=8866, help="of the app, on this machine; default: %(default)s")
-
-    add(commands, doctor)
-    return parser
-
-
-def add(commands: Any, function: Any) -> argparse.ArgumentParser:
-    """The parser of one command, named and described like the function that runs it."""
-    command = commands.add_parser(
-        function.__name__.replace("_", "-"), help=function.__doc__.splitlines()[0], description=function.__doc__
-    )
-    command.set_defaults(run=function)
-    return command
-
-
 def reading(options: argparse.Namespace) -> dict[str, Any]:
     """How a recording is to be read, as its readers take it."""
     return {name: getattr(options, name) for name in ("sensor_size", "polarity", "time_unit")}
 
 
-def add_debug_options(command: argparse.ArgumentParser, what: str) -> None:
-    """Options for pictures of what goes through a stage."""
-    command.add_argument("--debug", action="store_true", help=what)
-    command.add_argument(
-        "--debug-dir", type=Path, default="reports/debug_output", help="folder of the pictures; default: %(default)s"
-    )
-
-
-def add_reading_options(command: argparse.ArgumentParser) -> None:
-    """Options for recordings that do not say enough about themselves."""
-    size = ("HEIGHT", "WIDTH")
-    command.add_argument("--sensor-size", type=int, nargs=2, metavar=size, help="where the file does not say")
-    rules = ("strict", "lenient")
-    command.add_argument(
-        "--polarity", choices=rules, default="strict", help="lenient: 1 is positive, all else negative"
-    )
-    command.add_argument("--time-unit", choices=("s", "ms", "us"), help="of text that does not declare it")
+COMMANDS = (
+    *(simulate, verify, encode, decode, convert),
+    *(train, curves, evaluate, roc, compare, ablate, import_weights),
+    *(infer, video, sheet, benchmark, notebook, doctor),
+)
+"""Every command, in the order in which `deflare --help` lists them."""
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from deflare_core.augmentation import Batch, augmented
 from deflare_core.checkpoint import (
     find_checkpoint,
     link_checkpoint,
@@ -29,7 +30,7 @@ from deflare_core.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from deflare_core.config import DataConfig, SimulatedDataConfig, TrainConfig, TrainerConfig
+from deflare_core.config import DataConfig, SimulatedDataConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.events import SensorSize
 from deflare_core.graphs import GraphedGradient
@@ -42,8 +43,6 @@ from deflare_core.provenance import pick_device
 from deflare_core.run_log import RunLog, read_log
 from deflare_core.sampling import batch_seed, sample_indices, step_batches, steps_per_epoch, windows_per_step
 from deflare_core.signals import StopFlag, ignore_signals, stop_requested
-
-Batch = dict[str, torch.Tensor]
 
 
 class Windows(Protocol):
@@ -263,23 +262,6 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> float:
         total += add_gradient(run, augmented(batch, run.config.trainer), len(parts[k]) / num_windows)
     run.processes.sum([*gradients(run.model), total])
     return float(total)
-
-
-def augmented(batch: Batch, trainer: TrainerConfig) -> Batch:
-    """The batch cropped and mirrored as configured, all its voxels alike, by draws from torch's generator."""
-    batch = cropped(batch, trainer.crop_size)
-    axes = [axis for axis in (-2, -1) if trainer.mirror and torch.rand(()) < 0.5]
-    return {name: voxel.flip(axes) for name, voxel in batch.items()} if axes else batch
-
-
-def cropped(batch: Batch, size: SensorSize | None) -> Batch:
-    """The same part of all voxels of a batch, drawn from torch's generator; all of a frame that is not larger."""
-    if size is None:
-        return batch
-    frame = batch["raw"].shape[-2:]
-    firsts = [int(torch.randint(max(whole - part, 0) + 1, ())) for whole, part in zip(frame, size, strict=True)]
-    rows, columns = (slice(first, first + part) for first, part in zip(firsts, size, strict=True))
-    return {name: voxel[..., rows, columns].contiguous() for name, voxel in batch.items()}
 
 
 def add_gradient(run: Run, batch: Batch, share: float) -> torch.Tensor:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from conftest import make_events, same_events
 
-from deflare_core.__main__ import main, parsed
+from deflare_core.__main__ import main
+from deflare_core.arguments import parsed
 from deflare_core.checkpoint import load_pretrained
 from deflare_core.codec import events_to_voxel
 from deflare_core.inference import deflare_recording

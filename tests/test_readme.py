@@ -6,7 +6,8 @@ import shlex
 import pytest
 from conftest import make_events
 
-from deflare_core.__main__ import make_parser, parse
+from deflare_core.__main__ import COMMANDS as PROGRAM
+from deflare_core.arguments import make_parser, parse
 from deflare_core.config import PROJECT_ROOT
 from deflare_core.recordings import save_events
 
@@ -28,7 +29,7 @@ def test_the_snippet_runs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_readme_parses(command):
-    options = parse(make_parser(), shlex.split(command)[1:])
+    options = parse(make_parser(PROGRAM), shlex.split(command)[1:])
     assert callable(options.run)
 
 
