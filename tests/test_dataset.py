@@ -170,6 +170,6 @@ def test_verification_reports_what_is_there_and_what_is_wrong(pair_folders):
     (noisy_dir / "composed_00001_bg_flare.h5").unlink()
     save_events(noisy_dir / "composed_00000_bg_flare.h5", make_events(sensor_size=(5, 5)), source="test")
     problems = " ".join(verify_folders(noisy_dir, clean_dir).problems)
-    assert "composed_00002_bg_light.h5: is not an HDF5 file" in problems
+    assert "composed_00002_bg_light.h5: is text, but line 1 holds neither numbers" in problems
     assert "composed_00001_bg_light.h5: has no partner" in problems
     assert "2 sensor sizes" in problems

@@ -203,12 +203,12 @@ def settings(pair_folders, tmp_path, monkeypatch):
 
 def test_one_bad_recording_costs_its_own_row_and_picture_only(settings, data, capsys):
     data.pairs[0].noisy.write_bytes(b"not a recording")
-    assert main(["evaluate", *settings, "--debug"]) == 1, "The exit code tells."
+    assert main(["evaluate", *settings, "--debug", "--debug-dir", "pictures"]) == 1, "The exit code tells."
     captured = capsys.readouterr()
     others = [pair.name for pair in data.pairs[1:]]
     assert f"{data.pairs[0].name} was not scored" in captured.err
     assert captured.err.count("deflare: error") + captured.err.count("deflare evaluate: error") == 1
-    pictured = sorted(path.name for path in Path("scores/debug_output").iterdir())
+    pictured = sorted(path.name for path in Path("pictures").iterdir())
     assert pictured == [f"{name}_window_0" for name in others]
     with Path("scores/recordings.csv").open() as file:
         assert [row["recording"] for row in csv.DictReader(file)] == others * 2

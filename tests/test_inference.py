@@ -9,11 +9,13 @@ from conftest import make_events, same_events
 
 from deflare_core.__main__ import main
 from deflare_core.baselines import BASELINES
+from deflare_core.checkpoint import save_checkpoint
 from deflare_core.codec import AppliedVoxel, events_to_voxel
-from deflare_core.config import ModelConfig
+from deflare_core.config import ModelConfig, OptimizerConfig
 from deflare_core.inference import deflare_recording, recordings_to_deflare
 from deflare_core.journal import Journal
 from deflare_core.model import build_model
+from deflare_core.optimizer import make_optimizer
 from deflare_core.processes import Processes
 from deflare_core.recording_writer import RecordingWriter
 from deflare_core.recordings import CACHE_BYTES, RecordingError, load_events, open_recording, save_events
@@ -229,5 +231,8 @@ def test_the_command_works_in_strips(tmp_path):
     events = make_events(num=900, sensor_size=(60, 80))
     save_events(tmp_path / "in.h5", events, source="test")
     files = ["--input", str(tmp_path / "in.h5"), "--output", str(tmp_path / "out.h5")]
-    assert main(["infer", *files, "strip_rows=16", "device=cpu"]) == 0
+    model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
+    optimizer = make_optimizer(OptimizerConfig(), model)
+    checkpoint = save_checkpoint(tmp_path, model, optimizer, epoch=0, step=0, metrics={}, training={})
+    assert main(["infer", *files, "strip_rows=16", "device=cpu", f"checkpoint={checkpoint}"]) == 0
     assert same_events(load_events(tmp_path / "out.h5"), events)
