@@ -33,11 +33,11 @@ class Roc:
 
     Parameters
     ----------
-    flare, others : int64 `(STEPS + 1,)`, events by the share of their cell that the output keeps.
+    flare, others : `(STEPS + 1,)`, events by the share of their cell that the output keeps; their number or weight.
     """
 
-    flare: NDArray[np.int64]
-    others: NDArray[np.int64]
+    flare: NDArray[np.number]
+    others: NDArray[np.number]
 
     @property
     def removed(self) -> NDArray[np.float64]:
@@ -52,7 +52,7 @@ class Roc:
     @property
     def area(self) -> float:
         """The area under the curve: the chance that an event of flare lies below another one; ties count half."""
-        share = self.others / max(self.others.sum(), 1)
+        share = self.others / (self.others.sum() or 1)
         return float((share * (self.removed[:-1] + np.diff(self.removed) / 2)).sum())
 
     def removed_at(self, kept: float) -> float:
@@ -74,13 +74,16 @@ class Roc:
 def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
     """The events of all windows of a data set with provenance, by the share of their cell that the network keeps.
 
+    Every recording weighs the same, as in all scores; otherwise the few with ten million events would decide.
+
     Raises
     ------
     RecordingError
         When a recording carries no provenance.
     """
-    counted = np.zeros((2, STEPS + 1), np.int64)
+    weights = np.zeros((2, STEPS + 1))
     for pair in data.pairs:
+        counted = np.zeros((2, STEPS + 1), np.int64)
         for t0_us, noisy, _ in data.events(pair):
             labels = data.provenance(pair, t0_us)
             if labels is None:
@@ -88,7 +91,8 @@ def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
             steps = np.rint(kept_shares(model, noisy, t0_us, data.window_us, data.num_bins) * STEPS).astype(np.int64)
             for row, chosen in zip(counted, (labels == FLARE, labels != FLARE), strict=True):
                 row += np.bincount(steps[chosen], minlength=STEPS + 1)
-    return Roc(*counted)
+        weights += counted / np.maximum(counted.sum(1, keepdims=True), 1)
+    return Roc(*weights)
 
 
 def roc_figure(roc: Roc, kept: float) -> Figure:
@@ -118,6 +122,6 @@ def kept_shares(model: VoxelNetwork, events: Events, t0_us: int, window_us: int,
     return share.reshape(-1)[cells].astype(np.float64)
 
 
-def _below(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def _below(counts: NDArray[np.number]) -> NDArray[np.float64]:
     """The share of all that lies below each step, and below nothing more than all: `(STEPS + 2,)`."""
-    return np.concatenate([[0], np.cumsum(counts)]) / max(counts.sum(), 1)
+    return np.concatenate([[0], np.cumsum(counts)]) / (counts.sum() or 1)
