@@ -29,6 +29,7 @@ from data_simu.scene import Scene, draw_scene
 from data_simu.sensor import PairedSensor, Pixels, View, draw_pixels, recording
 from data_simu.targets import make_target
 from data_simu.tiles import CLEAN, REAL
+from deflare_core.compiled import compiled_before
 from deflare_core.events import Events, SensorSize
 
 Image = NDArray[np.float32]
@@ -76,6 +77,7 @@ class Setup:
 
 def set_up(config: SimulationConfig, seed: int) -> Setup:
     """The scene, lens and sensor of a seed."""
+    compiled_before("data_simu.warm_up")
     scene, lens, pixels = (np.random.default_rng([seed, part]) for part in (SCENE, LENS, PIXELS))
     return Setup(
         draw_scene(config.scene, config.sources, scene),

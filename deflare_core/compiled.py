@@ -6,23 +6,47 @@ whose functions it calls. So the code lives in a folder named after the sources 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config as numba_config
+from numba.core import config
 
 _PACKAGES = (Path(__file__).parent, Path(__file__).parents[1] / "data_simu")
 _PREFIX = "compiled-"
+numba_config: Any = config
+COMPILES = "DEFLARE_COMPILES"
+"""The environment variable that marks a process which only compiles."""
 
 
 def compiled(**options: Any) -> Callable[..., Any]:
     """A decorator that compiles a function to machine code that releases the interpreter and is kept on disk."""
     return numba.njit(cache=True, nogil=True, error_model="numpy", **options)
+
+
+@functools.cache
+def compiled_before(module: str) -> None:
+    """Let a process of its own compile what a module's `main` runs through, if no process has, and leave it on disk.
+
+    In the process that compiles functions, they call each other's separate copies; in all that load the result, the
+    copies inside it, which the compiler has ordered otherwise and which round otherwise. So the first process would
+    simulate other events than all later ones.
+    """
+    if COMPILES in os.environ or numba_config.DISABLE_JIT or not numba_config.CACHE_DIR:
+        return
+    done = Path(numba_config.CACHE_DIR) / f"{module}.done"
+    if done.exists():
+        return
+    environment = os.environ | {COMPILES: module}
+    subprocess.run([sys.executable, "-m", module], env=environment, stdout=subprocess.DEVNULL, check=True)
+    done.touch()
 
 
 def sources_digest() -> str:
@@ -41,7 +65,7 @@ def use_own_cache(parent: Path) -> None:
     for old in parent.glob(f"{_PREFIX}*"):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)
-    numba_config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+    numba_config.CACHE_DIR = str(folder)
 
 
 if "NUMBA_CACHE_DIR" not in os.environ and os.access(Path(__file__).parent, os.W_OK):

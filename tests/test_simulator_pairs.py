@@ -225,6 +225,19 @@ def test_a_killed_data_set_goes_on_to_the_same_events(tmp_path):
         assert entry["digests"] == [events_digest(pair.flare), events_digest(pair.clean)], file.flare.name
 
 
+def test_the_process_that_compiles_makes_the_events_of_all_others(tmp_path):
+    program = "from data_simu import SimulationConfig, simulate; from deflare_core.events import events_digest; "
+    program += "config = SimulationConfig(sensor_size=(24, 32), duration_us=60_000); "
+    program += "print(*(events_digest(simulate(config, seed).flare) for seed in (0, 2, 4)))"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    first, later = (
+        subprocess.run(command, env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert first == later
+
+
 def test_the_manifest_says_what_the_files_hold(tmp_path):
     config = SMALL.model_copy(update={"num_train": 1, "num_test": 0})
     manifest = json.loads(write_dataset(config, tmp_path, workers=1, progress=False).read_text())
