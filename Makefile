@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Set-up complete"
 
 quickstart: $(STAMP)
-	$(DEFLARE) notebook 00_quickstart -p num_train 12 -p num_test 4 -p max_steps 120 -p require_improvement true
+	$(DEFLARE) notebook 00_quickstart -p num_train 12 -p num_test 4 -p max_steps 120 -p seed 3 -p require_improvement true
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest
