@@ -7,14 +7,14 @@ from itertools import cycle
 from data_simu.config import SceneConfig, SimulationConfig
 from data_simu.simulation import simulate
 
-FAMILIES, TARGETS = ("street", "tunnel", "room", "wall", "lights"), cycle(("snapped", "physical", "subset"))
+FAMILIES, TARGETS = ("street", "tunnel", "room", "wall", "lights"), ("snapped", "physical", "subset")
 
 
 def main() -> None:
     """Simulate pairs of all families of scenes and kinds of target."""
-    for family in FAMILIES:
+    for family, target in zip(FAMILIES, cycle(TARGETS), strict=False):
         small = SimulationConfig(sensor_size=(24, 32), duration_us=20_000, warmup_us=5_000)
-        config = small.model_copy(update={"scene": SceneConfig(families=(family,)), "target": next(TARGETS)})
+        config = small.model_copy(update={"scene": SceneConfig(families=(family,)), "target": target})
         for seed in range(3):
             simulate(config, seed)
 

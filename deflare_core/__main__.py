@@ -169,7 +169,8 @@ def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None =
     page = write_report(result, methods, data, cache, folder, title)
     manifest = config.data.noisy_dir.parent / "manifest.json"
     if manifest.exists():
-        write_breakdown(result, methods[-1].name, manifest, folder / "breakdown.md")
+        split = "test" if config.data.noisy_dir.name.endswith("_test") else "train"
+        write_breakdown(result, methods[-1].name, manifest, split, folder / "breakdown.md")
     print(markdown_of(result) + f"\nReport in {page}")
     if debug_dir:
         scored = result.scores[methods[-1].name]

@@ -44,15 +44,16 @@ AMOUNTS: dict[str, Callable[[Entry], float]] = {
 }
 
 
-def write_breakdown(evaluation: Evaluation, method: str, manifest: Path, path: Path) -> None:
-    """Write the breakdown of a method's scores over the test recordings of a simulated data set's manifest.
+def write_breakdown(evaluation: Evaluation, method: str, manifest: Path, split: str, path: Path) -> None:
+    """Write the breakdown of a method's scores over the recordings of a split of a simulated data set's manifest.
 
     Raises
     ------
     RecordingError
         When the manifest cannot be read.
     """
-    text = f"# Where the error of {method} sits\n\n{breakdown_table(evaluation, method, read_manifest(manifest))}\n"
+    table = breakdown_table(evaluation, method, read_manifest(manifest, split))
+    text = f"# Where the error of {method} sits\n\n{table}\n"
     with complete_or_absent(path) as temporary:
         temporary.write_text(text)
 

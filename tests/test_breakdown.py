@@ -46,11 +46,13 @@ def test_each_group_has_its_mean():
 
 
 def test_the_plans_are_those_of_a_simulated_data_set(tmp_path):
-    write_dataset(SimulationConfig(sensor_size=(24, 32), num_train=1, num_test=2), tmp_path, workers=1, progress=False)
+    write_dataset(SimulationConfig(sensor_size=(24, 32), num_train=3, num_test=2), tmp_path, workers=1, progress=False)
     plans = read_manifest(tmp_path / "manifest.json")
     assert list(plans) == ["composed_00000", "composed_00001"], "Training recordings are left out."
     assert set(groups_of(plans)) >= {"scene", "flicker", "speed"}
-    folders = [f"data.{kind}_dir={tmp_path / f'background_with_{name}_events_test'}" for kind, name in KINDS.items()]
-    settings = [*folders, f"output_dir={tmp_path / 'report'}", "methods=[input]", "data.num_windows=1"]
-    assert main(["evaluate", *settings]) == 0
-    assert "| all |  | 2 |" in (tmp_path / "report" / "breakdown.md").read_text()
+    for suffix, count in (("_test", 2), ("", 3)):
+        parts = {kind: tmp_path / f"background_with_{name}_events{suffix}" for kind, name in KINDS.items()}
+        folders = [f"data.{kind}_dir={folder}" for kind, folder in parts.items()]
+        settings = [*folders, f"output_dir={tmp_path / 'report'}", "methods=[input]", "data.num_windows=1"]
+        assert main(["evaluate", *settings]) == 0
+        assert f"| all |  | {count} |" in (tmp_path / "report" / "breakdown.md").read_text(), "Its own split's."
