@@ -11,7 +11,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -140,8 +140,36 @@ class SimulatedPairs(IterableDataset[Sample]):
         )  # fmt: skip
 
 
+class FewCounts(NamedTuple):
+    """Input and target of a window without the cells where both are empty, which nearly all are.
+
+    Parameters
+    ----------
+    cells : int32 `(K,)`, the flat indices of the others.
+    counts : `(2, K)`, what input and target hold there, int8, or int16 where they need it.
+    shape : of the window, `(C, bins, H, W)`.
+    """
+
+    cells: torch.Tensor
+    counts: torch.Tensor
+    shape: torch.Size
+
+    @classmethod
+    def of(cls, voxels: torch.Tensor) -> FewCounts:
+        """Those of whole counts `(2, C, bins, H, W)`."""
+        flat = voxels.flatten(1)
+        cells = flat.any(0).nonzero()[:, 0]
+        return cls(cells.int(), _in_few_bits(flat[:, cells]), voxels.shape[1:])
+
+    def whole(self) -> torch.Tensor:
+        """The voxels again, float32 `(2, C, bins, H, W)`."""
+        voxels = torch.zeros((2, self.shape.numel()), device=self.cells.device)
+        voxels[:, self.cells.long()] = self.counts.float()
+        return voxels.view(2, *self.shape)
+
+
 class SimulatedWindows(Dataset[Sample]):
-    """The windows of some simulated pairs, kept on the device as whole counts of 8 bits, or 16 where they need them.
+    """The windows of some simulated pairs, kept on the device: 6 bytes for each cell that holds an event.
 
     Parameters
     ----------
@@ -162,13 +190,13 @@ class SimulatedWindows(Dataset[Sample]):
         )
         samples = itertools.islice(pairs, config.num_pairs * self.num_windows)
         shown = tqdm(samples, total=config.num_pairs * self.num_windows, unit="window", disable=not progress)
-        self._counts = [_in_few_bits(torch.stack([sample["raw"], sample["label"]])) for sample in shown]
+        self._counts = [FewCounts.of(torch.stack([sample["raw"], sample["label"]])) for sample in shown]
 
     def __len__(self) -> int:
         return len(self._counts)
 
     def __getitem__(self, index: int) -> Sample:
-        raw, label = self._counts[index].float()
+        raw, label = self._counts[index].whole()
         return {"raw": raw, "label": label}
 
     def window_name(self, index: int) -> str:
@@ -208,7 +236,8 @@ class _Preparations(Dataset[Any]):
 
 def _in_few_bits(counts: torch.Tensor) -> torch.Tensor:
     """The whole numbers as int8 if all fit, else as int16."""
-    return counts.to(torch.int8 if float(counts.abs().max()) <= torch.iinfo(torch.int8).max else torch.int16)
+    fit = bool((counts.abs() <= torch.iinfo(torch.int8).max).all())
+    return counts.to(torch.int8 if fit else torch.int16)
 
 
 def _as_tensors(value: Any) -> Any:

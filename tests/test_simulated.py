@@ -60,7 +60,7 @@ def test_a_run_trains_on_pairs_that_it_simulates(tmp_path):
     endless = itertools.islice(SimulatedPairs(SMALL, "cpu", workers=0), 4)
     for kept, fresh in zip((windows[i] for i in range(4)), endless, strict=True):
         assert all(torch.equal(kept[name], fresh[name]) for name in fresh), "They are the first endless ones."
-    assert {counts.dtype for counts in windows._counts} == {torch.int8}, "Small counts are kept in 8 bits."
+    assert {kept.counts.dtype for kept in windows._counts} == {torch.int8}, "Small counts are kept in 8 bits."
     subset = SimulatedWindows(
         make_config(SimulatedDataConfig, data | {"overrides": ["target=subset"]}), torch.device("cpu"), progress=False
     )
