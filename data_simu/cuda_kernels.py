@@ -6,7 +6,7 @@ functions for both: NVIDIA Warp would as well, but its own arrays and types woul
 where numba's vectors are what makes tiles fast; Triton has no CPU target.
 """
 
-from numba import cuda, float32, int64
+from numba import boolean, cuda, float32, int64
 
 from data_simu import firing
 from data_simu.firing import NUM_ROWS
@@ -27,6 +27,8 @@ from data_simu.raycast import (
 from data_simu.targets import pair_up
 from data_simu.tiles import CLEAN, REAL, SMALLEST_FLICKER
 
+THREADS = 128
+"""Threads of a block."""
 MOST_GROUPS = 8
 """Groups of light sources that a thread has room for."""
 
@@ -108,19 +110,38 @@ def render_flare(out, width, spots, places, sprites):
 
     A spot is one picture that the lens makes of one point: column, row, weight, group and sprite, `(K, spots, 5)`; a
     sprite's first value and its side stand in `places` `(sprites, 2)`, its values one behind the other in `sprites`.
+    Most spots are far from most pixels: the threads of a block first look, each at another spot, which reach any of
+    their pixels.
     """
     pixel, k = cuda.grid(2)
-    if pixel < out.shape[2]:
-        row, column = pixel // width, pixel % width
+    lane, num_pixels, num_spots = cuda.threadIdx.x, out.shape[2], spots.shape[1]
+    near = cuda.shared.array(THREADS, boolean)
+    first, last = pixel - lane, min(pixel - lane + THREADS, num_pixels) - 1
+    top, bottom = first // width, last // width
+    left, right = (first % width, last % width) if top == bottom else (0, width - 1)
+    row, column = pixel // width, pixel % width
+    if pixel < num_pixels:
         for group in range(out.shape[1]):
             out[k, group, pixel] = ZERO
-        for s in range(spots.shape[1]):
-            spot = spots[k, s]
-            if spot[2] > ZERO:
+    for base in range(0, num_spots, THREADS):
+        cuda.syncthreads()
+        near[lane] = base + lane < num_spots and reaches(spots[k, base + lane], places, left, right, top, bottom)
+        cuda.syncthreads()
+        for s in range(base, min(base + THREADS, num_spots)):
+            if near[s - base] and pixel < num_pixels:
+                spot = spots[k, s]
                 start, side = places[Int(spot[4]), 0], places[Int(spot[4]), 1]
                 reach = HALF * F(side - 1)
                 light = sprite_at(sprites, start, side, F(column) - spot[0] + reach, F(row) - spot[1] + reach)
                 out[k, Int(spot[3]), pixel] += spot[2] * light
+
+
+@cuda.jit(device=True)
+def reaches(spot, places, left, right, top, bottom):
+    """Whether a spot gives light, and has any of it between these columns and rows."""
+    reach = HALF * F(places[Int(spot[4]), 1] - 1)
+    beside = spot[0] + reach < F(left) or spot[0] - reach > F(right)
+    return spot[2] > ZERO and not beside and spot[1] + reach >= F(top) and spot[1] - reach <= F(bottom)
 
 
 @cuda.jit(device=True)

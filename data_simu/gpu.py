@@ -29,7 +29,6 @@ from data_simu.simulation import set_up
 from data_simu.tiles import CLEAN, CODE, REAL
 from deflare_core.event_tensors import EventTensors
 
-THREADS = 128
 ROOM = 24
 """Events that a pixel has room for at first; those with more are simulated again."""
 
@@ -266,5 +265,6 @@ def _array(tensor: torch.Tensor) -> Any:
 def _launch(kernel: Any, device: torch.device, size: tuple[int, ...], *arguments: Any) -> None:
     """Start a kernel with a thread for each pixel (and key time), in order with torch's own work."""
     stream = cuda.external_stream(torch.cuda.current_stream().cuda_stream) if device.type == "cuda" else 0
-    blocks = (-(-size[0] // THREADS), *size[1:])
-    kernel[blocks, (THREADS, *(1 for _ in size[1:])), stream](*arguments)
+    threads = cuda_kernels.THREADS
+    blocks = (-(-size[0] // threads), *size[1:])
+    kernel[blocks, (threads, *(1 for _ in size[1:])), stream](*arguments)
