@@ -19,7 +19,7 @@ class Choice(NamedTuple):
     Parameters
     ----------
     kept : bool, for each event.
-    missing : int32 `(bins, H, W)`, what the kept events lack of the voxel to reach.
+    missing : int32 `(C, bins, H, W)`, what the kept events lack of the voxel to reach.
     num_missing, num_unfit : int64 scalars, events that are missing, and cells that cannot be rounded.
     """
 
@@ -38,9 +38,9 @@ def choose_kept_on_gpu(
     ----------
     events : the window's events.
     cells : int64, the flat index of each event's cell in the voxel.
-    before : float32 `(bins, H, W)`, the events' encoding.
+    before : float32 `(C, bins, H, W)`, the events' encoding: of all in one channel, or of each polarity in its own.
     after : the voxel to reach, of the same shape.
-    seed : seed of the choice among removed events, as in `apply_voxel`.
+    seed : seed of the choice among removed events, as in `apply_voxel` and `apply_polarity_voxel`.
     """
     unfit = ~(after.abs() <= MAX_COUNT)
     change = (torch.where(unfit, 0.0, after).round() - before).int().flatten()
@@ -48,10 +48,18 @@ def choose_kept_on_gpu(
     key, order = torch.where(candidate, cells, change.numel()).int().sort(stable=True)
     kept = torch.ones(len(cells), dtype=torch.int8, device=cells.device)
     if len(cells):
-        thin_out_kernel[(triton.cdiv(len(cells), LANES),)](
-            key, order, change, kept, seed - 2**64 * (seed >= 2**63), len(cells), change.numel(), LANES=LANES
-        )
+        tensors, seed = (key, order, numbers_of(events, len(before)), change, kept), seed - 2**64 * (seed >= 2**63)
+        sizes = (len(cells), change.numel(), change.numel() // len(before))
+        thin_out_kernel[(triton.cdiv(len(cells), LANES),)](*tensors, seed, *sizes, LANES=LANES)
     return Choice(kept.bool(), change.view(before.shape), change.abs().sum(), unfit.sum())
+
+
+def numbers_of(events: EventTensors, num_channels: int) -> torch.Tensor:
+    """The number that an event's draw goes by: among all events, or among those of its polarity; int64."""
+    if num_channels == 1:
+        return torch.arange(len(events.p), device=events.p.device)
+    positive = events.p > 0
+    return torch.where(positive, positive.cumsum(0), (~positive).cumsum(0)) - 1
 
 
 @triton.jit
@@ -64,7 +72,9 @@ def random_below(seed, counter, limit):
 
 
 @triton.jit(do_not_specialize=["seed"])
-def thin_out_kernel(key_ptr, order_ptr, change_ptr, kept_ptr, seed, num, num_cells, LANES: tl.constexpr):
+def thin_out_kernel(
+    key_ptr, order_ptr, number_ptr, change_ptr, kept_ptr, seed, num, num_cells, cells_of_channel, LANES: tl.constexpr
+):
     """Drop the excess of each cell's events, one lane for each cell, its events one after another (Knuth)."""
     first = tl.program_id(0) * LANES + tl.arange(0, LANES)
     cell = tl.load(key_ptr + first, mask=first < num, other=num_cells)
@@ -80,11 +90,12 @@ def thin_out_kernel(key_ptr, order_ptr, change_ptr, kept_ptr, seed, num, num_cel
     change = tl.load(change_ptr + cell, mask=begins, other=0)
     excess = tl.minimum(tl.abs(change), removable)
     tl.store(change_ptr + cell, tl.where(change > 0, change - excess, change + excess), mask=begins)
-    seed = seed.to(tl.uint64)
+    seed = seed.to(tl.uint64) + 2 * (cell // cells_of_channel).to(tl.uint64)
     place = first
     while tl.max(removable) > 0:
         event = tl.load(order_ptr + place, mask=removable > 0, other=0)
-        drawn = random_below(seed, event, removable).to(tl.int32)
+        number = tl.load(number_ptr + event, mask=removable > 0, other=0)
+        drawn = random_below(seed, number, removable).to(tl.int32)
         drop = (removable > 0) & (drawn < excess)
         tl.store(kept_ptr + event, tl.zeros((LANES,), tl.int8), mask=drop)
         excess -= drop.to(tl.int32)

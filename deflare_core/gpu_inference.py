@@ -38,7 +38,7 @@ def deflare_on_gpu(
 
     Parameters
     ----------
-    model : a network on a GPU that `is_folded_on` it.
+    model : a network on a GPU that `is_half_on` it.
     windows : windows of one sensor, whose events lie inside them.
     window_us, num_bins : how windows are cut.
 
@@ -50,8 +50,8 @@ def deflare_on_gpu(
     upload, begun = torch.cuda.Stream(next(model.parameters()).device), None
     with torch.no_grad():
         for window in windows:
-            network = GraphedNetwork.of(model, (1, 1, num_bins, *window[1].sensor_size))
-            following = _begin(network, window, window_us, num_bins, upload)
+            network = GraphedNetwork.of(model, (1, model.channels, num_bins, *window[1].sensor_size))
+            following = _begin(network, model.config.level, window, window_us, upload)
             if begun:
                 yield _finish(begun, window_us)
             begun = following
@@ -59,19 +59,24 @@ def deflare_on_gpu(
             yield _finish(begun, window_us)
 
 
-def _begin(network: GraphedNetwork, window: Window, window_us: int, num_bins: int, upload: torch.cuda.Stream) -> Begun:
+def _begin(network: GraphedNetwork, level: float, window: Window, window_us: int, upload: torch.cuda.Stream) -> Begun:
     """Start the work on a window, and the copies of its results; nothing waits for the window before."""
     t0_us, recorded, seed = window
+    _, num_channels, num_bins, *size = network.voxel.shape
     with torch.cuda.stream(upload):
         events = EventTensors.from_events(recorded, network.voxel.device)
     now = torch.cuda.current_stream(network.voxel.device)
     now.wait_stream(upload)
     for column in events[:4]:
         column.record_stream(now)
+    before = torch.zeros((num_channels, num_bins, *size), device=network.voxel.device)
     cells = cells_of(events, num_bins, window_us, t0_us)
-    before = torch.zeros((num_bins, *recorded.sensor_size), device=cells.device)
+    if num_channels == 2:
+        cells += (events.p < 0) * before[0].numel()
     before.view(-1).index_add_(0, cells, events.p.float())
-    choice = choose_kept_on_gpu(events, cells, before, network(before[None, None])[0, 0], seed)
+    output = counted_from(level, network(turned(before)[None])[0])
+    after = turned(output.clamp(min=0)) if num_channels == 2 else output
+    choice = choose_kept_on_gpu(events, cells, before, after, seed)
     kept = _to_host(choice.kept)
     numbers = _to_host(torch.stack([choice.num_missing, choice.num_unfit]))
     done = torch.cuda.Event()
@@ -79,20 +84,37 @@ def _begin(network: GraphedNetwork, window: Window, window_us: int, num_bins: in
     return Begun(window, choice, kept, numbers, done)
 
 
+def turned(voxel: torch.Tensor) -> torch.Tensor:
+    """A voxel `(C, bins, H, W)` with the sign of the second channel, of negative events, turned."""
+    return torch.cat([voxel[:1], -voxel[1:]])
+
+
+def counted_from(level: float, voxel: torch.Tensor) -> torch.Tensor:
+    """As `codec.at_level`."""
+    return voxel if level == 0.5 else torch.copysign((voxel.abs() + (1 - level)).floor(), voxel)
+
+
 def _finish(begun: Begun, window_us: int) -> AppliedVoxel:
     """The window's events, once the GPU is done with it."""
-    t0_us, recorded, seed = begun.window
+    _, recorded, _ = begun.window
     begun.done.synchronize()
     num_missing, num_unfit = begun.numbers.tolist()
     if num_unfit:
         refuse_cells(num_unfit)
     kept = begun.kept.numpy()
-    synthetic = Events.empty(recorded.sensor_size)
-    if num_missing:
-        with torch.cuda.stream(torch.cuda.Stream(begun.choice.missing.device)):
-            missing = begun.choice.missing.float()
-            synthetic = voxel_to_events(missing, window_us, t0_us=t0_us, seed=seed + 1).to_events()
+    synthetic = _missing(begun, window_us) if num_missing else Events.empty(recorded.sensor_size)
     return merged(recorded[kept], synthetic, kept)
+
+
+def _missing(begun: Begun, window_us: int) -> Events:
+    """The events that no recorded ones can be; see `codec.apply_polarity_voxel`."""
+    t0_us, _, seed = begun.window
+    with torch.cuda.stream(torch.cuda.Stream(begun.choice.missing.device)):
+        made = [
+            voxel_to_events(channel.float(), window_us, t0_us=t0_us, seed=seed + 2 * k + 1).to_events()
+            for k, channel in enumerate(begun.choice.missing)
+        ]
+    return made[0] if len(made) == 1 else merged(made[0], made[1], begun.kept.numpy()).events
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

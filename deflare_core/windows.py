@@ -24,7 +24,7 @@ from deflare_core.codec import (
 from deflare_core.events import Events
 from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
 from deflare_core.metrics import matched
-from deflare_core.model import VoxelNetwork
+from deflare_core.model import VoxelNetwork, has_triton
 from deflare_core.recordings import Recording
 
 Window = tuple[int, Events, int]
@@ -86,7 +86,7 @@ def deflare_windows(
     model: VoxelNetwork, windows: Iterable[Window], window_us: int, num_bins: int
 ) -> Iterator[AppliedVoxel]:
     """Every window after the network's output was applied to its events."""
-    if model.is_folded_on(next(model.parameters()).device) and model.channels == 1 and model.config.level == 0.5:
+    if model.is_half_on(next(model.parameters()).device) and has_triton():
         from deflare_core.gpu_inference import deflare_on_gpu
 
         yield from deflare_on_gpu(model, windows, window_us, num_bins)
