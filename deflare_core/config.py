@@ -58,13 +58,16 @@ class ModelConfig(StrictModel):
     """Groups of GroupNorm; must divide every entry of f_maps."""
     conv_padding: int = 1
     """Padding of UNet3D's convolutions; the residual backbone always uses 1."""
+    upsampling: Literal["shifted", "aligned"] = "shifted"
+    """shifted: as pytorch-3dunet has it, whose residual decoders move what comes from each coarser level by one cell;
+    aligned: each cell over the four (in 3-D eight) that it was pooled from. UNet3D has no such shift."""
     dropout_prob: float = Field(0.1, ge=0, lt=1)
     """Dropout probability; without effect unless layer_order contains d."""
     use_checkpoint: bool = False
     """Recompute each level's activations in the backward pass: less memory, more time."""
     precision: Literal["half", "single"] = "half"
-    """On a GPU: half multiplies in 16 bits (bfloat16 in training, float16 otherwise) with parameters and sums in 32,
-    through `folded.py`; single is plain torch in float32. The CPU always computes in float32."""
+    """On a GPU: half multiplies in 16 bits with parameters and sums in 32, ResidualUNet3D through `folded.py` (bfloat16
+    in training, float16 otherwise), others in bfloat16; single is plain torch in float32, as always on a CPU."""
 
     @model_validator(mode="after")
     def _gate_has_a_residual(self) -> ModelConfig:

@@ -13,11 +13,15 @@ The first level's 1x1x1 convolution of the single input channel and its norm are
 convolution of 32 channels becomes one of a single channel.
 
 Feature maps are contiguous `(D, H, W, C)`, of one sample at a time, in half precision; parameters and sums are float32.
+A 2-D backbone's are of a single plane, D = 1, beyond which all is padding: its 3x3 kernels are the middle of 3x3x3
+ones.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -31,10 +35,13 @@ from deflare_core import folded_kernels as kernels
 
 STEM_PROGRAMS = 1056
 """Programs that share the gradient of the first convolution: eight for each of an H100's multiprocessors."""
-CONVOLVE_ROWS, CONVOLVE_LINES = 64, 20
+CONVOLVE_ROWS, CONVOLVE_LINES, CONVOLVE_LINES_OF_ONE = 64, 20, 8
+"""Pixels and lines that a program convolves; fewer lines of a single plane, so that there are programs enough."""
 WEIGHT_GRADIENT_CHANNELS = 32
 """Of these, the weight gradient is taken by `weight_gradient_kernel`."""
-WEIGHT_GRADIENT_ROWS, WEIGHT_GRADIENT_LINES = 64, 48
+WEIGHT_GRADIENT_ROWS, WEIGHT_GRADIENT_LINES, WEIGHT_GRADIENT_LINES_OF_ONE = 64, 48, 4
+PROJECTED_CHANNELS = 2
+"""So many channels of output are summed up by `project_kernel`; cuBLAS is faster for more."""
 CONVOLVED_CHANNELS = (16, 32)
 """Feature maps of so many channels are convolved by `convolve_kernel`; cuDNN is faster for more."""
 
@@ -47,12 +54,12 @@ class Measured(NamedTuple):
 
 
 def run_folded(backbone: nn.Module, voxel: torch.Tensor, dtype: torch.dtype, recompute: bool = False) -> torch.Tensor:
-    """The output of a `ResidualUNet3D` for a voxel `(N, C, bins, H, W)` of whole pooling cells, float32.
+    """The output of a residual backbone for a voxel of whole pooling cells, float32 of the same shape.
 
     Parameters
     ----------
-    backbone : the network, of layer order "gcr".
-    voxel : float32, on a GPU.
+    backbone : a `ResidualUNet3D` or `ResidualUNet2D` of layer order "gcr".
+    voxel : float32 `(N, C, bins, H, W)`, of a 2-D backbone `(N, C, H, W)`, on a GPU.
     dtype : of feature maps and products, float16 or bfloat16.
     recompute : keep only each level's result for the backward pass.
     """
@@ -66,7 +73,7 @@ def _run_sample(backbone: Any, x: torch.Tensor, dtype: torch.dtype, recompute: b
         )
 
     first = backbone.encoders[0].basic_module
-    if len(x) == 1:
+    if x.ndim == 4 and len(x) == 1:
         y = run(lambda x: _first_block(first, x, dtype), x[0])
     else:
         y = run(lambda x: _widening_block(first, x), _channels_last(x[None]).to(dtype))
@@ -77,9 +84,7 @@ def _run_sample(backbone: Any, x: torch.Tensor, dtype: torch.dtype, recompute: b
         y = run(lambda pooled, block=encoder.basic_module: _widening_block(block, pooled), pooled)
     for decoder, skip in zip(backbone.decoders, reversed(skips), strict=True):
         y = run(lambda skip, y, decoder=decoder: _decode(decoder, skip, y), skip, y)
-    final = backbone.final_conv
-    rows = zip(final.weight.flatten(1), final.bias.split(1), strict=True)
-    return torch.stack([Project.apply(y, weight, bias) for weight, bias in rows])
+    return _project(backbone.final_conv, y).view(x.shape)
 
 
 def _first_block(block: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -88,7 +93,8 @@ def _first_block(block: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
     sum_x, sum_xx, count = x.sum(), x.square().sum(), x.numel()
     total = factor * sum_x + offset * count
     squares = factor.square() * sum_xx + 2 * factor * offset * sum_x + offset.square() * count
-    scale, shift = _affine(block.conv2.groupnorm, torch.stack([total, squares]), count)
+    norm, means = block.conv2.groupnorm, torch.stack([total, squares]) / count
+    scale, shift = _affine(norm.weight, norm.bias, means, norm.num_groups, norm.eps)
     weight = _taps(block.conv2.conv.weight)
     kernel = torch.einsum("kio,i->ko", weight, scale * factor)
     y = Measured(*Stem.apply(x, kernel, torch.einsum("kio,i->ko", weight, scale * offset + shift), dtype))
@@ -98,17 +104,29 @@ def _first_block(block: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
 
 def _widening_block(block: Any, pooled: torch.Tensor) -> torch.Tensor:
     """An encoder's block that first takes the feature maps, or several input channels, to their number."""
-    weight = block.conv1.weight.flatten(1).to(pooled.dtype)
-    taps = _with_bias(torch.zeros(27, len(weight), device=pooled.device), block.conv1.bias)
-    return _residual_block(
-        block, Measured(*Finish.apply(functional.linear(pooled, weight), taps, None, None, None, False))
-    )
+    taps = torch.zeros(27, block.conv2.conv.in_channels, device=pooled.device)
+    if not isinstance(block.conv1, nn.Identity):
+        taps = _with_bias(taps, block.conv1.bias)
+        pooled = functional.linear(pooled, block.conv1.weight.flatten(1).to(pooled.dtype))
+    return _residual_block(block, Measured(*Finish.apply(pooled, taps, None, None, None, False)))
+
+
+def _project(final: Any, y: torch.Tensor) -> torch.Tensor:
+    """The last 1x1x1 convolution, `(channels, D, H, W)` float32."""
+    weight = final.weight.flatten(1)
+    if len(weight) <= PROJECTED_CHANNELS:
+        return torch.stack([Project.apply(y, row, bias) for row, bias in zip(weight, final.bias.split(1), strict=True)])
+    projected = functional.linear(y, weight.to(y.dtype)).float() + final.bias
+    return projected.permute(3, 0, 1, 2).contiguous()
 
 
 def _decode(decoder: Any, skip: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
     """A decoder: the lower level stretched, plus the skip, through a residual block."""
-    weight = decoder.upsampling.upsample.conv_transposed.weight.to(low.dtype, memory_format=torch.channels_last_3d)
-    stretched = functional.conv_transpose3d(_channels_first(low), weight, stride=2, padding=1)
+    transposed = decoder.upsampling.upsample.conv_transposed
+    flat = transposed.weight.ndim == 4
+    stretch = functional.conv_transpose2d if flat else functional.conv_transpose3d
+    weight = transposed.weight.to(low.dtype, memory_format=torch.channels_last if flat else torch.channels_last_3d)
+    stretched = stretch(_channels_first(low, flat), weight, None, 2, 1, transposed.output_padding)
     return _residual_block(decoder.basic_module, Measured(*Join.apply(skip, _channels_last(stretched))))
 
 
@@ -120,23 +138,51 @@ def _residual_block(block: Any, x: Measured) -> torch.Tensor:
 
 def _folded(layer: Any, x: Measured) -> tuple[torch.Tensor, torch.Tensor]:
     """A norm and the convolution after it as one `(27, C, C)`, and the shift's part of each tap `(27, C)`."""
-    scale, shift = _affine(layer.groupnorm, x.sums, x.values[..., 0].numel())
-    weight = _taps(layer.conv.weight)
-    return weight * scale[:, None], torch.einsum("kio,i->ko", weight, shift)
+    norm, means = layer.groupnorm, x.sums / x.values[..., 0].numel()
+    fold = _compiled_fold() if means.is_cuda and torch.is_grad_enabled() else _fold
+    return fold(layer.conv.weight, norm.weight, norm.bias, means, norm.num_groups, norm.eps)
 
 
-def _affine(norm: nn.GroupNorm, sums: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The scale and shift of each channel by GroupNorm, from the channels' sums over `count` cells."""
-    groups, size = norm.num_groups, norm.num_channels // norm.num_groups
-    mean, square = sums.reshape(2, groups, size).sum(2) / (count * size)
-    rate = torch.rsqrt((square - mean.square()).clamp(min=0) + norm.eps)
-    scale = norm.weight * rate.repeat_interleave(size)
-    return scale, norm.bias - scale * mean.repeat_interleave(size)
+def _fold(
+    weight: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, means: torch.Tensor, groups: int, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The convolution of weights `weight` after a norm, from the channels' means and mean squares `(2, C)`."""
+    scale, shift = _affine(gain, bias, means, groups, eps)
+    taps = _taps(weight)
+    return taps * scale[:, None], (taps * shift[:, None]).sum(1)
+
+
+@functools.cache
+def _compiled_fold() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """`_fold` in a few kernels, backwards too, where plain torch starts dozens of tiny ones for each convolution."""
+    return torch.compile(_fold, dynamic=False)
+
+
+def _affine(
+    gain: torch.Tensor, bias: torch.Tensor, means: torch.Tensor, groups: int, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The scale and shift of each channel by GroupNorm, from the channels' means and mean squares `(2, C)`."""
+    size = len(gain) // groups
+    mean, square = means.view(2, groups, size).mean(2)
+    rate = torch.rsqrt((square - mean.square()).clamp(min=0) + eps)
+    scale = gain * rate.repeat_interleave(size)
+    return scale, bias - scale * mean.repeat_interleave(size)
 
 
 def _taps(weight: torch.Tensor) -> torch.Tensor:
-    """A kernel `(O, I, 3, 3, 3)` as `(27, I, O)`."""
-    return weight.flatten(2).permute(2, 1, 0)
+    """A kernel `(O, I, 3, 3, 3)`, or `(O, I, 3, 3)` of a single plane, as `(27, I, O)`."""
+    whole = weight if weight.ndim == 5 else functional.pad(weight[:, :, None], (0, 0, 0, 0, 1, 1))
+    return whole.flatten(2).permute(2, 1, 0)
+
+
+def _kernel(taps: torch.Tensor, flat: bool) -> torch.Tensor:
+    """The kernel `(O, I, 3, 3, 3)` of taps `(27, I, O)`, or its middle `(O, I, 3, 3)`, channels last in memory."""
+    whole = taps.permute(2, 1, 0).unflatten(2, (3, 3, 3))
+    return (
+        whole[:, :, 1].contiguous(memory_format=torch.channels_last)
+        if flat
+        else whole.contiguous(memory_format=torch.channels_last_3d)
+    )
 
 
 def _with_bias(taps: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -155,19 +201,20 @@ def _convolve_and_finish(
     weight = weight.to(x.dtype)
     if x.shape[3] in CONVOLVED_CHANNELS and _has_tensor_memory(x.device):
         return Measured(*Convolve.apply(x, weight, taps, residual, *rank_one))
-    size = x.shape[3]
-    kernel = weight.permute(2, 1, 0).reshape(size, size, 3, 3, 3).contiguous(memory_format=torch.channels_last_3d)
-    convolved = _channels_last(functional.conv3d(_channels_first(x), kernel, padding=1))
+    flat = len(x) == 1
+    convolve = functional.conv2d if flat else functional.conv3d
+    convolved = _channels_last(convolve(_channels_first(x, flat), _kernel(weight, flat), padding=1))
     return Measured(*Finish.apply(convolved, taps, residual, *rank_one, True))
 
 
-def _channels_first(x: torch.Tensor) -> torch.Tensor:
-    """A view as torch's convolutions take it: `(1, C, D, H, W)`, channels last in memory."""
-    return x[None].permute(0, 4, 1, 2, 3)
+def _channels_first(x: torch.Tensor, flat: bool) -> torch.Tensor:
+    """A view as torch's convolutions take it, channels last in memory: `(1, C, D, H, W)`, or `(1, C, H, W)` if flat."""
+    return x.permute(0, 3, 1, 2) if flat else x[None].permute(0, 4, 1, 2, 3)
 
 
 def _channels_last(x: torch.Tensor) -> torch.Tensor:
-    return x.squeeze(0).permute(1, 2, 3, 0).contiguous()
+    """The feature map `(D, H, W, C)` of `(1, C, D, H, W)` or `(1, C, H, W)`."""
+    return x.permute(0, 2, 3, 1).contiguous() if x.ndim == 4 else x.squeeze(0).permute(1, 2, 3, 0).contiguous()
 
 
 def _has_tensor_memory(device: torch.device) -> bool:
@@ -249,16 +296,19 @@ class Convolve(Function):
 
 
 class Join(Function):
-    """skip + low, stretched by its first cell along each axis as nearest neighbour does, and the sums."""
+    """skip + low and the sums; a smaller low is stretched by its first cell along each axis: nearest neighbour."""
 
     @staticmethod
     def forward(ctx: Any, skip: torch.Tensor, low: torch.Tensor) -> Any:
         depth, height, width, channels = skip.shape
         y = torch.empty_like(skip)
         partial = kernels.partial_sums(depth * height, channels, skip.device)
-        tensors = (skip, low, y, partial)
-        kernels.launch(kernels.join_kernel, depth * height, channels, width, *tensors, depth, height, width)
+        less = int(low.shape != skip.shape)
+        kernels.launch(
+            kernels.join_kernel, depth * height, channels, width, skip, low, y, partial, height, width, LESS=less
+        )
         ctx.save_for_backward(y)
+        ctx.low_shape = low.shape
         return y, kernels.summed(partial)
 
     @staticmethod
@@ -267,20 +317,24 @@ class Join(Function):
         (y,) = ctx.saved_tensors
         depth, height, width, channels = y.shape
         g, _ = _masked(gy, gsums, y, None, relu=False)
-        glow = torch.empty((depth - 1, height - 1, width - 1, channels), dtype=g.dtype, device=g.device)
-        lines = (depth - 1) * (height - 1)
-        kernels.launch(kernels.join_backward_kernel, lines, channels, width, g, glow, depth, height, width)
+        if ctx.low_shape == y.shape:
+            return g, g
+        glow = torch.empty(ctx.low_shape, dtype=g.dtype, device=g.device)
+        lines, flat = glow.shape[0] * glow.shape[1], int(depth == 1)
+        kernels.launch(kernels.join_backward_kernel, lines, channels, width, g, glow, height, width, FLAT=flat)
         return g, glow
 
 
 class Split(Function):
-    """A feature map for the skip, and the largest of each 2x2x2 of its cells."""
+    """A feature map for the skip, and the largest of each 2x2x2 of its cells, or of each 2x2 of a single plane."""
 
     @staticmethod
     def forward(ctx: Any, y: torch.Tensor) -> Any:
-        depth, height, width, channels = (*(n // 2 for n in y.shape[:3]), y.shape[3])
+        depth, height, width, channels = (max(y.shape[0] // 2, 1), y.shape[1] // 2, y.shape[2] // 2, y.shape[3])
         pooled = torch.empty((depth, height, width, channels), dtype=y.dtype, device=y.device)
-        kernels.launch(kernels.pool_kernel, depth * height, channels, width, y, pooled, height, width)
+        ctx.corners = 4 if y.shape[0] == 1 else 8
+        sizes = (height, width)
+        kernels.launch(kernels.pool_kernel, depth * height, channels, width, y, pooled, *sizes, CORNERS=ctx.corners)
         ctx.save_for_backward(y, pooled)
         return y.view_as(y), pooled
 
@@ -291,7 +345,10 @@ class Split(Function):
         depth, height, width, channels = pooled.shape
         g = torch.empty_like(y)
         tensors = (y, pooled, gskip.contiguous(), gpooled.contiguous(), g)
-        kernels.launch(kernels.pool_backward_kernel, depth * height, channels, width, *tensors, height, width)
+        sizes = (height, width)
+        kernels.launch(
+            kernels.pool_backward_kernel, depth * height, channels, width, *tensors, *sizes, CORNERS=ctx.corners
+        )
         return g
 
 
@@ -325,12 +382,13 @@ def _convolve(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A convolution with weights `(27, I, O)`, with the epilogue if there is a table, and partial sums."""
     depth, height, width, channels = x.shape
-    grid = (-(-width // CONVOLVE_ROWS), -(-height // CONVOLVE_LINES), depth)
+    lines = CONVOLVE_LINES_OF_ONE if depth == 1 else CONVOLVE_LINES
+    grid = (-(-width // CONVOLVE_ROWS), -(-height // lines), depth)
     y = torch.empty((depth, height, width, weight.shape[2]), dtype=x.dtype, device=x.device)
     partial = kernels.partial_sums(math.prod(grid), weight.shape[2], x.device)
     boxes = TensorDescriptor.from_tensor(x, [1, 1, CONVOLVE_ROWS, channels])
     tensors = (boxes, weight, table, residual, x0, factor, y, partial)
-    sizes = {"CI": channels, "CO": weight.shape[2], "ROWS": CONVOLVE_ROWS, "LINES": CONVOLVE_LINES}
+    sizes = {"CI": channels, "CO": weight.shape[2], "ROWS": CONVOLVE_ROWS, "LINES": lines, "PLANES": _planes(x)}
     flags = {"RESIDUAL": residual is not None, "RANK_ONE": x0 is not None, "EPILOGUE": table is not None}
     kernels.convolve_kernel[grid](*tensors, depth, height, width, **sizes, **flags, num_warps=4, num_stages=3)
     return y, partial
@@ -340,25 +398,33 @@ def _weight_gradient(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     """The gradient `(27, I, O)` of a convolution's weights."""
     if x.shape[3] == WEIGHT_GRADIENT_CHANNELS:
         return _weight_gradient_of_32(x, g)
-    size = (g.shape[3], x.shape[3], 3, 3, 3)
-    weight = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)
-    ones, zeros = [1, 1, 1], [0, 0, 0]
+    flat = len(x) == 1
+    weight = _kernel(torch.empty((27, x.shape[3], g.shape[3]), dtype=x.dtype, device=x.device), flat)
+    ones, zeros = [1] * (weight.ndim - 2), [0] * (weight.ndim - 2)
+    maps = (_channels_first(g, flat), _channels_first(x, flat))
     found = torch.ops.aten.convolution_backward(
-        _channels_first(g), _channels_first(x), weight, None, ones, ones, ones, False, zeros, 1, [False, True, False]
+        *maps, weight, None, ones, ones, ones, False, zeros, 1, [False, True, False]
     )
     return _taps(found[1])
 
 
 def _weight_gradient_of_32(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     depth, height, width, channels = x.shape
-    stretches = -(-height // WEIGHT_GRADIENT_LINES)
-    partial = torch.empty((depth * stretches, 3, 3, 4 * channels, channels), device=x.device)
-    sizes = {"C": channels, "ROWS": WEIGHT_GRADIENT_ROWS, "LINES": WEIGHT_GRADIENT_LINES}
-    kernels.weight_gradient_kernel[(3, stretches, depth)](
+    lines, planes = WEIGHT_GRADIENT_LINES_OF_ONE if depth == 1 else WEIGHT_GRADIENT_LINES, _planes(x)
+    stretches = -(-height // lines)
+    partial = torch.empty((depth * stretches, planes, 3, 4 * channels, channels), device=x.device)
+    sizes = {"C": channels, "ROWS": WEIGHT_GRADIENT_ROWS, "LINES": lines, "PLANES": planes}
+    kernels.weight_gradient_kernel[(planes, stretches, depth)](
         x, g, partial, depth, height, width, **sizes, num_warps=8, num_stages=3
     )
-    taps = kernels.summed(partial).view(3, 3, 4, channels, channels)
-    return taps[:, :, :3].reshape(27, channels, channels)
+    taps = kernels.summed(partial).view(planes, 3, 4, channels, channels)[:, :, :3]
+    beside = (3 - planes) // 2
+    return functional.pad(taps.reshape(planes * 9, channels, channels), (0, 0, 0, 0, 9 * beside, 9 * beside))
+
+
+def _planes(x: torch.Tensor) -> int:
+    """Planes of a 3x3x3 kernel that meet a feature map: the middle one, if that has a single plane."""
+    return 1 if len(x) == 1 else 3
 
 
 def _finish_backward(

@@ -1,9 +1,10 @@
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
 """GPU kernels (Triton) of the folded network: everything in it that is not a matrix product of cuDNN's.
 
-Feature maps are contiguous `(D, H, W, C)`. A *line* is the `W` pixels of one depth and row. What a 3x3x3 convolution's
-zero padding adds where the folded shift is missing depends only on which borders a pixel touches: `table` holds, for
-each of 4 x 4 x 4 cases (0 inside, 1 first, 2 last, 3 both, along D, H and W), what is added to every channel.
+Feature maps are contiguous `(D, H, W, C)`, those of a 2-D network of a single plane. A *line* is the `W` pixels of one
+depth and row. What a 3x3x3 convolution's zero padding adds where the folded shift is missing depends only on which
+borders a pixel touches: `table` holds, for each of 4 x 4 x 4 cases (0 inside, 1 first, 2 last, 3 both, along D, H and
+W), what is added to every channel.
 Sums over pixels leave each program as partial sums, so that they come out the same every time.
 """
 
@@ -217,6 +218,7 @@ def convolve_kernel(
     CO: tl.constexpr,
     ROWS: tl.constexpr,
     LINES: tl.constexpr,
+    PLANES: tl.constexpr,
     RESIDUAL: tl.constexpr,
     RANK_ONE: tl.constexpr,
     EPILOGUE: tl.constexpr,
@@ -224,7 +226,8 @@ def convolve_kernel(
     """Some lines of a 3x3x3 convolution with zero padding; with an epilogue, of relu(that + table + residual).
 
     Goes along H and lets each input line add to the three output lines around it, so that it is loaded 9 times, not 27.
-    Reading outside the feature map gives zeros.
+    Reading outside the feature map gives zeros; where there is one plane only, PLANES is 1 and its neighbours are not
+    read.
     """
     d = tl.program_id(2)
     h0 = tl.program_id(1) * LINES
@@ -244,8 +247,8 @@ def convolve_kernel(
         if RESIDUAL:
             done += tl.load(residual_ptr + at, mask=inside, other=0.0).to(tl.float32)
         fresh = tl.zeros((ROWS, CO), tl.float32)
-        for tap in range(9):
-            kd = tap // 3
+        for tap in range(3 * PLANES):
+            kd = tap // 3 + (3 - PLANES) // 2
             kw = tap % 3
             x = x_desc.load([d + kd - 1, h0 + step - 1, w0 + kw - 1, 0]).reshape(ROWS, CI)
             fresh = tl.dot(x, tl.load(weights + (kd * 9 + kw) * CI * CO), fresh)
@@ -273,14 +276,23 @@ def convolve_kernel(
 
 @triton.jit
 def weight_gradient_kernel(
-    x_ptr, g_ptr, partial_ptr, D, H, W, C: tl.constexpr, ROWS: tl.constexpr, LINES: tl.constexpr
+    x_ptr,
+    g_ptr,
+    partial_ptr,
+    D,
+    H,
+    W,
+    C: tl.constexpr,
+    ROWS: tl.constexpr,
+    LINES: tl.constexpr,
+    PLANES: tl.constexpr,
 ):
     """Some lines' part of a convolution's weight gradient, for one tap along D: `(3 along H, 4 along W, C, C)`.
 
     C neighbouring values times 4 of a line are 4 pixels side by side, so one load serves the taps along W; the fourth
     fills up the matrix and is not used.
     """
-    kd = tl.program_id(0)
+    kd = tl.program_id(0) + (3 - PLANES) // 2
     d = tl.program_id(2)
     h0 = tl.program_id(1) * LINES
     row = tl.arange(0, ROWS)
@@ -315,7 +327,7 @@ def weight_gradient_kernel(
                 line = hh - 1
                 g = tl.load(at + line * W * C, mask=inside & (line >= h0) & (line < H), other=0.0)
                 after = tl.dot(x, g, after)
-    program = (d * tl.num_programs(1) + tl.program_id(1)) * 3 + kd
+    program = (d * tl.num_programs(1) + tl.program_id(1)) * PLANES + tl.program_id(0)
     at = partial_ptr + program * 12 * C * C + near[:, None] * C + channel[None, :]
     tl.store(at, before)
     tl.store(at + 4 * C * C, middle)
@@ -335,10 +347,24 @@ def sum_kernel(partial_ptr, sum_ptr, num, size, ROWS: tl.constexpr, COLUMNS: tl.
 
 
 @triton.jit
-def join_kernel(skip_ptr, low_ptr, y_ptr, partial_ptr, D, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr):
-    """One line of skip + low, where low has one cell less along each axis and its first counts twice; with its sums."""
+def join_kernel(
+    skip_ptr,
+    low_ptr,
+    y_ptr,
+    partial_ptr,
+    H,
+    W,
+    C: tl.constexpr,
+    CB: tl.constexpr,
+    ROWS: tl.constexpr,
+    LESS: tl.constexpr,
+):
+    """One line of skip + low, with its sums; low may have one cell LESS along H and W, whose first then counts twice.
+
+    It then has one plane less too, unless skip is a single plane.
+    """
     line = tl.program_id(0).to(tl.int64)
-    low_line = tl.maximum(line // H - 1, 0) * (H - 1) + tl.maximum(line % H - 1, 0)
+    low_line = tl.maximum(line // H - LESS, 0) * (H - LESS) + tl.maximum(line % H - LESS, 0)
     row = tl.arange(0, ROWS)
     channel = tl.program_id(1) * CB + tl.arange(0, CB)
     total = tl.zeros((ROWS, CB), tl.float32)
@@ -347,7 +373,7 @@ def join_kernel(skip_ptr, low_ptr, y_ptr, partial_ptr, D, H, W, C: tl.constexpr,
         w = first + row
         inside = (w < W)[:, None]
         at = (line * W + w)[:, None] * C + channel[None, :]
-        low_at = (low_line * (W - 1) + tl.maximum(w - 1, 0))[:, None] * C + channel[None, :]
+        low_at = (low_line * (W - LESS) + tl.maximum(w - LESS, 0))[:, None] * C + channel[None, :]
         y = tl.load(skip_ptr + at, mask=inside, other=0.0).to(tl.float32)
         y += tl.load(low_ptr + low_at, mask=inside, other=0.0).to(tl.float32)
         y = saturated(y)
@@ -358,8 +384,13 @@ def join_kernel(skip_ptr, low_ptr, y_ptr, partial_ptr, D, H, W, C: tl.constexpr,
 
 
 @triton.jit
-def join_backward_kernel(g_ptr, glow_ptr, D, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr):
-    """One line of the gradient of `low`: that of the next cell, and for the first cell of an axis that of both."""
+def join_backward_kernel(
+    g_ptr, glow_ptr, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr, FLAT: tl.constexpr
+):
+    """One line of the gradient of `low`: that of the next cell, and for the first cell of an axis that of both.
+
+    Along D there is no next one where FLAT is 1, and not 0.
+    """
     line = tl.program_id(0).to(tl.int64)
     d = line // (H - 1)
     h = line % (H - 1)
@@ -369,8 +400,8 @@ def join_backward_kernel(g_ptr, glow_ptr, D, H, W, C: tl.constexpr, CB: tl.const
         w = first + row
         inside = w < W - 1
         total = tl.zeros((ROWS, CB), tl.float32)
-        for corner in tl.static_range(8):
-            back_d = corner // 4
+        for corner in tl.static_range(8 - 4 * FLAT):
+            back_d = corner // 4 + FLAT
             back_h = corner // 2 % 2
             back_w = corner % 2
             from_line = (d + 1 - back_d) * H + h + 1 - back_h
@@ -382,8 +413,8 @@ def join_backward_kernel(g_ptr, glow_ptr, D, H, W, C: tl.constexpr, CB: tl.const
 
 
 @triton.jit
-def pool_kernel(y_ptr, pooled_ptr, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr):
-    """One line of the largest of 2x2x2 cells; H and W are the pooled sizes."""
+def pool_kernel(y_ptr, pooled_ptr, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr, CORNERS: tl.constexpr):
+    """One line of the largest of 8 cells, or of 4 of a single plane; H and W are the pooled sizes."""
     line = tl.program_id(0).to(tl.int64)
     d = line // H
     h = line % H
@@ -393,7 +424,7 @@ def pool_kernel(y_ptr, pooled_ptr, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS
         w = first + row
         inside = (w < W)[:, None]
         largest = tl.full((ROWS, CB), float("-inf"), tl.float32)
-        for corner in tl.static_range(8):
+        for corner in tl.static_range(CORNERS):
             from_line = (2 * d + corner // 4) * (2 * H) + 2 * h + corner // 2 % 2
             at = (from_line * (2 * W) + 2 * w + corner % 2)[:, None] * C + channel[None, :]
             largest = tl.maximum(largest, tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32))
@@ -403,7 +434,17 @@ def pool_kernel(y_ptr, pooled_ptr, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS
 
 @triton.jit
 def pool_backward_kernel(
-    y_ptr, pooled_ptr, gskip_ptr, gpooled_ptr, g_ptr, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr
+    y_ptr,
+    pooled_ptr,
+    gskip_ptr,
+    gpooled_ptr,
+    g_ptr,
+    H,
+    W,
+    C: tl.constexpr,
+    CB: tl.constexpr,
+    ROWS: tl.constexpr,
+    CORNERS: tl.constexpr,
 ):
     """Two by two lines of the skip's gradient plus the pooled one's, given to the first of the largest cells."""
     line = tl.program_id(0).to(tl.int64)
@@ -417,7 +458,7 @@ def pool_backward_kernel(
         at = (line * W + w)[:, None] * C + channel[None, :]
         largest = tl.load(pooled_ptr + at, mask=inside, other=0.0)
         left = tl.load(gpooled_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        for corner in tl.static_range(8):
+        for corner in tl.static_range(CORNERS):
             from_line = (2 * d + corner // 4) * (2 * H) + 2 * h + corner // 2 % 2
             at = (from_line * (2 * W) + 2 * w + corner % 2)[:, None] * C + channel[None, :]
             chosen = tl.load(y_ptr + at, mask=inside, other=0.0) == largest

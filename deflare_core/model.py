@@ -64,6 +64,8 @@ class VoxelNetwork(nn.Module):
             is_segmentation=False,
         )
         fill_the_card(self.backbone)
+        if config.upsampling == "aligned":
+            align_upsampling(self.backbone)
 
     def forward(self, voxel: torch.Tensor) -> torch.Tensor:
         """What the backbone makes of the voxel."""
@@ -94,14 +96,22 @@ class VoxelNetwork(nn.Module):
         bins, height, width = voxel.shape[2:]
         padding = [-width % cell, -height % cell, 0 if self.is_flat else -bins % cell]
         padded = functional.pad(voxel, (0, padding[0], 0, padding[1], 0, padding[2]))
-        if self.is_folded_on(voxel.device):
-            return self._run_folded(padded)[:, :, :bins, :height, :width]
         if voxel.device.type == "cpu" and self._needs_a_batch(padded):
             padded = padded.expand(2, -1, -1, -1, -1)
         features = padded.flatten(1, 2) if self.is_flat else padded
+        folded, half = self.is_folded_on(voxel.device), self.is_half_on(voxel.device)
+        run = self._run_folded if folded else self._run_in_half if half else self._run_plain
+        return run(features).reshape(padded.shape)[: len(voxel), :, :bins, :height, :width]
+
+    def _run_plain(self, features: torch.Tensor) -> torch.Tensor:
         recompute = self.config.use_checkpoint and torch.is_grad_enabled()
-        out = _run_by_level(self.backbone, features) if recompute else self.backbone(features)
-        return out.reshape(padded.shape)[: len(voxel), :, :bins, :height, :width]
+        return _run_by_level(self.backbone, features) if recompute else self.backbone(features)
+
+    def _run_in_half(self, features: torch.Tensor) -> torch.Tensor:
+        """The backbone with products in bfloat16, which nothing is too large for, and channels last in memory."""
+        order = torch.channels_last if self.is_flat else torch.channels_last_3d
+        with torch.autocast(features.device.type, torch.bfloat16, cache_enabled=False):
+            return self._run_plain(features.contiguous(memory_format=order)).float().contiguous()
 
     def _needs_a_batch(self, voxel: torch.Tensor) -> bool:
         """Whether a CPU takes two copies of the voxel several times as fast as one.
@@ -111,18 +121,22 @@ class VoxelNetwork(nn.Module):
         small = self.config.f_maps[0] * voxel.shape[2] * voxel.shape[3] <= ONEDNN_FROM
         return small and len(voxel) == 1 and not self.is_flat
 
+    def is_half_on(self, device: torch.device) -> bool:
+        """Whether the backbone multiplies in 16 bits there; it can then be recorded in a CUDA graph."""
+        return self.config.precision == "half" and device.type == "cuda"
+
     def is_folded_on(self, device: torch.device) -> bool:
         """Whether the backbone runs through `folded.py` there, or as pytorch-3dunet has it."""
-        layers = (self.config.backbone, self.config.layer_order)
-        known = layers == ("ResidualUNet3D", "gcr") and not any(n % FOLDED_CHANNELS for n in self.config.f_maps)
-        return known and self.config.precision == "half" and device.type == "cuda" and has_triton()
+        known = self.config.backbone != "UNet3D" and self.config.layer_order == "gcr"
+        fits = not any(n % FOLDED_CHANNELS for n in self.config.f_maps)
+        return known and fits and self.is_half_on(device) and has_triton()
 
-    def _run_folded(self, padded: torch.Tensor) -> torch.Tensor:
+    def _run_folded(self, features: torch.Tensor) -> torch.Tensor:
         from deflare_core.folded import run_folded
 
         trains = torch.is_grad_enabled()
         dtype = torch.bfloat16 if trains else torch.float16
-        return run_folded(self.backbone, padded, dtype, self.config.use_checkpoint and trains)
+        return run_folded(self.backbone, features, dtype, self.config.use_checkpoint and trains)
 
     def _check_shape(self, voxel: torch.Tensor) -> None:
         if voxel.ndim != 5 or voxel.shape[1] != self.channels:
@@ -195,6 +209,17 @@ def has_triton() -> bool:
 def count_parameters(model: nn.Module) -> int:
     """The number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def align_upsampling(backbone: nn.Module) -> None:
+    """Let every transposed convolution give twice as many cells as it takes, so that none is stretched after it.
+
+    As it comes it gives one cell less, and nearest-neighbour stretching doubles the first: every level shifts what
+    comes from the coarser ones by one of its cells.
+    """
+    for module in backbone.modules():
+        if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
+            module.output_padding = tuple(1 for _ in module.kernel_size)
 
 
 def _run_by_level(backbone: AbstractUNet, voxel: torch.Tensor) -> torch.Tensor:

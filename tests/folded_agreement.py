@@ -9,21 +9,33 @@ import sys
 
 import numpy as np
 import torch
-from conftest import make_events
+from conftest import make_events, same_events
 
 from deflare_core import folded
-from deflare_core.codec import apply_voxel, events_to_voxel
+from deflare_core.codec import apply_polarity_voxel, apply_voxel, events_to_voxel, polarity_voxel
 from deflare_core.config import ModelConfig
 from deflare_core.event_tensors import EventTensors, cells_of
 from deflare_core.gpu_decode import choose_kept_on_gpu
 from deflare_core.model import VoxelNetwork, build_model
+from deflare_core.windows import applied, deflare_windows, encoded, run_network
 
-NETWORKS = (((32, 64), "signed"), ((48, 96), "signed"), ((32, 64), "split"))
+NETWORKS = {
+    "32, 64": {"f_maps": (32, 64)},
+    "48, 96": {"f_maps": (48, 96)},
+    "split, aligned": {"f_maps": (32, 64), "polarity": "split", "upsampling": "aligned"},
+    "flat": {"f_maps": (32, 64, 64), "backbone": "ResidualUNet2D", "polarity": "split"},
+    "flat, aligned, as many maps as channels": {
+        "f_maps": (16, 48),
+        "backbone": "ResidualUNet2D",
+        "polarity": "split",
+        "upsampling": "aligned",
+    },
+}
 
 
-def lively(f_maps: tuple[int, ...], polarity: str, device: str) -> VoxelNetwork:
+def lively(settings: dict, device: str) -> VoxelNetwork:
     """A network whose norms, biases and last layer are as after training, not as before."""
-    model = build_model(ModelConfig(f_maps=f_maps, num_levels=len(f_maps), polarity=polarity, precision="single"), 0)
+    model = build_model(ModelConfig(num_levels=len(settings["f_maps"]), precision="single", **settings), 0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -45,13 +57,13 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.double() - b.double()).norm() / a.double().norm())
 
 
-def network_agreement(
-    f_maps: tuple[int, ...], polarity: str, size: tuple[int, ...], device: str, dtype: torch.dtype
-) -> dict:
+def network_agreement(settings: dict, size: tuple[int, ...], device: str, dtype: torch.dtype) -> dict:
     """Relative differences between the plain backbone and the folded one: output, and largest over the gradients."""
-    model = lively(f_maps, polarity, device)
+    model = lively(settings, device)
     generator = torch.Generator().manual_seed(2)
     voxel, target = (torch.randn(1, model.channels, *size, generator=generator).round().to(device) for _ in range(2))
+    if model.is_flat:
+        voxel, target = voxel.flatten(1, 2), target.flatten(1, 2)
     plain, plain_gradients = gradients(model, model.backbone, voxel, target)
     found = {}
     for recompute in (False, True):
@@ -65,16 +77,21 @@ def network_agreement(
     return found
 
 
-def decode_agreement(seed: int, num: int, size: tuple[int, int], device: str) -> dict:
+def decode_agreement(seed: int, num: int, size: tuple[int, int], device: str, split: bool) -> dict:
     """Whether the GPU keeps the events that the CPU keeps, and misses as many."""
     events, rng = make_events(seed, num, size), np.random.default_rng(seed)
-    voxel = events_to_voxel(events, t0_us=0)
+    voxel = polarity_voxel(events, 8, 20_000, 0) if split else events_to_voxel(events, t0_us=0)
     output = (voxel * rng.choice([0, 0.4, 1, 1.5], voxel.shape)).astype(np.float32)
     large_seed = 2**63 - 5 - seed
-    applied = apply_voxel(events, voxel, output, t0_us=0, seed=large_seed)
+    apply = apply_polarity_voxel if split else apply_voxel
+    applied = apply(events, voxel, output, 20_000, t0_us=0, seed=large_seed)
     tensors = EventTensors.from_events(events, device)
-    before, after = (torch.from_numpy(v).to(device) for v in (voxel, output))
-    choice = choose_kept_on_gpu(tensors, cells_of(tensors, 8, 20_000, 0), before, after, large_seed)
+    cells = cells_of(tensors, 8, 20_000, 0)
+    if split:
+        cells += (tensors.p < 0) * voxel[0].size
+        voxel, output = (np.stack([v[0], -v[1]]) for v in (voxel, output))
+    before, after = (torch.from_numpy(v).view(-1, 8, *size).to(device) for v in (voxel, output))
+    choice = choose_kept_on_gpu(tensors, cells, before, after, large_seed)
     return {
         "removed": int((~applied.kept).sum()),
         "kept_otherwise": int((choice.kept.cpu().numpy() != applied.kept).sum()),
@@ -84,17 +101,37 @@ def decode_agreement(seed: int, num: int, size: tuple[int, int], device: str) ->
     }
 
 
+def window_agreement(settings: dict, device: str) -> dict:
+    """Of some windows, how many come out of the GPU's pipeline as out of its network with the CPU's decode."""
+    model = build_model(ModelConfig(num_levels=len(settings["f_maps"]), **settings), 0).to(device)
+    torch.nn.init.normal_(model.backbone.final_conv.weight, std=0.3, generator=torch.Generator(device).manual_seed(1))
+    windows = [(20_000 * k, make_events(k, 200_000, (480, 640), 20_000 * k), 2**63 - 5 - k) for k in range(4)]
+    same = 0
+    for window, found in zip(windows, deflare_windows(model, windows, 20_000, 8), strict=True):
+        voxel = encoded(model, window[1], window[0], 20_000, 8)
+        same += same_events(applied(model, window, voxel, run_network(model, voxel), 20_000).events, found.events)
+    return {"windows": len(windows), "same": same, "events": len(found.events), "of": len(window[1])}
+
+
 def main(device: str) -> None:
     """Print all agreements."""
     interpreted = device == "cpu"
     if interpreted:
         folded.CONVOLVE_ROWS, folded.CONVOLVE_LINES = 4, 2
         folded.WEIGHT_GRADIENT_ROWS, folded.WEIGHT_GRADIENT_LINES = 4, 2
-    size, dtype = ((2, 4, 6), torch.float32) if interpreted else ((8, 480, 640), torch.bfloat16)
-    networks = {f"{kind}": network_agreement(*kind, size, device, dtype) for kind in NETWORKS}
+        folded.CONVOLVE_LINES_OF_ONE = folded.WEIGHT_GRADIENT_LINES_OF_ONE = 3
+    dtype = torch.float32 if interpreted else torch.bfloat16
+    networks = {}
+    for name, settings in NETWORKS.items():
+        small = (8, 4, 8) if "backbone" in settings else (2, 4, 6)
+        networks[name] = network_agreement(settings, small if interpreted else (8, 480, 640), device, dtype)
     num, frame = (2_000, (12, 16)) if interpreted else (200_000, (120, 160))
-    decodes = [decode_agreement(seed, num, frame, device) for seed in range(3)]
-    sys.stdout.write(json.dumps({"networks": networks, "decodes": decodes}) + "\n")
+    decodes = [decode_agreement(seed, num, frame, device, split=seed > 1) for seed in range(4)]
+    found = {"networks": networks, "decodes": decodes}
+    if not interpreted:
+        gate = NETWORKS["flat"] | {"residual": "gate", "level": 0.1}
+        found["windows"] = [window_agreement(each, device) for each in (NETWORKS["32, 64"], gate)]
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":
