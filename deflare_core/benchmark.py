@@ -11,6 +11,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from deflare_core.checkpoint import load_pretrained
 from deflare_core.config import PROJECT_ROOT, ModelConfig, SimulatedDataConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.debug import save_figure
@@ -111,7 +113,7 @@ def ways_to_run(model: VoxelNetwork, voxel: torch.Tensor) -> Iterator[tuple[str,
     plain = build_model(model.config.model_copy(update={"precision": "single"}), seed=0).to(voxel.device).eval()
     plain.load_state_dict(model.state_dict())
     yield "ours, single", lambda: plain(voxel)
-    if model.is_folded_on(voxel.device):
+    if model.is_half_on(voxel.device):
         graph = GraphedNetwork(model, tuple(voxel.shape))
         yield "ours, half", lambda: graph(voxel)
 
@@ -126,6 +128,9 @@ def training_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
         for use_checkpoint in (False, True):
             model = build_model(config.model_copy(update={"use_checkpoint": use_checkpoint}), seed=0).to(device)
             yield step_row("ours, checkpointed" if use_checkpoint else "ours", model, model, raw, label)
+    model = build_model(load_pretrained().config, seed=0).to(device)
+    raw, label = (torch.cat([voxel, -voxel], 1).clamp(min=0) for voxel in (raw, label))
+    yield step_row("ours, as the pretrained network", model, model, raw, label)
 
 
 def step_row(
@@ -145,8 +150,8 @@ def training_step(
     optimizer = torch.optim.Adam(model.parameters(), fused=raw.is_cuda)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    folded = run is model and model.is_folded_on(raw.device)
-    graph = GraphedGradient(model, LOSSES["mse"], raw) if folded else None
+    recorded = run is model and model.is_half_on(raw.device)
+    graph = GraphedGradient(model, LOSSES["mse"], raw) if recorded else None
 
     def step(raw: torch.Tensor, label: torch.Tensor) -> None:
         optimizer.zero_grad(set_to_none=False)
@@ -227,22 +232,24 @@ def windows_of_new_pairs(
 
 def whole_window_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
     """A window of 200,000 events on a full frame, from events in memory to events in memory, and from file to file."""
-    model = awake(build_model(ModelConfig(), seed=0)).to(device)
+    networks = {
+        "default": awake(build_model(ModelConfig(), seed=0), strength=0.1).to(device),
+        "pretrained": load_pretrained(str(device)),
+    }
     share = size[0] * size[1] / (SENSOR_SIZE[0] * SENSOR_SIZE[1])
     num_windows = RECORDED_WINDOWS if device.type == "cuda" else 3
     events = scattered_events(int(EVENTS_PER_WINDOW * share), num_windows, size)
     windows = [(k * WINDOW_US, events.window(k * WINDOW_US, (k + 1) * WINDOW_US), k) for k in range(num_windows)]
-    for _ in deflare_windows(model, windows[:3], WINDOW_US, NUM_BINS):
-        pass
-    started = time.perf_counter()
-    for _ in deflare_windows(model, windows, WINDOW_US, NUM_BINS):
-        pass
-    yield Row("whole window", "events to events", (time.perf_counter() - started) * 1e3 / num_windows)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "recording.h5"
         save_events(source, events, source="benchmark")
-        summary = deflare_recording(model, source, Path(folder) / "deflared.h5", progress=False)
-    yield Row("whole window", "file to file", summary.elapsed_s * 1e3 / num_windows)
+        for name, model in networks.items():
+            deque(deflare_windows(model, windows[:3], WINDOW_US, NUM_BINS), maxlen=0)
+            started = time.perf_counter()
+            deque(deflare_windows(model, windows, WINDOW_US, NUM_BINS), maxlen=0)
+            yield Row(f"whole window, {name}", "events to events", (time.perf_counter() - started) * 1e3 / num_windows)
+            summary = deflare_recording(model, source, Path(folder) / f"{name}.h5", progress=False)
+            yield Row(f"whole window, {name}", "file to file", summary.elapsed_s * 1e3 / num_windows)
 
 
 def as_usual(model: VoxelNetwork, keep: bool = False) -> Callable[..., torch.Tensor]:

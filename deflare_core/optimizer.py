@@ -48,7 +48,6 @@ class WeightAverage:
     def update(self, model: VoxelNetwork, step: int) -> None:
         """Take in the weights after the step, counted from 1."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        for mine, trained in zip(self.model.parameters(), model.parameters(), strict=True):
-            mine.lerp_(trained, share)
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), share)
         for buffer, current in zip(self.model.buffers(), model.buffers(), strict=True):
             buffer.copy_(current)

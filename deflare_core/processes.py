@@ -57,6 +57,8 @@ class Processes:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any of the processes."""
+        if self.count == 1:
+            return flag
         number = torch.tensor(float(flag), device=self.device)
         self.sum([number])
         return bool(number)

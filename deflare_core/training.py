@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from deflare_core.ahead import ahead
 from deflare_core.augmentation import Batch, augmented
 from deflare_core.checkpoint import (
     find_checkpoint,
@@ -134,7 +135,7 @@ def go_on(run: Run, stop: StopFlag, progress: bool) -> bool:
     batches = training_batches(run)
     log = RunLog(trainer.output_dir, run.step, trainer.tensorboard, writes=processes.is_first)
     bar = tqdm(total=trainer.max_steps, initial=run.step, unit="step", disable=not progress)
-    with closing(log), bar:
+    with closing(log), closing(batches), bar:
         while True:
             stopped = processes.any(bool(stop.signal))
             if not stopped and validation_due(run):
@@ -237,8 +238,9 @@ def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     """
     started, epoch = time.perf_counter(), run.epoch
     rate = learning_rate(run.config.optimizer, run.step, run.config.trainer.max_steps)
-    loss = accumulate_gradients(run, batches)
-    norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.config.optimizer.clip_norm or math.inf))
+    total = accumulate_gradients(run, batches)
+    length = nn.utils.clip_grad_norm_(run.model.parameters(), run.config.optimizer.clip_norm or math.inf)
+    loss, norm = torch.stack([total, length]).tolist()
     require_finite(run, loss, norm)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
@@ -250,7 +252,7 @@ def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     return entry | {"seconds": round(time.perf_counter() - started, 4)}
 
 
-def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> float:
+def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> torch.Tensor:
     """The mean loss over the step's windows in all processes, whose gradient is then in the model's parameters."""
     run.model.train()
     run.optimizer.zero_grad(set_to_none=False)
@@ -261,12 +263,12 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> float:
         torch.manual_seed(batch_seed(run.config.trainer, run.step, k))
         total += add_gradient(run, augmented(batch, run.config.trainer), len(parts[k]) / num_windows)
     run.processes.sum([*gradients(run.model), total])
-    return float(total)
+    return total
 
 
 def add_gradient(run: Run, batch: Batch, share: float) -> torch.Tensor:
     """The loss of a batch times its share of the step, whose gradient is added to that of the parameters."""
-    if run.model.is_folded_on(run.device):
+    if run.model.is_half_on(run.device):
         raw, label = (batch[name].to(run.device, non_blocking=True) for name in ("raw", "label"))
         if raw.shape not in run.graphs:
             gradients(run.model)
@@ -378,16 +380,17 @@ def save(run: Run) -> None:
 def show(bar: tqdm, entry: dict[str, float], metrics: dict[str, float]) -> None:
     """Move the progress bar on by a step."""
     validation = {"validation": f"{metrics['loss']:.4g}"} if metrics else {}
-    bar.set_postfix({"loss": f"{entry['loss']:.4g}", "rate": f"{entry['learning_rate']:.2g}"} | validation)
+    figures = {"loss": f"{entry['loss']:.4g}", "rate": f"{entry['learning_rate']:.2g}"} | validation
+    bar.set_postfix(figures, refresh=False)
     bar.update()
 
 
-def training_batches(run: Run) -> Iterator[Batch]:
-    """The process's share of the batches from the run's step to its last."""
+def training_batches(run: Run) -> Generator[Batch, None, None]:
+    """The process's share of the batches from the run's step to its last, each made while the one before is used."""
     trainer, num_samples = run.config.trainer, len(run.data)
     steps = range(run.step, trainer.max_steps)
     parts = (part for step in steps for part in run.processes.share(step_batches(trainer, num_samples, step)))
-    return iter(make_loader(run, parts, run.data))
+    return ahead(make_loader(run, parts, run.data), size=1)
 
 
 def make_loader(run: Run, parts: Iterable[list[int]], data: Windows) -> DataLoader:

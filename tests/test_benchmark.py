@@ -46,7 +46,7 @@ def test_the_tables_of_a_processor(tmp_path, monkeypatch):
     text = benchmark.run_benchmark(CPU, tmp_path)
     rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     works = {row["work"] for row in rows}
-    assert works >= {"network", "training step [32, 64, 128]", "whole window"}
+    assert works >= {"network", "training step [32, 64, 128]", "whole window, default", "whole window, pretrained"}
     errors = {row["way"]: row["error"] for row in rows if row["work"] == "network"}
     assert errors["ours, single"] == pytest.approx(errors["usual"], abs=1e-5), "The same weights give the same result."
     assert (tmp_path / "benchmark.md").read_text() == text
