@@ -240,16 +240,26 @@ def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     rate = learning_rate(run.config.optimizer, run.step, run.config.trainer.max_steps)
     total = accumulate_gradients(run, batches)
     length = nn.utils.clip_grad_norm_(run.model.parameters(), run.config.optimizer.clip_norm or math.inf)
-    loss, norm = torch.stack([total, length]).tolist()
-    require_finite(run, loss, norm)
+    figures = torch.stack([total, length])
+    if run.device.type == "cpu":
+        require_finite(run, *figures.tolist())
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    run.optimizer.step()
-    run.step, run.unsaved = run.step + 1, True
+    step_if_finite(run.optimizer, figures)
     if run.average:
-        run.average.update(run.model, run.step)
+        run.average.update(run.model, run.step + 1)
+    loss, norm = figures.tolist()
+    require_finite(run, loss, norm)
+    run.step, run.unsaved = run.step + 1, True
     entry = {"step": run.step, "epoch": epoch, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
     return entry | {"seconds": round(time.perf_counter() - started, 4)}
+
+
+def step_if_finite(optimizer: torch.optim.Optimizer, figures: torch.Tensor) -> None:
+    """Let the optimizer step; on a GPU it sees for itself whether the figures are finite, before the host knows them."""
+    if figures.is_cuda:
+        optimizer.found_inf = (~figures.isfinite()).any().float()  # type: ignore[attr-defined]
+    optimizer.step()
 
 
 def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> torch.Tensor:
