@@ -233,7 +233,7 @@ def windows_of_new_pairs(
 def whole_window_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
     """A window of 200,000 events on a full frame, from events in memory to events in memory, and from file to file."""
     networks = {
-        "default": awake(build_model(ModelConfig(), seed=0), strength=0.1).to(device),
+        "default": awake(build_model(ModelConfig(), seed=0), strength=0.04).to(device),
         "pretrained": load_pretrained(str(device)),
     }
     share = size[0] * size[1] / (SENSOR_SIZE[0] * SENSOR_SIZE[1])

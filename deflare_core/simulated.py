@@ -10,8 +10,8 @@ import functools
 import itertools
 import queue
 import threading
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,12 +22,12 @@ from data_simu.config import SimulationConfig
 from data_simu.gpu import Prepared, TensorPair, prepare, simulate_on
 from data_simu.pairs import pair_seed
 from data_simu.simulation import simulate
-from deflare_core.codec import events_to_voxel
 from deflare_core.config import SimulatedDataConfig, load_config
-from deflare_core.event_tensors import EventTensors
+from deflare_core.event_tensors import EventTensors, cells_of
 from deflare_core.events import WINDOW_US
 
 Sample = dict[str, torch.Tensor]
+Made = TypeVar("Made")
 
 
 class SimulatedPairs(IterableDataset[Sample]):
@@ -66,66 +66,67 @@ class SimulatedPairs(IterableDataset[Sample]):
         self.first, self.workers, self.ahead = first, workers, ahead
 
     def __iter__(self) -> Iterator[Sample]:
-        for pair in self.pairs():
-            yield from self.windows(pair)
+        for samples in self._made(self.windows):
+            yield from samples
 
     def pairs(self) -> Iterator[TensorPair]:
         """The pairs themselves, as events on the device."""
-        ready: queue.Queue[TensorPair | BaseException] = queue.Queue(self.ahead)
+        return self._made(lambda pair: pair)
+
+    def _made(self, make: Callable[[TensorPair], Made]) -> Generator[Made, None, None]:
+        """What is made of each pair, by the thread that simulates: nothing here waits for the GPU."""
+        ready: queue.Queue[Made | BaseException] = queue.Queue(self.ahead)
         stopped = threading.Event()
-        thread = threading.Thread(target=self._produce, args=(ready, stopped), daemon=True)
+        thread = threading.Thread(target=self._produce, args=(make, ready, stopped), daemon=True)
         thread.start()
         try:
             while True:
-                pair = ready.get()
-                if isinstance(pair, BaseException):
-                    raise pair
-                yield pair
+                made = ready.get()
+                if isinstance(made, BaseException):
+                    raise made
+                yield made
         finally:
             stopped.set()
             while thread.is_alive():
                 _drain(ready)
                 thread.join(0.05)
 
-    def windows(self, pair: TensorPair) -> Iterator[Sample]:
+    def windows(self, pair: TensorPair) -> list[Sample]:
         """The windows of a pair; what is left at its end and fills none is left out."""
         start, end = pair.clock_us
-        for t0_us in range(start, end - self.window_us + 1, self.window_us):
-            raw, label = (self._voxel(events, t0_us) for events in (pair.flare, pair.clean))
-            yield {"raw": raw, "label": label}
+        starts = range(start, end - self.window_us + 1, self.window_us)
+        return [{"raw": self._voxel(pair.flare, t0), "label": self._voxel(pair.clean, t0)} for t0 in starts]
 
     def _voxel(self, events: EventTensors, t0_us: int) -> torch.Tensor:
         edges = torch.tensor([t0_us, t0_us + self.window_us], device=events.t.device)
         first, last = torch.searchsorted(events.t, edges).tolist()
-        p = events.p[first:last]
-        parts = [p > 0, p < 0] if self.split_polarity else [slice(None)]
-        voxels = [self._encoded(events, slice(first, last), part, t0_us) for part in parts]
-        return torch.stack(voxels).abs() if self.split_polarity else torch.stack(voxels)
+        t, x, y, p = (column[first:last] for column in events[:4])
+        cells = cells_of(EventTensors(t, x, y, p, events.sensor_size), self.num_bins, self.window_us, t0_us)
+        voxel = torch.zeros((1 + self.split_polarity, self.num_bins, *events.sensor_size), device=t.device)
+        if self.split_polarity:
+            cells, p = cells + (p < 0) * voxel[0].numel(), p.abs()
+        voxel.view(-1).index_add_(0, cells, p.float())
+        return voxel
 
-    def _encoded(self, events: EventTensors, inside: slice, part: Any, t0_us: int) -> torch.Tensor:
-        t, x, y, p = (column[inside][part] for column in events[:4])
-        chosen = EventTensors(t, x, y, p, events.sensor_size)
-        return events_to_voxel(chosen, self.num_bins, fixed_duration_us=self.window_us, t0_us=t0_us)
-
-    def _produce(self, ready: queue.Queue[Any], stopped: threading.Event) -> None:
-        """Lay pairs ready until stopped; lay an error where there is one."""
+    def _produce(self, make: Callable[[TensorPair], Any], ready: queue.Queue[Any], stopped: threading.Event) -> None:
+        """Lay ready what is made of pairs until stopped; lay an error where there is one."""
         try:
             with torch.cuda.stream(torch.cuda.Stream(self.device)) if self.device.type == "cuda" else torch.no_grad():
                 for preparation in self._preparations():
                     if stopped.is_set():
                         return
-                    ready.put(self._simulated(preparation))
+                    ready.put(self._simulated(preparation, make))
         except BaseException as error:
             ready.put(error)
 
-    def _simulated(self, preparation: Any) -> TensorPair:
+    def _simulated(self, preparation: Any, make: Callable[[TensorPair], Made]) -> Made:
         if self.device.type == "cpu":
-            return preparation
-        pair = simulate_on(preparation, self.device)
+            return make(preparation)
+        made = make(simulate_on(preparation, self.device))
         torch.cuda.current_stream(self.device).synchronize()
-        for column in (*pair.flare[:4], *pair.clean[:4], pair.flare_label, pair.clean_label):
-            column.record_stream(torch.cuda.default_stream(self.device))
-        return pair
+        for tensor in _tensors_in(made):
+            tensor.record_stream(torch.cuda.default_stream(self.device))
+        return made
 
     def _preparations(self) -> Iterator[Any]:
         source = _Preparations(self.config, self.split, self.device.type)
@@ -238,6 +239,15 @@ def _in_few_bits(counts: torch.Tensor) -> torch.Tensor:
     """The whole numbers as int8 if all fit, else as int16."""
     fit = bool((counts.abs() <= torch.iinfo(torch.int8).max).all())
     return counts.to(torch.int8 if fit else torch.int16)
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in a nest of lists, dictionaries and tuples."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(part)
 
 
 def _as_tensors(value: Any) -> Any:

@@ -256,7 +256,7 @@ def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
 
 
 def step_if_finite(optimizer: torch.optim.Optimizer, figures: torch.Tensor) -> None:
-    """Let the optimizer step; on a GPU it sees for itself whether the figures are finite, before the host knows them."""
+    """Let the optimizer step; on a GPU it sees for itself whether the figures are finite, before the host does."""
     if figures.is_cuda:
         optimizer.found_inf = (~figures.isfinite()).any().float()  # type: ignore[attr-defined]
     optimizer.step()
