@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imsave
 
+from data_simu import drawn_flares
 from data_simu.config import OpticsConfig, SimulationConfig
-from data_simu.flare_images import brightest_place, centred, draw_kernel, linear_picture, read_kernel
+from data_simu.flare_images import brightest_place, centred, draw_kernel, flare_files, linear_picture, read_kernel
 from data_simu.optics import draw_lens
 from data_simu.simulation import simulate
 from deflare_core.config import ConfigError
@@ -148,3 +149,28 @@ def test_errors_name_the_file(folder):
     flare.unlink()
     with pytest.raises(ConfigError, match=r"holds no flare images; expected are Scattering_Flare/Compound_Flare"):
         draw_kernel(folder, REACH, CORE, RNG(0))
+
+
+def test_drawn_flares_are_those_of_the_seed_and_have_their_light_in_the_middle(tmp_path):
+    paths = [
+        drawn_flares.write_flares(tmp_path / name, num=3, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    ]
+    bytes_of = [[path.read_bytes() for path in folder] for folder in paths]
+    assert bytes_of[0] == bytes_of[1], "The same seed draws the same pictures."
+    assert not set(bytes_of[0]) & set(bytes_of[2]), "Another seed draws others."
+    for path in paths[0]:
+        middle = drawn_flares.SIDE // 2
+        assert brightest_place(linear_picture(path)) == pytest.approx((middle, middle), abs=0.5)
+        kernel = read_kernel(path, reach=40, core=3, rng=np.random.default_rng(0))
+        assert kernel.sum() == pytest.approx(1, abs=1e-5), "It can be used as the spread of light."
+
+
+def test_a_streak_is_brightest_along_its_direction():
+    radius = np.full(3, 0.1)
+    along, beside, across = drawn_flares.streak(radius, np.array([0, 0.3, np.pi / 2]), np.random.default_rng(0))
+    assert along > 2 * beside > 2 * across
+
+
+def test_drawn_flares_are_written_where_a_simulation_looks_for_them(tmp_path):
+    drawn_flares.main(["--output-dir", str(tmp_path), "--num", "2"])
+    assert len(flare_files(tmp_path)) == 2
