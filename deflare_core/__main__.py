@@ -161,7 +161,7 @@ def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None =
 
     data, methods = EventVoxelDataset.from_config(config.data), methods_of(config)
     cache = config.output_dir / "predictions"
-    result = evaluate_methods(methods, data, cache=cache, legacy=config.legacy)
+    result = evaluate_methods(methods, data, cache=cache, legacy=config.legacy, workers=config.workers)
     for name, message in result.failures.items():
         print(f"deflare: error: {name} was not scored: {message}", file=sys.stderr)
     if len(result.failures) == len(data.pairs):

@@ -45,6 +45,8 @@ class AblationConfig(StrictModel):
     """Pairs with provenance that decision levels are chosen on; never the scored ones."""
     data: DataConfig
     """Pairs with provenance to score."""
+    workers: int = Field(0, ge=0)
+    """Processes that score; 0 scores in this one."""
     runs_dir: Path = Path("runs/ablation")
     """Folder of the training runs."""
     output_dir: Path = Path("reports/ablation")
@@ -56,12 +58,12 @@ def run_ablation(config: AblationConfig, progress: bool = True) -> str:
     data = EventVoxelDataset.from_config(config.data)
     cache = config.output_dir / "predictions"
     references = [baseline_method("input"), oracle_method()]
-    found = {"": evaluate_methods(references, data, cache=cache, progress=progress)}
+    found = {"": evaluate_methods(references, data, cache=cache, workers=config.workers, progress=progress)}
     areas: dict[str, list[float]] = {}
     for name, settings in config.variants.items():
         checkpoints = [trained(config, name, settings, seed, progress) for seed in config.seeds]
         methods = [checkpoint_method(path, name=f"seed_{path.parent.name}") for path in checkpoints]
-        found[name] = evaluate_methods(methods, data, cache=cache / name, progress=progress)
+        found[name] = evaluate_methods(methods, data, cache=cache / name, workers=config.workers, progress=progress)
         areas[name] = [roc_of(load_model(path), data).area for path in checkpoints]
     text = ablation_table(found, areas)
     with complete_or_absent(config.output_dir / "ablation.md") as path:

@@ -242,6 +242,8 @@ class TestConfig(StrictModel):
     """Also score as published numbers were computed; see deflare_core/legacy_metrics.py."""
     output_dir: Path = Path("reports/evaluation")
     """Folder for the tables and pictures, and for predictions, which are made once."""
+    workers: int = Field(0, ge=0)
+    """Processes that score while this one predicts, as many as there are cores at best; 0 does both here."""
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
 

@@ -6,10 +6,13 @@ recordings anew. A recording that cannot be read does not stop the others; it is
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -37,9 +40,12 @@ from deflare_core.predictions import (
     prediction_path,
 )
 from deflare_core.recordings import RecordingError, open_recording
+from deflare_core.workers import Submit, late, processes
 
 Scores = dict[str, float]
 Interval = tuple[float, float]
+Result = Callable[[], Scores]
+"""Scores that may be under way; calling it waits for them."""
 SCORES_VERSION = 1
 """Raised whenever a score's definition changes, so that scores kept on disk are not mixed with others."""
 NUM_RESAMPLES, CONFIDENCE = 2_000, 0.95
@@ -128,6 +134,7 @@ def evaluate_methods(
     *,
     cache: Path | None = None,
     legacy: bool = False,
+    workers: int = 0,
     progress: bool = True,
 ) -> Evaluation:
     """Scores of every method for every recording; recordings that fail for one are left out for all.
@@ -138,33 +145,60 @@ def evaluate_methods(
     data : the pairs.
     cache : folder where predictions and their scores are kept and looked for; none keeps nothing.
     legacy : also score as published numbers were computed, by names that begin with `legacy_`.
+    workers : processes that score while this one predicts; 0 does both here.
     progress : show a progress bar.
     """
     scores: dict[str, dict[str, Scores]] = {method.name: {} for method in methods}
     failures: dict[str, str] = {}
-    for pair in tqdm(data.pairs, unit="recording", disable=not progress):
-        try:
-            rows = {method.name: scored(method, data, pair, cache, legacy) for method in methods}
-        except RecordingError as error:
-            failures[pair.name] = str(error)
-            continue
-        for name, row in rows.items():
-            scores[name][pair.name] = row
+    with processes(workers) as submit:
+        begun = _begun(methods, data, cache, legacy, submit)
+        for pair, results in tqdm(late(begun, workers), total=len(data.pairs), unit="recording", disable=not progress):
+            try:
+                rows = [result() for result in results]
+            except RecordingError as error:
+                failures[pair.name] = str(error)
+                continue
+            for method, row in zip(methods, rows, strict=True):
+                scores[method.name][pair.name] = row
     return Evaluation(scores, failures)
 
 
-def scored(method: Method, data: EventVoxelDataset, pair: RecordingPair, cache: Path | None, legacy: bool) -> Scores:
-    """The scores of a method for a pair, from the folder `cache` where they lie there already."""
+def _begun(
+    methods: Sequence[Method], data: EventVoxelDataset, cache: Path | None, legacy: bool, submit: Submit
+) -> Iterator[tuple[RecordingPair, list[Result]]]:
+    """Every pair with the scores of all methods, which are under way."""
+    for pair in data.pairs:
+        try:
+            yield pair, [scored(method, data, pair, cache, legacy, submit) for method in methods]
+        except RecordingError as error:
+            yield pair, [functools.partial(_fail, error)]
+
+
+def scored(
+    method: Method, data: EventVoxelDataset, pair: RecordingPair, cache: Path | None, legacy: bool, submit: Submit
+) -> Result:
+    """What gives the scores of a method for a pair, from the folder `cache` where they lie there already."""
     if cache is None:
-        return score_recording(method.predict(data, pair), data, pair, legacy)
+        return submit(score_recording, method.predict(data, pair), data, pair, legacy).result
     path = prediction_path(cache, method, pair).with_suffix(".json")
     key = [prediction_key(method, data, pair), SCORES_VERSION, legacy]
     stored = json.loads(path.read_text()) if path.exists() else {}
-    if stored.get("key") != key:
-        stored = {"key": key, "scores": score_recording(predicted(method, data, pair, cache), data, pair, legacy)}
-        with complete_or_absent(path) as temporary:
-            temporary.write_text(json.dumps(stored) + "\n")
-    return stored["scores"]
+    if stored.get("key") == key:
+        return lambda: stored["scores"]
+    found = submit(score_recording, predicted(method, data, pair, cache), data, pair, legacy)
+    return functools.partial(_kept, path, key, found)
+
+
+def _kept(path: Path, key: list[Any], found: Future[Scores]) -> Scores:
+    """The scores, once they are there; they are then kept in the file too."""
+    scores = found.result()
+    with complete_or_absent(path) as temporary:
+        temporary.write_text(json.dumps({"key": key, "scores": scores}) + "\n")
+    return scores
+
+
+def _fail(error: RecordingError) -> Scores:
+    raise error
 
 
 def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: RecordingPair, legacy: bool) -> Scores:

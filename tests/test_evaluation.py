@@ -136,6 +136,16 @@ def test_a_bad_recording_is_named_and_the_others_are_scored(data, tmp_path):
         evaluate(build_model(MODEL, seed=0), data, progress=False)
 
 
+def test_other_processes_score_alike(data, tmp_path):
+    data.pairs[1].noisy.write_bytes(b"not a recording")
+    methods = [baseline_method("input"), baseline_method("pfd_b")]
+    here = evaluate_methods(methods, data, legacy=True, progress=False)
+    cache = tmp_path / "predictions"
+    for workers in (2, 0):
+        found = evaluate_methods(methods, data, cache=cache, legacy=True, workers=workers, progress=False)
+        assert found == here, "Scores, their order and failures are the same, computed elsewhere or kept."
+
+
 def test_recordings_without_labels_have_no_oracle(data):
     pair = data.pairs[0]
     save_events(pair.noisy, make_events(9, 500, duration_us=100_000), source="test", clock_us=(0, 100_000))
