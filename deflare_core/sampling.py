@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+from numpy.typing import NDArray
 
 from deflare_core.config import TrainerConfig
 
@@ -11,8 +14,13 @@ def sample_indices(trainer: TrainerConfig, num_samples: int, step: int) -> list[
     """The windows of a step: its place in the shuffled order of its epoch; the first step's when overfitting."""
     size = windows_per_step(trainer)
     epoch, place = divmod(0 if trainer.overfit_one_batch else step, steps_per_epoch(trainer, num_samples))
-    order = np.random.default_rng([trainer.seed, epoch]).permutation(num_samples)
-    return order[place * size : (place + 1) * size].tolist()
+    return _order(trainer.seed, epoch, num_samples)[place * size : (place + 1) * size].tolist()
+
+
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, num_samples: int) -> NDArray[np.int64]:
+    """The windows as an epoch shuffles them; kept, since every step of it asks."""
+    return np.random.default_rng([seed, epoch]).permutation(num_samples)
 
 
 def step_batches(trainer: TrainerConfig, num_samples: int, step: int) -> list[list[int]]:
