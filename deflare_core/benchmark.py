@@ -150,7 +150,7 @@ def training_step(
     optimizer = torch.optim.Adam(model.parameters(), fused=raw.is_cuda)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    recorded = run is model and model.is_half_on(raw.device)
+    recorded = run is model and model.is_recorded_on(raw.device)
     graph = GraphedGradient(model, LOSSES["mse"], raw) if recorded else None
 
     def step(raw: torch.Tensor, label: torch.Tensor) -> None:

@@ -59,8 +59,8 @@ class ModelConfig(StrictModel):
     conv_padding: int = 1
     """Padding of UNet3D's convolutions; the residual backbone always uses 1."""
     upsampling: Literal["shifted", "aligned"] = "shifted"
-    """shifted: as pytorch-3dunet has it, whose residual decoders move what comes from each coarser level by one cell;
-    aligned: each cell over the four (in 3-D eight) that it was pooled from. UNet3D has no such shift."""
+    """shifted: as pytorch-3dunet has it, whose residual decoders make one cell less than they need along each axis and
+    count the first twice, so that all others move by one; aligned: as many as they need. UNet3D does neither."""
     dropout_prob: float = Field(0.1, ge=0, lt=1)
     """Dropout probability; without effect unless layer_order contains d."""
     use_checkpoint: bool = False

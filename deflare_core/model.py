@@ -122,8 +122,12 @@ class VoxelNetwork(nn.Module):
         return small and len(voxel) == 1 and not self.is_flat
 
     def is_half_on(self, device: torch.device) -> bool:
-        """Whether the backbone multiplies in 16 bits there; it can then be recorded in a CUDA graph."""
+        """Whether the backbone multiplies in 16 bits there; a CUDA graph can record it where no gradient is needed."""
         return self.config.precision == "half" and device.type == "cuda"
+
+    def is_recorded_on(self, device: torch.device) -> bool:
+        """Whether a training step can be recorded there: not where torch's checkpoints look after dropout's draws."""
+        return self.is_half_on(device) and (self.is_folded_on(device) or not self.config.use_checkpoint)
 
     def is_folded_on(self, device: torch.device) -> bool:
         """Whether the backbone runs through `folded.py` there, or as pytorch-3dunet has it."""
@@ -214,8 +218,8 @@ def count_parameters(model: nn.Module) -> int:
 def align_upsampling(backbone: nn.Module) -> None:
     """Let every transposed convolution give twice as many cells as it takes, so that none is stretched after it.
 
-    As it comes it gives one cell less, and nearest-neighbour stretching doubles the first: every level shifts what
-    comes from the coarser ones by one of its cells.
+    As it comes it gives one cell less, and nearest-neighbour stretching doubles the first: every level moves what comes
+    from the coarser ones by one of its cells.
     """
     for module in backbone.modules():
         if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):

@@ -278,7 +278,7 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> torch.Tensor:
 
 def add_gradient(run: Run, batch: Batch, share: float) -> torch.Tensor:
     """The loss of a batch times its share of the step, whose gradient is added to that of the parameters."""
-    if run.model.is_half_on(run.device):
+    if run.model.is_recorded_on(run.device):
         raw, label = (batch[name].to(run.device, non_blocking=True) for name in ("raw", "label"))
         if raw.shape not in run.graphs:
             gradients(run.model)

@@ -127,3 +127,19 @@ def test_a_flat_backbone_sees_all_bins_and_polarities_as_one_picture():
     assert {p.ndim for p in model.parameters()} == {1, 4}, "Nothing is convolved over time."
     with pytest.raises(ValueError, match="num_bins=8 bins; received 4"):
         model(torch.zeros(1, 2, 4, 8, 12))
+
+
+@pytest.mark.parametrize("backbone", ["ResidualUNet3D", "ResidualUNet2D"])
+def test_aligned_upsampling_moves_no_cell(backbone):
+    x = torch.randn(1, 16, 3, 5, 4)[(...,) if backbone.endswith("3D") else (slice(None), slice(None), 0)]
+    size = [2 * n for n in x.shape[2:]]
+    stretch = {}
+    for upsampling in ("shifted", "aligned"):
+        model = build_model(ModelConfig(backbone=backbone, upsampling=upsampling, **SMALL), seed=0)
+        stretch[upsampling] = model.backbone.decoders[0].upsampling.upsample
+    with torch.no_grad():
+        shifted, aligned = (each(x, size) for each in stretch.values())
+        assert torch.equal(aligned, stretch["aligned"].conv_transposed(x)), "Nothing is stretched."
+    inner = (slice(None), slice(None))
+    moved = shifted[(*inner, *(slice(1, None) for _ in size))]
+    assert torch.equal(moved, aligned[(*inner, *(slice(None, -1) for _ in size))]), "Otherwise all moves by a cell."
