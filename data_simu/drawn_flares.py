@@ -39,7 +39,7 @@ def draw_flare(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def rays(angle: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Random brightness around the light, 1 on average or less: waves whose height falls with their number."""
+    """Random brightness around the light, about 1 on average: waves whose height falls with their number, cut at 0."""
     total = np.zeros_like(angle)
     for wave in range(1, HARMONICS + 1):
         total += rng.standard_normal() * wave**-0.5 * np.cos(wave * angle + rng.uniform(0, 2 * np.pi))

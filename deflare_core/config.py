@@ -66,8 +66,8 @@ class ModelConfig(StrictModel):
     use_checkpoint: bool = False
     """Recompute each level's activations in the backward pass: less memory, more time."""
     precision: Literal["half", "single"] = "half"
-    """On a GPU: half multiplies in 16 bits with parameters and sums in 32, ResidualUNet3D through `folded.py` (bfloat16
-    in training, float16 otherwise), others in bfloat16; single is plain torch in float32, as always on a CPU."""
+    """On a GPU: half multiplies in 16 bits with parameters and sums in 32, residual backbones through `folded.py`
+    (bfloat16 in training, float16 otherwise), others in bfloat16; single is plain torch in float32, as on a CPU."""
 
     @model_validator(mode="after")
     def _gate_has_a_residual(self) -> ModelConfig:
@@ -121,7 +121,7 @@ class SimulatedDataConfig(StrictModel):
     split: Literal["train", "test"] = "train"
     """Which of the configuration's two sets of seeds, the same as `deflare simulate` draws from."""
     num_pairs: int = Field(500, gt=0)
-    """Pairs to simulate; on a GPU each 100 ms at 640x480 takes 25 ms and 25 MB, split by polarity 50 MB."""
+    """Pairs to simulate; on a GPU each 100 ms at 640x480 takes about 30 ms and 9 MB."""
     workers: int = Field(8, ge=0)
     """Processes that prepare pairs."""
 
@@ -243,7 +243,7 @@ class TestConfig(StrictModel):
     output_dir: Path = Path("reports/evaluation")
     """Folder for the tables and pictures, and for predictions, which are made once."""
     workers: int = Field(0, ge=0)
-    """Processes that score while this one predicts, as many as there are cores at best; 0 does both here."""
+    """Processes that score while this one predicts, no more than there are cores; 0 does both here."""
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
 

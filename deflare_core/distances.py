@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from deflare_core.events import Events
+from deflare_core.workers import is_worker
 
 SIDE = 100.0
 """Length of the sensor's width, its height, the window, and the gap between the polarities."""
@@ -84,7 +85,8 @@ def nearest(points: Points, others: Points) -> Distances:
             left = np.flatnonzero((points[:, POLARITY] == p) & (found > gap))
             if len(left):
                 tree = cKDTree(others[others[:, POLARITY] == other_p][:, PLACE], balanced_tree=False)
-                found[left] = np.minimum(found[left], np.hypot(tree.query(points[left][:, PLACE], workers=-1)[0], gap))
+                nearest, _ = tree.query(points[left][:, PLACE], workers=1 if is_worker() else -1)
+                found[left] = np.minimum(found[left], np.hypot(nearest, gap))
     return np.minimum(found, FARTHEST)
 
 

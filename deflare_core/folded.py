@@ -25,6 +25,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import torch._dynamo
+import torch._inductor
 from torch import nn
 from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional
@@ -40,6 +42,8 @@ CONVOLVE_ROWS, CONVOLVE_LINES, CONVOLVE_LINES_OF_ONE = 64, 20, 8
 WEIGHT_GRADIENT_CHANNELS = 32
 """Of these, the weight gradient is taken by `weight_gradient_kernel`."""
 WEIGHT_GRADIENT_ROWS, WEIGHT_GRADIENT_LINES, WEIGHT_GRADIENT_LINES_OF_ONE = 64, 48, 4
+MOST_WIDTHS = 64
+"""Numbers of feature maps that folding is compiled for in one process."""
 PROJECTED_CHANNELS = 2
 """So many channels of output are summed up by `project_kernel`; cuBLAS is faster for more."""
 CONVOLVED_CHANNELS = (16, 32)
@@ -154,8 +158,13 @@ def _fold(
 
 @functools.cache
 def _compiled_fold() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """`_fold` in a few kernels, backwards too, where plain torch starts dozens of tiny ones for each convolution."""
-    return torch.compile(_fold, dynamic=False)
+    """`_fold` in a few kernels, backwards too, where plain torch starts dozens of tiny ones for each convolution.
+
+    Where torch can be told to, it chooses these kernels without timing them, so that every run sums in the same order.
+    """
+    torch._dynamo.config.recompile_limit = MOST_WIDTHS
+    known = "deterministic" in torch._inductor.list_options()
+    return torch.compile(_fold, dynamic=False, options={"deterministic": True} if known else None)
 
 
 def _affine(

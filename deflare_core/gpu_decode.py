@@ -48,9 +48,10 @@ def choose_kept_on_gpu(
     key, order = torch.where(candidate, cells, change.numel()).int().sort(stable=True)
     kept = torch.ones(len(cells), dtype=torch.int8, device=cells.device)
     if len(cells):
-        tensors, seed = (key, order, numbers_of(events, len(before)), change, kept), seed - 2**64 * (seed >= 2**63)
+        tensors = (key, order, numbers_of(events, len(before)), change, kept)
         sizes = (len(cells), change.numel(), change.numel() // len(before))
-        thin_out_kernel[(triton.cdiv(len(cells), LANES),)](*tensors, seed, *sizes, LANES=LANES)
+        signed_seed = seed - 2**64 * (seed >= 2**63)
+        thin_out_kernel[(triton.cdiv(len(cells), LANES),)](*tensors, signed_seed, *sizes, LANES=LANES)
     return Choice(kept.bool(), change.view(before.shape), change.abs().sum(), unfit.sum())
 
 

@@ -99,9 +99,12 @@ class VoxelNetwork(nn.Module):
         if voxel.device.type == "cpu" and self._needs_a_batch(padded):
             padded = padded.expand(2, -1, -1, -1, -1)
         features = padded.flatten(1, 2) if self.is_flat else padded
-        folded, half = self.is_folded_on(voxel.device), self.is_half_on(voxel.device)
-        run = self._run_folded if folded else self._run_in_half if half else self._run_plain
-        return run(features).reshape(padded.shape)[: len(voxel), :, :bins, :height, :width]
+        return self._run(features).reshape(padded.shape)[: len(voxel), :, :bins, :height, :width]
+
+    def _run(self, features: torch.Tensor) -> torch.Tensor:
+        if self.is_folded_on(features.device):
+            return self._run_folded(features)
+        return self._run_in_half(features) if self.is_half_on(features.device) else self._run_plain(features)
 
     def _run_plain(self, features: torch.Tensor) -> torch.Tensor:
         if self.is_flat and features.device.type == "cpu" and not torch.is_grad_enabled():

@@ -20,7 +20,7 @@ class PiecewiseGroupNorm(nn.GroupNorm):
         """The normalised feature maps."""
         if x.device.type == "cpu":
             return super().forward(x)
-        if x.dtype != torch.float32:
+        if x.dtype in (torch.float16, torch.bfloat16):
             return self.by_channel(x)
         size = x[0].numel() // self.num_groups
         return super().forward(x) if size % PIECES else self.in_pieces(x)

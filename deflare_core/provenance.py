@@ -46,7 +46,10 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"The device '{name}' cannot be used ({reason}); use auto, cpu or cuda.") from None
-    return torch.device(name)
+    device = torch.device(name)
+    if device.index is not None and device.type == "cuda":
+        torch.cuda.set_device(device)  # CUDA graphs and events are of the current one.
+    return device
 
 
 def device_name(device: torch.device) -> str:

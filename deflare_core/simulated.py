@@ -11,6 +11,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -102,7 +103,7 @@ class SimulatedPairs(IterableDataset[Sample]):
         first, last = torch.searchsorted(events.t, edges).tolist()
         t, x, y, p = (column[first:last] for column in events[:4])
         cells = cells_of(EventTensors(t, x, y, p, events.sensor_size), self.num_bins, self.window_us, t0_us)
-        voxel = torch.zeros((1 + self.split_polarity, self.num_bins, *events.sensor_size), device=t.device)
+        voxel = torch.zeros((2 if self.split_polarity else 1, self.num_bins, *events.sensor_size), device=t.device)
         if self.split_polarity:
             cells, p = cells + (p < 0) * voxel[0].numel(), p.abs()
         voxel.view(-1).index_add_(0, cells, p.float())
@@ -111,7 +112,7 @@ class SimulatedPairs(IterableDataset[Sample]):
     def _produce(self, make: Callable[[TensorPair], Any], ready: queue.Queue[Any], stopped: threading.Event) -> None:
         """Lay ready what is made of pairs until stopped; lay an error where there is one."""
         try:
-            with torch.cuda.stream(torch.cuda.Stream(self.device)) if self.device.type == "cuda" else torch.no_grad():
+            with torch.cuda.stream(torch.cuda.Stream(self.device)) if self.device.type == "cuda" else nullcontext():
                 for preparation in self._preparations():
                     if stopped.is_set():
                         return

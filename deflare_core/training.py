@@ -246,11 +246,11 @@ def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     step_if_finite(run.optimizer, figures)
-    if run.average:
-        run.average.update(run.model, run.step + 1)
     loss, norm = figures.tolist()
     require_finite(run, loss, norm)
     run.step, run.unsaved = run.step + 1, True
+    if run.average:
+        run.average.update(run.model, run.step)
     entry = {"step": run.step, "epoch": epoch, "loss": loss, "learning_rate": rate, "gradient_norm": norm}
     return entry | {"seconds": round(time.perf_counter() - started, 4)}
 
@@ -282,7 +282,8 @@ def add_gradient(run: Run, batch: Batch, share: float) -> torch.Tensor:
         raw, label = (batch[name].to(run.device, non_blocking=True) for name in ("raw", "label"))
         if raw.shape not in run.graphs:
             gradients(run.model)
-            run.graphs[raw.shape] = GraphedGradient(run.model, LOSSES[run.config.trainer.loss], raw)
+            with torch.random.fork_rng([run.device]):  # The runs before a recording draw dropout's numbers too.
+                run.graphs[raw.shape] = GraphedGradient(run.model, LOSSES[run.config.trainer.loss], raw)
         return run.graphs[raw.shape](raw, label, share)
     loss = voxel_loss(run, run.model, batch) * share
     loss.backward()
@@ -400,7 +401,7 @@ def training_batches(run: Run) -> Generator[Batch, None, None]:
     trainer, num_samples = run.config.trainer, len(run.data)
     steps = range(run.step, trainer.max_steps)
     parts = (part for step in steps for part in run.processes.share(step_batches(trainer, num_samples, step)))
-    return ahead(make_loader(run, parts, run.data), size=1)
+    return ahead(iter(make_loader(run, parts, run.data)), size=1)
 
 
 def make_loader(run: Run, parts: Iterable[list[int]], data: Windows) -> DataLoader:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from deflare_core.workers import late, processes
+from deflare_core.workers import is_worker, late, processes
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -28,3 +28,14 @@ def test_late_items_keep_their_order_and_let_others_be_made_meanwhile():
     assert next(items) == 0
     assert made == [0, 1, 2], "Two more were made before the first was given."
     assert list(items) == [1, 2, 3]
+
+
+def test_a_killed_process_is_told_with_a_remedy():
+    with pytest.raises(ValueError, match="lower workers"), processes(1) as submit:
+        submit(os._exit, 1).result()
+
+
+def test_only_a_process_that_works_for_another_is_a_worker():
+    assert not is_worker()
+    with processes(1) as submit:
+        assert submit(is_worker).result()
