@@ -50,10 +50,17 @@ def encode_tensors(events: EventTensors, num_bins: int, duration_us: int, t0_us:
     return voxel
 
 
-def cells_of(events: EventTensors, num_bins: int, duration_us: int, t0_us: int) -> torch.Tensor:
-    """The flat index of each event's cell in the voxel, int64, for events inside the window."""
+def cells_of(
+    events: EventTensors, num_bins: int, duration_us: int, t0_us: int, split_polarity: bool = False
+) -> torch.Tensor:
+    """The flat index of each event's cell in the voxel, int64, for events inside the window.
+
+    Split by polarity, the voxel is `(2, bins, H, W)`, of positive and of negative events.
+    """
     height, width = events.sensor_size
     bins = torch.div((events.t - t0_us) * num_bins, duration_us, rounding_mode="floor")
+    if split_polarity:
+        bins = bins + (events.p < 0) * num_bins
     return (bins * height + events.y) * width + events.x
 
 

@@ -25,8 +25,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-import torch._dynamo
-import torch._inductor
 from torch import nn
 from torch.autograd.function import Function, once_differentiable
 from torch.nn import functional
@@ -162,8 +160,10 @@ def _compiled_fold() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
 
     Where torch can be told to, it chooses these kernels without timing them, so that every run sums in the same order.
     """
-    torch._dynamo.config.recompile_limit = MOST_WIDTHS
-    known = "deterministic" in torch._inductor.list_options()
+    from torch import _dynamo, _inductor  # Seconds to load, and of use in training only.
+
+    _dynamo.config.recompile_limit = MOST_WIDTHS
+    known = "deterministic" in _inductor.list_options()
     return torch.compile(_fold, dynamic=False, options={"deterministic": True} if known else None)
 
 

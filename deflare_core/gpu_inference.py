@@ -70,9 +70,7 @@ def _begin(network: GraphedNetwork, level: float, window: Window, window_us: int
     for column in events[:4]:
         column.record_stream(now)
     before = torch.zeros((num_channels, num_bins, *size), device=network.voxel.device)
-    cells = cells_of(events, num_bins, window_us, t0_us)
-    if num_channels == 2:
-        cells += (events.p < 0) * before[0].numel()
+    cells = cells_of(events, num_bins, window_us, t0_us, split_polarity=num_channels == 2)
     before.view(-1).index_add_(0, cells, events.p.float())
     output = counted_from(level, network(turned(before)[None])[0])
     after = turned(output.clamp(min=0)) if num_channels == 2 else output

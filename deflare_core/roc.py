@@ -116,9 +116,8 @@ def kept_shares(model: VoxelNetwork, events: Events, t0_us: int, window_us: int,
     before = encoded(model, events, t0_us, window_us, num_bins)
     after = run_network(model, before)
     share = np.divide(after, before, out=np.ones_like(after), where=before != 0).clip(0, 1)
-    cells = cells_of(EventTensors.from_events(events), num_bins, window_us, t0_us).numpy()
-    if model.channels == 2:
-        cells = cells + (events.p < 0) * (share.size // 2)
+    tensors = EventTensors.from_events(events)
+    cells = cells_of(tensors, num_bins, window_us, t0_us, split_polarity=model.channels == 2).numpy()
     return share.reshape(-1)[cells].astype(np.float64)
 
 

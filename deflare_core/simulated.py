@@ -102,11 +102,10 @@ class SimulatedPairs(IterableDataset[Sample]):
         edges = torch.tensor([t0_us, t0_us + self.window_us], device=events.t.device)
         first, last = torch.searchsorted(events.t, edges).tolist()
         t, x, y, p = (column[first:last] for column in events[:4])
-        cells = cells_of(EventTensors(t, x, y, p, events.sensor_size), self.num_bins, self.window_us, t0_us)
+        chosen = EventTensors(t, x, y, p, events.sensor_size)
+        cells = cells_of(chosen, self.num_bins, self.window_us, t0_us, self.split_polarity)
         voxel = torch.zeros((2 if self.split_polarity else 1, self.num_bins, *events.sensor_size), device=t.device)
-        if self.split_polarity:
-            cells, p = cells + (p < 0) * voxel[0].numel(), p.abs()
-        voxel.view(-1).index_add_(0, cells, p.float())
+        voxel.view(-1).index_add_(0, cells, (p.abs() if self.split_polarity else p).float())
         return voxel
 
     def _produce(self, make: Callable[[TensorPair], Any], ready: queue.Queue[Any], stopped: threading.Event) -> None:

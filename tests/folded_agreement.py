@@ -86,9 +86,8 @@ def decode_agreement(seed: int, num: int, size: tuple[int, int], device: str, sp
     apply = apply_polarity_voxel if split else apply_voxel
     applied = apply(events, voxel, output, 20_000, t0_us=0, seed=large_seed)
     tensors = EventTensors.from_events(events, device)
-    cells = cells_of(tensors, 8, 20_000, 0)
+    cells = cells_of(tensors, 8, 20_000, 0, split)
     if split:
-        cells += (tensors.p < 0) * voxel[0].size
         voxel, output = (np.stack([v[0], -v[1]]) for v in (voxel, output))
     before, after = (torch.from_numpy(v).view(-1, 8, *size).to(device) for v in (voxel, output))
     choice = choose_kept_on_gpu(tensors, cells, before, after, large_seed)

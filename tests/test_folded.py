@@ -55,25 +55,27 @@ def test_draws_on_a_gpu_are_those_of_the_cpu():
         assert drawn.tolist() == wanted
 
 
-def test_a_norm_in_pieces_is_the_norm(monkeypatch):
+@pytest.fixture
+def norms():
+    """A norm that is not as it starts, and ours of the same parameters."""
     torch.manual_seed(0)
     norm = nn.GroupNorm(4, 8)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     pieces = PiecewiseGroupNorm(4, 8)
     pieces.load_state_dict(norm.state_dict())
+    return norm, pieces
+
+
+def test_a_norm_in_pieces_is_the_norm(norms):
+    norm, pieces = norms
     x = torch.randn(2, 8, 4, PIECES // 8, 16) * 3 + 5
     assert torch.equal(pieces(x), norm(x)), "On a CPU it is torch's own."
     assert torch.allclose(pieces.in_pieces(x), norm(x), atol=1e-5)
 
 
-def test_a_norm_by_channel_is_the_norm_in_16_bits():
-    torch.manual_seed(0)
-    norm = nn.GroupNorm(4, 8)
-    nn.init.normal_(norm.weight)
-    nn.init.normal_(norm.bias)
-    pieces = PiecewiseGroupNorm(4, 8)
-    pieces.load_state_dict(norm.state_dict())
+def test_a_norm_by_channel_is_the_norm_in_16_bits(norms):
+    norm, pieces = norms
     x = (torch.randn(2, 8, 16, 12) * 3 + 5).bfloat16()
     for order in (torch.contiguous_format, torch.channels_last):
         found = pieces.by_channel(x.contiguous(memory_format=order))
