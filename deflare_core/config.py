@@ -46,6 +46,8 @@ class ModelConfig(StrictModel):
     residual: Literal["free", "gate"] = "free"
     """free: output = input + backbone(input); gate: output = input - input x removed(backbone(input)), with a removed
     share between 0 and 1, so that nothing is invented. Both are the identity before training."""
+    context: int = Field(0, ge=0)
+    """Windows before and after its own that the network also sees, as further channels of its input."""
     level: float = Field(0.5, gt=0, lt=1)
     """The part of an event in the output from which on it counts as one; 0.5 is rounding."""
     f_maps: tuple[int, ...] = (32, 64, 128)

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from deflare_core.codec import events_to_voxel, polarity_voxel
 from deflare_core.config import DataConfig
-from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
+from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize, neighbour_offsets
 from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
 from deflare_core.recordings import Recording, RecordingError, open_recording
 
@@ -52,6 +52,7 @@ class EventVoxelDataset(Dataset):
     num_segments : windows taken from each pair.
     ids : recordings to take, by the number in their name; none: all.
     split_polarity : give `(2, bins, H, W)` instead, the numbers of positive and of negative events.
+    context : windows before and after each that its input also holds, as further channels (`neighbour_offsets`).
 
     Raises
     ------
@@ -69,8 +70,9 @@ class EventVoxelDataset(Dataset):
         num_segments: int = 5,
         ids: tuple[int, ...] = (),
         split_polarity: bool = False,
+        context: int = 0,
     ) -> None:
-        self.split_polarity = split_polarity
+        self.split_polarity, self.context = split_polarity, context
         self.pairs = find_pairs(noisy_events_dir, clean_events_dir, ids)
         self.window_us = segment_duration_us
         self.num_bins = num_bins
@@ -78,7 +80,7 @@ class EventVoxelDataset(Dataset):
         self.sensor_size = sensor_size or _sensor_size_of(self.pairs)
 
     @classmethod
-    def from_config(cls, config: DataConfig, split_polarity: bool = False) -> EventVoxelDataset:
+    def from_config(cls, config: DataConfig, split_polarity: bool = False, context: int = 0) -> EventVoxelDataset:
         """The data set that a configuration describes."""
         return cls(
             config.noisy_dir,
@@ -89,6 +91,7 @@ class EventVoxelDataset(Dataset):
             config.num_windows,
             config.ids,
             split_polarity,
+            context,
         )
 
     def __len__(self) -> int:
@@ -105,19 +108,21 @@ class EventVoxelDataset(Dataset):
         pair, k = self.pairs[index // self.num_windows], index % self.num_windows
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
             t0_us = self._start_of(pair, noisy, clean) + k * self.window_us
-            return {"raw": self._voxel(noisy, t0_us), "label": self._voxel(clean, t0_us)}
+            seen = [self._voxel(noisy, t0_us + k * self.window_us) for k in neighbour_offsets(self.context)]
+            return {"raw": torch.cat(seen), "label": self._voxel(clean, t0_us)}
 
     def name(self, index: int) -> str:
         """The pair and window of a sample, for messages: `composed_00003[2]`."""
         return f"{self.pairs[index // self.num_windows].name}[{index % self.num_windows}]"
 
-    def events(self, pair: RecordingPair) -> Iterator[tuple[int, Events, Events]]:
-        """Start, input events and target events of each window of a pair."""
+    def events(self, pair: RecordingPair, context: int = 0) -> Iterator[tuple[int, Events, Events]]:
+        """Start, input events and target events of each window of a pair; of the input also its neighbours' events."""
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
             start_us = self._start_of(pair, noisy, clean)
             for t0_us in range(start_us, start_us + self.num_windows * self.window_us, self.window_us):
-                span = (t0_us, t0_us + self.window_us)
-                yield t0_us, noisy.window(*span), clean.window(*span)
+                first, end = t0_us, t0_us + self.window_us
+                around_us = context * self.window_us
+                yield t0_us, noisy.window(first - around_us, end + around_us), clean.window(first, end)
 
     def provenance(self, pair: RecordingPair, t0_us: int) -> np.ndarray | None:
         """The provenance labels of a window's input events, or None where the recording carries none."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.config import TrainConfig
 from deflare_core.dataset import EventVoxelDataset
-from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.events import NUM_BINS, WINDOW_US, Events, neighbour_offsets
 from deflare_core.figures import event_cloud_figure, event_series_figure, symmetric_limit, voxel_figure
 from deflare_core.model import TrueResidualUNet3D, VoxelNetwork
 from deflare_core.output import complete_or_absent
@@ -29,7 +29,7 @@ from deflare_core.predictions import Method, predicted
 from deflare_core.processes import joined
 from deflare_core.sampling import sample_indices
 from deflare_core.training import Batch, Run, TrainingError, own_randomness, start_run, train_step, training_batches
-from deflare_core.windows import Window, applied, encoded, run_network, signed, window_seed
+from deflare_core.windows import Window, applied, encoded, own, run_network, signed, window_seed
 
 DEBUG_OUTPUT = Path("reports/debug_output")
 DEBUG_STEPS = 2
@@ -102,26 +102,39 @@ def training_window(run: Run, index: int) -> DebugWindow:
     data, name = run.data, run.data.window_name(index)
     if isinstance(data, EventVoxelDataset):
         pair, k = data.pairs[index // data.num_windows], index % data.num_windows
-        t0_us, noisy, clean = next(islice(data.events(pair), k, None))
+        t0_us, noisy, clean = next(islice(data.events(pair, data.context), k, None))
         window = (t0_us, noisy, window_seed(0, t0_us))
         return network_window(run.model, name, window, clean, data.window_us, data.num_bins)
-    voxels = [signed(data[index][key].squeeze(0).cpu().numpy()) for key in ("raw", "label")]
-    noisy, clean = (voxel_to_events(voxel, WINDOW_US, data.sensor_size, t0_us=0, seed=0) for voxel in voxels)
+    noisy, clean = (decoded_windows(data[index][key].cpu().numpy(), run.model.channels) for key in ("raw", "label"))
     return network_window(run.model, name, (0, noisy, 0), clean, WINDOW_US)
+
+
+def decoded_windows(voxels: NDArray[np.float32], num_channels: int) -> Events:
+    """Events of the window from 0 us on and of its neighbours, of whose voxels these are the channels."""
+    parts = voxels.reshape(-1, num_channels, *voxels.shape[1:])
+    offsets = neighbour_offsets(len(parts) // 2)
+    spans = {k: signed(part.squeeze(0) if num_channels == 1 else part) for k, part in zip(offsets, parts, strict=True)}
+    return Events.concatenate(
+        [voxel_to_events(spans[k], WINDOW_US, t0_us=k * WINDOW_US, seed=0) for k in sorted(spans)]
+    )
 
 
 def network_window(
     model: VoxelNetwork, name: str, window: Window, clean: Events, window_us: int, num_bins: int = NUM_BINS
 ) -> DebugWindow:
     """What a network makes of a window, and what it added to its voxel if it is a true residual network."""
-    t0_us, noisy, _ = window
-    raw = encoded(model, noisy, t0_us, window_us, num_bins)
+    t0_us, seen, _ = window
+    raw = encoded(model, seen, t0_us, window_us, num_bins)
     with residuals_noted(model) as noted:
         output = run_network(model, raw)
-    voxels = {"input": signed(raw), "target": events_to_voxel(clean, num_bins, None, window_us, t0_us=t0_us)}
+    voxels = {
+        "input": signed(own(model, raw)),
+        "target": events_to_voxel(clean, num_bins, None, window_us, t0_us=t0_us),
+    }
     for residual in noted:
-        voxels["residual"] = signed(residual.float().cpu().numpy().reshape(raw.shape))
+        voxels["residual"] = signed(residual.float().cpu().numpy().reshape(output.shape))
     voxels["output"] = signed(output)
+    noisy = seen.window(t0_us, t0_us + window_us)
     events = {"input": noisy, "target": clean, "output": applied(model, window, raw, output, window_us).events}
     return DebugWindow(name, t0_us, window_us, events, voxels)
 
@@ -152,7 +165,8 @@ def write_debug_windows(
     """The folders of pictures written, one for every fifth window of the recordings of these names, each file in it."""
     folders = []
     for pair in (pair for pair in data.pairs if pair.name in names):
-        for k, (t0_us, noisy, clean) in islice(enumerate(data.events(pair)), 0, None, SAMPLED_WINDOWS):
+        context = method.model.config.context if method.model else 0
+        for k, (t0_us, noisy, clean) in islice(enumerate(data.events(pair, context)), 0, None, SAMPLED_WINDOWS):
             name, settings = f"{pair.noisy}[{k}]", (clean, data.window_us, data.num_bins)
             if method.model is not None:
                 shown = network_window(method.model, name, (t0_us, noisy, window_seed(0, t0_us)), *settings)

@@ -56,7 +56,7 @@ class Measured(NamedTuple):
 
 
 def run_folded(backbone: nn.Module, voxel: torch.Tensor, dtype: torch.dtype, recompute: bool = False) -> torch.Tensor:
-    """The output of a residual backbone for a voxel of whole pooling cells, float32 of the same shape.
+    """The output of a residual backbone for a voxel of whole pooling cells, float32 of as many bins, rows and columns.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def _run_sample(backbone: Any, x: torch.Tensor, dtype: torch.dtype, recompute: b
         y = run(lambda pooled, block=encoder.basic_module: _widening_block(block, pooled), pooled)
     for decoder, skip in zip(backbone.decoders, reversed(skips), strict=True):
         y = run(lambda skip, y, decoder=decoder: _decode(decoder, skip, y), skip, y)
-    return _project(backbone.final_conv, y).view(x.shape)
+    return _project(backbone.final_conv, y).view(-1, *x.shape[1:])
 
 
 def _first_block(block: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

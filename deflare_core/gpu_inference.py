@@ -17,8 +17,23 @@ from deflare_core.events import Events
 from deflare_core.gpu_decode import Choice, choose_kept_on_gpu
 from deflare_core.graphs import GraphedNetwork
 from deflare_core.model import VoxelNetwork
+from deflare_core.windows import Window, neighbourhoods
 
-Window = tuple[int, Events, int]
+
+class Encoded(NamedTuple):
+    """A window on the GPU.
+
+    Parameters
+    ----------
+    window : as it came.
+    events, cells : its events, and the flat index of each one's cell.
+    voxel : float32 `(C, bins, H, W)`; of negative events the sign is not turned.
+    """
+
+    window: Window
+    events: EventTensors
+    cells: torch.Tensor
+    voxel: torch.Tensor
 
 
 class Begun(NamedTuple):
@@ -49,9 +64,9 @@ def deflare_on_gpu(
     """
     upload, begun = torch.cuda.Stream(next(model.parameters()).device), None
     with torch.no_grad():
-        for window in windows:
-            network = GraphedNetwork.of(model, (1, model.channels, num_bins, *window[1].sensor_size))
-            following = _begin(network, model.config.level, window, window_us, upload)
+        on_gpu = (_encode(window, model.channels, num_bins, window_us, upload) for window in windows)
+        for seen in neighbourhoods(on_gpu, model.config.context):
+            following = _begin(model, seen)
             if begun:
                 yield _finish(begun, window_us)
             begun = following
@@ -59,22 +74,31 @@ def deflare_on_gpu(
             yield _finish(begun, window_us)
 
 
-def _begin(network: GraphedNetwork, level: float, window: Window, window_us: int, upload: torch.cuda.Stream) -> Begun:
-    """Start the work on a window, and the copies of its results; nothing waits for the window before."""
-    t0_us, recorded, seed = window
-    _, num_channels, num_bins, *size = network.voxel.shape
+def _encode(window: Window, num_channels: int, num_bins: int, window_us: int, upload: torch.cuda.Stream) -> Encoded:
+    """Start the copy of a window to the GPU, and its encoding there."""
+    t0_us, recorded, _ = window
     with torch.cuda.stream(upload):
-        events = EventTensors.from_events(recorded, network.voxel.device)
-    now = torch.cuda.current_stream(network.voxel.device)
+        events = EventTensors.from_events(recorded, upload.device)
+    now = torch.cuda.current_stream(upload.device)
     now.wait_stream(upload)
     for column in events[:4]:
         column.record_stream(now)
-    before = torch.zeros((num_channels, num_bins, *size), device=network.voxel.device)
+    voxel = torch.zeros((num_channels, num_bins, *recorded.sensor_size), device=upload.device)
     cells = cells_of(events, num_bins, window_us, t0_us, split_polarity=num_channels == 2)
-    before.view(-1).index_add_(0, cells, events.p.float())
-    output = counted_from(level, network(turned(before)[None])[0])
-    after = turned(output.clamp(min=0)) if num_channels == 2 else output
-    choice = choose_kept_on_gpu(events, cells, before, after, seed)
+    voxel.view(-1).index_add_(0, cells, events.p.float())
+    return Encoded(window, events, cells, voxel)
+
+
+def _begin(model: VoxelNetwork, seen: tuple[Encoded | None, ...]) -> Begun:
+    """Start the work on the first of the windows, and the copies of its results; nothing waits for the one before."""
+    assert seen[0] is not None, "A window sees itself."
+    window, events, cells, before = seen[0]
+    silence = torch.zeros_like(before)
+    voxel = torch.cat([turned(found.voxel if found else silence) for found in seen])[None]
+    network = GraphedNetwork.of(model, tuple(voxel.shape))
+    output = counted_from(model.config.level, network(voxel)[0])
+    after = turned(output.clamp(min=0)) if model.channels == 2 else output
+    choice = choose_kept_on_gpu(events, cells, before, after, window[2])
     kept = _to_host(choice.kept)
     numbers = _to_host(torch.stack([choice.num_missing, choice.num_unfit]))
     done = torch.cuda.Event()
@@ -83,7 +107,7 @@ def _begin(network: GraphedNetwork, level: float, window: Window, window_us: int
 
 
 def turned(voxel: torch.Tensor) -> torch.Tensor:
-    """A voxel `(C, bins, H, W)` with the sign of the second channel, of negative events, turned."""
+    """A voxel `(C, bins, H, W)` with the sign of the second channel, if of negative events, turned."""
     return torch.cat([voxel[:1], -voxel[1:]])
 
 

@@ -43,8 +43,10 @@ class GraphedNetwork:
 class GraphedGradient:
     """A loss between a network's output and the target, whose gradient is added to that of the parameters."""
 
-    def __init__(self, model: nn.Module, loss: Callable[..., torch.Tensor], raw: torch.Tensor) -> None:
-        self.raw, self.label = torch.zeros_like(raw), torch.zeros_like(raw)
+    def __init__(
+        self, model: nn.Module, loss: Callable[..., torch.Tensor], raw: torch.Tensor, label: torch.Tensor
+    ) -> None:
+        self.raw, self.label = torch.zeros_like(raw), torch.zeros_like(label)
         self.share = torch.ones((), device=raw.device)
         gradients = [p.grad for p in model.parameters() if p.grad is not None]
         before = [gradient.clone() for gradient in gradients]

@@ -163,8 +163,8 @@ def all_deflared(
     done = zip(read(0, journal.num_done), journal.decisions(), strict=True)
     for (_, events, _), decision in done:
         yield decision.applied(events)
-    # A blend needs the window before; what it makes of that one again is dropped.
-    repeated = int(overlap and journal.num_done > 0)
+    # A blend needs the window before, and a network those it also sees; what is made of them again is dropped.
+    repeated = min(journal.num_done, method.config.context + overlap)
     deflare = deflare_overlapping if overlap else deflare_windows
     with closing(ahead(deflare(method, read(journal.num_done - repeated), window_us, num_bins))) as deflared:
         for window in islice(deflared, repeated, None):

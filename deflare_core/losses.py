@@ -39,6 +39,7 @@ def kept_dice(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> 
 
 def counts(raw: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """How many events each cell holds, and how many of them the target keeps; of a signed voxel, in net events."""
+    raw = raw[:, : label.shape[1]]
     return raw.abs(), torch.minimum((label * raw.sign()).clamp(min=0), raw.abs())
 
 

@@ -25,6 +25,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from deflare_core.config import ModelConfig, make_config
+from deflare_core.events import neighbour_offsets
 from deflare_core.norm import fill_the_card
 
 ONEDNN_FROM = 20_480
@@ -43,18 +44,20 @@ class VoxelNetwork(nn.Module):
     """A backbone applied to voxels of any sensor size: padded inside to whole pooling cells, cropped after.
 
     The parameters are those of `ModelConfig`. Called with `(N, C, bins, H, W)`, it returns the same shape; C is 1 for
-    signed voxels, 2 for those of positive and of negative events (see `codec.polarity_voxel`).
+    signed voxels, 2 for those of positive and of negative events (see `codec.polarity_voxel`). With context it takes
+    `(N, inputs, bins, H, W)`: the window's own channels first, then those of its neighbours (`neighbour_offsets`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.channels: int = 2 if config.polarity == "split" else 1
+        self.inputs: int = self.channels * len(neighbour_offsets(config.context))
         self.is_flat = config.backbone == "ResidualUNet2D"
-        maps = self.channels * (config.num_bins if self.is_flat else 1)
+        planes = config.num_bins if self.is_flat else 1
         self.backbone = BACKBONES[config.backbone](
-            in_channels=maps,
-            out_channels=maps,
+            in_channels=self.inputs * planes,
+            out_channels=self.channels * planes,
             f_maps=list(config.f_maps),
             num_levels=config.num_levels,
             layer_order=config.layer_order,
@@ -84,12 +87,12 @@ class VoxelNetwork(nn.Module):
         return KEEP_LOGIT + self.run_backbone(voxel)
 
     def run_backbone(self, voxel: torch.Tensor) -> torch.Tensor:
-        """The backbone's output for a voxel of any height and width.
+        """The backbone's output `(N, C, bins, H, W)` for a voxel of any height and width.
 
         Raises
         ------
         ValueError
-            When the tensor is not `(N, C, bins, H, W)`, or has fewer bins than the levels can halve.
+            When the tensor is not `(N, inputs, bins, H, W)`, or has fewer bins than the levels can halve.
         """
         self._check_shape(voxel)
         cell = 2 ** (self.config.num_levels - 1)
@@ -99,7 +102,12 @@ class VoxelNetwork(nn.Module):
         if voxel.device.type == "cpu" and self._needs_a_batch(padded):
             padded = padded.expand(2, -1, -1, -1, -1)
         features = padded.flatten(1, 2) if self.is_flat else padded
-        return self._run(features).reshape(padded.shape)[: len(voxel), :, :bins, :height, :width]
+        output = self._run(features).reshape(len(padded), self.channels, *padded.shape[2:])
+        return output[: len(voxel), :, :bins, :height, :width]
+
+    def own(self, voxel: torch.Tensor) -> torch.Tensor:
+        """The channels of the window itself."""
+        return voxel[:, : self.channels]
 
     def _run(self, features: torch.Tensor) -> torch.Tensor:
         if self.is_folded_on(features.device):
@@ -149,8 +157,8 @@ class VoxelNetwork(nn.Module):
         return run_folded(self.backbone, features, dtype, self.config.use_checkpoint and trains)
 
     def _check_shape(self, voxel: torch.Tensor) -> None:
-        if voxel.ndim != 5 or voxel.shape[1] != self.channels:
-            shape = f"(N, {self.channels}, bins, height, width)"
+        if voxel.ndim != 5 or voxel.shape[1] != self.inputs:
+            shape = f"(N, {self.inputs}, bins, height, width)"
             raise ValueError(f"The network takes {shape}; received {tuple(voxel.shape)}.")
         bins, levels = voxel.shape[2], self.config.num_levels
         if self.is_flat and bins != self.config.num_bins:
@@ -183,13 +191,13 @@ class TrueResidualUNet3D(VoxelNetwork):
 
     def forward(self, voxel: torch.Tensor) -> torch.Tensor:
         """The input plus what the backbone has learned to add (minus the flare)."""
-        return voxel + self.residual(voxel)
+        return self.own(voxel) + self.residual(voxel)
 
     def residual(self, voxel: torch.Tensor) -> torch.Tensor:
         """What is added to the voxel: the backbone's output, or through a gate never more than there is to remove."""
         if self.config.residual == "free":
             return self.run_backbone(voxel)
-        return -voxel * removed_share(self.run_backbone(voxel))
+        return -self.own(voxel) * removed_share(self.run_backbone(voxel))
 
 
 def removed_share(change: torch.Tensor) -> torch.Tensor:

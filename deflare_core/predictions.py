@@ -61,7 +61,7 @@ def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "ne
 
     def predict(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
         parts, losses = [], []
-        for t0_us, noisy, clean in data.events(pair):
+        for t0_us, noisy, clean in data.events(pair, model.config.context):
             raw = encoded(model, noisy, t0_us, data.window_us, data.num_bins)
             truth = events_to_voxel(clean, data.num_bins, None, data.window_us, t0_us=t0_us)
             output = run_network(model, raw)

@@ -20,7 +20,7 @@ from deflare_core.figures import METHOD_COLOURS, NEUTRAL, new_figure
 from deflare_core.metrics import PROVENANCE
 from deflare_core.model import VoxelNetwork
 from deflare_core.recordings import RecordingError
-from deflare_core.windows import encoded, run_network
+from deflare_core.windows import encoded, own, run_network
 
 STEPS = 1000
 """Shares are counted in steps of a thousandth."""
@@ -84,7 +84,7 @@ def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
     weights = np.zeros((2, STEPS + 1))
     for pair in data.pairs:
         counted = np.zeros((2, STEPS + 1), np.int64)
-        for t0_us, noisy, _ in data.events(pair):
+        for t0_us, noisy, _ in data.events(pair, model.config.context):
             labels = data.provenance(pair, t0_us)
             if labels is None:
                 raise RecordingError(f"{pair.noisy}: carries no provenance labels, which tell flare from the rest.")
@@ -111,12 +111,13 @@ def roc_figure(roc: Roc, kept: float) -> Figure:
 def kept_shares(model: VoxelNetwork, events: Events, t0_us: int, window_us: int, num_bins: int) -> NDArray[np.float64]:
     """For each event of a window, the share of its cell that the network's output keeps, from 0 to 1.
 
-    In a signed cell whose events cancel, and wherever the sign turns, that is 1 and 0.
+    In a signed cell whose events cancel, and wherever the sign turns, that is 1 and 0. With context, `events` are of
+    the window's neighbours too.
     """
-    before = encoded(model, events, t0_us, window_us, num_bins)
-    after = run_network(model, before)
+    seen = encoded(model, events, t0_us, window_us, num_bins)
+    before, after = own(model, seen), run_network(model, seen)
     share = np.divide(after, before, out=np.ones_like(after), where=before != 0).clip(0, 1)
-    tensors = EventTensors.from_events(events)
+    tensors = EventTensors.from_events(events.window(t0_us, t0_us + window_us))
     cells = cells_of(tensors, num_bins, window_us, t0_us, split_polarity=model.channels == 2).numpy()
     return share.reshape(-1)[cells].astype(np.float64)
 

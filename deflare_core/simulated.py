@@ -6,6 +6,7 @@ windows while the network trains on the last. This is the one door through which
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import queue
@@ -25,7 +26,7 @@ from data_simu.pairs import pair_seed
 from data_simu.simulation import simulate
 from deflare_core.config import SimulatedDataConfig, load_config
 from deflare_core.event_tensors import EventTensors, cells_of
-from deflare_core.events import WINDOW_US
+from deflare_core.events import WINDOW_US, neighbour_offsets
 
 Sample = dict[str, torch.Tensor]
 Made = TypeVar("Made")
@@ -164,13 +165,22 @@ class FewCounts(NamedTuple):
 
     def whole(self) -> torch.Tensor:
         """The voxels again, float32 `(2, C, bins, H, W)`."""
-        voxels = torch.zeros((2, self.shape.numel()), device=self.cells.device)
-        voxels[:, self.cells.long()] = self.counts.float()
-        return voxels.view(2, *self.shape)
+        return self._spread(self.counts).view(2, *self.shape)
+
+    def input(self) -> torch.Tensor:
+        """The input's voxel alone, `(C, bins, H, W)`."""
+        return self._spread(self.counts[:1]).view(self.shape)
+
+    def _spread(self, counts: torch.Tensor) -> torch.Tensor:
+        voxels = torch.zeros((len(counts), self.shape.numel()), device=self.cells.device)
+        voxels[:, self.cells.long()] = counts.float()
+        return voxels
 
 
 class SimulatedWindows(Dataset[Sample]):
     """The windows of some simulated pairs, kept on the device: 6 bytes for each cell that holds an event.
+
+    They come without their neighbours; see `with_context`.
 
     Parameters
     ----------
@@ -184,7 +194,7 @@ class SimulatedWindows(Dataset[Sample]):
         self, config: SimulatedDataConfig, device: torch.device, split_polarity: bool = False, progress: bool = True
     ) -> None:
         simulation = simulation_of(config)
-        self.config, self.sensor_size = config, simulation.sensor_size
+        self.config, self.sensor_size, self.context = config, simulation.sensor_size, 0
         self.num_windows = simulation.duration_us // WINDOW_US
         pairs = SimulatedPairs(
             simulation, device, split=config.split, split_polarity=split_polarity, workers=config.workers
@@ -198,7 +208,20 @@ class SimulatedWindows(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         raw, label = self._counts[index].whole()
-        return {"raw": raw, "label": label}
+        beside = [self._input(index, offset) for offset in neighbour_offsets(self.context)[1:]]
+        return {"raw": torch.cat([raw, *beside]), "label": label}
+
+    def with_context(self, context: int) -> SimulatedWindows:
+        """The same windows, not copied, the input of each with those of so many of its pair before and after it."""
+        found = copy.copy(self)
+        found.context = context
+        return found
+
+    def _input(self, index: int, offset: int) -> torch.Tensor:
+        """The input so many windows after another one; silence beyond the ends of its pair."""
+        inside = 0 <= index % self.num_windows + offset < self.num_windows
+        counts = self._counts[index + offset if inside else index]
+        return counts.input() if inside else torch.zeros(counts.shape, device=counts.cells.device)
 
     def window_name(self, index: int) -> str:
         """The pair and window of a sample, for messages."""

@@ -162,7 +162,7 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
     trainer = config.trainer
     model = build_model(config.model, trainer.seed).to(processes.device)
     average = WeightAverage(model, trainer.average_decay) if trainer.average_decay else None
-    data, validation = (windows_of(c, processes, model.channels == 2) for c in (config.data, config.validation))
+    data, validation = (windows_of(c, processes, model) for c in (config.data, config.validation))
     run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, average)
     checkpoints = sorted(trainer.output_dir.glob("checkpoint_epoch_*"))
     if checkpoints and not resume:
@@ -172,13 +172,15 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
     return run
 
 
-def windows_of(config: DataConfig | SimulatedDataConfig, processes: Processes, split_polarity: bool) -> Windows:
-    """The windows that a configuration describes: lazily from files, or simulated now."""
+def windows_of(config: DataConfig | SimulatedDataConfig, processes: Processes, model: VoxelNetwork) -> Windows:
+    """The windows that a configuration describes, as the network takes them: lazily from files, or simulated now."""
+    split_polarity, context = model.channels == 2, model.config.context
     if isinstance(config, DataConfig):
-        return EventVoxelDataset.from_config(config, split_polarity)
+        return EventVoxelDataset.from_config(config, split_polarity, context)
     from deflare_core.simulated import simulated_windows
 
-    return simulated_windows(config, processes.device, split_polarity, progress=processes.is_first)
+    windows = simulated_windows(config, processes.device, split_polarity, progress=processes.is_first)
+    return windows.with_context(context)
 
 
 def with_batches_for(count: int, config: TrainConfig) -> TrainConfig:
@@ -283,7 +285,7 @@ def add_gradient(run: Run, batch: Batch, share: float) -> torch.Tensor:
         if raw.shape not in run.graphs:
             gradients(run.model)
             with torch.random.fork_rng([run.device]):  # The runs before a recording draw dropout's numbers too.
-                run.graphs[raw.shape] = GraphedGradient(run.model, LOSSES[run.config.trainer.loss], raw)
+                run.graphs[raw.shape] = GraphedGradient(run.model, LOSSES[run.config.trainer.loss], raw, label)
         return run.graphs[raw.shape](raw, label, share)
     loss = voxel_loss(run, run.model, batch) * share
     loss.backward()

@@ -1,13 +1,16 @@
 """Windows: a recording cut into absolute ones, and what a method makes of a stream of them.
 
 Every method is a generator from windows to `AppliedVoxel`, one for each, in order. A network looks at one window at a
-time, or at overlapping ones whose outputs are blended; a baseline looks at half a second at a time.
+time and at as many of its neighbours as `model.context` says, or at overlapping ones whose outputs are blended; a
+baseline looks at half a second at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice, pairwise
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice, pairwise, tee
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from deflare_core.codec import (
     events_to_voxel,
     polarity_voxel,
 )
-from deflare_core.events import Events
+from deflare_core.events import Events, neighbour_offsets
 from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
 from deflare_core.metrics import matched
 from deflare_core.model import VoxelNetwork, has_triton
@@ -29,6 +32,7 @@ from deflare_core.recordings import Recording
 
 Window = tuple[int, Events, int]
 """Start of a window in absolute microseconds, its events, and the seed of what is random in its decode."""
+Item = TypeVar("Item")
 Clock = tuple[int, int]
 Baseline = Callable[[Events, Clock, int], Events]
 """From a whole recording, the start and end of its clock, and a seed, to a whole recording."""
@@ -55,26 +59,73 @@ def window_seed(seed: int, t0_us: int) -> int:
 
 @torch.inference_mode()
 def run_network(model: VoxelNetwork, voxel: np.ndarray) -> np.ndarray:
-    """The network's output for one voxel as `encoded` gives it, float32 of the same shape."""
+    """The network's output for one voxel as `encoded` gives it, float32 of the shape of the window's own."""
     device = next(model.parameters()).device
-    batch = torch.from_numpy(np.ascontiguousarray(voxel)).reshape(1, model.channels, *voxel.shape[-3:]).to(device)
-    return model.eval()(batch).reshape(voxel.shape).float().cpu().numpy()
+    batch = torch.from_numpy(np.ascontiguousarray(voxel)).reshape(1, model.inputs, *voxel.shape[-3:]).to(device)
+    return model.eval()(batch).reshape(own(model, voxel).shape).float().cpu().numpy()
 
 
 def encoded(model: VoxelNetwork, events: Events, t0_us: int, window_us: int, num_bins: int) -> NDArray[np.float32]:
-    """The voxel of a window as the network takes it: signed `(bins, H, W)`, or split by polarity `(2, bins, H, W)`."""
+    """What the network takes for a window: signed `(bins, H, W)`, or split by polarity `(2, bins, H, W)`.
+
+    With context it is `(inputs, bins, H, W)`, the window's own voxel first, then those of its neighbours; `events` are
+    then of these windows too. Of events outside them nothing is seen.
+    """
+    starts = [t0_us + k * window_us for k in neighbour_offsets(model.config.context)]
+    return beside(
+        [voxel_of(model, events.window(at_us, at_us + window_us), at_us, window_us, num_bins) for at_us in starts]
+    )
+
+
+def voxel_of(model: VoxelNetwork, events: Events, t0_us: int, window_us: int, num_bins: int) -> NDArray[np.float32]:
+    """The voxel of one window by itself."""
     if model.channels == 2:
         return polarity_voxel(events, num_bins, window_us, t0_us)
     return events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us)
 
 
+def beside(voxels: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+    """A window's voxel and its neighbours' as channels of one, silence where there is none; alone it stays as is."""
+    mine = voxels[0]
+    assert mine is not None, "A window has a voxel of its own."
+    if len(voxels) == 1:
+        return mine
+    parts = [np.zeros_like(mine) if voxel is None else voxel for voxel in voxels]
+    return np.concatenate(parts) if mine.ndim == 4 else np.stack(parts)
+
+
+def own(model: VoxelNetwork, voxel: np.ndarray) -> np.ndarray:
+    """The window's own voxel in what the network takes."""
+    if not model.config.context:
+        return voxel
+    return voxel[: model.channels] if model.channels > 1 else voxel[0]
+
+
+def neighbourhoods(items: Iterable[Item], context: int) -> Iterator[tuple[Item | None, ...]]:
+    """Each item of a stream of windows, followed by those of its neighbours; None where there is no window."""
+    silence, offsets = [None] * context, neighbour_offsets(context)
+    seen: deque[Item | None] = deque(maxlen=2 * context + 1)
+    for item in chain(silence, items, silence):
+        seen.append(item)
+        if len(seen) == seen.maxlen:
+            yield tuple(seen[context + k] for k in offsets)
+
+
 def applied(
     model: VoxelNetwork, window: Window, voxel_in: np.ndarray, voxel_out: np.ndarray, window_us: int
 ) -> AppliedVoxel:
-    """The window's events after the network's output was applied to them, counted from the network's level on."""
+    """The window's events after the network's output was applied to them, counted from the network's level on.
+
+    Parameters
+    ----------
+    window : its events may be of more time, of which only its own are given back.
+    voxel_in, voxel_out : what `encoded` and `run_network` gave.
+    """
     t0_us, events, seed = window
+    mine = events.window(t0_us, t0_us + window_us)
     apply = apply_polarity_voxel if model.channels == 2 else apply_voxel
-    return apply(events, voxel_in, at_level(voxel_out, model.config.level), window_us, t0_us=t0_us, seed=seed)
+    output = at_level(voxel_out, model.config.level)
+    return apply(mine, own(model, voxel_in), output, window_us, t0_us=t0_us, seed=seed)
 
 
 def signed(voxel: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -91,9 +142,15 @@ def deflare_windows(
 
         yield from deflare_on_gpu(model, windows, window_us, num_bins)
         return
-    for window in windows:
-        voxel = encoded(model, window[1], window[0], window_us, num_bins)
+    given, shown = tee(windows)
+    voxels = (voxel_of(model, events, t0_us, window_us, num_bins) for t0_us, events, _ in shown)
+    for window, voxel in zip(given, seen_voxels(model, voxels), strict=True):
         yield applied(model, window, voxel, run_network(model, voxel), window_us)
+
+
+def seen_voxels(model: VoxelNetwork, voxels: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """What the network takes for each of a stream of voxels; it comes when the last of its neighbours has."""
+    return (beside(seen) for seen in neighbourhoods(voxels, model.config.context))
 
 
 def deflare_overlapping(
@@ -112,17 +169,19 @@ def deflare_overlapping(
     """
     if num_bins % 2:
         raise ValueError(f"Overlapping windows share half of their bins; num_bins must be even, received {num_bins}.")
-    half, later = num_bins // 2, None
-    voxels = ((window, encoded(model, window[1], window[0], window_us, num_bins)) for window in windows)
-    for current, following in pairwise(chain(voxels, [None])):
-        assert current is not None, "Only the last of all is none."
-        window, voxel = current
-        silence = np.zeros_like(voxel)
-        after = following[1] if following else silence
-        if later is None:
-            later = run_network(model, _joined(silence, voxel, half))
-        earlier, later = later, run_network(model, _joined(voxel, after, half))
+    given, shown = tee(windows)
+    whole, parts = tee(voxel_of(model, events, t0_us, window_us, num_bins) for t0_us, events, _ in shown)
+    between = (run_network(model, voxel) for voxel in seen_voxels(model, _halfway(parts, num_bins // 2)))
+    for window, voxel, (earlier, later) in zip(given, seen_voxels(model, whole), pairwise(between), strict=True):
         yield applied(model, window, voxel, blended(run_network(model, voxel), earlier, later), window_us)
+
+
+def _halfway(voxels: Iterable[NDArray[np.float32]], half: int) -> Iterator[NDArray[np.float32]]:
+    """The voxels half a window before the first, between each two, and half a window after the last."""
+    for first, second in pairwise(chain([None], voxels, [None])):
+        if first is not None or second is not None:
+            silence = np.zeros_like(first if second is None else second)
+            yield _joined(silence if first is None else first, silence if second is None else second, half)
 
 
 def _joined(first: np.ndarray, second: np.ndarray, half: int) -> np.ndarray:

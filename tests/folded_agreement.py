@@ -15,6 +15,7 @@ from deflare_core import folded
 from deflare_core.codec import apply_polarity_voxel, apply_voxel, events_to_voxel, polarity_voxel
 from deflare_core.config import ModelConfig
 from deflare_core.event_tensors import EventTensors, cells_of
+from deflare_core.events import Events
 from deflare_core.gpu_decode import choose_kept_on_gpu
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.windows import applied, deflare_windows, encoded, run_network
@@ -24,6 +25,7 @@ NETWORKS = {
     "48, 96": {"f_maps": (48, 96)},
     "split, aligned": {"f_maps": (32, 64), "polarity": "split", "upsampling": "aligned"},
     "flat": {"f_maps": (32, 64, 64), "backbone": "ResidualUNet2D", "polarity": "split"},
+    "flat, with context": {"f_maps": (32, 64), "backbone": "ResidualUNet2D", "polarity": "split", "context": 1},
     "flat, aligned, as many maps as channels": {
         "f_maps": (16, 48),
         "backbone": "ResidualUNet2D",
@@ -61,7 +63,10 @@ def network_agreement(settings: dict, size: tuple[int, ...], device: str, dtype:
     """Relative differences between the plain backbone and the folded one: output, and largest over the gradients."""
     model = lively(settings, device)
     generator = torch.Generator().manual_seed(2)
-    voxel, target = (torch.randn(1, model.channels, *size, generator=generator).round().to(device) for _ in range(2))
+    voxel, target = (
+        torch.randn(1, channels, *size, generator=generator).round().to(device)
+        for channels in (model.inputs, model.channels)
+    )
     if model.is_flat:
         voxel, target = voxel.flatten(1, 2), target.flatten(1, 2)
     plain, plain_gradients = gradients(model, model.backbone, voxel, target)
@@ -105,9 +110,9 @@ def window_agreement(settings: dict, device: str) -> dict:
     model = build_model(ModelConfig(num_levels=len(settings["f_maps"]), **settings), 0).to(device)
     torch.nn.init.normal_(model.backbone.final_conv.weight, std=0.3, generator=torch.Generator(device).manual_seed(1))
     windows = [(20_000 * k, make_events(k, 200_000, (480, 640), 20_000 * k), 2**63 - 5 - k) for k in range(4)]
-    same = 0
+    same, recording = 0, Events.concatenate([events for _, events, _ in windows])
     for window, found in zip(windows, deflare_windows(model, windows, 20_000, 8), strict=True):
-        voxel = encoded(model, window[1], window[0], 20_000, 8)
+        voxel = encoded(model, recording, window[0], 20_000, 8)
         same += same_events(applied(model, window, voxel, run_network(model, voxel), 20_000).events, found.events)
     return {"windows": len(windows), "same": same, "events": len(found.events), "of": len(window[1])}
 
@@ -128,8 +133,9 @@ def main(device: str) -> None:
     decodes = [decode_agreement(seed, num, frame, device, split=seed > 1) for seed in range(4)]
     found = {"networks": networks, "decodes": decodes}
     if not interpreted:
-        gate = NETWORKS["flat"] | {"residual": "gate", "level": 0.1}
-        found["windows"] = [window_agreement(each, device) for each in (NETWORKS["32, 64"], gate)]
+        gate = {"residual": "gate", "level": 0.1}
+        chosen = (NETWORKS["32, 64"], NETWORKS["flat"] | gate, NETWORKS["flat, with context"] | gate)
+        found["windows"] = [window_agreement(each, device) for each in chosen]
     sys.stdout.write(json.dumps(found) + "\n")
 
 

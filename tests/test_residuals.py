@@ -26,7 +26,8 @@ class Scaled(VoxelNetwork):
 
     def __init__(self, gain, before=1.0) -> None:
         torch.nn.Module.__init__(self)
-        self.channels = 1
+        self.config = ModelConfig()
+        self.channels = self.inputs = 1
         self.first, self.final_conv = torch.nn.Conv3d(1, 1, 1, bias=False), torch.nn.Conv3d(1, 1, 1, bias=False)
         torch.nn.init.constant_(self.first.weight, before)
         torch.nn.init.constant_(self.final_conv.weight, gain)

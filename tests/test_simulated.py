@@ -67,6 +67,11 @@ def test_a_run_trains_on_pairs_that_it_simulates(tmp_path):
     assert torch.equal(subset[0]["raw"], windows[0]["raw"])
     assert not torch.equal(subset[0]["label"], windows[0]["label"]), "Settings of the simulation can be replaced."
     assert windows.window_name(3).endswith("train pair 1[1]")
+    seen, silence = windows.with_context(1), torch.zeros_like(windows[0]["raw"])
+    beside = [(windows[1]["raw"], windows[0]["raw"], silence), (windows[2]["raw"], silence, windows[3]["raw"])]
+    for k, expected in zip((1, 2), beside, strict=True):
+        assert torch.equal(seen[k]["raw"], torch.cat(expected)), "Windows of another pair are no neighbours."
+        assert torch.equal(seen[k]["label"], windows[k]["label"])
     settings = {
         "model": {"f_maps": (8, 16), "num_levels": 2},
         "data": data,
