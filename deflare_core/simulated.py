@@ -9,10 +9,12 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
+from multiprocessing.util import Finalize
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -30,6 +32,8 @@ from deflare_core.events import WINDOW_US, neighbour_offsets
 
 Sample = dict[str, torch.Tensor]
 Made = TypeVar("Made")
+LAST = -100
+"""Priority of what a process does after all else; queues are emptied at -5."""
 
 
 class SimulatedPairs(IterableDataset[Sample]):
@@ -137,7 +141,7 @@ class SimulatedPairs(IterableDataset[Sample]):
             DataLoader(
                 source, batch_size=None, sampler=numbers, num_workers=self.workers, collate_fn=_as_tensors,
                 multiprocessing_context=context, prefetch_factor=2 if self.workers else None,
-                pin_memory=self.device.type == "cuda",
+                pin_memory=self.device.type == "cuda", worker_init_fn=leave_at_once,
             )
         )  # fmt: skip
 
@@ -281,6 +285,14 @@ def _as_tensors(value: Any) -> Any:
         parts = [_as_tensors(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value
+
+
+def leave_at_once(worker: int) -> None:
+    """Let the process end as soon as its queues are empty, without what libraries do in the end.
+
+    Where threads of theirs still run, that aborts the process, and torch takes it for one that failed at its work.
+    """
+    Finalize(None, os._exit, args=(0,), exitpriority=LAST)
 
 
 def _drain(ready: queue.Queue[Any]) -> None:

@@ -1,6 +1,10 @@
 """Endless simulated pairs: order, repeatability, agreement with the files, errors, and an end when nobody looks."""
 
+import atexit
 import itertools
+import multiprocessing
+import os
+import signal
 import threading
 
 import numpy as np
@@ -12,7 +16,7 @@ from data_simu.pairs import pair_seed
 from deflare_core.checkpoint import read_checkpoint
 from deflare_core.codec import events_to_voxel
 from deflare_core.config import SimulatedDataConfig, TrainConfig, make_config
-from deflare_core.simulated import SimulatedPairs, SimulatedWindows
+from deflare_core.simulated import SimulatedPairs, SimulatedWindows, leave_at_once
 from deflare_core.training import fit
 
 SMALL = SimulationConfig(sensor_size=(24, 32), duration_us=50_000, warmup_us=5_000)
@@ -41,6 +45,27 @@ def test_the_thread_ends_with_the_iteration():
     next(windows)
     windows.close()
     assert set(threading.enumerate()) <= before, "No thread is left behind."
+
+
+def abort_in_the_end(leaves_at_once: bool) -> None:
+    if leaves_at_once:
+        leave_at_once(0)
+    atexit.register(os.abort)
+
+
+@pytest.mark.parametrize("leaves_at_once", [True, False])
+def test_a_worker_ends_before_libraries_can_abort_it(leaves_at_once):
+    process = multiprocessing.get_context("spawn").Process(target=abort_in_the_end, args=(leaves_at_once,))
+    process.start()
+    process.join()
+    assert process.exitcode == (0 if leaves_at_once else -signal.SIGABRT)
+
+
+def test_processes_that_prepare_pairs_end_with_the_iteration():
+    windows = iter(SimulatedPairs(SMALL, "cpu", workers=1))
+    next(windows)
+    windows.close()
+    assert not multiprocessing.active_children()
 
 
 def test_an_error_reaches_the_one_who_iterates(monkeypatch):
