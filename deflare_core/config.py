@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -48,8 +48,9 @@ class ModelConfig(StrictModel):
     share between 0 and 1, so that nothing is invented. Both are the identity before training."""
     context: int = Field(0, ge=0)
     """Windows before and after its own that the network also sees, as further channels of its input."""
-    level: float = Field(0.5, gt=0, lt=1)
-    """The part of an event in the output from which on it counts as one; 0.5 is rounding."""
+    level: Annotated[float, Field(gt=0, lt=1)] | Literal["adaptive"] = 0.5
+    """The part of an event in the output from which on it counts as one; 0.5 is rounding. adaptive: each window's own,
+    low where flare can hardly be told from the rest, so that lamps stay, higher where it can (`level.py`)."""
     f_maps: tuple[int, ...] = (32, 64, 128)
     """Feature maps of each level, finest first."""
     num_levels: int = 3

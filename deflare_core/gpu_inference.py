@@ -16,6 +16,7 @@ from deflare_core.event_tensors import EventTensors, cells_of
 from deflare_core.events import Events
 from deflare_core.gpu_decode import Choice, choose_kept_on_gpu
 from deflare_core.graphs import GraphedNetwork
+from deflare_core.level import window_level
 from deflare_core.model import VoxelNetwork
 from deflare_core.windows import Window, neighbourhoods
 
@@ -96,7 +97,9 @@ def _begin(model: VoxelNetwork, seen: tuple[Encoded | None, ...]) -> Begun:
     silence = torch.zeros_like(before)
     voxel = torch.cat([turned(found.voxel if found else silence) for found in seen])[None]
     network = GraphedNetwork.of(model, tuple(voxel.shape))
-    output = counted_from(model.config.level, network(voxel)[0])
+    output = network(voxel)[0]
+    level = model.config.level
+    output = counted_from(level if isinstance(level, float) else window_level(model.own(voxel)[0], output), output)
     after = turned(output.clamp(min=0)) if model.channels == 2 else output
     choice = choose_kept_on_gpu(events, cells, before, after, window[2])
     kept = _to_host(choice.kept)
@@ -111,9 +114,11 @@ def turned(voxel: torch.Tensor) -> torch.Tensor:
     return torch.cat([voxel[:1], -voxel[1:]])
 
 
-def counted_from(level: float, voxel: torch.Tensor) -> torch.Tensor:
+def counted_from(level: torch.Tensor | float, voxel: torch.Tensor) -> torch.Tensor:
     """As `codec.at_level`."""
-    return voxel if level == 0.5 else torch.copysign((voxel.abs() + (1 - level)).floor(), voxel)
+    if isinstance(level, float) and level == 0.5:
+        return voxel
+    return torch.copysign((voxel.abs() + (1 - level)).floor(), voxel)
 
 
 def _finish(begun: Begun, window_us: int) -> AppliedVoxel:

@@ -26,6 +26,7 @@ from deflare_core.codec import (
 )
 from deflare_core.events import Events, neighbour_offsets
 from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
+from deflare_core.level import level_for
 from deflare_core.metrics import matched
 from deflare_core.model import VoxelNetwork, has_triton
 from deflare_core.recordings import Recording
@@ -114,7 +115,7 @@ def neighbourhoods(items: Iterable[Item], context: int) -> Iterator[tuple[Item |
 def applied(
     model: VoxelNetwork, window: Window, voxel_in: np.ndarray, voxel_out: np.ndarray, window_us: int
 ) -> AppliedVoxel:
-    """The window's events after the network's output was applied to them, counted from the network's level on.
+    """The window's events after the network's output was applied to them, counted from its level on (`level.py`).
 
     Parameters
     ----------
@@ -124,8 +125,9 @@ def applied(
     t0_us, events, seed = window
     mine = events.window(t0_us, t0_us + window_us)
     apply = apply_polarity_voxel if model.channels == 2 else apply_voxel
-    output = at_level(voxel_out, model.config.level)
-    return apply(mine, own(model, voxel_in), output, window_us, t0_us=t0_us, seed=seed)
+    before = own(model, voxel_in)
+    output = at_level(voxel_out, level_for(model.config.level, before, voxel_out))
+    return apply(mine, before, output, window_us, t0_us=t0_us, seed=seed)
 
 
 def signed(voxel: NDArray[np.float32]) -> NDArray[np.float32]:

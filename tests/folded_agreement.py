@@ -134,7 +134,8 @@ def main(device: str) -> None:
     found = {"networks": networks, "decodes": decodes}
     if not interpreted:
         gate = {"residual": "gate", "level": 0.1}
-        chosen = (NETWORKS["32, 64"], NETWORKS["flat"] | gate, NETWORKS["flat, with context"] | gate)
+        adaptive = gate | {"level": "adaptive"}
+        chosen = (NETWORKS["32, 64"], NETWORKS["flat"] | gate, NETWORKS["flat, with context"] | adaptive)
         found["windows"] = [window_agreement(each, device) for each in chosen]
     sys.stdout.write(json.dumps(found) + "\n")
 
