@@ -22,9 +22,10 @@ def test_the_snippet_runs(tmp_path, monkeypatch):
     assert len(snippet.strip().splitlines()) <= 15
     names: dict = {}
     exec(snippet, names)
-    assert names["voxel"].shape == names["output"].shape == (2, 8, 12, 16)
+    assert (names["voxel"].shape, names["output"].shape) == ((6, 8, 12, 16), (2, 8, 12, 16))
     assert (names["summary"].num_in, names["summary"].num_synthesised) == (2_000, 0), "A gate invents nothing."
-    assert len(names["kept"].kept) == len(names["window"])
+    window = names["events"].window(names["t0_us"], names["t0_us"] + 20_000)
+    assert len(names["kept"].kept) == len(window)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
