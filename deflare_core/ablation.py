@@ -14,12 +14,13 @@ from pydantic import Field
 from deflare_core.checkpoint import find_checkpoint, load_model, read_checkpoint, set_level
 from deflare_core.config import DataConfig, StrictModel, TrainConfig, load_config
 from deflare_core.dataset import EventVoxelDataset
-from deflare_core.evaluation import Evaluation, bootstrap_interval, evaluate_methods
+from deflare_core.evaluation import Evaluation, begun_scores, bootstrap_interval, collected
 from deflare_core.output import complete_or_absent
 from deflare_core.predictions import baseline_method, checkpoint_method, oracle_method
 from deflare_core.roc import roc_of
 from deflare_core.table import markdown_table
 from deflare_core.training import TrainingError, fit
+from deflare_core.workers import worker_processes
 
 SCORES = ("mse", "pmse_2", "r_f1", "t_f1", "tp_f1", "chamfer_both", "count_ratio")
 SHARES = ("flare_removed", "background_kept", "light_kept", "invented")
@@ -46,7 +47,7 @@ class AblationConfig(StrictModel):
     data: DataConfig
     """Pairs with provenance to score."""
     workers: int = Field(0, ge=0)
-    """Processes that score; 0 scores in this one."""
+    """Processes that score while later variants are trained; 0 scores in this one."""
     runs_dir: Path = Path("runs/ablation")
     """Folder of the training runs."""
     output_dir: Path = Path("reports/ablation")
@@ -57,14 +58,16 @@ def run_ablation(config: AblationConfig, progress: bool = True) -> str:
     """The table of all variants, in Markdown, after training and scoring what was not yet; also in `ablation.md`."""
     data = EventVoxelDataset.from_config(config.data)
     cache = config.output_dir / "predictions"
-    references = [baseline_method("input"), oracle_method()]
-    found = {"": evaluate_methods(references, data, cache=cache, workers=config.workers, progress=progress)}
+    methods = {"": [baseline_method("input"), oracle_method()]}
     areas: dict[str, list[float]] = {}
-    for name, settings in config.variants.items():
-        checkpoints = [trained(config, name, settings, seed, progress) for seed in config.seeds]
-        methods = [checkpoint_method(path, name=f"seed_{path.parent.name}") for path in checkpoints]
-        found[name] = evaluate_methods(methods, data, cache=cache / name, workers=config.workers, progress=progress)
-        areas[name] = [roc_of(load_model(path), data).area for path in checkpoints]
+    with worker_processes(config.workers) as submit:
+        begun = {"": list(begun_scores(methods[""], data, cache, False, submit))}
+        for name, settings in config.variants.items():
+            checkpoints = [trained(config, name, settings, seed, progress) for seed in config.seeds]
+            methods[name] = [checkpoint_method(path, name=f"seed_{path.parent.name}") for path in checkpoints]
+            begun[name] = list(begun_scores(methods[name], data, cache / name, False, submit))
+            areas[name] = [roc_of(load_model(path), data).area for path in checkpoints]
+        found = {name: collected(methods[name], results) for name, results in begun.items()}
     text = ablation_table(found, areas)
     with complete_or_absent(config.output_dir / "ablation.md") as path:
         path.write_text(text + "\n")

@@ -6,9 +6,8 @@ recordings anew. A recording that cannot be read does not stop the others; it is
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,12 +39,12 @@ from deflare_core.predictions import (
     prediction_path,
 )
 from deflare_core.recordings import RecordingError, open_recording
-from deflare_core.workers import Submit, late, processes
+from deflare_core.workers import Submit, completed, failed, late, worker_processes
 
 Scores = dict[str, float]
 Interval = tuple[float, float]
-Result = Callable[[], Scores]
-"""Scores that may be under way; calling it waits for them."""
+Begun = tuple[str, list["Future[Scores]"]]
+"""The name of a recording, and each method's scores of it, which may be under way."""
 SCORES_VERSION = 1
 """Raised whenever a score's definition changes, so that scores kept on disk are not mixed with others."""
 NUM_RESAMPLES, CONFIDENCE = 2_000, 0.95
@@ -148,57 +147,59 @@ def evaluate_methods(
     workers : processes that score while this one predicts; 0 does both here.
     progress : show a progress bar.
     """
-    scores: dict[str, dict[str, Scores]] = {method.name: {} for method in methods}
-    failures: dict[str, str] = {}
-    with processes(workers) as submit:
-        begun = _begun(methods, data, cache, legacy, submit)
-        for pair, results in tqdm(late(begun, workers), total=len(data.pairs), unit="recording", disable=not progress):
-            try:
-                rows = [result() for result in results]
-            except RecordingError as error:
-                failures[pair.name] = str(error)
-                continue
-            for method, row in zip(methods, rows, strict=True):
-                scores[method.name][pair.name] = row
-    return Evaluation(scores, failures)
+    with worker_processes(workers) as submit:
+        begun = late(begun_scores(methods, data, cache, legacy, submit), workers)
+        return collected(methods, tqdm(begun, total=len(data.pairs), unit="recording", disable=not progress))
 
 
-def _begun(
+def begun_scores(
     methods: Sequence[Method], data: EventVoxelDataset, cache: Path | None, legacy: bool, submit: Submit
-) -> Iterator[tuple[RecordingPair, list[Result]]]:
-    """Every pair with the scores of all methods, which are under way."""
+) -> Iterator[Begun]:
+    """The name of every recording, and the scores of all methods, which are under way; see `evaluate_methods`."""
     for pair in data.pairs:
         try:
-            yield pair, [scored(method, data, pair, cache, legacy, submit) for method in methods]
+            yield pair.name, [scored(method, data, pair, cache, legacy, submit) for method in methods]
         except RecordingError as error:
-            yield pair, [functools.partial(_fail, error)]
+            yield pair.name, [failed(error)]
+
+
+def collected(methods: Sequence[Method], begun: Iterable[Begun]) -> Evaluation:
+    """The evaluation of methods whose scores are under way, once they are there."""
+    scores: dict[str, dict[str, Scores]] = {method.name: {} for method in methods}
+    failures: dict[str, str] = {}
+    for name, results in begun:
+        try:
+            rows = [result.result() for result in results]
+        except RecordingError as error:
+            failures[name] = str(error)
+            continue
+        for method, row in zip(methods, rows, strict=True):
+            scores[method.name][name] = row
+    return Evaluation(scores, failures)
 
 
 def scored(
     method: Method, data: EventVoxelDataset, pair: RecordingPair, cache: Path | None, legacy: bool, submit: Submit
-) -> Result:
-    """What gives the scores of a method for a pair, from the folder `cache` where they lie there already."""
+) -> Future[Scores]:
+    """The scores of a method for a pair, from the folder `cache` where they lie there already."""
     if cache is None:
-        return submit(score_recording, method.predict(data, pair), data, pair, legacy).result
+        return submit(score_recording, method.predict(data, pair), data, pair, legacy)
     path = prediction_path(cache, method, pair).with_suffix(".json")
     key = [prediction_key(method, data, pair), SCORES_VERSION, legacy]
     stored = json.loads(path.read_text()) if path.exists() else {}
     if stored.get("key") == key:
-        return lambda: stored["scores"]
-    found = submit(score_recording, predicted(method, data, pair, cache), data, pair, legacy)
-    return functools.partial(_kept, path, key, found)
+        return completed(stored["scores"])
+    return submit(score_and_keep, path, key, predicted(method, data, pair, cache), data, pair, legacy)
 
 
-def _kept(path: Path, key: list[Any], found: Future[Scores]) -> Scores:
-    """The scores, once they are there; they are then kept in the file too."""
-    scores = found.result()
+def score_and_keep(
+    path: Path, key: list[Any], prediction: Prediction, data: EventVoxelDataset, pair: RecordingPair, legacy: bool
+) -> Scores:
+    """The scores of one recording, which are then in the file too, with the key to know them by."""
+    scores = score_recording(prediction, data, pair, legacy)
     with complete_or_absent(path) as temporary:
         temporary.write_text(json.dumps({"key": key, "scores": scores}) + "\n")
     return scores
-
-
-def _fail(error: RecordingError) -> Scores:
-    raise error
 
 
 def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: RecordingPair, legacy: bool) -> Scores:

@@ -19,7 +19,7 @@ Submit = Callable[..., "Future[Any]"]
 
 
 @contextmanager
-def processes(count: int) -> Iterator[Submit]:
+def worker_processes(count: int) -> Iterator[Submit]:
     """What calls functions in so many processes; with none, in this one and at once.
 
     The processes are started anew, not forked, so that this one may use a GPU. When the block is left, what has not
@@ -72,7 +72,19 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _call(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+def completed(result: Any) -> Future[Any]:
+    """What has the result already."""
     done: Future[Any] = Future()
-    done.set_result(function(*arguments))
+    done.set_result(result)
     return done
+
+
+def failed(error: Exception) -> Future[Any]:
+    """What raises the error where its result is asked for."""
+    done: Future[Any] = Future()
+    done.set_exception(error)
+    return done
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    return completed(function(*arguments))

@@ -4,19 +4,19 @@ import os
 
 import pytest
 
-from deflare_core.workers import is_worker, late, processes
+from deflare_core.workers import is_worker, late, worker_processes
 
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_results_come_from_where_they_should(count):
-    with processes(count) as submit:
+    with worker_processes(count) as submit:
         found = [submit(divmod, n, 3) for n in range(5)]
         assert [each.result() for each in found] == [divmod(n, 3) for n in range(5)]
         assert (submit(os.getpid).result() == os.getpid()) == (count == 0)
 
 
 def test_an_error_in_another_process_is_raised_where_the_result_is_asked_for():
-    with processes(1) as submit:
+    with worker_processes(1) as submit:
         found = submit(divmod, 1, 0)
         with pytest.raises(ZeroDivisionError):
             found.result()
@@ -31,11 +31,11 @@ def test_late_items_keep_their_order_and_let_others_be_made_meanwhile():
 
 
 def test_a_killed_process_is_told_with_a_remedy():
-    with pytest.raises(ValueError, match="lower workers"), processes(1) as submit:
+    with pytest.raises(ValueError, match="lower workers"), worker_processes(1) as submit:
         submit(os._exit, 1).result()
 
 
 def test_only_a_process_that_works_for_another_is_a_worker():
     assert not is_worker()
-    with processes(1) as submit:
+    with worker_processes(1) as submit:
         assert submit(is_worker).result()
