@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from conftest import make_events, same_events
 
-from deflare_core import folded
+from deflare_core import folded, folded_steps
 from deflare_core.codec import apply_polarity_voxel, apply_voxel, events_to_voxel, polarity_voxel
 from deflare_core.config import ModelConfig
 from deflare_core.event_tensors import EventTensors, cells_of
@@ -121,9 +121,9 @@ def main(device: str) -> None:
     """Print all agreements."""
     interpreted = device == "cpu"
     if interpreted:
-        folded.CONVOLVE_ROWS, folded.CONVOLVE_LINES = 4, 2
-        folded.WEIGHT_GRADIENT_ROWS, folded.WEIGHT_GRADIENT_LINES = 4, 2
-        folded.CONVOLVE_LINES_OF_ONE = folded.WEIGHT_GRADIENT_LINES_OF_ONE = 3
+        folded_steps.CONVOLVE_ROWS, folded_steps.CONVOLVE_LINES = 4, 2
+        folded_steps.WEIGHT_GRADIENT_ROWS, folded_steps.WEIGHT_GRADIENT_LINES = 4, 2
+        folded_steps.CONVOLVE_LINES_OF_ONE = folded_steps.WEIGHT_GRADIENT_LINES_OF_ONE = 3
     dtype = torch.float32 if interpreted else torch.bfloat16
     networks = {}
     for name, settings in NETWORKS.items():
