@@ -130,6 +130,7 @@ def training_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
             yield step_row("ours, checkpointed" if use_checkpoint else "ours", model, model, raw, label)
     model = build_model(load_pretrained().config, seed=0).to(device)
     raw, label = (torch.cat([voxel, -voxel], 1).clamp(min=0) for voxel in (raw, label))
+    raw = raw.repeat(1, model.inputs // model.channels, 1, 1, 1)
     yield step_row("ours, as the pretrained network", model, model, raw, label)
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from deflare_core.events import NUM_BINS, WINDOW_US, SensorSize
 
@@ -48,7 +48,7 @@ class ModelConfig(StrictModel):
     share between 0 and 1, so that nothing is invented. Both are the identity before training."""
     context: int = Field(0, ge=0)
     """Windows before and after its own that the network also sees, as further channels of its input."""
-    level: Annotated[float, Field(gt=0, lt=1)] | Literal["adaptive"] = 0.5
+    level: float | Literal["adaptive"] = 0.5
     """The part of an event in the output from which on it counts as one; 0.5 is rounding. adaptive: each window's own,
     low where flare can hardly be told from the rest, so that lamps stay, higher where it can (`level.py`)."""
     f_maps: tuple[int, ...] = (32, 64, 128)
@@ -71,6 +71,13 @@ class ModelConfig(StrictModel):
     precision: Literal["half", "single"] = "half"
     """On a GPU: half multiplies in 16 bits with parameters and sums in 32, residual backbones through `folded.py`
     (bfloat16 in training, float16 otherwise), others in bfloat16; single is plain torch in float32, as on a CPU."""
+
+    @field_validator("level", mode="before")
+    @classmethod
+    def _level_is_a_share(cls, level: Any) -> Any:
+        if level == "adaptive" or (isinstance(level, float | int) and 0 < level < 1):
+            return level
+        raise ValueError("a level is a number between 0 and 1, or adaptive")
 
     @model_validator(mode="after")
     def _gate_has_a_residual(self) -> ModelConfig:

@@ -37,6 +37,7 @@ from deflare_core.predictions import (
     predicted,
     prediction_key,
     prediction_path,
+    stored_prediction,
 )
 from deflare_core.recordings import RecordingError, open_recording
 from deflare_core.workers import Submit, completed, failed, late, worker_processes
@@ -189,13 +190,21 @@ def scored(
     stored = json.loads(path.read_text()) if path.exists() else {}
     if stored.get("key") == key:
         return completed(stored["scores"])
-    return submit(score_and_keep, path, key, predicted(method, data, pair, cache), data, pair, legacy)
+    predicted(method, data, pair, cache)
+    return submit(score_kept, path, key, data, pair, legacy)
 
 
-def score_and_keep(
-    path: Path, key: list[Any], prediction: Prediction, data: EventVoxelDataset, pair: RecordingPair, legacy: bool
-) -> Scores:
-    """The scores of one recording, which are then in the file too, with the key to know them by."""
+def score_kept(path: Path, key: list[Any], data: EventVoxelDataset, pair: RecordingPair, legacy: bool) -> Scores:
+    """The scores of the prediction that lies beside `path`, where they are then too, with the key to know them by.
+
+    Raises
+    ------
+    RecordingError
+        When the prediction is gone.
+    """
+    prediction = stored_prediction(path.with_suffix(".h5"), key[0])
+    if prediction is None:
+        raise RecordingError(f"{path.with_suffix('.h5')}: was removed or replaced before it was scored; start again.")
     scores = score_recording(prediction, data, pair, legacy)
     with complete_or_absent(path) as temporary:
         temporary.write_text(json.dumps({"key": key, "scores": scores}) + "\n")

@@ -27,6 +27,7 @@ from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
 from deflare_core.formats import SUFFIX_FORMATS, RecordingError
 from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
 from deflare_core.journal import Journal
+from deflare_core.level import rule_of
 from deflare_core.model import VoxelNetwork
 from deflare_core.recording_writer import RecordingWriter
 from deflare_core.recordings import Recording, open_recording
@@ -235,6 +236,7 @@ def method_key(method: VoxelNetwork | str) -> str:
         baseline_named(method)
         return method
     found = hashlib.sha256(method.config.model_dump_json().encode())
+    found.update(json.dumps(rule_of(method.config.level)).encode())
     for name, tensor in method.state_dict().items():
         found.update(f"{name} {tensor.device}".encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -16,25 +16,36 @@ import torch
 
 STEPS = 1001
 """Shares are counted in steps of a thousandth."""
+SPARE = 4096
+"""Places where a GPU adds up the nothing of empty cells: at one place all of them would wait for each other."""
 FACTOR, POWER = 0.35, 1.5
 LEAST = 0.01
 """At a level of 0 cells without events would count as one."""
 
 
 def window_level(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """The level of a window, a float64 scalar on its device, whose host it never waits for.
+    """The level of a window, a float64 scalar on its device, for which the host does not wait.
+
+    An output that is not finite counts as none; the decode refuses it.
 
     Parameters
     ----------
     before, after : the window's own voxel and the network's output, of one shape, signed or not.
     """
-    share = torch.where(before != 0, after / before, 0).clamp(0, 1).flatten()
-    events = torch.zeros(STEPS, device=before.device)
-    events.index_add_(0, ((1 - share) * (STEPS - 1)).round().long(), before.abs().flatten())
+    before, after = before.flatten(), after.flatten()
+    share = (after / before).nan_to_num(0, 0, 0).clamp(0, 1)
+    place = STEPS + torch.arange(len(before), device=before.device) % SPARE
+    place = torch.where(before != 0, ((1 - share) * (STEPS - 1)).round().long(), place)
+    events = torch.zeros(STEPS + SPARE, device=before.device).index_add_(0, place, before.abs())[:STEPS]
     taken = events.double().cumsum(0)
     stay = (events.double() * torch.linspace(1, 0, STEPS, dtype=torch.float64, device=before.device)).cumsum(0)
     best = (2 * stay / (taken + stay[-1]).clamp(min=1)).max()
     return (FACTOR * best**POWER).clamp(min=LEAST)
+
+
+def rule_of(level: float | str) -> list[float]:
+    """What decides the level besides a network's settings: nothing for a number."""
+    return [] if isinstance(level, float) else [FACTOR, POWER, LEAST]
 
 
 def level_for(level: float | str, before: np.ndarray, after: np.ndarray) -> float:

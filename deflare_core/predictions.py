@@ -20,6 +20,7 @@ from deflare_core.checkpoint import find_checkpoint, load_model
 from deflare_core.codec import events_to_voxel
 from deflare_core.dataset import EventVoxelDataset, RecordingPair
 from deflare_core.events import Events
+from deflare_core.level import rule_of
 from deflare_core.metrics import PROVENANCE, mse
 from deflare_core.model import VoxelNetwork
 from deflare_core.provenance import digest
@@ -70,7 +71,7 @@ def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "ne
         return Prediction(Events.concatenate([part.events for part in parts]), float(np.mean(losses)))
 
     described = f"{model.config.name}, feature maps {list(model.config.f_maps)}{origin and f', {origin}'}"
-    return Method(name, _digest(key, seed), predict, described, model)
+    return Method(name, _digest(key, seed, *rule_of(model.config.level)), predict, described, model)
 
 
 def checkpoint_method(path: str | Path, device: str = "auto", seed: int = 0, name: str = "network") -> Method:
@@ -112,7 +113,7 @@ def predicted(method: Method, data: EventVoxelDataset, pair: RecordingPair, cach
         return method.predict(data, pair)
     path = prediction_path(cache, method, pair)
     key = prediction_key(method, data, pair)
-    found = _stored(path, key)
+    found = stored_prediction(path, key)
     if found is None:
         found = method.predict(data, pair)
         attributes: dict[str, Any] = {"prediction_key": key, "loss": json.dumps(found.loss)}
@@ -140,7 +141,7 @@ def _without_flare(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
     return Prediction(Events.concatenate(parts))
 
 
-def _stored(path: Path, key: str) -> Prediction | None:
+def stored_prediction(path: Path, key: str) -> Prediction | None:
     """The prediction in a file, if it is the one that the key stands for."""
     if not path.exists():
         return None

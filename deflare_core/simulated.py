@@ -11,6 +11,7 @@ import functools
 import itertools
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import nullcontext
@@ -290,9 +291,10 @@ def _as_tensors(value: Any) -> Any:
 def leave_at_once(worker: int) -> None:
     """Let the process end as soon as its queues are empty, without what libraries do in the end.
 
-    Where threads of theirs still run, that aborts the process, and torch takes it for one that failed at its work.
+    Where threads of theirs still run, that aborts the process, and torch takes it for one that failed at its work. One
+    that did fail ends as it would.
     """
-    Finalize(None, os._exit, args=(0,), exitpriority=LAST)
+    Finalize(None, lambda: sys.exc_info()[0] or os._exit(0), exitpriority=LAST)
 
 
 def _drain(ready: queue.Queue[Any]) -> None:

@@ -32,7 +32,9 @@ def config(pair_folders, tmp_path) -> AblationConfig:
     return make_config(AblationConfig, settings)
 
 
-def test_every_variant_is_trained_scored_and_told(config):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_every_variant_is_trained_scored_and_told(config, workers):
+    config = config.model_copy(update={"workers": workers})
     text = run_ablation(config, progress=False)
     assert (config.output_dir / "ablation.md").read_text() == text + "\n"
     first_cells = [line.split(" | ")[0] for line in text.splitlines()]

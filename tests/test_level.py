@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from deflare_core.codec import at_level
 from deflare_core.config import ConfigError, ModelConfig, make_config
+from deflare_core.inference import method_key
 from deflare_core.level import FACTOR, LEAST, POWER, level_for, window_level
 from deflare_core.model import build_model
+from deflare_core.predictions import network_method
 from deflare_core.windows import applied, deflare_windows, encoded, run_network
 
 
@@ -78,5 +80,24 @@ def test_the_gpus_count_is_the_codecs():
 def test_a_level_is_a_share_or_adaptive():
     assert make_config(ModelConfig, {"level": "adaptive"}, origin="here").level == "adaptive"
     for level in (0, 1, "low"):
-        with pytest.raises(ConfigError, match="level"):
+        with pytest.raises(ConfigError, match=r"here: 'level': a level is a number between 0 and 1, or adaptive \(rec"):
             make_config(ModelConfig, {"level": level}, origin="here")
+
+
+def test_an_output_that_is_not_finite_is_refused():
+    model = gate()
+    with torch.no_grad():
+        model.backbone.final_conv.bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not finite"):
+        next(deflare_windows(model, [(0, make_events(0, 3000), 0)], 20_000, 8))
+
+
+def test_the_rule_is_part_of_what_a_prediction_is_known_by(monkeypatch):
+    def keys():
+        return [network_method(gate(**s), "weights").key for s in ({}, {"level": 0.4})], method_key(gate())
+
+    (adaptive, fixed), resumed = keys()
+    monkeypatch.setattr("deflare_core.level.FACTOR", 0.4)
+    assert keys()[0] == [keys()[0][0], fixed]
+    assert keys()[0][0] != adaptive
+    assert keys()[1] != resumed

@@ -53,12 +53,23 @@ def abort_in_the_end(leaves_at_once: bool) -> None:
     atexit.register(os.abort)
 
 
-@pytest.mark.parametrize("leaves_at_once", [True, False])
-def test_a_worker_ends_before_libraries_can_abort_it(leaves_at_once):
-    process = multiprocessing.get_context("spawn").Process(target=abort_in_the_end, args=(leaves_at_once,))
+def fail_at_work() -> None:
+    leave_at_once(0)
+    raise ValueError("no scene today")
+
+
+def ended(target, *arguments) -> int:
+    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     process.start()
     process.join()
-    assert process.exitcode == (0 if leaves_at_once else -signal.SIGABRT)
+    return process.exitcode
+
+
+def test_a_worker_ends_before_libraries_can_abort_it(capfd):
+    assert ended(abort_in_the_end, False) == -signal.SIGABRT
+    assert ended(abort_in_the_end, True) == 0
+    assert ended(fail_at_work) == 1
+    assert "no scene today" in capfd.readouterr().err, "One that failed says why."
 
 
 def test_processes_that_prepare_pairs_end_with_the_iteration():
