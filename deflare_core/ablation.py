@@ -68,8 +68,10 @@ def run_ablation(config: AblationConfig, progress: bool = True) -> str:
             methods[name] = [checkpoint_method(path, name=f"seed_{path.parent.name}") for path in checkpoints]
             begun[name] = list(begun_scores(methods[name], data, cache / name, False, submit))
             areas[name] = [roc_of(load_model(path), data).area for path in checkpoints]
-        shown = {name: tqdm(results, name or "references", disable=not progress) for name, results in begun.items()}
-        found = {name: collected(methods[name], results) for name, results in shown.items()}
+        found = {
+            name: collected(methods[name], tqdm(results, name or "references", disable=not progress))
+            for name, results in begun.items()
+        }
     text = ablation_table(found, areas)
     with complete_or_absent(config.output_dir / "ablation.md") as path:
         path.write_text(text + "\n")

@@ -75,7 +75,7 @@ class ModelConfig(StrictModel):
     @field_validator("level", mode="before")
     @classmethod
     def _level_is_a_share(cls, level: Any) -> Any:
-        if level == "adaptive" or (isinstance(level, float | int) and 0 < level < 1):
+        if level == "adaptive" or (isinstance(level, float) and 0 < level < 1):
             return level
         raise ValueError("a level is a number between 0 and 1, or adaptive")
 

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from deflare_core.codec import events_to_voxel, polarity_voxel
 from deflare_core.config import DataConfig
+from deflare_core.event_tensors import side_by_side
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize, neighbour_offsets
 from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
 from deflare_core.recordings import Recording, RecordingError, open_recording
@@ -109,7 +110,7 @@ class EventVoxelDataset(Dataset):
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
             t0_us = self._start_of(pair, noisy, clean) + k * self.window_us
             seen = [self._voxel(noisy, t0_us + k * self.window_us) for k in neighbour_offsets(self.context)]
-            return {"raw": torch.cat(seen), "label": self._voxel(clean, t0_us)}
+            return {"raw": side_by_side(seen), "label": self._voxel(clean, t0_us)}
 
     def name(self, index: int) -> str:
         """The pair and window of a sample, for messages: `composed_00003[2]`."""
@@ -118,11 +119,10 @@ class EventVoxelDataset(Dataset):
     def events(self, pair: RecordingPair, context: int = 0) -> Iterator[tuple[int, Events, Events]]:
         """Start, input events and target events of each window of a pair; of the input also its neighbours' events."""
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
-            start_us = self._start_of(pair, noisy, clean)
+            start_us, beside_us = self._start_of(pair, noisy, clean), context * self.window_us
             for t0_us in range(start_us, start_us + self.num_windows * self.window_us, self.window_us):
-                first, end = t0_us, t0_us + self.window_us
-                around_us = context * self.window_us
-                yield t0_us, noisy.window(first - around_us, end + around_us), clean.window(first, end)
+                end_us = t0_us + self.window_us
+                yield t0_us, noisy.window(t0_us - beside_us, end_us + beside_us), clean.window(t0_us, end_us)
 
     def provenance(self, pair: RecordingPair, t0_us: int) -> np.ndarray | None:
         """The provenance labels of a window's input events, or None where the recording carries none."""

@@ -163,9 +163,8 @@ def write_debug_windows(
     data: EventVoxelDataset, method: Method, cache: Path | None, folder: Path, names: Collection[str]
 ) -> list[Path]:
     """The folders of pictures written, one for every fifth window of the recordings of these names, each file in it."""
-    folders = []
+    folders, context = [], method.model.config.context if method.model else 0
     for pair in (pair for pair in data.pairs if pair.name in names):
-        context = method.model.config.context if method.model else 0
         for k, (t0_us, noisy, clean) in islice(enumerate(data.events(pair, context)), 0, None, SAMPLED_WINDOWS):
             name, settings = f"{pair.noisy}[{k}]", (clean, data.window_us, data.num_bins)
             if method.model is not None:

@@ -85,8 +85,8 @@ def nearest(points: Points, others: Points) -> Distances:
             left = np.flatnonzero((points[:, POLARITY] == p) & (found > gap))
             if len(left):
                 tree = cKDTree(others[others[:, POLARITY] == other_p][:, PLACE], balanced_tree=False)
-                nearest, _ = tree.query(points[left][:, PLACE], workers=1 if is_worker() else -1)
-                found[left] = np.minimum(found[left], np.hypot(nearest, gap))
+                beside, _ = tree.query(points[left][:, PLACE], workers=1 if is_worker() else -1)
+                found[left] = np.minimum(found[left], np.hypot(beside, gap))
     return np.minimum(found, FARTHEST)
 
 

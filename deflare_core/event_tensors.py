@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +63,11 @@ def cells_of(
     if split_polarity:
         bins = bins + (events.p < 0) * num_bins
     return (bins * height + events.y) * width + events.x
+
+
+def side_by_side(voxels: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The channels of several voxels `(C, bins, H, W)` as those of one; a single one is given back, not copied."""
+    return voxels[0] if len(voxels) == 1 else torch.cat(list(voxels))
 
 
 def decode_tensor(voxel: torch.Tensor, edges: np.ndarray, seed: int) -> EventTensors:

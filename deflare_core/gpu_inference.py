@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from deflare_core.codec import AppliedVoxel, merged, refuse_cells, voxel_to_events
-from deflare_core.event_tensors import EventTensors, cells_of
+from deflare_core.event_tensors import EventTensors, cells_of, side_by_side
 from deflare_core.events import Events
 from deflare_core.gpu_decode import Choice, choose_kept_on_gpu
 from deflare_core.graphs import GraphedNetwork
@@ -28,13 +28,14 @@ class Encoded(NamedTuple):
     ----------
     window : as it came.
     events, cells : its events, and the flat index of each one's cell.
-    voxel : float32 `(C, bins, H, W)`; of negative events the sign is not turned.
+    voxel, counts : float32 `(C, bins, H, W)`, the sums of their polarities, and what the network takes.
     """
 
     window: Window
     events: EventTensors
     cells: torch.Tensor
     voxel: torch.Tensor
+    counts: torch.Tensor
 
 
 class Begun(NamedTuple):
@@ -87,19 +88,18 @@ def _encode(window: Window, num_channels: int, num_bins: int, window_us: int, up
     voxel = torch.zeros((num_channels, num_bins, *recorded.sensor_size), device=upload.device)
     cells = cells_of(events, num_bins, window_us, t0_us, split_polarity=num_channels == 2)
     voxel.view(-1).index_add_(0, cells, events.p.float())
-    return Encoded(window, events, cells, voxel)
+    return Encoded(window, events, cells, voxel, turned(voxel))
 
 
 def _begin(model: VoxelNetwork, seen: tuple[Encoded | None, ...]) -> Begun:
     """Start the work on the first of the windows, and the copies of its results; nothing waits for the one before."""
     assert seen[0] is not None, "A window sees itself."
-    window, events, cells, before = seen[0]
-    silence = torch.zeros_like(before)
-    voxel = torch.cat([turned(found.voxel if found else silence) for found in seen])[None]
+    window, events, cells, before, counts = seen[0]
+    voxel = side_by_side([found.counts if found else torch.zeros_like(counts) for found in seen])[None]
     network = GraphedNetwork.of(model, tuple(voxel.shape))
     output = network(voxel)[0]
     level = model.config.level
-    output = counted_from(level if isinstance(level, float) else window_level(model.own(voxel)[0], output), output)
+    output = counted_from(level if isinstance(level, float) else window_level(counts, output), output)
     after = turned(output.clamp(min=0)) if model.channels == 2 else output
     choice = choose_kept_on_gpu(events, cells, before, after, window[2])
     kept = _to_host(choice.kept)

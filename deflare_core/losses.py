@@ -24,13 +24,13 @@ def kept(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> torch
     With n events in, k of them in the target (at most n) and a chance s = sigmoid(u) to keep one, a cell gives
     -k log s - (n - k) log(1 - s) = n softplus(u) - k u: the binomial law without its constant.
     """
-    count, target = counts(raw, label)
+    count, target = counts(network.own(raw), label)
     return _surprise(network.keep_logits(raw), count, target)
 
 
 def kept_dice(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """`kept`, plus 1 - 2 sum min(e, k) / sum (e + k) with the expected number e = n s of events kept."""
-    count, target = counts(raw, label)
+    count, target = counts(network.own(raw), label)
     logits = network.keep_logits(raw)
     expected = count * torch.sigmoid(logits)
     overlap = 2 * torch.minimum(expected, target).sum() / (expected + target).sum().clamp(min=1)
@@ -39,7 +39,6 @@ def kept_dice(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> 
 
 def counts(raw: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """How many events each cell holds, and how many of them the target keeps; of a signed voxel, in net events."""
-    raw = raw[:, : label.shape[1]]
     return raw.abs(), torch.minimum((label * raw.sign()).clamp(min=0), raw.abs())
 
 

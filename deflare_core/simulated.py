@@ -28,7 +28,7 @@ from data_simu.gpu import Prepared, TensorPair, prepare, simulate_on
 from data_simu.pairs import pair_seed
 from data_simu.simulation import simulate
 from deflare_core.config import SimulatedDataConfig, load_config
-from deflare_core.event_tensors import EventTensors, cells_of
+from deflare_core.event_tensors import EventTensors, cells_of, side_by_side
 from deflare_core.events import WINDOW_US, neighbour_offsets
 
 Sample = dict[str, torch.Tensor]
@@ -213,20 +213,20 @@ class SimulatedWindows(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         raw, label = self._counts[index].whole()
-        beside = [self._input(index, offset) for offset in neighbour_offsets(self.context)[1:]]
-        return {"raw": torch.cat([raw, *beside]), "label": label}
+        seen = [raw]
+        for offset in neighbour_offsets(self.context)[1:]:
+            inside = 0 <= index % self.num_windows + offset < self.num_windows
+            seen.append(self._counts[index + offset].input() if inside else torch.zeros_like(raw))
+        return {"raw": side_by_side(seen), "label": label}
 
     def with_context(self, context: int) -> SimulatedWindows:
-        """The same windows, not copied, the input of each with those of so many of its pair before and after it."""
+        """The same windows, not copied, the input of each with those of so many of its pair before and after it.
+
+        Beyond the ends of the pair there is silence.
+        """
         found = copy.copy(self)
         found.context = context
         return found
-
-    def _input(self, index: int, offset: int) -> torch.Tensor:
-        """The input so many windows after another one; silence beyond the ends of its pair."""
-        inside = 0 <= index % self.num_windows + offset < self.num_windows
-        counts = self._counts[index + offset if inside else index]
-        return counts.input() if inside else torch.zeros(counts.shape, device=counts.cells.device)
 
     def window_name(self, index: int) -> str:
         """The pair and window of a sample, for messages."""

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
+from deflare_core.config import ModelConfig
 from deflare_core.events import Events
+from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.recordings import save_events
 
 # How long an example takes says more about what else the machine does than about the example.
@@ -25,6 +28,15 @@ def same_events(a: Events, b: Events) -> bool:
     """Whether two recordings hold the same events of the same sensor."""
     columns = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in "txyp")
     return columns and a.sensor_size == b.sensor_size
+
+
+def gate(std=0.0, **settings) -> VoxelNetwork:
+    """A small gate of two polarities, or what the settings make of it, its last weights of that deviation."""
+    given = {"f_maps": (8, 16), "num_levels": 2, "polarity": "split", "residual": "gate"} | settings
+    model = build_model(ModelConfig(**given), seed=0)
+    generator = torch.Generator().manual_seed(1)
+    torch.nn.init.normal_(model.backbone.final_conv.weight, std=std, generator=generator)
+    return model
 
 
 @pytest.fixture

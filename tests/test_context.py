@@ -5,17 +5,16 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import make_events, same_events
+from conftest import gate, make_events, same_events
 
 from deflare_core.checkpoint import load_model
 from deflare_core.codec import events_to_voxel, polarity_voxel
-from deflare_core.config import ModelConfig, TrainConfig, make_config
+from deflare_core.config import TrainConfig, make_config
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.debug import debug_training, decoded_windows
 from deflare_core.evaluation import evaluate
 from deflare_core.events import WINDOW_US, Events, neighbour_offsets
 from deflare_core.inference import deflare_recording
-from deflare_core.model import build_model
 from deflare_core.recordings import load_events, save_events
 from deflare_core.roc import kept_shares
 from deflare_core.training import fit
@@ -32,12 +31,8 @@ from deflare_core.windows import (
 NUM_WINDOWS = 4
 
 
-def network(std: float = 0.5, **settings):
-    given = {"f_maps": (8, 16), "num_levels": 2, "polarity": "split", "residual": "gate", "context": 1} | settings
-    model = build_model(ModelConfig(**given), seed=0)
-    generator = torch.Generator().manual_seed(1)
-    torch.nn.init.normal_(model.backbone.final_conv.weight, std=std, generator=generator)
-    return model
+def network(**settings):
+    return gate(**{"std": 0.5, "context": 1} | settings)
 
 
 def recording(seed: int = 0) -> Events:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import make_events, same_events
+from conftest import gate, make_events, same_events
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,16 +24,6 @@ from deflare_core.roc import Roc, kept_shares, roc_of
 from deflare_core.training import fit
 from deflare_core.windows import applied, deflare_overlapping, deflare_windows, encoded, run_network
 
-GATE = ModelConfig(f_maps=(8, 16), num_levels=2, polarity="split", residual="gate")
-
-
-def gate(std: float = 0.0):
-    model = build_model(GATE, seed=0)
-    with torch.no_grad():
-        weight = model.backbone.final_conv.weight
-        torch.nn.init.normal_(weight, std=std, generator=torch.Generator().manual_seed(1))
-    return model
-
 
 def test_a_polarity_voxel_counts_each_by_itself():
     events = Events.from_array(np.array([[0, 1, 0, 1], [1, 1, 0, -1], [2, 1, 0, -1], [19_999, 0, 1, -1]]), (2, 2))
@@ -47,7 +37,7 @@ def test_a_polarity_voxel_counts_each_by_itself():
 @pytest.mark.parametrize("polarity", ["signed", "split"])
 @pytest.mark.parametrize("residual", ["free", "gate"])
 def test_every_variant_starts_as_the_identity(polarity, residual):
-    model = build_model(GATE.model_copy(update={"polarity": polarity, "residual": residual}), seed=0)
+    model = build_model(gate(polarity=polarity, residual=residual).config, seed=0)
     events = make_events(0, 3000)
     voxel = encoded(model, events, 0, 20_000, 8)
     assert np.array_equal(run_network(model, voxel), voxel), "Untrained, the output is the input to the last bit."
@@ -77,6 +67,9 @@ def test_the_kept_loss_by_hand():
     class Fixed(torch.nn.Module):
         def keep_logits(self, raw):
             return torch.zeros_like(raw)
+
+        def own(self, raw):
+            return raw
 
     raw, label = torch.zeros(1, 2, 1, 1, 2), torch.zeros(1, 2, 1, 1, 2)
     raw[0, 0, 0, 0, 0], label[0, 0, 0, 0, 0] = 3, 1
@@ -168,7 +161,7 @@ def test_a_gate_is_trained_saved_evaluated_and_used(pair_folders, tmp_path):
     noisy_dir, clean_dir = pair_folders
     folders = {"noisy_dir": noisy_dir, "clean_dir": clean_dir}
     trainer = {"output_dir": tmp_path / "run", "max_steps": 12, "loss": "kept_dice", "device": "cpu", "num_workers": 0}
-    model = GATE.model_dump() | {"level": 0.4}
+    model = gate().config.model_dump() | {"level": 0.4}
     settings = {"model": model, "data": folders, "validation": folders, "trainer": trainer}
     settings["optimizer"] = {"learning_rate": 3e-3}
     last = fit(make_config(TrainConfig, settings, origin="test"), progress=False)

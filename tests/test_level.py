@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_events, same_events
+from conftest import gate, make_events, same_events
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +11,6 @@ from deflare_core.codec import at_level
 from deflare_core.config import ConfigError, ModelConfig, make_config
 from deflare_core.inference import method_key
 from deflare_core.level import FACTOR, LEAST, POWER, level_for, window_level
-from deflare_core.model import build_model
 from deflare_core.predictions import network_method
 from deflare_core.windows import applied, deflare_windows, encoded, run_network
 
@@ -47,21 +46,18 @@ def test_no_level_has_a_greater_f(seed):
     assert level_of(counts, shares) == pytest.approx(max(FACTOR * max(scores) ** POWER, LEAST), rel=1e-5)
 
 
-def gate(**settings):
-    given = {"f_maps": (8, 16), "num_levels": 2, "polarity": "split", "residual": "gate", "level": "adaptive"}
-    model = build_model(ModelConfig(**given | settings), seed=0)
-    torch.nn.init.normal_(model.backbone.final_conv.weight, std=2, generator=torch.Generator().manual_seed(1))
-    return model
+def adaptive(**settings):
+    return gate(**{"std": 2, "level": "adaptive"} | settings)
 
 
 @pytest.mark.parametrize("settings", [{}, {"context": 1}, {"polarity": "signed", "residual": "free"}])
 def test_a_network_counts_from_its_windows_level_on(settings):
-    model, events = gate(**settings), make_events(0, 3000)
+    model, events = adaptive(**settings), make_events(0, 3000)
     seen = encoded(model, events, 0, 20_000, 8)
     output = run_network(model, seen)
     level = level_for("adaptive", seen[: model.channels] if seen.ndim == 4 else seen, output)
     assert LEAST < level < FACTOR
-    fixed = gate(**settings | {"level": level})
+    fixed = adaptive(**settings | {"level": level})
     expected = applied(fixed, (0, events, 0), seen, output, 20_000)
     found = next(deflare_windows(model, [(0, events, 0)], 20_000, 8))
     assert same_events(found.events, expected.events)
@@ -85,7 +81,7 @@ def test_a_level_is_a_share_or_adaptive():
 
 
 def test_an_output_that_is_not_finite_is_refused():
-    model = gate()
+    model = adaptive()
     with torch.no_grad():
         model.backbone.final_conv.bias.fill_(float("nan"))
     with pytest.raises(ValueError, match="not finite"):
@@ -94,10 +90,10 @@ def test_an_output_that_is_not_finite_is_refused():
 
 def test_the_rule_is_part_of_what_a_prediction_is_known_by(monkeypatch):
     def keys():
-        return [network_method(gate(**s), "weights").key for s in ({}, {"level": 0.4})], method_key(gate())
+        return [network_method(adaptive(**s), "weights").key for s in ({}, {"level": 0.4})], method_key(adaptive())
 
-    (adaptive, fixed), resumed = keys()
+    (by_window, fixed), resumed = keys()
     monkeypatch.setattr("deflare_core.level.FACTOR", 0.4)
     assert keys()[0] == [keys()[0][0], fixed]
-    assert keys()[0][0] != adaptive
+    assert keys()[0][0] != by_window
     assert keys()[1] != resumed
