@@ -245,7 +245,7 @@ def whole_window_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
         source = Path(folder) / "recording.h5"
         save_events(source, events, source="benchmark")
         for name, model in networks.items():
-            deque(deflare_windows(model, windows[:3], WINDOW_US, NUM_BINS), maxlen=0)
+            deque(deflare_windows(model, windows, WINDOW_US, NUM_BINS), maxlen=0)
             started = time.perf_counter()
             deque(deflare_windows(model, windows, WINDOW_US, NUM_BINS), maxlen=0)
             yield Row(f"whole window, {name}", "events to events", (time.perf_counter() - started) * 1e3 / num_windows)

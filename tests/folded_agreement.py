@@ -17,6 +17,8 @@ from deflare_core.config import ModelConfig
 from deflare_core.event_tensors import EventTensors, cells_of
 from deflare_core.events import Events
 from deflare_core.gpu_decode import choose_kept_on_gpu
+from deflare_core.graphs import GraphedGradient
+from deflare_core.losses import LOSSES
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.windows import applied, deflare_windows, encoded, run_network
 
@@ -37,7 +39,8 @@ NETWORKS = {
 
 def lively(settings: dict, device: str) -> VoxelNetwork:
     """A network whose norms, biases and last layer are as after training, not as before."""
-    model = build_model(ModelConfig(num_levels=len(settings["f_maps"]), precision="single", **settings), 0)
+    settings = {"num_levels": len(settings["f_maps"]), "precision": "single"} | settings
+    model = build_model(ModelConfig(**settings), 0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -80,6 +83,24 @@ def network_agreement(settings: dict, size: tuple[int, ...], device: str, dtype:
         worst = max(difference(plain_gradients[name], folded_gradients[name]) for name in plain_gradients)
         found["recomputed" if recompute else "kept"] = {"output": difference(plain, output), "gradients": worst}
     return found
+
+
+def batch_agreement(settings: dict, device: str) -> float:
+    """How far the gradient of four windows side by side in a graph is from the sum of each by itself."""
+    model = lively(settings | {"precision": "half"}, device)
+    generator = torch.Generator().manual_seed(2)
+    raw, label = (
+        torch.randn(4, channels, 8, 120, 160, generator=generator).abs().round().to(device)
+        for channels in (model.inputs, model.channels)
+    )
+    found = []
+    for parts in (raw.split(1), label.split(1)), ((raw,), (label,)):
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        for one, its in zip(*parts, strict=True):
+            GraphedGradient(model, LOSSES["mse"], one, its)(one, its, 1 / len(parts[0]))
+        found.append(torch.cat([p.grad.flatten().clone() for p in model.parameters()]))
+    return difference(*found)
 
 
 def decode_agreement(seed: int, num: int, size: tuple[int, int], device: str, split: bool) -> dict:
@@ -136,6 +157,7 @@ def main(device: str) -> None:
         gate = {"residual": "gate", "level": 0.1}
         adaptive = gate | {"level": "adaptive"}
         chosen = (NETWORKS["32, 64"], NETWORKS["flat"] | gate, NETWORKS["flat, with context"] | adaptive)
+        found["batch"] = batch_agreement(NETWORKS["flat, with context"], device)
         found["windows"] = [window_agreement(each, device) for each in chosen]
     sys.stdout.write(json.dumps(found) + "\n")
 
