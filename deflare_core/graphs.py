@@ -6,6 +6,7 @@ tensors that it was recorded with: inputs are copied in.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -56,7 +57,10 @@ class GraphedGradient:
             total.backward()
             return total.detach()
 
-        self._graph, self.total = record(forward_and_backward, raw.device)
+        with warnings.catch_warnings():
+            # Windows side by side on streams of their own add to the same parameters, one after another.
+            warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")
+            self._graph, self.total = record(forward_and_backward, raw.device)
         for gradient, kept in zip(gradients, before, strict=True):
             gradient.copy_(kept)
 
