@@ -245,6 +245,7 @@ def whole_window_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
         source = Path(folder) / "recording.h5"
         save_events(source, events, source="benchmark")
         for name, model in networks.items():
+            # The first pass also pays for page-locked memory.
             deque(deflare_windows(model, windows, WINDOW_US, NUM_BINS), maxlen=0)
             started = time.perf_counter()
             deque(deflare_windows(model, windows, WINDOW_US, NUM_BINS), maxlen=0)

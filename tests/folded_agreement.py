@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from conftest import make_events, same_events
 
-from deflare_core import folded, folded_steps
+from deflare_core import folded, folded_steps, training
 from deflare_core.codec import apply_polarity_voxel, apply_voxel, events_to_voxel, polarity_voxel
 from deflare_core.config import ModelConfig
 from deflare_core.event_tensors import EventTensors, cells_of
@@ -94,12 +94,13 @@ def batch_agreement(settings: dict, device: str) -> float:
         for channels in (model.inputs, model.channels)
     )
     found = []
-    for parts in (raw.split(1), label.split(1)), ((raw,), (label,)):
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        for one, its in zip(*parts, strict=True):
-            GraphedGradient(model, LOSSES["mse"], one, its)(one, its, 1 / len(parts[0]))
-        found.append(torch.cat([p.grad.flatten().clone() for p in model.parameters()]))
+    for size in (1, 4):
+        model.zero_grad()
+        total = training.gradients(model)
+        graph = GraphedGradient(model, LOSSES["mse"], raw[:size], label[:size])
+        for part, its_label in zip(raw.split(size), label.split(size), strict=True):
+            graph(part, its_label, size / 4)
+        found.append(torch.cat([gradient.flatten() for gradient in total]))
     return difference(*found)
 
 
