@@ -72,18 +72,33 @@ def side_by_side(voxels: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def decode_tensor(voxel: torch.Tensor, edges: np.ndarray, seed: int) -> EventTensors:
     """Events drawn from a voxel on its device, whose bins lie between the edges; see `codec.voxel_to_events`."""
-    _, height, width = voxel.shape
     counts = voxel.round().int().flatten()
     cells = counts.nonzero().flatten()
-    cells = cells.repeat_interleave(counts[cells].abs())
-    starts = torch.as_tensor(edges, device=voxel.device)
+    return decode_cells(cells, counts[cells], edges, seed, (voxel.shape[1], voxel.shape[2]))
+
+
+def decode_cells(
+    cells: torch.Tensor, counts: torch.Tensor, edges: np.ndarray, seed: int, sensor_size: SensorSize
+) -> EventTensors:
+    """Events drawn from the cells of a voxel that are not empty, on their device.
+
+    Parameters
+    ----------
+    cells : int64 `(K,)`, their flat indices, ascending.
+    counts : whole numbers `(K,)`, what they hold.
+    edges, seed : when the voxel's bins begin, and the seed of the times; see `codec.voxel_to_events`.
+    sensor_size : (height, width).
+    """
+    height, width = sensor_size
+    p = counts.sign().to(torch.int8).repeat_interleave(counts.abs())
+    cells = cells.repeat_interleave(counts.abs())
+    starts = torch.as_tensor(edges, device=cells.device)
     bins = torch.div(cells, height * width, rounding_mode="floor")
-    draws = random_below_tensor(seed, torch.arange(len(cells), device=voxel.device), starts[bins + 1] - starts[bins])
-    t = starts[bins] + draws
-    t, order = t.sort(stable=True)
+    draws = random_below_tensor(seed, torch.arange(len(cells), device=cells.device), starts[bins + 1] - starts[bins])
+    t, order = (starts[bins] + draws).sort(stable=True)
     cells = cells[order]
     x, y = (cells % width).int(), (torch.div(cells, width, rounding_mode="floor") % height).int()
-    return EventTensors(t, x, y, counts[cells].sign().to(torch.int8), (height, width))
+    return EventTensors(t, x, y, p[order], sensor_size)
 
 
 def random_below_tensor(seed: int, counter: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ class Choice(NamedTuple):
     ----------
     kept : bool, for each event.
     missing : int32 `(C, bins, H, W)`, what the kept events lack of the voxel to reach.
-    num_missing, num_unfit : int64 scalars, events that are missing, and cells that cannot be rounded.
+    num_missing, num_unfit : int64 scalars, cells where something is missing, and cells that cannot be rounded.
     """
 
     kept: torch.Tensor
@@ -52,7 +52,7 @@ def choose_kept_on_gpu(
         sizes = (len(cells), change.numel(), change.numel() // len(before))
         signed_seed = seed - 2**64 * (seed >= 2**63)
         thin_out_kernel[(triton.cdiv(len(cells), LANES),)](*tensors, signed_seed, *sizes, LANES=LANES)
-    return Choice(kept.bool(), change.view(before.shape), change.abs().sum(), unfit.sum())
+    return Choice(kept.bool(), change.view(before.shape), change.count_nonzero(), unfit.sum())
 
 
 def numbers_of(events: EventTensors, num_channels: int) -> torch.Tensor:

@@ -7,18 +7,22 @@ kept is decided as on the CPU, by the same draws, so the output differs only whe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 
-from deflare_core.codec import AppliedVoxel, merged, refuse_cells, voxel_to_events
-from deflare_core.event_tensors import EventTensors, cells_of, side_by_side
+from deflare_core.codec import AppliedVoxel, bin_edges_us, merged, refuse_cells
+from deflare_core.event_tensors import EventTensors, cells_of, decode_cells, side_by_side
 from deflare_core.events import Events
 from deflare_core.gpu_decode import Choice, choose_kept_on_gpu
 from deflare_core.graphs import GraphedNetwork
 from deflare_core.level import window_level
 from deflare_core.model import VoxelNetwork
 from deflare_core.windows import Window, neighbourhoods
+
+LISTED = 1 << 14
+"""Cells where events are missing that travel to the host without being counted first; more have to wait."""
 
 
 class Encoded(NamedTuple):
@@ -39,11 +43,20 @@ class Encoded(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A window that the GPU works on."""
+    """A window that the GPU works on.
+
+    Parameters
+    ----------
+    window, choice : the window, and which of its events are kept, on the GPU.
+    kept, listed, numbers : in host memory, which events are kept, the first cells where some are missing, and of how
+        many cells that is true and how many cannot be rounded.
+    done : when these three are complete.
+    """
 
     window: Window
     choice: Choice
     kept: torch.Tensor
+    listed: torch.Tensor
     numbers: torch.Tensor
     done: torch.cuda.Event
 
@@ -102,11 +115,11 @@ def _begin(model: VoxelNetwork, seen: tuple[Encoded | None, ...]) -> Begun:
     output = counted_from(level if isinstance(level, float) else window_level(counts, output), output)
     after = turned(output.clamp(min=0)) if model.channels == 2 else output
     choice = choose_kept_on_gpu(events, cells, before, after, window[2])
-    kept = _to_host(choice.kept)
+    kept, listed = _to_host(choice.kept), _to_host(listed_cells(choice.missing, LISTED))
     numbers = _to_host(torch.stack([choice.num_missing, choice.num_unfit]))
     done = torch.cuda.Event()
     done.record()
-    return Begun(window, choice, kept, numbers, done)
+    return Begun(window, choice, kept, listed, numbers, done)
 
 
 def turned(voxel: torch.Tensor) -> torch.Tensor:
@@ -129,19 +142,30 @@ def _finish(begun: Begun, window_us: int) -> AppliedVoxel:
     if num_unfit:
         refuse_cells(num_unfit)
     kept = begun.kept.numpy()
-    synthetic = _missing(begun, window_us) if num_missing else Events.empty(recorded.sensor_size)
+    synthetic = _missing(begun, num_missing, window_us) if num_missing else Events.empty(recorded.sensor_size)
     return merged(recorded[kept], synthetic, kept)
 
 
-def _missing(begun: Begun, window_us: int) -> Events:
+def _missing(begun: Begun, num_cells: int, window_us: int) -> Events:
     """The events that no recorded ones can be; see `codec.apply_polarity_voxel`."""
-    t0_us, _, seed = begun.window
-    with torch.cuda.stream(torch.cuda.Stream(begun.choice.missing.device)):
-        made = [
-            voxel_to_events(channel.float(), window_us, t0_us=t0_us, seed=seed + 2 * k + 1).to_events()
-            for k, channel in enumerate(begun.choice.missing)
-        ]
+    (t0_us, recorded, seed), missing = begun.window, begun.choice.missing
+    cells, counts = (listed_cells(missing, num_cells).cpu() if num_cells > LISTED else begun.listed)[:, :num_cells]
+    edges = bin_edges_us(missing.shape[1], window_us, t0_us)
+    ends = torch.searchsorted(cells, missing[0].numel() * torch.arange(len(missing) + 1)).tolist()
+    made = []
+    for k, (first, last) in enumerate(pairwise(ends)):
+        mine = cells[first:last] - k * missing[0].numel()
+        made.append(decode_cells(mine, counts[first:last], edges, seed + 2 * k + 1, recorded.sensor_size).to_events())
     return made[0] if len(made) == 1 else merged(made[0], made[1], begun.kept.numpy()).events
+
+
+def listed_cells(voxel: torch.Tensor, size: int) -> torch.Tensor:
+    """Flat index and content of the first cells that are not 0, as many as `size`, int64 `(2, size)`; no wait.
+
+    Where there are fewer, the first cell of the voxel follows them.
+    """
+    cells = torch.nonzero_static(voxel.flatten(), size=size, fill_value=0)[:, 0]
+    return torch.stack([cells, voxel.flatten()[cells].long()])
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

@@ -122,7 +122,7 @@ def decode_agreement(seed: int, num: int, size: tuple[int, int], device: str, sp
         "removed": int((~applied.kept).sum()),
         "kept_otherwise": int((choice.kept.cpu().numpy() != applied.kept).sum()),
         "synthesised": int(applied.synthesised.sum()),
-        "missing": int(choice.num_missing),
+        "missing": int(choice.missing.abs().sum()),
         "unfit": int(choice.num_unfit),
     }
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deflare_core.codec import apply_voxel, bin_edges_us, events_to_voxel, rounded_counts, voxel_to_events
-from deflare_core.event_tensors import EventTensors
+from deflare_core.event_tensors import EventTensors, decode_tensor
 from deflare_core.events import Events
 
 SIZE = (3, 4)
@@ -150,6 +150,12 @@ def test_shapes_that_do_not_fit_are_refused():
         events_to_voxel(np.zeros((1, 4)), t0_us=0)
     with pytest.raises(TypeError, match="t0_us"):
         events_to_voxel(make_events())
+
+
+def test_tensors_are_drawn_as_arrays_are():
+    voxel = events_to_voxel(make_events(num=3000), t0_us=0)
+    drawn = decode_tensor(torch.from_numpy(voxel), bin_edges_us(8, 20_000, 0), seed=5).to_events()
+    assert same_events(drawn, voxel_to_events(voxel, t0_us=0, seed=5))
 
 
 def test_a_tensor_decodes_to_tensors():

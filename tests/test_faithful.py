@@ -8,7 +8,7 @@ from conftest import make_events, same_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deflare_core.codec import events_to_voxel
+from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.config import ModelConfig
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.inference import deflare_recording
@@ -92,3 +92,28 @@ def test_nothing_is_lost_at_the_borders_of_any_sensor(tmp_path, sensor_size):
         model.backbone.final_conv.bias.fill_(1)
     summary = deflare_recording(model, tmp_path / "in.h5", tmp_path / "more.h5", progress=False)
     assert summary.num_removed + summary.num_synthesised == 8 * height * width, "Every cell of the frame is one higher."
+
+
+@pytest.mark.parametrize("listed", [2, 1 << 14])
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_what_a_gpu_misses_is_drawn_on_the_host_however_much_it_is(monkeypatch, listed, num_channels):
+    gpu = pytest.importorskip("deflare_core.gpu_inference", exc_type=ImportError)
+    monkeypatch.setattr(gpu, "LISTED", listed)
+    missing = torch.zeros((num_channels, 8, 3, 4), dtype=torch.int32)
+    missing[0, 2, 1, 3], missing[0, 7, 0, 0], missing[-1, 0, 2, 2], missing[-1, 5, 0, 1] = 2, -1, -3, 1
+    choice = gpu.Choice(torch.ones(0), missing, missing.count_nonzero(), torch.tensor(0))
+    window = (40_000, Events.empty((3, 4)), 9)
+    begun = gpu.Begun(window, choice, torch.ones(0, dtype=torch.bool), gpu.listed_cells(missing, listed), None, None)
+    found = gpu._missing(begun, int(choice.num_missing), WINDOW_US)
+    parts = [voxel_to_events(m.numpy(), t0_us=40_000, seed=9 + 2 * k + 1) for k, m in enumerate(missing)]
+    assert found.t.tolist() == sorted(t for part in parts for t in part.t.tolist())
+    assert np.array_equal(events_to_voxel(found, t0_us=40_000), missing.sum(0).numpy())
+    assert len(found) == int(missing.abs().sum())
+
+
+def test_cells_are_listed_in_order_with_what_they_hold():
+    gpu = pytest.importorskip("deflare_core.gpu_inference", exc_type=ImportError)
+    voxel = torch.tensor([[[[4, 0, -2], [0, 0, 1]]]], dtype=torch.int32)
+    assert gpu.listed_cells(voxel, 3).tolist() == [[0, 2, 5], [4, -2, 1]]
+    assert gpu.listed_cells(voxel, 2).tolist() == [[0, 2], [4, -2]], "Of more only the first."
+    assert gpu.listed_cells(voxel, 4).tolist() == [[0, 2, 5, 0], [4, -2, 1, 4]], "Of fewer, the first cell follows."
