@@ -121,6 +121,15 @@ class DataConfig(StrictModel):
     """Recordings to take, by the number in their name; none: all."""
 
 
+class FurtherPairs(StrictModel):
+    """Pairs of another kind beside those of a `SimulatedDataConfig`."""
+
+    overrides: tuple[str, ...]
+    """Settings that replace those of the first pairs, such as a seed of their own; length and sensor stay theirs."""
+    num_pairs: int = Field(gt=0)
+    """Pairs to simulate."""
+
+
 class SimulatedDataConfig(StrictModel):
     """Pairs that are simulated when a run starts, and kept as voxels where it computes: no files."""
 
@@ -132,6 +141,8 @@ class SimulatedDataConfig(StrictModel):
     """Which of the configuration's two sets of seeds, the same as `deflare simulate` draws from."""
     num_pairs: int = Field(500, gt=0)
     """Pairs to simulate; on a GPU each 100 ms at 640x480 takes about 30 ms and 9 MB."""
+    further: tuple[FurtherPairs, ...] = ()
+    """Pairs of other kinds that follow these."""
     workers: int = Field(8, ge=0)
     """Processes that prepare pairs."""
 

@@ -27,7 +27,7 @@ from data_simu.config import SimulationConfig
 from data_simu.gpu import Prepared, TensorPair, prepare, simulate_on
 from data_simu.pairs import pair_seed
 from data_simu.simulation import simulate
-from deflare_core.config import SimulatedDataConfig, load_config
+from deflare_core.config import ConfigError, SimulatedDataConfig, load_config
 from deflare_core.event_tensors import EventTensors, cells_of, side_by_side
 from deflare_core.events import WINDOW_US, neighbour_offsets
 
@@ -198,14 +198,19 @@ class SimulatedWindows(Dataset[Sample]):
     def __init__(
         self, config: SimulatedDataConfig, device: torch.device, split_polarity: bool = False, progress: bool = True
     ) -> None:
-        simulation = simulation_of(config)
+        kinds = kinds_of(config)
+        simulation = kinds[0][0]
         self.config, self.sensor_size, self.context = config, simulation.sensor_size, 0
         self.num_windows = simulation.duration_us // WINDOW_US
-        pairs = SimulatedPairs(
-            simulation, device, split=config.split, split_polarity=split_polarity, workers=config.workers
+        samples = itertools.chain.from_iterable(
+            itertools.islice(
+                SimulatedPairs(kind, device, split=config.split, split_polarity=split_polarity, workers=config.workers),
+                num_pairs * self.num_windows,
+            )
+            for kind, num_pairs in kinds
         )
-        samples = itertools.islice(pairs, config.num_pairs * self.num_windows)
-        shown = tqdm(samples, total=config.num_pairs * self.num_windows, unit="window", disable=not progress)
+        total = self.num_windows * sum(num_pairs for _, num_pairs in kinds)
+        shown = tqdm(samples, total=total, unit="window", disable=not progress)
         self._counts = [FewCounts.of(torch.stack([sample["raw"], sample["label"]])) for sample in shown]
 
     def __len__(self) -> int:
@@ -235,8 +240,29 @@ class SimulatedWindows(Dataset[Sample]):
 
 
 def simulation_of(config: SimulatedDataConfig) -> SimulationConfig:
-    """What is simulated, with the settings that replace those of the file."""
+    """What is simulated first, with the settings that replace those of the file."""
     return load_config(SimulationConfig, config.simulation, config.overrides)
+
+
+def kinds_of(config: SimulatedDataConfig) -> list[tuple[SimulationConfig, int]]:
+    """What is simulated, and how many pairs of each kind.
+
+    Raises
+    ------
+    ConfigError
+        When further pairs have another length or another sensor than the first ones.
+    """
+    first = simulation_of(config)
+    kinds = [(first, config.num_pairs)]
+    for further in config.further:
+        kind = load_config(SimulationConfig, config.simulation, (*config.overrides, *further.overrides))
+        if (kind.sensor_size, kind.duration_us) != (first.sensor_size, first.duration_us):
+            raise ConfigError(
+                f"further pairs ({', '.join(further.overrides)}) are {kind.sensor_size}, {kind.duration_us} us; the "
+                f"first ones are {first.sensor_size}, {first.duration_us} us. All must be alike; drop that override."
+            )
+        kinds.append((kind, further.num_pairs))
+    return kinds
 
 
 @functools.lru_cache(maxsize=2)

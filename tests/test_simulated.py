@@ -12,14 +12,16 @@ import pytest
 import torch
 
 from data_simu import SimulationConfig, simulate
+from data_simu.config import OpticsConfig
 from data_simu.pairs import pair_seed
 from deflare_core.checkpoint import read_checkpoint
 from deflare_core.codec import events_to_voxel
-from deflare_core.config import SimulatedDataConfig, TrainConfig, make_config
+from deflare_core.config import ConfigError, SimulatedDataConfig, TrainConfig, make_config
 from deflare_core.simulated import SimulatedPairs, SimulatedWindows, leave_at_once
 from deflare_core.training import fit
 
 SMALL = SimulationConfig(sensor_size=(24, 32), duration_us=50_000, warmup_us=5_000)
+PERFECT = OpticsConfig(scatter_strength=0.0, ghost_strength=0.0)
 
 
 def test_windows_are_those_of_the_training_set_in_order():
@@ -86,6 +88,29 @@ def test_an_error_reaches_the_one_who_iterates(monkeypatch):
     monkeypatch.setattr("deflare_core.simulated.simulate", fail)
     with pytest.raises(RuntimeError, match="no scene today"):
         next(iter(SimulatedPairs(SMALL, "cpu", workers=0)))
+
+
+def test_pairs_of_other_kinds_follow(tmp_path):
+    simulation = tmp_path / "small_simu_config.yaml"
+    simulation.write_text("sensor_size: [24, 32]\nduration_us: 50000\nwarmup_us: 5000\n")
+    further = [{"overrides": ["seed=7", "optics.scatter_strength=0.0", "optics.ghost_strength=0.0"], "num_pairs": 2}]
+    data = {"simulation": simulation, "num_pairs": 1, "workers": 0, "further": further}
+    windows = SimulatedWindows(make_config(SimulatedDataConfig, data), torch.device("cpu"), progress=False)
+    other = simulate(SMALL.model_copy(update={"seed": 7, "optics": PERFECT}), pair_seed(7, "train", 1))
+    expected = events_to_voxel(other.flare.window(20_000, 40_000), sensor_size=(24, 32), t0_us=20_000)
+    assert len(windows) == 6, "Two windows of each of three pairs."
+    assert np.array_equal(windows[5]["raw"][0].numpy(), expected), "The last window is of the last pair that follows."
+
+
+def test_pairs_of_another_length_do_not_follow(tmp_path):
+    simulation = tmp_path / "small_simu_config.yaml"
+    simulation.write_text("sensor_size: [24, 32]\nduration_us: 50000\n")
+    further = [{"overrides": ["duration_us=40000"], "num_pairs": 2}]
+    data = make_config(SimulatedDataConfig, {"simulation": simulation, "further": further})
+    with pytest.raises(
+        ConfigError, match=r"further pairs \(duration_us=40000\) are .* 40000 us; the first ones .* 50000"
+    ):
+        SimulatedWindows(data, torch.device("cpu"))
 
 
 def test_a_run_trains_on_pairs_that_it_simulates(tmp_path):
