@@ -44,7 +44,7 @@ from deflare_core.workers import Submit, completed, failed, late, worker_process
 
 Scores = dict[str, float]
 Interval = tuple[float, float]
-Begun = tuple[str, list["Future[Scores]"]]
+Scoring = tuple[str, list["Future[Scores]"]]
 """The name of a recording, and each method's scores of it, which may be under way."""
 SCORES_VERSION = 1
 """Raised whenever a score's definition changes, so that scores kept on disk are not mixed with others."""
@@ -155,7 +155,7 @@ def evaluate_methods(
 
 def begun_scores(
     methods: Sequence[Method], data: EventVoxelDataset, cache: Path | None, legacy: bool, submit: Submit
-) -> Iterator[Begun]:
+) -> Iterator[Scoring]:
     """The name of every recording, and the scores of all methods, which are under way; see `evaluate_methods`."""
     for pair in data.pairs:
         try:
@@ -164,7 +164,7 @@ def begun_scores(
             yield pair.name, [failed(error)]
 
 
-def collected(methods: Sequence[Method], begun: Iterable[Begun]) -> Evaluation:
+def collected(methods: Sequence[Method], begun: Iterable[Scoring]) -> Evaluation:
     """The evaluation of methods whose scores are under way, once they are there."""
     scores: dict[str, dict[str, Scores]] = {method.name: {} for method in methods}
     failures: dict[str, str] = {}
