@@ -6,6 +6,7 @@ windows while the network trains on the last. This is the one door through which
 
 from __future__ import annotations
 
+import bisect
 import copy
 import functools
 import itertools
@@ -236,7 +237,11 @@ class SimulatedWindows(Dataset[Sample]):
     def window_name(self, index: int) -> str:
         """The pair and window of a sample, for messages."""
         pair, window = divmod(index, self.num_windows)
-        return f"{self.config.simulation}, {self.config.split} pair {pair}[{window}]"
+        nums = [self.config.num_pairs, *(kind.num_pairs for kind in self.config.further)]
+        firsts = [0, *itertools.accumulate(nums)]
+        kind = bisect.bisect_right(firsts, pair) - 1
+        settings = f" with {', '.join(self.config.further[kind - 1].overrides)}" if kind else ""
+        return f"{self.config.simulation}{settings}, {self.config.split} pair {pair - firsts[kind]}[{window}]"
 
 
 def simulation_of(config: SimulatedDataConfig) -> SimulationConfig:

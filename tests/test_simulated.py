@@ -100,6 +100,10 @@ def test_pairs_of_other_kinds_follow(tmp_path):
     expected = events_to_voxel(other.flare.window(20_000, 40_000), sensor_size=(24, 32), t0_us=20_000)
     assert len(windows) == 6, "Two windows of each of three pairs."
     assert np.array_equal(windows[5]["raw"][0].numpy(), expected), "The last window is of the last pair that follows."
+    assert windows.window_name(1).endswith("small_simu_config.yaml, train pair 0[1]")
+    assert windows.window_name(5).endswith(
+        "with seed=7, optics.scatter_strength=0.0, optics.ghost_strength=0.0, train pair 1[1]"
+    )
 
 
 def test_pairs_of_another_length_do_not_follow(tmp_path):
