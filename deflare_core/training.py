@@ -173,13 +173,26 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
 
 
 def windows_of(config: DataConfig | SimulatedDataConfig, processes: Processes, model: VoxelNetwork) -> Windows:
-    """The windows that a configuration describes, as the network takes them: lazily from files, or simulated now."""
+    """The windows that a configuration describes, as the network takes them: lazily from files, or simulated now.
+
+    Raises
+    ------
+    TrainingError
+        When the simulated ones do not fit the GPU's memory.
+    """
     split_polarity, context = model.channels == 2, model.config.context
     if isinstance(config, DataConfig):
         return EventVoxelDataset.from_config(config, split_polarity, context)
     from deflare_core.simulated import simulated_windows
 
-    windows = simulated_windows(config, processes.device, split_polarity, progress=processes.is_first)
+    try:
+        windows = simulated_windows(config, processes.device, split_polarity, progress=processes.is_first)
+    except torch.cuda.OutOfMemoryError as error:
+        num_pairs = config.num_pairs + sum(kind.num_pairs for kind in config.further)
+        raise TrainingError(
+            f"The GPU's memory does not suffice for {num_pairs} simulated pairs of {config.simulation} "
+            f"({str(error).splitlines()[0]}). Lower num_pairs, also of further pairs, or simulate shorter ones."
+        ) from error
     return windows.with_context(context)
 
 

@@ -445,3 +445,19 @@ def test_damaged_or_foreign_checkpoints_are_refused(config, tmp_path):
     (last / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="is damaged"):
         read_checkpoint(last)
+
+
+def test_pairs_that_do_not_fit_the_gpu_are_told_in_words(tmp_path, monkeypatch):
+    def too_many(*arguments, **settings):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("deflare_core.simulated.simulated_windows", too_many)
+    further = [{"overrides": ["seed=7"], "num_pairs": 5}]
+    data = {"simulation": "configs/simu_config.yaml", "num_pairs": 20, "further": further}
+    model = {"f_maps": (8, 16), "num_levels": 2}
+    trainer = {"output_dir": tmp_path / "run", "device": "cpu"}
+    config = make_config(TrainConfig, {"model": model, "data": data, "validation": data, "trainer": trainer})
+    with pytest.raises(
+        TrainingError, match=r"25 simulated pairs of configs/simu_config.yaml \(CUDA out.*Lower num_pairs"
+    ):
+        fit(config, progress=False)
