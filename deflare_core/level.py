@@ -6,7 +6,7 @@ a share t on gives a precision and a recall whose harmonic mean is expected to b
     F(t) = 2 sum(n s over the cells taken) / (sum(n over the cells taken) + sum(n s over all)),
 
 and it is greatest, F*, at t = F*/2 (Zhao et al. 2013, "Beyond Fano's inequality"): where little can be told, the best
-level is low. Networks are too sure just there, so a window's level is 0.42 F*^1.5; chosen on 42 validation recordings.
+level is low. Networks are too sure just there, so a window's level is 0.42 F*^1.5; chosen on validation recordings.
 """
 
 from __future__ import annotations
