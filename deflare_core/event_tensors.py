@@ -90,15 +90,15 @@ def decode_cells(
     sensor_size : (height, width).
     """
     height, width = sensor_size
-    p = counts.sign().to(torch.int8).repeat_interleave(counts.abs())
-    cells = cells.repeat_interleave(counts.abs())
+    origin = torch.arange(len(cells), device=cells.device).repeat_interleave(counts.abs())
     starts = torch.as_tensor(edges, device=cells.device)
-    bins = torch.div(cells, height * width, rounding_mode="floor")
-    draws = random_below_tensor(seed, torch.arange(len(cells), device=cells.device), starts[bins + 1] - starts[bins])
+    bins = torch.div(cells[origin], height * width, rounding_mode="floor")
+    draws = random_below_tensor(seed, torch.arange(len(bins), device=cells.device), starts[bins + 1] - starts[bins])
     t, order = (starts[bins] + draws).sort(stable=True)
-    cells = cells[order]
+    origin = origin[order]
+    cells, p = cells[origin], counts[origin].sign().to(torch.int8)
     x, y = (cells % width).int(), (torch.div(cells, width, rounding_mode="floor") % height).int()
-    return EventTensors(t, x, y, p[order], sensor_size)
+    return EventTensors(t, x, y, p, sensor_size)
 
 
 def random_below_tensor(seed: int, counter: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,6 @@ kept is decided as on the CPU, by the same draws, so the output differs only whe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -150,12 +149,12 @@ def _missing(begun: Begun, num_cells: int, window_us: int) -> Events:
     """The events that no recorded ones can be; see `codec.apply_polarity_voxel`."""
     (t0_us, recorded, seed), missing = begun.window, begun.choice.missing
     cells, counts = (listed_cells(missing, num_cells).cpu() if num_cells > LISTED else begun.listed)[:, :num_cells]
-    edges = bin_edges_us(missing.shape[1], window_us, t0_us)
-    ends = torch.searchsorted(cells, missing[0].numel() * torch.arange(len(missing) + 1)).tolist()
+    edges, size = bin_edges_us(missing.shape[1], window_us, t0_us), missing[0].numel()
     made = []
-    for k, (first, last) in enumerate(pairwise(ends)):
-        mine = cells[first:last] - k * missing[0].numel()
-        made.append(decode_cells(mine, counts[first:last], edges, seed + 2 * k + 1, recorded.sensor_size).to_events())
+    for k in range(len(missing)):
+        mine = cells // size == k
+        drawn = decode_cells(cells[mine] % size, counts[mine], edges, seed + 2 * k + 1, recorded.sensor_size)
+        made.append(drawn.to_events())
     return made[0] if len(made) == 1 else merged(made[0], made[1], begun.kept.numpy()).events
 
 
@@ -164,8 +163,9 @@ def listed_cells(voxel: torch.Tensor, size: int) -> torch.Tensor:
 
     Where there are fewer, the first cell of the voxel follows them.
     """
-    cells = torch.nonzero_static(voxel.flatten(), size=size, fill_value=0)[:, 0]
-    return torch.stack([cells, voxel.flatten()[cells].long()])
+    flat = voxel.flatten()
+    cells = torch.nonzero_static(flat, size=size, fill_value=0)[:, 0]
+    return torch.stack([cells, flat[cells].long()])
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
