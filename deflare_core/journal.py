@@ -28,7 +28,7 @@ from deflare_core.output import remove_leftovers, unwritable
 from deflare_core.recordings import RecordingError
 
 HEAD = struct.Struct("<QQI")
-"""Recorded events of a window, synthesised ones, checksum of what follows."""
+"""Recorded events of a window, synthesised ones, checksum of both and of what follows."""
 KEY_BYTES = 32
 COLUMNS: dict[str, np.dtype] = {
     name: np.dtype(code) for name, code in zip("txyp", ("<i8", "<u2", "<u2", "i1"), strict=True)
@@ -93,7 +93,8 @@ class Journal:
         added = window.events[window.synthesised]
         columns = (getattr(added, name).astype(dtype).tobytes() for name, dtype in COLUMNS.items())
         body = np.packbits(window.kept).tobytes() + b"".join(columns)
-        self._write(HEAD.pack(len(window.kept), len(added), zlib.crc32(body)) + body)
+        counts = len(window.kept), len(added)
+        self._write(HEAD.pack(*counts, _checksum(*counts, body)) + body)
 
     def remove(self) -> None:
         """Take the journal away: the output is complete, or can never be made of this input."""
@@ -133,13 +134,19 @@ class Journal:
         if len(head) == HEAD.size:
             num_events, num_added, checksum = HEAD.unpack(head)
             size = -(-num_events // 8) + num_added * EVENT_BYTES
-            if size <= self._remaining() and zlib.crc32(body := self._file.read(size)) == checksum:
-                return _decision(body, num_events, num_added)
+            if size <= self._remaining():
+                body = self._file.read(size)
+                if _checksum(num_events, num_added, body) == checksum:
+                    return _decision(body, num_events, num_added)
         self._file.seek(start)
         return None
 
     def _remaining(self) -> int:
         return os.fstat(self._file.fileno()).st_size - self._file.tell()
+
+
+def _checksum(num_events: int, num_added: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(HEAD.pack(num_events, num_added, 0)))
 
 
 def _decision(body: bytes, num_events: int, num_added: int) -> Decision:

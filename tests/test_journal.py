@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 from conftest import make_events, same_events
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deflare_core.codec import merged
@@ -55,6 +55,7 @@ def test_a_journal_of_other_work_is_begun_anew(tmp_path):
         assert journal.num_done == 0, "And the old one is gone."
 
 
+@example(cut=0, flipped=236)
 @given(cut=st.integers(0, 5800), flipped=st.integers(0, 5800))
 def test_what_was_cut_off_or_damaged_is_made_again(tmp_path_factory, cut, flipped):
     target = tmp_path_factory.mktemp("journal") / "out.h5"
