@@ -197,7 +197,8 @@ class TrainerConfig(StrictModel):
     It acts as a batch_size so many times as large, in the memory of one batch, and in any number of processes alike.
     """
     loss: Literal["mse", "l1", "smooth_l1", "kept", "kept_dice"] = "mse"
-    """Loss between output and target voxel, averaged over cells; smooth_l1 is quadratic below 1 event, linear above."""
+    """Loss between output and target voxel, averaged over cells; smooth_l1 is quadratic below 1 event, linear above.
+    kept and kept_dice are of a gate, averaged over a window's events, then over windows."""
     average_decay: float | None = Field(None, gt=0, lt=1)
     """Decay per step of a running average of the weights, which is then validated and saved; none: no average."""
     overfit_one_batch: bool = False

@@ -1,8 +1,10 @@
 """Losses: how far a network's output is from the target, for a batch of voxels `(N, C, bins, H, W)`.
 
 mse, l1, smooth_l1   of the voxels, averaged over cells: most of them empty, so that few events weigh little.
-kept                 of a gate: the surprise at how many of each cell's events are kept, averaged over events.
-kept_dice            the same plus one minus Dice's overlap of what is kept and what should be, over the whole batch.
+kept                 of a gate: the surprise at how many of each cell's events are kept, per event of a window.
+kept_dice            the same plus one minus Dice's overlap of what is kept and what should be.
+
+All are averaged over the windows of a batch, which weigh alike as in all scores, however many events each has.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ Loss = Callable[[VoxelNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def kept(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """The negative log-likelihood of how many events each cell keeps, per event, in nats.
+    """The negative log-likelihood of how many events each cell keeps, per event of a window, in nats.
 
     With n events in, k of them in the target (at most n) and a chance s = sigmoid(u) to keep one, a cell gives
     -k log s - (n - k) log(1 - s) = n softplus(u) - k u: the binomial law without its constant.
@@ -33,8 +35,8 @@ def kept_dice(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> 
     count, target = counts(network.own(raw), label)
     logits = network.keep_logits(raw)
     expected = count * torch.sigmoid(logits)
-    overlap = 2 * torch.minimum(expected, target).sum() / (expected + target).sum().clamp(min=1)
-    return _surprise(logits, count, target) + 1 - overlap
+    overlap = 2 * _by_window(torch.minimum(expected, target)) / _by_window(expected + target).clamp(min=1)
+    return _surprise(logits, count, target) + 1 - overlap.mean()
 
 
 def counts(raw: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,7 +45,13 @@ def counts(raw: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def _surprise(logits: torch.Tensor, count: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return (count * functional.softplus(logits) - target * logits).sum() / count.sum().clamp(min=1)
+    surprise = _by_window(count * functional.softplus(logits) - target * logits)
+    return (surprise / _by_window(count).clamp(min=1)).mean()
+
+
+def _by_window(cells: torch.Tensor) -> torch.Tensor:
+    """The sum over the cells of each window, `(N,)`."""
+    return cells.flatten(1).sum(1)
 
 
 LOSSES: dict[str, Loss] = {

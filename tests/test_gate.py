@@ -84,6 +84,17 @@ def test_the_kept_loss_by_hand():
     assert float(LOSSES["kept"](Fixed(), raw * 0, label)) == 0, "Nothing to keep is no surprise."
 
 
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_a_batchs_loss_is_the_mean_of_its_windows_however_many_events_each_has(loss):
+    model = gate(std=3)
+    voxels = [encoded(model, make_events(0, num_events), 0, 20_000, 8) for num_events in (30, 3000)]
+    raw = torch.from_numpy(np.stack(voxels))
+    label = (raw - 1).clamp(min=0)
+    each = [loss(model, raw[k : k + 1], label[k : k + 1]).item() for k in range(2)]
+    assert abs(each[0] - each[1]) > 0.01 * max(each), "The two windows differ, or this would show nothing."
+    assert loss(model, raw, label).item() == pytest.approx(sum(each) / 2, rel=1e-5)
+
+
 def test_a_loss_of_a_gate_needs_one():
     with pytest.raises(ValueError, match=r"residual=gate says"):
         LOSSES["kept"](build_model(ModelConfig(f_maps=(8, 16), num_levels=2), 0), *torch.zeros(2, 1, 1, 8, 8, 8))
