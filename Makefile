@@ -1,9 +1,9 @@
 # make quickstart | make test | make lab   (each sets up first; nothing else is needed than Python, git and make)
 PYTHON ?= python3
 VENV := .venv
-STAMP := $(VENV)/.complete
 DEFLARE := $(VENV)/bin/deflare
 EXTRAS := test
+STAMP := $(VENV)/.complete-$(EXTRAS)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@rm -f $@
 	@if command -v uv >/dev/null; then \
 	  echo "Setting up $(VENV) with uv, versions from constraints.txt"; \
-	  { test -x $(VENV)/bin/python || uv venv --clear --python $(PYTHON) $(VENV); } && \
+	  { test -x $(VENV)/bin/python || uv venv --seed --clear --python $(PYTHON) $(VENV); } && \
 	  uv pip install --python $(VENV)/bin/python --constraint constraints.txt --editable '.[$(EXTRAS)]'; \
 	else \
 	  echo "Setting up $(VENV) with pip, versions from constraints.txt (a few minutes the first time)"; \

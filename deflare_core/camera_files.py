@@ -68,7 +68,7 @@ def _faery() -> ModuleType:
     try:
         import faery
     except ImportError as error:
-        raise ValueError("camera formats are read through faery: pip install 'deflare[formats]'.") from error
+        raise ValueError("camera formats are read through faery, which is not installed: pip install faery.") from error
     return faery
 
 

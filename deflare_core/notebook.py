@@ -92,7 +92,7 @@ def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, r
         When there is no such notebook or parameter, or Voila is not installed.
     """
     if importlib.util.find_spec("voila") is None:
-        raise NotebookError("Apps need the package 'voila', which is not installed; `pip install 'deflare[app]'`.")
+        raise NotebookError("Apps need the package 'voila', which is not installed; `pip install voila`.")
     source, folder, _, given = prepared(name, parameters, reports)
     notebook = parameterize_notebook(load_notebook_node(str(source)), given)
     notebook.cells = [cell for cell in notebook.cells if "report" not in cell.metadata.get("tags", [])]

@@ -24,7 +24,7 @@ SHOTS = ROOT / "reports" / "screenshots"
 SIZE = (60, 80)
 needs_browser = pytest.mark.skipif(
     BINARY is None or importlib.util.find_spec("voila") is None,
-    reason="needs Chromium on the PATH and the package voila (`pip install 'deflare[app]'`)",
+    reason="needs Chromium on the PATH and the package voila",
 )
 
 
@@ -70,7 +70,7 @@ def listens(address: str) -> bool:
 
 def test_without_voila_the_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(notebook.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(NotebookError, match=r"not installed; `pip install 'deflare\[app\]'`"):
+    with pytest.raises(NotebookError, match=r"not installed; `pip install voila`"):
         serve_notebook("05", {}, port=8866, reports=tmp_path)
 
 

@@ -341,7 +341,7 @@ def test_a_panic_of_the_decoder_is_an_error_that_names_the_file(tmp_path, monkey
 def test_without_faery_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "faery", None)
     (tmp_path / "a.raw").write_bytes(evt2_bytes(make_events()))
-    with pytest.raises(RecordingError, match=r"pip install 'deflare\[formats\]'"):
+    with pytest.raises(RecordingError, match=r"pip install faery"):
         load_events(tmp_path / "a.raw")
 
 
