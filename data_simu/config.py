@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from deflare_core.config import StrictModel
 from deflare_core.events import SensorSize
 
-Range = tuple[float, float]
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"must be [lowest, highest], received {list(bounds)}")
+    return bounds
+
+
+def _log_ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds != (0, 0) and bounds[0] <= 0:
+        raise ValueError(
+            f"must be [lowest, highest] above 0, since its logarithm is drawn, or [0, 0]; received {list(bounds)}"
+        )
+    return bounds
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+"""Bounds between which a number is drawn."""
+NumRange = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], AfterValidator(_ordered)]
+"""The least and the greatest number of things."""
+PositiveRange = Annotated[tuple[Annotated[float, Field(gt=0)], float], AfterValidator(_ordered)]
+"""Bounds of a number above 0."""
+SpreadRange = Annotated[tuple[Annotated[float, Field(ge=0)], float], AfterValidator(_ordered)]
+"""Bounds of a standard deviation."""
+LogRange = Annotated[Range, AfterValidator(_log_ordered)]
+"""Positive bounds of a number that is drawn evenly over its logarithm; [0, 0] is 0."""
 
 
 class SceneConfig(StrictModel):
@@ -35,23 +59,23 @@ class SceneConfig(StrictModel):
     """Yaw, pitch and roll rates, degrees per second."""
     still_share: float = Field(0.2, ge=0, le=1)
     """Share of the scenes whose camera stands still."""
-    num_objects: tuple[int, int] = (2, 7)
+    num_objects: NumRange = (2, 7)
     """Objects that move on their own, such as cars, people and poles."""
 
 
 class SourceConfig(StrictModel):
     """The light sources and their flicker."""
 
-    num_sources: tuple[int, int] = (1, 3)
+    num_sources: NumRange = (1, 3)
     """Groups of light sources in a scene, such as a lamp, a row of street lamps or a pair of headlights."""
     log10_radiance: Range = (2.8, 4.8)
     """Decimal logarithm of a source's radiance, in units of the ambient light."""
-    radius_mrad: Range = (2.0, 9.0)
+    radius_mrad: PositiveRange = (2.0, 9.0)
     """Radius of a bulb as it first appears, milliradians; 1 mrad is 0.6 pixels on a sensor 640 wide."""
     log10_light: Range = (-2.6, -0.9)
     """Decimal logarithm of the light that a group throws on surfaces as far from it as the camera is, in units of the
     ambient light; nearer ones get more, with the inverse square of the distance."""
-    flicker_shares: dict[Literal["constant", "mains", "rectified", "pwm"], float] = Field(
+    flicker_shares: dict[Literal["constant", "mains", "rectified", "pwm"], Annotated[float, Field(ge=0)]] = Field(
         {"constant": 0.30, "mains": 0.35, "rectified": 0.15, "pwm": 0.20}
     )
     """Share of the sources with each kind of flicker; lights of cars, which no mains feeds, are constant or pwm."""
@@ -73,7 +97,7 @@ class OpticsConfig(StrictModel):
     """Decimal logarithm of the share of a source's light in the veiling glare."""
     blades: tuple[int, ...] = (0, 5, 6, 7, 8, 9)
     """Numbers of aperture blades to draw from; 0 is a circle."""
-    num_ghosts: tuple[int, int] = (3, 10)
+    num_ghosts: NumRange = (3, 10)
     """Reflections between lens surfaces that are kept, the brightest first."""
     log10_coating: Range = (-1.0, -0.1)
     """Decimal logarithm of the share of reflections that the coating of the lens surfaces lets through."""
@@ -86,29 +110,29 @@ class OpticsConfig(StrictModel):
 class SensorConfig(StrictModel):
     """The pixels of the event camera."""
 
-    threshold: Range = (0.18, 0.35)
+    threshold: PositiveRange = (0.18, 0.35)
     """Contrast threshold of positive events, natural logarithm of intensity."""
-    off_ratio: Range = (0.7, 1.15)
+    off_ratio: PositiveRange = (0.7, 1.15)
     """Threshold of negative events as a multiple of that of positive ones."""
-    mismatch: Range = (0.02, 0.06)
+    mismatch: SpreadRange = (0.02, 0.06)
     """Standard deviation of the thresholds between pixels, relative."""
     jitter: float = Field(0.02, ge=0)
     """Standard deviation of a threshold from event to event, relative."""
-    corner_hz: Range = (80.0, 600.0)
+    corner_hz: PositiveRange = (80.0, 600.0)
     """Corner frequency of a pixel at intensity 1, hertz; it grows with intensity."""
-    ceiling_hz: Range = (2_000.0, 8_000.0)
+    ceiling_hz: PositiveRange = (2_000.0, 8_000.0)
     """Corner frequency that no intensity exceeds, hertz."""
-    refractory_us: Range = (50.0, 3_000.0)
+    refractory_us: LogRange = (50.0, 3_000.0)
     """Dead time of a pixel after an event, microseconds; drawn evenly over its logarithm."""
     leak_hz: float = Field(0.1, ge=0)
     """Rate of positive leak events per pixel in the dark, hertz."""
-    noise_hz: Range = (0.05, 3.0)
+    noise_hz: LogRange = (0.05, 3.0)
     """Rate of noise events per pixel in the dark, hertz, drawn evenly over its logarithm; it falls with intensity."""
     noise_spread: float = Field(0.6, ge=0)
     """Standard deviation of the logarithm of the noise rate between pixels."""
     hot_share: float = Field(1e-4, ge=0, le=1)
     """Share of hot pixels, which fire at a rate of their own on top."""
-    hot_hz: Range = (50.0, 2_000.0)
+    hot_hz: LogRange = (50.0, 2_000.0)
     """Rate of a hot pixel in the dark, hertz."""
 
 

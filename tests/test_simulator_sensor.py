@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_simu.config import SensorConfig
+from data_simu.config import SensorConfig, SimulationConfig
 from data_simu.firing import BACKGROUND, FLARE, LIGHT, NOISE
 from data_simu.flicker import mains, pulses, rectified
 from data_simu.moments import moments_of
@@ -11,6 +11,7 @@ from data_simu.order import in_order
 from data_simu.pixel import exp_of_negative, jitter, log, shortfall
 from data_simu.sensor import DARK, Constants, PairedSensor, Pixels, View, draw_pixels, events_from_intensity, recording
 from data_simu.tiles import CLEAN, REAL
+from deflare_core.config import PROJECT_ROOT, ConfigError, load_config
 
 
 def perfect_pixels(num, threshold=0.2, **changes):
@@ -242,3 +243,25 @@ def test_events_do_not_depend_on_the_length_of_the_steps():
         assert counts[0] == pytest.approx(counts[1], rel=0.02), f"{counts} events at a corner of {corner_hz} Hz."
         assert np.abs(labels[0] - labels[1]).max() < 0.02 * counts[1], f"Labels {labels} depend on the steps."
         assert labels[0][BACKGROUND] < 300, "Nothing but the lamp changes, once a pixel has fired from where it began."
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("sensor.noise_hz=[0, 3]", r"'sensor\.noise_hz': must be \[lowest, highest\] above 0.*received \[0, 3\]"),
+        ("sensor.refractory_us=[-5, 3]", "above 0, since its logarithm is drawn"),
+        ("sensor.threshold=[0.5, 0.1]", r"'sensor\.threshold': must be \[lowest, highest\], received \[0\.5, 0\.1\]"),
+        ("sensor.corner_hz=[0, 5]", r"'sensor\.corner_hz\.0'.*greater than 0"),
+        ("scene.num_objects=[-1, 2]", r"'scene\.num_objects\.0'.*greater than or equal to 0"),
+        ("sources.flicker_shares={mains: -1}", r"'sources\.flicker_shares\.mains'"),
+    ],
+)
+def test_a_range_that_nothing_can_be_drawn_from_is_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(SimulationConfig, PROJECT_ROOT / "configs/simu_config.yaml", [setting])
+
+
+def test_bounds_of_zero_switch_noise_off():
+    config = load_config(SimulationConfig, PROJECT_ROOT / "configs/simu_config.yaml", ["sensor.noise_hz=[0, 0]"])
+    pixels = draw_pixels(config.sensor, (8, 8), np.random.default_rng(0))
+    assert pixels.noise_hz.max() == 0, "Without hot pixels among so few, nothing fires by itself."
