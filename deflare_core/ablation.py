@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 from tqdm import tqdm
 
-from deflare_core.checkpoint import find_checkpoint, load_model, read_checkpoint, set_level
+from deflare_core.checkpoint import changed_settings, find_checkpoint, load_model, read_checkpoint, set_level, told
 from deflare_core.config import DataConfig, StrictModel, TrainConfig, load_config
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.evaluation import Evaluation, begun_scores, bootstrap_interval, collected
@@ -84,13 +84,16 @@ def trained(config: AblationConfig, name: str, settings: tuple[str, ...], seed: 
     Raises
     ------
     TrainingError
-        When the run was stopped before its last step.
+        When the run was stopped before its last step, or is complete but of other settings.
     """
     folder = config.runs_dir / name / str(seed)
     own = [f"trainer.seed={seed}", f"trainer.output_dir={folder}"]
     run = load_config(TrainConfig, config.base, [*config.settings, *settings, *own])
     if (folder / DONE).exists():
-        return find_checkpoint(folder, "last")
+        last = find_checkpoint(folder, "last")
+        if changed := changed_settings(read_checkpoint(last), run):
+            raise TrainingError(f"{folder}: holds a run of other settings ({told(changed)}); delete it to train anew.")
+        return last
     checkpoint = fit(run, resume=True, progress=progress)
     if read_checkpoint(checkpoint).step < run.trainer.max_steps:
         raise TrainingError(f"{folder}: the run was stopped; call the same command again to go on.")

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from deflare_core.config import PRETRAINED, ModelConfig, make_config
+from deflare_core.config import PRETRAINED, ModelConfig, TrainConfig, differing, make_config
 from deflare_core.events import NUM_BINS, WINDOW_US
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.output import complete_or_absent
@@ -32,6 +32,11 @@ from deflare_core.provenance import git_revision, pick_device, versions
 
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.safetensors"
 FORMAT = 1
+HOW_AND_WHERE = {
+    *("level", "use_checkpoint", "precision", "device", "workers", "num_workers"),
+    *("output_dir", "tensorboard", "validate_every", "checkpoint_every", "accumulate_steps"),
+}
+"""Settings that change how a run works and what it reports, not what it learns."""
 
 
 class CheckpointError(ValueError):
@@ -166,6 +171,18 @@ def check_cut(checkpoint: Checkpoint, window_us: int, num_bins: int) -> None:
                 f"{checkpoint.path}: was trained with {name}={trained[name]}, and the data are cut with {given}; "
                 f"set {name}={trained[name]} or take another checkpoint."
             )
+
+
+def changed_settings(checkpoint: Checkpoint, config: TrainConfig) -> dict[str, str]:
+    """What a run learns otherwise than the checkpoint's did: "before -> now" by setting, but for `HOW_AND_WHERE`."""
+    before = checkpoint.training | {"model": checkpoint.model.model_dump(mode="json")}
+    changed = differing(before, config.model_dump(mode="json"))
+    return {name: change for name, change in changed.items() if name.rpartition(".")[2] not in HOW_AND_WHERE}
+
+
+def told(changed: dict[str, str]) -> str:
+    """Changed settings in one line."""
+    return "; ".join(f"{name}: {change}" for name, change in changed.items())
 
 
 def load_model(path: str | Path, device: str = "auto") -> VoxelNetwork:

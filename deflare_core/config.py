@@ -319,6 +319,18 @@ def make_config(
         raise ConfigError(f"{origin}: " + "; ".join(_explained(cls, e) for e in error.errors())) from None
 
 
+def differing(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """What two nested dictionaries of settings both have and hold differently: "one -> other" by dotted name."""
+    found: dict[str, str] = {}
+    for name in before.keys() & now.keys():
+        one, other = before[name], now[name]
+        if isinstance(one, dict) and isinstance(other, dict):
+            found |= differing(one, other, f"{prefix}{name}.")
+        elif one != other:
+            found[prefix + name] = f"{one} -> {other}"
+    return dict(sorted(found.items()))
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file.")

@@ -24,12 +24,14 @@ from tqdm import tqdm
 from deflare_core.ahead import ahead
 from deflare_core.augmentation import Batch, augmented
 from deflare_core.checkpoint import (
+    changed_settings,
     find_checkpoint,
     link_checkpoint,
     load_training_state,
     load_weights,
     read_checkpoint,
     save_checkpoint,
+    told,
 )
 from deflare_core.config import DataConfig, SimulatedDataConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
@@ -224,8 +226,9 @@ def restore(run: Run, path: Path) -> None:
         When it belongs to another network, or its steps took another number of windows.
     """
     checkpoint = read_checkpoint(path)
-    if checkpoint.model != run.config.model:
-        raise TrainingError(f"{path}: is of another network ({checkpoint.model}) than configured ({run.config.model}).")
+    changed = changed_settings(checkpoint, run.config)
+    if other := {name: change for name, change in changed.items() if name.startswith("model.")}:
+        raise TrainingError(f"{path}: is of another network than configured ({told(other)}).")
     trainer = {"batch_size": 1, "accumulate_steps": 1} | checkpoint.training.get("trainer", {})
     before, now = trainer["batch_size"] * trainer["accumulate_steps"], windows_per_step(run.config.trainer)
     if before != now:
@@ -233,6 +236,8 @@ def restore(run: Run, path: Path) -> None:
             f"{path}: its steps took {before} windows, the configured ones take {now}; keep the product of "
             "trainer.batch_size and trainer.accumulate_steps, or choose another output_dir."
         )
+    if changed:
+        logging.warning(f"{path}: the run goes on with other settings ({told(changed)}).")
     load_weights(run.model, path)
     if run.average:
         run.average.model.load_state_dict(run.model.state_dict())

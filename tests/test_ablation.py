@@ -3,10 +3,11 @@
 import pytest
 import yaml
 
-from deflare_core.ablation import AblationConfig, ablation_table, run_ablation, trained
+from deflare_core.ablation import DONE, AblationConfig, ablation_table, run_ablation, trained
 from deflare_core.checkpoint import find_checkpoint, read_checkpoint
 from deflare_core.config import make_config
 from deflare_core.evaluation import Evaluation
+from deflare_core.training import TrainingError
 
 
 @pytest.fixture
@@ -50,6 +51,19 @@ def test_a_complete_run_is_not_repeated(config, monkeypatch):
     trained(config, "gate", (), 0, progress=False)
     monkeypatch.setattr("deflare_core.ablation.fit", lambda *_, **__: pytest.fail("The run was trained again."))
     assert trained(config, "gate", (), 0, progress=False).name == "checkpoint_epoch_0000_iter_000002"
+
+
+def test_a_complete_run_of_other_settings_is_not_taken_for_the_variant(config):
+    trained(config, "gate", (), 0, progress=False)
+    with pytest.raises(TrainingError, match=r"other settings \(optimizer\.learning_rate: 0\.\d+ -> 0\.5\); delete it"):
+        trained(config, "gate", ("optimizer.learning_rate=0.5",), 0, progress=False)
+
+
+def test_a_run_that_was_killed_after_its_level_was_chosen_goes_on(config):
+    folder = trained(config, "gate", (), 0, progress=False).parent
+    (folder / DONE).unlink()
+    assert trained(config, "gate", (), 0, progress=False).parent == folder
+    assert (folder / DONE).exists()
 
 
 def test_scores_are_means_over_seeds_and_recordings():

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from deflare_core import training
 from deflare_core.__main__ import main
-from deflare_core.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint
+from deflare_core.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint, set_level
 from deflare_core.config import ConfigError, ModelConfig, TrainConfig, make_config
 from deflare_core.memory import training_memory_gib
 from deflare_core.optimizer import learning_rate
@@ -283,6 +283,18 @@ def test_steps_of_another_number_of_windows_are_not_resumed(config):
         fit(config(batch_size=2, accumulate_steps=2), resume=True, progress=False)
 
 
+def test_a_resumed_run_may_work_otherwise_and_says_what_it_learns_otherwise(config, caplog):
+    fit(config(), progress=False)
+    set_level(find_checkpoint(config().trainer.output_dir, "last"), 0.3)
+    saving = {"use_checkpoint": True, "precision": "single"}
+    fit(config(max_steps=7, model=saving), resume=True, progress=False)
+    assert "max_steps: " in caplog.text, "A longer run has another schedule, which is told."
+    assert "precision" not in caplog.text, "How it computes is its own affair."
+    caplog.clear()
+    fit(config(max_steps=7, model=saving), resume=True, progress=False)
+    assert not caplog.text, "Nothing changed."
+
+
 @pytest.mark.parametrize(
     ("optimizer", "steps", "rates"),
     [
@@ -431,7 +443,9 @@ def test_damaged_or_foreign_checkpoints_are_refused(config, tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint or run folder; `deflare train`"):
         load_model(tmp_path / "none")
     last = fit(config(), progress=False)
-    with pytest.raises(TrainingError, match="is of another network"):
+    with pytest.raises(
+        TrainingError, match=r"is of another network than configured \(model\.backbone: \w+ -> UNet3D\)"
+    ):
         other = config().model_copy(update={"model": config().model.model_copy(update={"backbone": "UNet3D"})})
         fit(other, resume=True, progress=False)
     description = json.loads((last / "config.json").read_text())
