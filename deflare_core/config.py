@@ -54,7 +54,7 @@ class ModelConfig(StrictModel):
     f_maps: tuple[int, ...] = (32, 64, 128)
     """Feature maps of each level, finest first."""
     num_levels: int = 3
-    """Number of levels; must equal the length of f_maps. Eight time bins allow at most four."""
+    """Number of levels; must equal the length of f_maps. In 3-D eight time bins allow at most four."""
     layer_order: str = "gcr"
     """Order within a block: g GroupNorm, c convolution, r ReLU, d dropout."""
     num_groups: int = 8

@@ -175,7 +175,7 @@ class TrueResidualUNet3D(VoxelNetwork):
 
     Parameters
     ----------
-    backbone : "ResidualUNet3D" or "UNet3D".
+    backbone : "ResidualUNet3D", "UNet3D", or "ResidualUNet2D", which takes bins as channels.
     settings : the other settings of `ModelConfig`, by name.
 
     Raises

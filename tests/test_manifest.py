@@ -1,7 +1,9 @@
 """Whether a data set is the one that a manifest describes."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from conftest import make_events
 
@@ -19,6 +21,7 @@ def manifest(pair_folders, tmp_path):
         {
             "split": "test",
             "files": [f"noisy/{pair.noisy.name}", f"clean/{pair.clean.name}"],
+            "num_events": [len(load_events(path)) for path in (pair.noisy, pair.clean)],
             "digests": [events_digest(load_events(path)) for path in (pair.noisy, pair.clean)],
         }
         for pair in find_pairs(*pair_folders)
@@ -38,9 +41,13 @@ def test_a_data_set_is_the_one_of_its_manifest_until_an_event_changes(manifest, 
     assert differences(read_manifest(manifest), *pair_folders) == []
     assert main(["verify", *map(str, pair_folders), "--manifest", str(manifest)]) == 0
     path = find_pairs(*pair_folders)[1].clean
-    save_events(path, load_events(path)[:-1], source="test", clock_us=(0, 100_000))
+    events = load_events(path)
+    moved = replace(events, t=events.t + (np.arange(len(events)) == len(events) - 1))
+    save_events(path, moved, source="test", clock_us=(0, 100_000))
+    assert "as the manifest says, but others" in differences(read_manifest(manifest), *pair_folders)[0]
+    save_events(path, events[:-1], source="test", clock_us=(0, 100_000))
     assert differences(read_manifest(manifest), *pair_folders) == [
-        f"{path}: holds other events than the manifest says; simulate it again."
+        f"{path}: holds {len(events) - 1:,} events, the manifest says {len(events):,}; simulate it again."
     ]
     assert main(["verify", *map(str, pair_folders), "--manifest", str(manifest)]) == 1
     for pair in find_pairs(*pair_folders)[:1]:
