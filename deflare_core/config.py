@@ -182,6 +182,8 @@ class TrainerConfig(StrictModel):
 
     output_dir: Path = Path("runs/train")
     """Folder of checkpoints and metrics.jsonl."""
+    start_from: Path | None = None
+    """Checkpoint or run folder whose weights the run starts from, such as deflare_core/pretrained; none: untrained."""
     max_steps: int = Field(5000, gt=0)
     """Optimizer steps in all."""
     batch_size: int = Field(1, gt=0)

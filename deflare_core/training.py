@@ -157,18 +157,21 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
     Raises
     ------
     TrainingError
-        When the output folder holds a run that is not to be resumed, or one of another network or batch size.
+        When the output folder holds a run that is not to be resumed, or one of another batch size, or when that run or
+        `trainer.start_from` is of another network.
     """
     processes = processes or Processes(pick_device(config.trainer.device))
     config = with_batches_for(processes.count, config)
     trainer = config.trainer
-    model = build_model(config.model, trainer.seed).to(processes.device)
-    average = WeightAverage(model, trainer.average_decay) if trainer.average_decay else None
-    data, validation = (windows_of(c, processes, model) for c in (config.data, config.validation))
-    run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, average)
     checkpoints = sorted(trainer.output_dir.glob("checkpoint_epoch_*"))
     if checkpoints and not resume:
         raise TrainingError(f"{trainer.output_dir}: already holds a run; resume it or choose another output_dir.")
+    model = build_model(config.model, trainer.seed).to(processes.device)
+    if trainer.start_from and not checkpoints:
+        take_weights(model, find_checkpoint(trainer.start_from), config)
+    average = WeightAverage(model, trainer.average_decay) if trainer.average_decay else None
+    data, validation = (windows_of(c, processes, model) for c in (config.data, config.validation))
+    run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, average)
     if checkpoints:
         restore(run, find_checkpoint(trainer.output_dir, "last"))
     return run
@@ -215,6 +218,22 @@ def with_batches_for(count: int, config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"trainer": config.trainer.model_copy(update={"accumulate_steps": batches})})
 
 
+def take_weights(model: VoxelNetwork, path: Path, config: TrainConfig) -> None:
+    """Put a checkpoint's weights into the model.
+
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint is damaged.
+    TrainingError
+        When it belongs to another network than configured.
+    """
+    changed = changed_settings(read_checkpoint(path), config)
+    if other := {name: change for name, change in changed.items() if name.startswith("model.")}:
+        raise TrainingError(f"{path}: is of another network than configured ({told(other)}).")
+    load_weights(model, path)
+
+
 def restore(run: Run, path: Path) -> None:
     """Put the run where the checkpoint left it.
 
@@ -226,9 +245,6 @@ def restore(run: Run, path: Path) -> None:
         When it belongs to another network, or its steps took another number of windows.
     """
     checkpoint = read_checkpoint(path)
-    changed = changed_settings(checkpoint, run.config)
-    if other := {name: change for name, change in changed.items() if name.startswith("model.")}:
-        raise TrainingError(f"{path}: is of another network than configured ({told(other)}).")
     trainer = {"batch_size": 1, "accumulate_steps": 1} | checkpoint.training.get("trainer", {})
     before, now = trainer["batch_size"] * trainer["accumulate_steps"], windows_per_step(run.config.trainer)
     if before != now:
@@ -236,9 +252,9 @@ def restore(run: Run, path: Path) -> None:
             f"{path}: its steps took {before} windows, the configured ones take {now}; keep the product of "
             "trainer.batch_size and trainer.accumulate_steps, or choose another output_dir."
         )
-    if changed:
+    take_weights(run.model, path, run.config)
+    if changed := changed_settings(checkpoint, run.config):
         logging.warning(f"{path}: the run goes on with other settings ({told(changed)}).")
-    load_weights(run.model, path)
     if run.average:
         run.average.model.load_state_dict(run.model.state_dict())
     load_training_state(path, run.optimizer, run.model)

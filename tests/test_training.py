@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deflare_core import training
@@ -293,6 +294,27 @@ def test_a_resumed_run_may_work_otherwise_and_says_what_it_learns_otherwise(conf
     caplog.clear()
     fit(config(max_steps=7, model=saving), resume=True, progress=False)
     assert not caplog.text, "Nothing changed."
+
+
+def test_a_run_starts_from_the_weights_of_a_checkpoint_also_of_half_precision(config, tmp_path):
+    source = fit(config(), progress=False)
+    weights = {name: weight.half() for name, weight in load_file(source / "model.safetensors").items()}
+    save_file(weights, source / "model.safetensors")
+    tuned = start_run(config(run="tuned", start_from=source, average_decay=0.9), resume=False)
+    for model in (tuned.model, tuned.network):
+        for name, weight in model.state_dict().items():
+            assert torch.equal(weight, weights[name].float()), f"{name} is the checkpoint's."
+    assert tuned.step == 0, "It is a run of its own."
+    with pytest.raises(TrainingError, match=r"is of another network than configured \(model\.f_maps: .* -> \[8, 8\]\)"):
+        start_run(config(run="other", start_from=source, model={"f_maps": [8, 8]}), resume=False)
+
+
+def test_a_resumed_run_needs_what_it_started_from_no_more(config):
+    source = fit(config(), progress=False)
+    settings = {"run": "tuned", "start_from": source.parent}
+    fit(config(**settings, max_steps=2), progress=False)
+    shutil.rmtree(source.parent)
+    assert read_checkpoint(fit(config(**settings, max_steps=4), resume=True, progress=False)).step == 4
 
 
 @pytest.mark.parametrize(
