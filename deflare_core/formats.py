@@ -158,7 +158,8 @@ def agreed_sensor_size(stated: SensorSize | None, asked: SensorSize | None) -> S
     """The one size (height, width) that the file states or the caller asked for; two that differ are a ValueError."""
     if stated is None and asked is None:
         raise ValueError(
-            "the file does not state its sensor; give sensor_size=(height, width), as in --sensor-size 480 640."
+            "the file does not state its sensor; give sensor_size=(height, width), as in --sensor-size 480 640, or "
+            "write a file that does: deflare convert OLD NEW.h5 --sensor-size 480 640."
         )
     asked = stated if asked is None else checked_sensor_size(asked)
     if stated is not None and stated != asked:
