@@ -115,8 +115,8 @@ class DataConfig(StrictModel):
     """Length of one window in microseconds."""
     num_bins: int = Field(NUM_BINS, gt=0)
     """Time bins of a window."""
-    num_windows: int = Field(5, gt=0)
-    """Windows taken from each pair, from the start of its clock."""
+    num_windows: int | None = Field(None, gt=0)
+    """Most windows taken from each pair, from the start of its clock; none: all whole ones that it holds."""
     ids: tuple[int, ...] = ()
     """Recordings to take, by the number in their name; none: all."""
 

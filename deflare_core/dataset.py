@@ -1,17 +1,20 @@
 """The data set: windows of paired recordings as voxels, and the verification of its folders.
 
 A pair is two files of one name in two folders; the endings `_bg_flare` and `_bg_light` do not count, and tell the two
-apart where both lie in one folder. Both files share one clock: windows are counted from the start that they declare.
-If neither declares one, they are counted from 0, or, where the windows from 0 would not reach all events, from the
-whole window in which the earlier of the two first events lies. Nothing is filled with zeros: a missing partner, an
-unreadable file or events that no window covers is an error with the file's name.
+apart where both lie in one folder. Both files share one clock, the one that they declare, and are cut into the whole
+windows that it holds. If neither declares one, it runs from the whole window in which the earlier of the two first
+events lies to the border of windows nearest to the later of the two last ones. Nothing is filled with zeros: a missing
+partner, an unreadable file or events outside the clock are an error with the file's name.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +43,9 @@ class RecordingPair:
 class EventVoxelDataset(Dataset):
     """Windows of paired recordings: `dataset[i]` is `{"raw": (1, bins, H, W), "label": (1, bins, H, W)}`, float32.
 
-    Sample `i` is window `i % num_segments` of pair `i // num_segments`, pairs sorted by name. Files are opened for
-    each sample, in the process that needs it, so that no handle is shared between workers.
+    Samples are the windows of the first pair, then those of the second, pairs sorted by name. Files are opened for
+    each sample, in the process that needs it, so that no handle is shared between workers; their clocks are read once,
+    when the number of samples is first asked for.
 
     Parameters
     ----------
@@ -50,7 +54,7 @@ class EventVoxelDataset(Dataset):
     sensor_size : (height, width) that every file must have; none takes that of the first one that can be read.
     segment_duration_us : length of a window in microseconds.
     num_bins : time bins of a window.
-    num_segments : windows taken from each pair.
+    num_segments : windows taken from each pair's start, at most what its clock holds; none: all of them.
     ids : recordings to take, by the number in their name; none: all.
     split_polarity : give `(2, bins, H, W)` instead, the numbers of positive and of negative events.
     context : windows before and after each that its input also holds, as further channels (`neighbour_offsets`).
@@ -68,7 +72,7 @@ class EventVoxelDataset(Dataset):
         sensor_size: SensorSize | None = None,
         segment_duration_us: int = WINDOW_US,
         num_bins: int = NUM_BINS,
-        num_segments: int = 5,
+        num_segments: int | None = None,
         ids: tuple[int, ...] = (),
         split_polarity: bool = False,
         context: int = 0,
@@ -96,31 +100,52 @@ class EventVoxelDataset(Dataset):
         )
 
     def __len__(self) -> int:
-        return len(self.pairs) * self.num_windows
+        return self._first_samples[-1]
+
+    def place(self, index: int) -> tuple[RecordingPair, int]:
+        """The pair of a sample, and which of its windows the sample is."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"Sample {index} of {len(self)}.")
+        number = bisect_right(self._first_samples, index) - 1
+        return self.pairs[number], index - self._first_samples[number]
 
     def window_name(self, index: int) -> str:
         """The file and window of a sample, for messages: `data/noisy/composed_00003_bg_flare.h5[2]`."""
-        return f"{self.pairs[index // self.num_windows].noisy}[{index % self.num_windows}]"
+        pair, k = self.place(index)
+        return f"{pair.noisy}[{k}]"
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Input and target voxel of one window."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"Sample {index} of {len(self)}.")
-        pair, k = self.pairs[index // self.num_windows], index % self.num_windows
+        pair, k = self.place(index)
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
-            t0_us = self._start_of(pair, noisy, clean) + k * self.window_us
+            t0_us = self._clock_us(pair, noisy, clean)[0] + k * self.window_us
             seen = [self._voxel(noisy, t0_us + k * self.window_us) for k in neighbour_offsets(self.context)]
             return {"raw": side_by_side(seen), "label": self._voxel(clean, t0_us)}
 
     def name(self, index: int) -> str:
         """The pair and window of a sample, for messages: `composed_00003[2]`."""
-        return f"{self.pairs[index // self.num_windows].name}[{index % self.num_windows}]"
+        pair, k = self.place(index)
+        return f"{pair.name}[{k}]"
+
+    def starts_us(self, pair: RecordingPair) -> range:
+        """The start of each window of a pair: at least one, even where its clock is shorter than that.
+
+        Raises
+        ------
+        RecordingError
+            When a file cannot be read, or the two have no clock in common.
+        """
+        with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
+            start_us, end_us = self._clock_us(pair, noisy, clean)
+        held = max(1, (end_us - start_us) // self.window_us)
+        num_windows = min(held, self.num_windows or held)
+        return range(start_us, start_us + num_windows * self.window_us, self.window_us)
 
     def events(self, pair: RecordingPair, context: int = 0) -> Iterator[tuple[int, Events, Events]]:
         """Start, input events and target events of each window of a pair; of the input also its neighbours' events."""
+        starts_us, beside_us = self.starts_us(pair), context * self.window_us
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
-            start_us, beside_us = self._start_of(pair, noisy, clean), context * self.window_us
-            for t0_us in range(start_us, start_us + self.num_windows * self.window_us, self.window_us):
+            for t0_us in starts_us:
                 end_us = t0_us + self.window_us
                 yield t0_us, noisy.window(t0_us - beside_us, end_us + beside_us), clean.window(t0_us, end_us)
 
@@ -141,28 +166,39 @@ class EventVoxelDataset(Dataset):
         voxel = events_to_voxel(events, self.num_bins, None, self.window_us, t0_us=t0_us)
         return torch.from_numpy(voxel).unsqueeze(0)
 
-    def _start_of(self, pair: RecordingPair, noisy: Recording, clean: Recording) -> int:
-        """Start of the pair's clock; both files must agree on it and the windows must reach their events."""
-        starts = {start for start in map(_declared_start_us, (noisy, clean)) if start is not None}
+    @cached_property
+    def _first_samples(self) -> list[int]:
+        """The number of each pair's first sample, and at the end the number of all samples."""
+        return [0, *accumulate(len(self.starts_us(pair)) for pair in self.pairs)]
+
+    def _clock_us(self, pair: RecordingPair, noisy: Recording, clean: Recording) -> tuple[int, int]:
+        """Start and end of the pair's clock; its files must agree on the start, and their events must reach into it."""
+        declared = [recording.clock_us for recording in (noisy, clean) if _declares_clock(recording)]
+        starts = {start for start, _ in declared}
         if len(starts) > 1:
             raise RecordingError(
                 f"{pair.noisy} and {pair.clean}: their clocks start at {sorted(starts)} us, not as one."
             )
-        start_us = starts.pop() if starts else self._undeclared_start_us(noisy, clean)
-        end_us = start_us + self.num_windows * self.window_us
+        if not declared:
+            return self._undeclared_clock_us(noisy, clean)
+        start_us, end_us = starts.pop(), min(end for _, end in declared)
         for recording in (noisy, clean):
             _check_reach(recording, start_us, end_us)
-        return start_us
+        return start_us, end_us
 
-    def _undeclared_start_us(self, noisy: Recording, clean: Recording) -> int:
-        """0 if the windows counted from there hold all events, else the whole window of the earlier first event.
+    def _undeclared_clock_us(self, noisy: Recording, clean: Recording) -> tuple[int, int]:
+        """From the whole window of the earlier first event to the border of windows nearest to the later last one.
 
-        One start for both files: their first events differ, and a start for each would shift them against each other.
+        It is one clock for both files: their first events differ, and a start for each would shift them against each
+        other. Where a number of windows is asked for, and so many from 0 hold all events, it starts at 0.
         """
-        clocks = [recording.clock_us for recording in (noisy, clean) if len(recording)]
-        first, end = min((c[0] for c in clocks), default=0), max((c[1] for c in clocks), default=0)
-        fits = first >= 0 and end <= self.num_windows * self.window_us
-        return 0 if fits else first // self.window_us * self.window_us
+        _check_together(noisy, clean, self.window_us)
+        spans = [recording.clock_us for recording in (noisy, clean) if len(recording)]
+        first, end = min((s[0] for s in spans), default=0), max((s[1] for s in spans), default=0)
+        whole_us = first // self.window_us * self.window_us
+        nearest = max(1, round((end - whole_us) / self.window_us))
+        from_zero = first >= 0 and end <= (self.num_windows or 0) * self.window_us
+        return 0 if from_zero else whole_us, whole_us + nearest * self.window_us
 
 
 def find_pairs(noisy_dir: str | Path, clean_dir: str | Path, ids: tuple[int, ...] = ()) -> list[RecordingPair]:
@@ -285,18 +321,24 @@ def _id_of(name: str) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def _declared_start_us(recording: Recording) -> int | None:
-    start_us = recording.attributes.get(CLOCK_ATTRIBUTES[0])
-    return None if start_us is None else int(start_us)
+def _declares_clock(recording: Recording) -> bool:
+    return all(name in recording.attributes for name in CLOCK_ATTRIBUTES)
 
 
 def _check_reach(recording: Recording, start_us: int, end_us: int) -> None:
     first, last = recording.clock_us
     if len(recording) and (first >= end_us or last <= start_us):
         raise RecordingError(
-            f"{recording.path}: its events lie in [{first}, {last}) us, outside the windows [{start_us}, {end_us}) us; "
-            "write both files of the pair with one clock (attributes t_start_us and t_end_us)."
+            f"{recording.path}: its events lie in [{first}, {last}) us, outside its pair's clock "
+            f"[{start_us}, {end_us}) us; write both files with one clock (attributes t_start_us and t_end_us)."
         )
+
+
+def _check_together(noisy: Recording, clean: Recording, window_us: int) -> None:
+    """Nothing, unless a whole window or more lies between the events of two files that declare no clock."""
+    if len(noisy) and len(clean):
+        start_us, end_us = noisy.clock_us
+        _check_reach(clean, start_us - window_us, end_us + window_us)
 
 
 def _sensor_size_of(pairs: list[RecordingPair]) -> SensorSize:

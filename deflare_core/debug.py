@@ -101,7 +101,7 @@ def training_window(run: Run, index: int) -> DebugWindow:
     """A window of the training data and what the network makes of it; in-memory windows have their events decoded."""
     data, name = run.data, run.data.window_name(index)
     if isinstance(data, EventVoxelDataset):
-        pair, k = data.pairs[index // data.num_windows], index % data.num_windows
+        pair, k = data.place(index)
         t0_us, noisy, clean = next(islice(data.events(pair, data.context), k, None))
         window = (t0_us, noisy, window_seed(0, t0_us))
         return network_window(run.model, name, window, clean, data.window_us, data.num_bins)

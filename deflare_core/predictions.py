@@ -128,7 +128,8 @@ def prediction_path(cache: Path, method: Method, pair: RecordingPair) -> Path:
 
 def prediction_key(method: Method, data: EventVoxelDataset, pair: RecordingPair) -> str:
     """A digest of all that decides a prediction and its loss."""
-    return _digest(method.key, data.window_us, data.num_bins, data.num_windows, digest(pair.noisy), digest(pair.clean))
+    num_windows = len(data.starts_us(pair))
+    return _digest(method.key, data.window_us, data.num_bins, num_windows, digest(pair.noisy), digest(pair.clean))
 
 
 def _without_flare(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:

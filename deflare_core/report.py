@@ -108,7 +108,8 @@ def case_figures(
     figures = {}
     for place, name in (("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])):
         pair = pairs[name]
-        middle = [t0_us for t0_us, _, _ in data.events(pair)][data.num_windows // 2]
+        starts_us = data.starts_us(pair)
+        middle = starts_us[len(starts_us) // 2]
         shown = {
             "input": load_events(pair.noisy, data.sensor_size),
             method.name: predicted(method, data, pair, cache).events,
@@ -157,11 +158,17 @@ def _about(evaluation: Evaluation, data: EventVoxelDataset) -> str:
     missing = f" ({len(evaluation.failures)} more could not be scored)" if evaluation.failures else ""
     few = f" Of fewer than {FEW_RECORDINGS} recordings such intervals are too narrow." if count < FEW_RECORDINGS else ""
     return (
-        f"{count} recordings{missing} at {width}x{height} pixels, each {data.num_windows} windows of "
+        f"{count} recordings{missing} at {width}x{height} pixels, each {_num_windows(evaluation, data)} windows of "
         f"{data.window_us / 1e3:g} ms in {data.num_bins} bins. Input: `{first.noisy.parent}`, target: "
         f"`{first.clean.parent}`. Revision {git_revision()}.\n\nMeans over windows, then over recordings, with "
         f"bootstrap 95 % intervals over recordings.{few} Arrows say which way is better."
     )
+
+
+def _num_windows(evaluation: Evaluation, data: EventVoxelDataset) -> str:
+    """How many windows the scored recordings have: "5", or "1 to 7" where they differ."""
+    numbers = [len(data.starts_us(pair)) for pair in data.pairs if pair.name not in evaluation.failures]
+    return " to ".join(str(n) for n in sorted({min(numbers), max(numbers)}))
 
 
 def _methods_list(methods: Sequence[Method]) -> str:

@@ -73,14 +73,69 @@ def test_a_shared_clock_may_start_anywhere(tmp_path):
 def test_a_pair_without_a_declared_clock_has_one_start(tmp_path, noisy_us, clean_us, start_us):
     for folder, times in (("noisy", noisy_us), ("clean", clean_us)):
         save_events(tmp_path / folder / "a.h5", events_at(times), source="test")
-    data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
+    data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean", num_segments=5)
     starts = [t0_us for t0_us, _, _ in data.events(data.pairs[0])]
-    assert starts == [start_us + k * 20_000 for k in range(5)]
+    num_windows = 4 if start_us == 20_000 else 5
+    assert starts == [start_us + k * 20_000 for k in range(num_windows)], "They end with the events."
     if noisy_us[1] < start_us + 100_000:
         for name, times in (("raw", noisy_us), ("label", clean_us)):
             bins = [(t - start_us) // 20_000 for t in times]
-            found = [k for k in range(5) if data[k][name].abs().sum()]
-            assert found == sorted({int(k) for k in bins if k < 5}), f"{name} is not on the shared clock."
+            found = [k for k in range(num_windows) if data[k][name].abs().sum()]
+            assert found == sorted({int(k) for k in bins if k < num_windows}), f"{name} is not on the shared clock."
+
+
+def save_both(root, name, times_us, clock_us=None):
+    """A pair whose two files hold the same events."""
+    for folder in ("noisy", "clean"):
+        save_events(root / folder / f"{name}.h5", events_at(times_us), source="test", clock_us=clock_us)
+
+
+@pytest.mark.parametrize(
+    ("times_us", "clock_us", "starts_us"),
+    [
+        ((5, 19_000), None, [0]),
+        ((5, 99_990), None, [0, 20_000, 40_000, 60_000, 80_000]),
+        ((5, 100_000), None, [0, 20_000, 40_000, 60_000, 80_000]),
+        ((21_000, 21_100), None, [20_000]),
+        ((1_000_050_000, 1_000_079_000), None, [1_000_040_000, 1_000_060_000]),
+        ((5, 6_000), (0, 10_000), [0]),
+        ((45_000, 45_100), (0, 70_000), [0, 20_000, 40_000]),
+        ((8_000, 47_500), (7_000, 47_600), [7_000, 27_000]),
+    ],
+)
+def test_a_pair_has_the_whole_windows_that_its_clock_holds(tmp_path, times_us, clock_us, starts_us):
+    save_both(tmp_path, "a", times_us, clock_us)
+    data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
+    assert list(data.starts_us(data.pairs[0])) == starts_us
+    assert [t0_us for t0_us, _, _ in data.events(data.pairs[0])] == starts_us
+    assert len(data) == len(starts_us)
+
+
+def test_pairs_may_have_different_numbers_of_windows(tmp_path):
+    for name, length_us in (("a", 40_000), ("b", 10_000), ("c", 80_000)):
+        save_both(tmp_path, name, range(1_000, length_us, 20_000), (0, length_us))
+    data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
+    assert [data.name(k) for k in range(len(data))] == ["a[0]", "a[1]", "b[0]", "c[0]", "c[1]", "c[2]", "c[3]"]
+    assert data.window_name(2).endswith("noisy/b.h5[0]")
+    assert [float(data[k]["label"].sum()) for k in range(7)] == [1.0] * 7, "Every window holds its one event."
+    with pytest.raises(IndexError, match="Sample 7 of 7"):
+        data[7]
+    few = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean", num_segments=3)
+    assert [len(few.starts_us(pair)) for pair in few.pairs] == [2, 1, 3], "A number is the most that is taken."
+
+
+def test_the_earlier_of_two_declared_ends_counts(tmp_path):
+    for folder, end_us in (("noisy", 100_000), ("clean", 60_000)):
+        save_events(tmp_path / folder / "a.h5", events_at([5, 50_000]), source="test", clock_us=(0, end_us))
+    assert len(EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")) == 3, "Beyond it the target is not known."
+
+
+def test_undeclared_clocks_that_have_nothing_in_common_are_refused(tmp_path):
+    for folder, start_us in (("noisy", 0), ("clean", 10**12)):
+        save_events(tmp_path / folder / "a.h5", events_at([start_us, start_us + 50_000]), source="test")
+    data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
+    with pytest.raises(RecordingError, match=r"clean/a\.h5: its events lie in .* outside its pair's clock"):
+        data.starts_us(data.pairs[0])
 
 
 def test_one_folder_may_hold_both_kinds(pair_folders):
@@ -128,15 +183,18 @@ def test_a_missing_folder_is_refused(tmp_path):
 def test_nothing_is_replaced_by_zeros(pair_folders):
     noisy_dir, clean_dir = pair_folders
     data = EventVoxelDataset(*pair_folders)
+    assert len(data) == 15
     target = clean_dir / "composed_00000_bg_light.h5"
     target.write_bytes(target.read_bytes()[:500])
     with pytest.raises(RecordingError, match=r"composed_00000_bg_light\.h5"):
         data[0]
+    with pytest.raises(RecordingError, match=r"composed_00000_bg_light\.h5"):
+        len(EventVoxelDataset(*pair_folders))
     far = make_events(t_start_us=10**9, duration_us=100_000)
     for path in (noisy_dir / "composed_00001_bg_flare.h5", clean_dir / "composed_00002_bg_light.h5"):
         save_events(path, far, source="test")
     for index, name in ((5, "composed_00001_bg_flare.h5"), (10, "composed_00002_bg_light.h5")):
-        with pytest.raises(RecordingError, match=f"{name}.* outside the windows"):
+        with pytest.raises(RecordingError, match=f"{name}.* outside its pair's clock"):
             data[index]
 
 

@@ -134,7 +134,7 @@ def test_evaluation_in_debug_mode_covers_every_file(pair_folders, tmp_path, caps
 def test_every_fifth_window_of_longer_recordings_is_shown(pair_folders, tmp_path, monkeypatch):
     shown = {}
     monkeypatch.setattr(debug, "write_debug_window", lambda folder, window: shown.update({folder.name: window}))
-    data = EventVoxelDataset(*pair_folders, num_segments=7)
+    data = EventVoxelDataset(*pair_folders, segment_duration_us=14_000)
     folders = write_debug_windows(
         data, baseline_method("baf"), None, tmp_path / "debug", {pair.name for pair in data.pairs}
     )
