@@ -9,6 +9,7 @@ from deflare_core.ablation import AblationConfig
 from deflare_core.config import (
     PROJECT_ROOT,
     ConfigError,
+    DataConfig,
     InferenceConfig,
     StrictModel,
     TestConfig,
@@ -36,6 +37,14 @@ def test_every_shipped_configuration_loads_and_says_how_to_use_it(path: Path):
     head = path.read_text().split("\n\n")[0]
     assert head.startswith("#"), "It starts with a comment."
     assert "deflare " in head, "The comment gives the command."
+
+
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "_train_" in path.name or path.stem == "train_config"])
+def test_a_shipped_training_does_not_validate_on_test_pairs(path: Path):
+    validation = load_config(TrainConfig, path).validation
+    if isinstance(validation, DataConfig):
+        tested = [d for d in (validation.noisy_dir, validation.clean_dir) if d.name.endswith("_test")]
+        assert not tested, "The best checkpoint is chosen by validation; scored on the same pairs it would look better."
 
 
 def test_every_variant_of_the_shipped_ablation_is_a_training_configuration():

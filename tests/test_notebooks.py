@@ -162,6 +162,8 @@ def small(tmp_path_factory):
     (folder / "simu.yaml").write_text("sensor_size: [24, 32]\nnum_train: 1\nnum_test: 1\n")
     config = load_config(SimulationConfig, folder / "simu.yaml")
     write_dataset(config, folder / "data", workers=1)
+    validation = config.model_copy(update={"seed": 1, "num_test": 0})
+    write_dataset(validation, folder / "data/validation", workers=1)
     pair = simulate(config, 9)
     for name, events in (("before", pair.flare), ("after", pair.clean)):
         save_events(folder / f"{name}.h5", events, source="test", clock_us=pair.clock_us)
