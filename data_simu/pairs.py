@@ -46,7 +46,7 @@ class PairFile:
 def write_dataset(
     config: SimulationConfig, root: str | Path, *, workers: int | None = None, progress: bool = True
 ) -> Path:
-    """The manifest of the data set that now stands under `root`; pairs already there are kept.
+    """The manifest of the data set that now stands under `root`; pairs already there are kept, and stay in it.
 
     Parameters
     ----------
@@ -71,7 +71,9 @@ def write_dataset(
             for entry in pool.map(_write_job, jobs[1:]):
                 entries.append(entry)
                 bar.update()
-    manifest = {"config": config.model_dump(mode="json"), "recordings": entries}
+    recordings = _with_standing(entries, root)
+    counts = {f"num_{split}": sum(entry["split"] == split for entry in recordings) for split in ("train", "test")}
+    manifest = {"config": config.model_dump(mode="json") | counts, "recordings": recordings}
     with complete_or_absent(root / "manifest.json") as path:
         path.write_text(json.dumps(manifest, indent=1) + "\n")
     return root / "manifest.json"
@@ -140,6 +142,15 @@ def _listing(source: Path) -> list[tuple[str, int]]:
     """The files that a path stands for, by name, and their sizes."""
     files = sorted(source.rglob("*")) if source.is_dir() else [source]
     return [(str(path.relative_to(source)), path.stat().st_size) for path in files if path.is_file()]
+
+
+def _with_standing(entries: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
+    """The entries, and of a manifest already there those of other pairs whose files still stand; training first."""
+    path = root / "manifest.json"
+    older = json.loads(path.read_text())["recordings"] if path.exists() else []
+    standing = [entry for entry in older if all((root / file).exists() for file in entry["files"])]
+    by_file = {entry["files"][0]: entry for entry in [*standing, *entries]}
+    return sorted(by_file.values(), key=lambda entry: (entry["split"] == "test", entry["files"]))
 
 
 def _finished_entry(file: PairFile, key: str) -> dict[str, Any] | None:

@@ -200,6 +200,17 @@ def test_a_data_set_is_complete_repeatable_and_continues(tmp_path):
         write_dataset(SMALL.model_copy(update={"target": "subset"}), tmp_path / "a", progress=False)
 
 
+def test_fewer_pairs_leave_those_that_stand_in_the_manifest(tmp_path):
+    config = SMALL.model_copy(update={"sensor_size": (24, 32), "duration_us": 20_000})
+    full = json.loads(write_dataset(config, tmp_path, workers=1, progress=False).read_text())
+    few = config.model_copy(update={"num_train": 1, "num_test": 0})
+    assert json.loads(write_dataset(few, tmp_path, workers=1, progress=False).read_text()) == full
+    (tmp_path / full["recordings"][1]["files"][0]).unlink()
+    left = json.loads(write_dataset(few, tmp_path, workers=1, progress=False).read_text())
+    assert left["recordings"] == full["recordings"][::2], "A pair whose file is gone is no longer named."
+    assert (left["config"]["num_train"], left["config"]["num_test"]) == (1, 1)
+
+
 def test_a_killed_data_set_goes_on_to_the_same_events(tmp_path):
     settings = {"sensor_size": [24, 32], "duration_us": 60_000, "num_train": 20, "num_test": 1}
     (tmp_path / "simu_config.yaml").write_text(yaml.safe_dump(settings))
