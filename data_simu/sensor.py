@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from data_simu import tiles
 from data_simu.config import Range, SensorConfig
 from data_simu.firing import LABEL_SHIFT, PIXEL_SHIFT, TIME_SHIFT
-from data_simu.moments import Moments, moments_of
+from data_simu.moments import Moments
 from data_simu.order import in_order
 from data_simu.tiles import CLEAN, CODE, REAL
 from deflare_core.events import Events, SensorSize
@@ -208,25 +208,6 @@ def decoded(t_us: NDArray[np.int64], code: NDArray[np.uint32], sensor_size: Sens
     p = (2 * (code & 1).astype(np.int8) - 1).astype(np.int8)
     label = (code >> LABEL_SHIFT & 3).astype(np.uint8)
     return LabelledEvents(Events(t_us, x.astype(np.uint16), y.astype(np.uint16), p, sensor_size), label)
-
-
-def events_from_intensity(
-    pixels: Pixels, t_us: NDArray[np.float64], intensity: NDArray[np.float32], t_end_us: int
-) -> Events:
-    """Events of a sensor that sees `intensity`, from the first of its times up to `t_end_us`.
-
-    Parameters
-    ----------
-    pixels : the sensor.
-    t_us : times of the pictures, increasing, microseconds.
-    intensity : linear intensity `(times, H, W)`; straight between the times, and constant before the first.
-    t_end_us : where the recording ends.
-    """
-    height, width = intensity.shape[1:]
-    sensor = PairedSensor(pixels, np.inf, (int(np.floor(t_us[0])), t_end_us))
-    direct = np.asarray(intensity, np.float32)[:, None]
-    sensor.advance(moments_of([], np.asarray(t_us, np.float64)), View(direct, direct[:, :0]))
-    return recording([sensor], CLEAN, (height, width)).events
 
 
 def _flat(view: View) -> tuple[Picture, Picture]:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from deflare_core.event_tensors import EventTensors, as_event_tensors, decode_tensor, encode_tensors
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize, checked_sensor_size, trusted_events
-from deflare_core.kernels import MAX_COUNT, choose_kept, count_events, decode_bins, encode_bins, round_cells
+from deflare_core.kernels import MAX_COUNT, choose_kept, count_events, decode_bins, encode_bins
 
 log = logging.getLogger(__name__)
 
@@ -274,21 +274,6 @@ def _interleaved(a: np.ndarray, a_at: np.ndarray, b: np.ndarray, b_at: np.ndarra
     both = np.empty(len(a) + len(b), a.dtype)
     both[a_at], both[b_at] = a, b
     return both
-
-
-def rounded_counts(voxel: np.ndarray) -> NDArray[np.int16]:
-    """The voxel's cells rounded to whole events (half to even), int16, the shape kept.
-
-    Raises
-    ------
-    ValueError
-        When a cell is not finite or beyond +-32,767.
-    """
-    voxel = np.ascontiguousarray(voxel, dtype=np.float32)
-    _checked_count(voxel)
-    counts = np.empty(voxel.shape, np.int16)
-    round_cells(voxel.reshape(-1), counts.reshape(-1))
-    return counts
 
 
 def bin_edges_us(num_bins: int, duration_us: int, t0_us: int) -> NDArray[np.int64]:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deflare_core.codec import AppliedVoxel
 from deflare_core.compiled import compiled
 from deflare_core.events import Events
 
@@ -89,14 +88,6 @@ def matched(estimate: Events, recorded: Events) -> NDArray[np.bool_]:
     ours, theirs = _keys(estimate, start_us), _keys(recorded, start_us)
     order = np.argsort(theirs, kind="stable")
     return _find_matches(np.sort(ours, kind="stable"), order, theirs[order])
-
-
-def kept_by_provenance(window: AppliedVoxel, labels: np.ndarray) -> dict[str, tuple[int, int]]:
-    """For each provenance, how many of a window's input events were kept and how many there were."""
-    return {
-        name: (int(window.kept[labels == label].sum()), int((labels == label).sum()))
-        for label, name in PROVENANCE.items()
-    }
 
 
 def _keys(events: Events, start_us: int) -> NDArray[np.int64]:

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from deflare_core.codec import apply_voxel, events_to_voxel
 from deflare_core.events import Events
-from deflare_core.metrics import kept_by_provenance, matched, mse, pmse, psnr, r_f1, t_f1, tp_f1, voxel_scores
+from deflare_core.metrics import matched, mse, pmse, psnr, r_f1, t_f1, tp_f1, voxel_scores
 
 
 def voxel(**cells):
@@ -57,16 +56,6 @@ def test_scores_of_equal_empty_and_unequal_voxels():
 def test_cancelling_polarities_still_count_when_summed_over_bins():
     estimate = voxel(b0_0_0=1, b1_0_0=-1)
     assert tp_f1(estimate, voxel(b0_0_0=1)) == 1
-
-
-def test_shares_by_provenance_by_hand():
-    events = Events.from_array(np.array([[0, 0, 0, 1], [1, 1, 0, 1], [2, 1, 0, 1], [3, 2, 0, 1]]), (1, 3))
-    before = events_to_voxel(events, num_bins=1, t0_us=0)
-    after = before.copy()
-    after[0, 0] = [1, 0, 1]
-    window = apply_voxel(events, before, after, t0_us=0, seed=0)
-    counts = kept_by_provenance(window, np.array([0, 2, 2, 3], np.uint8))
-    assert counts == {"background": (1, 1), "light": (0, 0), "flare": (0, 2), "noise": (1, 1)}
 
 
 def test_psnr_states_its_range():

@@ -9,7 +9,7 @@ from data_simu.flicker import mains, pulses, rectified
 from data_simu.moments import moments_of
 from data_simu.order import in_order
 from data_simu.pixel import exp_of_negative, jitter, log, shortfall
-from data_simu.sensor import DARK, Constants, PairedSensor, Pixels, View, draw_pixels, events_from_intensity, recording
+from data_simu.sensor import DARK, Constants, PairedSensor, Pixels, View, draw_pixels, recording
 from data_simu.tiles import CLEAN, REAL
 from deflare_core.config import PROJECT_ROOT, ConfigError, load_config
 
@@ -31,6 +31,14 @@ def first_part(pixels):
 def intensity_of(log_intensity):
     """Pictures (times, 1, pixels) whose logarithm, dark current included, is as given."""
     return np.exp(np.asarray(log_intensity, float))[:, None, :] - DARK
+
+
+def events_from_intensity(pixels, t_us, intensity, t_end_us):
+    """Events up to `t_end_us` of a sensor that sees pictures (times, H, W), straight between their times."""
+    sensor = PairedSensor(pixels, np.inf, (int(np.floor(t_us[0])), t_end_us))
+    direct = np.asarray(intensity, np.float32)[:, None]
+    sensor.advance(moments_of([], np.asarray(t_us, np.float64)), View(direct, direct[:, :0]))
+    return recording([sensor], CLEAN, intensity.shape[1:]).events
 
 
 def test_a_ramp_of_the_log_intensity_fires_at_the_predicted_times():
