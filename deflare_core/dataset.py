@@ -297,7 +297,10 @@ def _recordings_by_name(folder: Path, kind: str) -> dict[str, Path]:
     both = all(recordings_of_kind(each, folder) for each in ("flare", "light"))
     paths = recordings_of_kind(kind, folder) if both else _recordings(folder)
     if not paths:
-        raise RecordingError(f"{folder}: holds no recordings ({', '.join(RECORDING_SUFFIXES)}).")
+        endings = ", ".join(RECORDING_SUFFIXES)
+        raise RecordingError(
+            f"{folder}: holds no recordings ({endings}). Pairs must be HDF5; `deflare convert` makes it of others."
+        )
     by_name: dict[str, Path] = {}
     for path in paths:
         name = re.sub(r"_bg_(flare|light)$", "", path.stem)
