@@ -153,7 +153,7 @@ def test_the_quickstart_runs_with_other_parameters(tmp_path):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A simulation configuration of a few pixels, a data set made with it, and a recording of it as npz."""
+    """A simulation configuration of a few pixels, data sets with and without provenance, and two recordings."""
     from data_simu import SimulationConfig, simulate, write_dataset
     from deflare_core.config import load_config
     from deflare_core.recordings import save_events
@@ -167,6 +167,9 @@ def small(tmp_path_factory):
     pair = simulate(config, 9)
     for name, events in (("before", pair.flare), ("after", pair.clean)):
         save_events(folder / f"{name}.h5", events, source="test", clock_us=pair.clock_us)
+    for kind, events in (("flare", pair.flare), ("light", pair.clean)):
+        path = folder / f"unlabelled/background_with_{kind}_events_test/a.h5"
+        save_events(path, events, source="test", clock_us=pair.clock_us)
     return folder
 
 
@@ -182,6 +185,7 @@ OTHER_PARAMETERS = {
         {"train", "resume", "curves"},
         3,
     ),
+    "04": ({"dataset": "unlabelled", "device": "cpu"}, {"cell06", "cell08", "cell10", "cell13"}, 6),
     "05": ({"recording": "before.h5", "output": "after.h5", "window_index": 2}, {"viewer", "figure"}, 2),
     "06": ({"recording": "before.h5", "method": "baf", "video_us": 40_000}, {"show", "series", "sheet"}, 4),
 }
