@@ -22,9 +22,10 @@ import torch
 from torch.utils.data import Dataset
 
 from deflare_core.codec import events_to_voxel, polarity_voxel
+from deflare_core.columns import TimeUnit
 from deflare_core.config import DataConfig
 from deflare_core.event_tensors import side_by_side
-from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize, neighbour_offsets
+from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize, neighbour_offsets
 from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
 from deflare_core.recordings import Recording, RecordingError, open_recording
 
@@ -260,8 +261,19 @@ class FolderReport:
         return unreadable + mixed + [f"{path}: has no partner in the other folder." for path in self.orphans]
 
 
-def verify_folders(noisy_dir: str | Path, clean_dir: str | Path) -> FolderReport:
+def verify_folders(
+    noisy_dir: str | Path,
+    clean_dir: str | Path,
+    sensor_size: SensorSize | None = None,
+    polarity: PolarityRule = "strict",
+    time_unit: TimeUnit | None = None,
+) -> FolderReport:
     """What the two folders hold: counts, orphans, unreadable files, sensor sizes and durations; all files are read.
+
+    Parameters
+    ----------
+    noisy_dir, clean_dir : folder of recordings with flare, and of the same without.
+    sensor_size, polarity, time_unit : how they are read, as in `open_recording`.
 
     Raises
     ------
@@ -269,7 +281,7 @@ def verify_folders(noisy_dir: str | Path, clean_dir: str | Path) -> FolderReport
         When a folder is missing or holds no recordings.
     """
     noisy, clean = _both_by_name(noisy_dir, clean_dir)
-    checks = [_check(path) for path in [*noisy.values(), *clean.values()]]
+    checks = [_check(path, sensor_size, polarity, time_unit) for path in [*noisy.values(), *clean.values()]]
     return FolderReport(len(noisy.keys() & clean.keys()), checks, _orphans(noisy, clean))
 
 
@@ -277,9 +289,11 @@ def _orphans(noisy: dict[str, Path], clean: dict[str, Path]) -> list[Path]:
     return [noisy.get(name) or clean[name] for name in sorted(noisy.keys() ^ clean.keys())]
 
 
-def _check(path: Path) -> RecordingCheck:
+def _check(
+    path: Path, sensor_size: SensorSize | None, polarity: PolarityRule, time_unit: TimeUnit | None
+) -> RecordingCheck:
     try:
-        with open_recording(path) as recording:
+        with open_recording(path, sensor_size, polarity, time_unit) as recording:
             events = recording.load()
             return RecordingCheck(path, None, len(events), events.sensor_size, recording.clock_us)
     except RecordingError as error:

@@ -1,3 +1,4 @@
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -165,7 +166,10 @@ def test_ids_restrict_the_pairs(pair_folders):
             lambda noisy, clean: (clean / "composed_00001_bg_light.h5").unlink(),
             "composed_00001_bg_flare.h5: has no partner",
         ),
-        (lambda noisy, clean: [p.unlink() for p in noisy.iterdir()], "noisy: holds no recordings .* `deflare convert`"),
+        (
+            lambda noisy, clean: [p.unlink() for p in noisy.iterdir()],
+            "noisy: holds no recordings .* `deflare convert`",
+        ),
         (lambda noisy, clean: save_events(noisy / "composed_00001.h5", make_events(), source=""), "has the same name"),
     ],
 )
@@ -216,6 +220,16 @@ def test_provenance_labels_match_the_windows_events(pair_folders):
         labels = data.provenance(data.pairs[0], t0_us)
         assert len(labels) == len(noisy)
         assert (labels == 0).sum() == len(clean), "In these pairs the clean file holds the events labelled 0."
+
+
+def test_files_that_do_not_state_their_sensor_are_verified_with_it(pair_folders):
+    for path in [path for folder in pair_folders for path in folder.iterdir()]:
+        with h5py.File(path, "a") as file:
+            del file["events"].attrs["height"], file["events"].attrs["width"]
+    assert "--sensor-size" in verify_folders(*pair_folders).problems[0]
+    report = verify_folders(*pair_folders, sensor_size=(12, 16))
+    assert (report.num_pairs, report.problems) == (3, [])
+    assert {check.sensor_size for check in report.checks} == {(12, 16)}
 
 
 def test_verification_reports_what_is_there_and_what_is_wrong(pair_folders):
