@@ -1,8 +1,8 @@
-"""Published data and weights: what others released for this task, brought into the forms that are used here.
+"""Published weights and scores: what others released for this task, brought into the forms that are used here.
 
-Known are the weights of E-Deflare (arXiv 2512.09016), a dictionary written by `torch.save`, and the layout of its data
-sets E-Flare-2.7K and E-Flare-R: pairs `composed_XXXXX_bg_flare.h5` and `composed_XXXXX_bg_light.h5`, each with
-`events/{t,x,y,p}` and no word on sensor or clock.
+Known are the weights of E-Deflare (arXiv 2512.09016), a dictionary written by `torch.save`. Its data sets E-Flare-2.7K
+and E-Flare-R are read as they are: pairs `composed_XXXXX_bg_flare.h5` and `composed_XXXXX_bg_light.h5`, each with
+`events/{t,x,y,p}` and no word on sensor or clock, which `configs/published_test_config.yaml` says.
 
 A file of `torch.save` is a pickle, which may carry code. It is read without running any: tensors, plain containers and
 numbers are taken, a file that holds anything else is refused.
@@ -22,15 +22,9 @@ import torch
 from torch.serialization import safe_globals
 
 from deflare_core.checkpoint import CheckpointError, save_checkpoint
-from deflare_core.config import ConfigError, DataConfig, ModelConfig, make_config
-from deflare_core.dataset import recordings_of_kind
-from deflare_core.events import SensorSize
+from deflare_core.config import ConfigError, ModelConfig, make_config
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.provenance import digest
-from deflare_core.recordings import RecordingError, open_recording
-
-SENSOR_SIZE = (480, 640)
-"""(height, width) of the published recordings, which do not state it."""
 
 _COLUMNS = ("chamfer", "gauss", "mse", "pmse_2", "pmse_4", "r_f1", "t_f1", "tp_f1")
 _SIMULATED, _REAL = "E-Flare-2.7K, 35 simulated test recordings", "E-Flare-R, 28 real recordings"
@@ -86,29 +80,6 @@ def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
     origin = {"imported_from": path.name, "sha256": digest(path)}
     optimizer = torch.optim.Adam(model.parameters())
     return save_checkpoint(output_dir, model, optimizer, epoch=0, step=0, metrics={}, training=origin)
-
-
-def find_published(folder: str | Path, ids: tuple[int, ...] = ()) -> DataConfig:
-    """The data configuration of the published set at or below a folder, for `EventVoxelDataset.from_config`.
-
-    Inputs and targets may lie in two folders or in one. Files that do not state their sensor are taken as 640x480.
-
-    Parameters
-    ----------
-    folder : the folder of the set, or the one with its inputs.
-    ids : recordings to take, by the number in their name; none: all.
-
-    Raises
-    ------
-    RecordingError
-        When the folder holds no such set, or several.
-    """
-    noisy_dir = _only(_folders_with("flare", Path(folder)), "flare", folder)
-    beside = (noisy_dir, noisy_dir.with_name(noisy_dir.name.replace("flare", "light")))
-    near = [path for path in beside if recordings_of_kind("light", path)]
-    clean_dir = near[0] if near else _only(_folders_with("light", Path(folder)), "light", folder)
-    size = _sensor_size(recordings_of_kind("flare", noisy_dir)[0])
-    return DataConfig(noisy_dir=noisy_dir, clean_dir=clean_dir, sensor_size=size, ids=ids)
 
 
 def _weights_of(path: Path) -> dict[str, torch.Tensor]:
@@ -187,27 +158,3 @@ def _some(names: list[Any]) -> str:
     """The first names of a list and how many follow."""
     shown = ", ".join(f"'{name}'" for name in names[:3])
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"
-
-
-def _folders_with(kind: str, folder: Path) -> list[Path]:
-    """The folders at or below this one with recordings of the kind."""
-    folders = [folder, *sorted(path for path in folder.rglob("*") if path.is_dir())]
-    return [path for path in folders if recordings_of_kind(kind, path)]
-
-
-def _only(folders: list[Path], kind: str, searched: str | Path) -> Path:
-    if not folders:
-        raise RecordingError(f"{searched}: holds no recordings named like composed_00470_bg_{kind}.h5.")
-    if len(folders) > 1:
-        names = ", ".join(map(str, folders))
-        raise RecordingError(f"{searched}: several folders hold recordings of this kind; give one of {names}.")
-    return folders[0]
-
-
-def _sensor_size(path: Path) -> SensorSize:
-    """The sensor that a recording states, else that of the publication; a damaged file is named when it is read."""
-    try:
-        with open_recording(path) as recording:
-            return recording.sensor_size
-    except RecordingError:
-        return SENSOR_SIZE

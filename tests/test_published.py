@@ -15,8 +15,7 @@ from deflare_core.config import PROJECT_ROOT, TestConfig, load_config
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.evaluation import evaluate
 from deflare_core.model import count_parameters
-from deflare_core.published import SENSOR_SIZE, find_published, import_checkpoint
-from deflare_core.recordings import RecordingError
+from deflare_core.published import import_checkpoint
 
 UNIX_US = 1_700_000_000_000_000
 
@@ -181,44 +180,6 @@ def test_weights_of_another_network_are_refused(tmp_path, edit, message):
         import_checkpoint(path, tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    ("noisy", "clean"),
-    [
-        ("background_with_flare_events_test", "background_with_light_events_test"),
-        ("test/input", "test/target"),
-        ("both", "both"),
-        (".", "."),
-    ],
-)
-def test_a_published_set_is_found(tmp_path, noisy, clean):
-    save_published_set(tmp_path / noisy, tmp_path / clean)
-    config = find_published(tmp_path, ids=(471,))
-    assert (config.noisy_dir, config.clean_dir) == (tmp_path / noisy, tmp_path / clean)
-    assert config.sensor_size == SENSOR_SIZE == (480, 640)
-    data = EventVoxelDataset.from_config(config)
-    assert [(p.name, p.noisy.name) for p in data.pairs] == [("composed_00471", "composed_00471_bg_flare.h5")]
-
-
-def test_of_several_sets_one_is_named(tmp_path):
-    for split in ("", "_test"):
-        folders = (tmp_path / f"background_with_{kind}_events{split}" for kind in ("flare", "light"))
-        save_published_set(*folders)
-    with pytest.raises(RecordingError, match=r"several folders .* give one of .*flare_events, .*flare_events_test"):
-        find_published(tmp_path)
-    config = find_published(tmp_path / "background_with_flare_events_test")
-    assert config.clean_dir == tmp_path / "background_with_light_events_test"
-    with pytest.raises(RecordingError, match=r"nowhere: holds no recordings named like composed_00470_bg_flare\.h5"):
-        find_published(tmp_path / "nowhere")
-
-
-def test_a_stated_sensor_counts(tmp_path):
-    save_published_set(tmp_path, tmp_path)
-    for path in tmp_path.iterdir():
-        with h5py.File(path, "a") as file:
-            file.attrs.update({"height": 12, "width": 16})
-    assert find_published(tmp_path).sensor_size == (12, 16)
-
-
 @pytest.mark.parametrize("start_us", [0, UNIX_US])
 def test_a_published_set_is_evaluated_on_one_clock(tmp_path, start_us):
     save_published_set(tmp_path / "input", tmp_path / "target", start_us=start_us)
@@ -227,8 +188,8 @@ def test_a_published_set_is_evaluated_on_one_clock(tmp_path, start_us):
     nn.init.zeros_(network.backbone.final_conv.bias)
     torch.save({"model_state_dict": network.state_dict()}, tmp_path / "checkpoint.pth")
     model = load_model(import_checkpoint(tmp_path / "checkpoint.pth", tmp_path / "run"), "cpu")
-    config = find_published(tmp_path, ids=(470,)).model_copy(update={"sensor_size": (12, 16)})
-    result = evaluate(model, EventVoxelDataset.from_config(config), progress=False)
+    data = EventVoxelDataset(tmp_path / "input", tmp_path / "target", (12, 16), ids=(470,))
+    result = evaluate(model, data, progress=False)
     for method in ("input", "network"):
         scores = result.scores[method]
         assert list(scores) == ["composed_00470"]
@@ -243,4 +204,4 @@ def test_the_published_test_configuration_names_the_published_recordings():
     spans += [(988, 989), (991, 991), (994, 996)]
     assert config.data.ids == tuple(number for first, last in spans for number in range(first, last + 1))
     assert len(config.data.ids) == 35
-    assert config.data.sensor_size == SENSOR_SIZE
+    assert config.data.sensor_size == (480, 640), "The files do not state it."
