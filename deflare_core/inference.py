@@ -131,7 +131,7 @@ def deflare_recording(
     ):
         starts = window_starts(recording, window_us)
         deflared = all_deflared(method, recording, starts, journal, window_us, num_bins, seed, overlap)
-        with closing(deflared) as windows, out_of_memory_explained(recording.sensor_size):
+        with closing(deflared) as windows, out_of_memory_explained(method, recording.sensor_size):
             bar = tqdm(windows, total=len(starts), unit="window", disable=not progress)
             counts = write_windows(bar, recording, deflared_writer(recording, source, target), flags)
         journal.remove()
@@ -198,8 +198,8 @@ def write_windows(
 
 
 @contextmanager
-def out_of_memory_explained(sensor_size: SensorSize) -> Iterator[None]:
-    """Turn a GPU's out-of-memory error into advice.
+def out_of_memory_explained(method: VoxelNetwork | str, sensor_size: SensorSize) -> Iterator[None]:
+    """Turn a GPU's out-of-memory error into advice: strips of the frame are of 3-D networks only.
 
     Raises
     ------
@@ -210,9 +210,11 @@ def out_of_memory_explained(sensor_size: SensorSize) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         height, width = sensor_size
+        in_strips = not isinstance(method, str) and not method.is_flat
+        strips = f"Let it work on strips of them with strip_rows={max(8, height // 8)}, or use" if in_strips else "Use"
         raise ValueError(
             f"The GPU's memory does not suffice for frames of {height} x {width} ({str(error).splitlines()[0]}). "
-            f"Let it work on strips of them with strip_rows={max(8, height // 8)}, or use device=cpu."
+            f"{strips} device=cpu."
         ) from error
 
 

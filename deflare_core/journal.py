@@ -3,7 +3,9 @@
 A killed run leaves no output, since output is complete or absent, but its journal stays. Started again, the run takes
 what was decided from there and goes on. A window takes a bit for each recorded event and 13 bytes for each
 synthesised one, a hundredth of what its events take. Every record carries its checksum, so one that was cut off is
-noticed and made again. One run at a time holds the journal of an output, and clears away what killed ones left.
+noticed and made again. Only an input that can never be deflared takes the journal away; a failure of a disk or of a
+GPU's memory may pass, and leaves it. One run at a time holds the journal of an output, and clears away what killed
+ones left.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ COLUMNS: dict[str, np.dtype] = {
     name: np.dtype(code) for name, code in zip("txyp", ("<i8", "<u2", "<u2", "i1"), strict=True)
 }
 EVENT_BYTES = sum(dtype.itemsize for dtype in COLUMNS.values())
+PASSING = (OSError, RuntimeError)
+"""What a failure that may pass stems from: a disk that cannot be read now, a GPU's memory that others take up."""
 
 
 class Decision(NamedTuple):
@@ -78,7 +82,7 @@ class Journal:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is not None and issubclass(kind, ValueError):
+        if isinstance(error, ValueError) and not isinstance(error.__cause__, PASSING):
             self.remove()
         self._file.close()
 

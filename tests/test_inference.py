@@ -1,3 +1,4 @@
+import errno
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ from deflare_core.model import build_model
 from deflare_core.optimizer import make_optimizer
 from deflare_core.processes import Processes
 from deflare_core.recording_writer import RecordingWriter
-from deflare_core.recordings import CACHE_BYTES, RecordingError, load_events, open_recording, save_events
+from deflare_core.recordings import CACHE_BYTES, Recording, RecordingError, load_events, open_recording, save_events
 from deflare_core.windows import run_network, window_seed
 
 
@@ -216,15 +217,46 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-def test_a_gpu_without_memory_is_told_what_helps(model, tmp_path):
+def out_of_memory(*_):
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "advice"),
+    [("ResidualUNet3D", r"Let it .* strip_rows=8, or use device=cpu\."), ("ResidualUNet2D", r"Use device=cpu\.")],
+)
+def test_a_gpu_without_memory_is_told_what_helps(tmp_path, backbone, advice):
     save_events(tmp_path / "in.h5", make_events(num=900), source="test")
-
-    def too_large(*_):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-
-    model.backbone.register_forward_pre_hook(too_large)
-    with pytest.raises(ValueError, match=r"frames of 12 x 16 \(CUDA out .* 20.00 GiB.\)\. Let it .* strip_rows=8"):
+    model = build_model(ModelConfig(backbone=backbone, f_maps=(8, 16), num_levels=2), seed=0)
+    model.backbone.register_forward_pre_hook(out_of_memory)
+    with pytest.raises(ValueError, match=r"frames of 12 x 16 \(CUDA out .* 20.00 GiB.\)\. " + advice):
         deflare_recording(model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+
+
+def unreadable(*_):
+    raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize("fault", ["memory", "disk"])
+def test_a_failure_that_may_pass_loses_no_window(halving_model, tmp_path, fault, monkeypatch):
+    save_events(tmp_path / "in.h5", make_events(num=9_000, duration_us=200_000), source="test")
+    noted = []
+    note = Journal.append
+
+    def failing(journal, window):
+        if len(noted) == 4:
+            monkeypatch.setattr(Recording, "_slice", unreadable) if fault == "disk" else out_of_memory()
+        noted.append(note(journal, window))
+
+    monkeypatch.setattr(Journal, "append", failing)
+    with pytest.raises(ValueError, match=r"Input/output error|CUDA out of memory"):
+        deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+    num_before = len(noted)
+    assert 4 <= num_before < 10, "It failed on the way."
+    monkeypatch.undo()
+    monkeypatch.setattr(Journal, "append", lambda journal, window: noted.append(note(journal, window)))
+    deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+    assert len(noted) == 10, "The windows noted before are not made again."
 
 
 def test_the_command_works_in_strips(tmp_path):

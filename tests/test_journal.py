@@ -1,10 +1,12 @@
 """The journal of a long run: what it notes comes back, what was cut off does not, and one run holds it at a time."""
 
+import errno
 import resource
 import signal
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_events, same_events
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -97,8 +99,24 @@ def test_a_full_disk_names_the_journal_and_keeps_what_was_noted(tmp_path):
         assert journal.num_done == 3, "The record that did not fit is made again."
 
 
-def test_only_an_unfit_input_takes_it_away(tmp_path):
-    for error, stays in ((KeyboardInterrupt, True), (OSError, True), (RecordingError, False)):
-        with pytest.raises(error), Journal(tmp_path / "out.h5", "key") as journal:
-            raise error("stop")
-        assert journal.path.exists() == stays
+def caused_by(cause):
+    error = RecordingError("stop")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (KeyboardInterrupt(), True),
+        (OSError(), True),
+        (caused_by(OSError(errno.EIO, "Input/output error")), True),
+        (caused_by(torch.cuda.OutOfMemoryError("CUDA out of memory.")), True),
+        (caused_by(ValueError("Time must not go backwards")), False),
+        (RecordingError("stop"), False),
+    ],
+)
+def test_only_an_unfit_input_takes_it_away(tmp_path, error, stays):
+    with pytest.raises(type(error)), Journal(tmp_path / "out.h5", "key") as journal:
+        raise error
+    assert journal.path.exists() == stays, "A failure that may pass keeps what was decided so far."
