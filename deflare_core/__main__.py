@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.run(options) or 0
     except (ValueError, OSError) as error:
-        told = error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error
-        print(f"deflare {options.command}: error: {told}", file=sys.stderr)
+        print(f"deflare {options.command}: error: {in_words(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(
@@ -33,6 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
+
+
+def in_words(error: Exception) -> str:
+    """What an error says, without the number of one of the operating system that names no file."""
+    return str(error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error)
 
 
 def simulate(options: argparse.Namespace) -> None:
@@ -201,9 +206,12 @@ def convert(options: argparse.Namespace) -> None:
     print(f"{options.output}: {num_events:,} events")
 
 
-def infer(options: argparse.Namespace) -> None:
-    """Deflare a recording, or every recording of a folder; torchrun shares them among its processes."""
-    from deflare_core.inference import deflare_recording, recordings_to_deflare
+def infer(options: argparse.Namespace) -> int:
+    """Deflare a recording, or every recording of a folder; torchrun shares them among its processes.
+
+    What was done of a folder before is skipped; what cannot be deflared is named at the end, and the status is then 1.
+    """
+    from deflare_core.inference import recordings_to_deflare
     from deflare_core.processes import joined
 
     overrides = [*options.overrides, *([f"method={options.method.replace('-', '_')}"] if options.method else [])]
@@ -211,15 +219,45 @@ def infer(options: argparse.Namespace) -> None:
         config = load_config(InferenceConfig, options.config, overrides)
     else:
         config = make_config(InferenceConfig, {}, overrides, origin="deflare infer")
-    settings: dict[str, Any] = {
-        name: getattr(config, name) for name in ("window_us", "num_bins", "seed", "overlap", "flags")
-    }
+    settings = {name: getattr(config, name) for name in ("window_us", "num_bins", "seed", "overlap", "flags")}
+    settings |= reading(options)
     with joined(config.device) as processes:
-        method = inference_network(config, processes.device) if config.method == "network" else config.method
-        for source, target in processes.share(recordings_to_deflare(options.input, options.output)):
-            how = {**settings, **reading(options), "progress": processes.is_first}
-            summary = deflare_recording(method, source, target, **how)
-            print(f"{target}: {summary}")
+        method = inference_method(config, processes.device)
+        jobs = processes.share(recordings_to_deflare(options.input, options.output))
+        failures = infer_each(method, jobs, settings, skip=options.input.is_dir(), progress=processes.is_first)
+        # Before the processes part: torchrun ends all others when the first has failed.
+        for failure in failures:
+            print(f"deflare infer: error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def infer_each(
+    method: VoxelNetwork | str, jobs: Sequence[tuple[Path, Path]], settings: dict[str, Any], skip: bool, progress: bool
+) -> list[str]:
+    """Why recordings could not be deflared, by name; of the others a line is printed, also where one is skipped."""
+    from deflare_core.inference import deflare_recording, is_deflared
+
+    failures = []
+    for source, target in jobs:
+        try:
+            if skip and is_deflared(method, source, target, settings):
+                print(f"{target}: skipped, since it holds the same recording deflared in the same way")
+            else:
+                print(f"{target}: {deflare_recording(method, source, target, **settings, progress=progress)}")
+        except (ValueError, OSError) as error:
+            told = in_words(error)
+            failures.append(told if source.name in told else f"{source}: {told}")
+    return failures
+
+
+def inference_method(config: InferenceConfig, device: torch.device) -> VoxelNetwork | str:
+    """The configured network on a device, or the name of a baseline that there is."""
+    from deflare_core.baselines import baseline_named
+
+    if config.method == "network":
+        return inference_network(config, device)
+    baseline_named(config.method)
+    return config.method
 
 
 def inference_network(config: InferenceConfig, device: torch.device) -> VoxelNetwork:

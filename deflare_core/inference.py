@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ from deflare_core.windows import (
 
 INPUT_KEPT = "input_kept"
 """Dataset of flagged recordings: for each event of the input, whether it is in the output."""
+WORK_KEY = "work_key"
+"""Attribute of a deflared recording: a digest of all that decided it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +127,17 @@ def deflare_recording(
     if Path(source).resolve() == Path(target).resolve():
         raise ValueError(f"{target}: is the recording itself; name another output file.")
     started = time.perf_counter()
-    settings = [window_us, num_bins, seed, overlap, sensor_size, polarity, time_unit]
-    with (
-        open_recording(source, sensor_size, polarity, time_unit) as recording,
-        Journal(target, json.dumps([method_key(method), source_key(source), *settings])) as journal,
-    ):
-        starts = window_starts(recording, window_us)
-        deflared = all_deflared(method, recording, starts, journal, window_us, num_bins, seed, overlap)
-        with closing(deflared) as windows, out_of_memory_explained(method, recording.sensor_size):
-            bar = tqdm(windows, total=len(starts), unit="window", disable=not progress)
-            counts = write_windows(bar, recording, deflared_writer(recording, source, target), flags)
-        journal.remove()
+    settings = {"window_us": window_us, "num_bins": num_bins, "seed": seed, "overlap": overlap, "flags": flags}
+    reading = {"sensor_size": sensor_size, "polarity": polarity, "time_unit": time_unit}
+    with open_recording(source, sensor_size, polarity, time_unit) as recording:
+        key = work_key(method, source, {**settings, **reading})
+        with Journal(target, key) as journal:
+            starts = window_starts(recording, window_us)
+            deflared = all_deflared(method, recording, starts, journal, window_us, num_bins, seed, overlap)
+            with closing(deflared) as windows, out_of_memory_explained(method, recording.sensor_size):
+                bar = tqdm(windows, total=len(starts), unit="window", disable=not progress)
+                counts = write_windows(bar, recording, deflared_writer(recording, source, target, key), flags)
+            journal.remove()
         recorded_s = (recording.clock_us[1] - recording.clock_us[0]) / 1e6
     return InferenceSummary(*counts, len(starts), recorded_s, time.perf_counter() - started)
 
@@ -218,12 +221,31 @@ def out_of_memory_explained(method: VoxelNetwork | str, sensor_size: SensorSize)
         ) from error
 
 
-def deflared_writer(recording: Recording, source: str | Path, target: str | Path) -> RecordingWriter:
-    """A writer of what becomes of a recording, on the same sensor and declared clock."""
+def deflared_writer(recording: Recording, source: str | Path, target: str | Path, key: str) -> RecordingWriter:
+    """A writer of what becomes of a recording, on the same sensor and declared clock, with the key of the work."""
     clock_us = recording.clock_us if CLOCK_ATTRIBUTES[0] in recording.attributes else None
     return RecordingWriter(
-        target, recording.sensor_size, source=f"deflared from {Path(source).name}", clock_us=clock_us
+        target,
+        recording.sensor_size,
+        source=f"deflared from {Path(source).name}",
+        clock_us=clock_us,
+        attributes={WORK_KEY: key},
     )
+
+
+def is_deflared(method: VoxelNetwork | str, source: Path, target: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether `target` is what `deflare_recording` makes of the same recording, by its key; it is complete if there."""
+    try:
+        with Recording(target) as recording:
+            return recording.attributes.get(WORK_KEY) == work_key(method, source, settings)
+    except RecordingError:
+        return False
+
+
+def work_key(method: VoxelNetwork | str, source: str | Path, settings: Mapping[str, Any]) -> str:
+    """A digest of all that decides what becomes of a recording: the method, the file, and every setting by name."""
+    parts = [method_key(method), source_key(source), settings]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def method_key(method: VoxelNetwork | str) -> str:

@@ -1,6 +1,7 @@
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -125,6 +126,42 @@ def test_the_command_deflares_a_folder_in_two_processes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("500 kept") == 3, "Each recording has its line, once."
     assert all(same_events(load_events(tmp_path / "out" / name), recorded) for name, recorded in events.items())
+
+
+def failed_of(stderr: str) -> list[str]:
+    """The names of the recordings that the command says have failed."""
+    return [Path(line.split(": ")[2]).name for line in stderr.splitlines() if line.startswith("deflare infer: error")]
+
+
+def test_a_bad_recording_of_a_folder_does_not_stop_it_and_what_is_done_is_skipped(tmp_path, capsys):
+    sources, outputs = tmp_path / "in", tmp_path / "out"
+    for name in ("a.h5", "c.h5", "e.h5"):
+        save_events(sources / name, make_events(num=500), source="test")
+    for name in ("b.h5", "d.h5"):
+        (sources / name).write_bytes(b"")
+    command = ["infer", "--input", str(sources), "--output", str(outputs), "--method", "baf"]
+    assert main(command) == 1, "The exit code tells that recordings failed."
+    told = capsys.readouterr()
+    assert failed_of(told.err) == ["b.h5", "d.h5"], "All that failed are named at the end."
+    assert told.out.count("500 events in") == 3, "The others are deflared all the same."
+
+    save_events(sources / "b.h5", make_events(num=400), source="test")
+    save_events(sources / "c.h5", make_events(num=300), source="test")
+    before = (outputs / "a.h5").stat().st_mtime_ns
+    assert main(command) == 1
+    told = capsys.readouterr()
+    assert failed_of(told.err) == ["d.h5"]
+    lines = dict(line.split(": ", 1) for line in told.out.splitlines())
+    skipped = {Path(name).name: text.startswith("skipped") for name, text in lines.items()}
+    expected = {"a.h5": True, "b.h5": False, "c.h5": False, "e.h5": True}
+    assert skipped == expected, "What failed or changed is made; what is done is said to be skipped."
+    assert (outputs / "a.h5").stat().st_mtime_ns == before
+
+    (sources / "d.h5").unlink()
+    for changed in ("seed=1", "flags=true", "method=pfd_a"):
+        words = [word for word in command if word not in ("--method", "baf")] if "method" in changed else command
+        assert main([*words, changed]) == 0
+        assert "skipped" not in capsys.readouterr().out, f"With {changed} it is other work."
 
 
 class Interrupted(KeyboardInterrupt):
