@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from deflare_core.arguments import make_parser, parse, parsed
 from deflare_core.config import InferenceConfig, TestConfig, TrainConfig, load_config, make_config
+from deflare_core.signals import Terminated, termination_raised
 
 if TYPE_CHECKING:
     import torch
@@ -23,16 +24,17 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = parse(make_parser(COMMANDS), arguments)
     try:
-        return options.run(options) or 0
+        with termination_raised():
+            return options.run(options) or 0
     except (ValueError, OSError) as error:
         print(f"deflare {options.command}: error: {in_words(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as stop:
         print(
             f"deflare {options.command}: interrupted; nothing half-written was left. Run it again to go on.",
             file=sys.stderr,
         )
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
 
 
 def in_words(error: Exception) -> str:

@@ -11,6 +11,7 @@ Alternatives left out: an offset at the first event (shifts the two files of a p
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,6 +23,7 @@ import numpy as np
 from deflare_core.events import Events, SensorSize, checked_sensor_size
 from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES, COLUMNS
 from deflare_core.output import EnduringFile, complete_or_absent
+from deflare_core.signals import signals_held
 
 DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
 HOUR_US = 3_600_000_000
@@ -67,7 +69,16 @@ class RecordingWriter:
         self._waiting: dict[str, list[np.ndarray]] = {}
 
     def __enter__(self) -> Self:
-        self._disk = EnduringFile(self._output.__enter__())
+        with ExitStack() as unfinished:
+            temporary = unfinished.enter_context(self._output)
+            with signals_held():
+                self._begin(temporary)
+                unfinished.callback(self._close)
+            unfinished.pop_all()
+        return self
+
+    def _begin(self, temporary: Path) -> None:
+        self._disk = EnduringFile(temporary)
         self._file = h5py.File(self._disk, "w")
         self._group = self._file.create_group("events")
         for name in COLUMNS:
@@ -75,8 +86,8 @@ class RecordingWriter:
         self._create("ms_to_idx", np.int64)
         for name, value in self._attributes.items():
             self._group.attrs[name] = value
-        return self
 
+    @signals_held()
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
@@ -94,6 +105,7 @@ class RecordingWriter:
         self._file.close()
         self._disk.close()
 
+    @signals_held()
     def append(self, events: Events, **columns: np.ndarray) -> None:
         """Add events that follow those already written, with values for every extra column.
 
@@ -118,6 +130,7 @@ class RecordingWriter:
         if sum(map(len, self._waiting["t"])) >= CHUNK_EVENTS:
             self._write_whole_chunks()
 
+    @signals_held()
     def extend(self, name: str, values: np.ndarray) -> None:
         """Add values to a dataset of the file that counts something else than the events written."""
         if name not in self._file:

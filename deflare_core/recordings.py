@@ -224,7 +224,9 @@ class Recording:
 class ConvertedRecording(Recording):
     """A recording in a format that can only be read from its start, opened through a temporary HDF5 copy.
 
-    The copy lies in the folder for temporary files (the environment variable TMPDIR moves it) until `close`.
+    The copy lies in the folder for temporary files (the environment variable TMPDIR moves it). It loses its name as
+    soon as it is open, and its disk space when it is closed: nothing of it stays, however the process ends. Only one
+    that is killed (SIGKILL) while it still copies leaves what it has written, in a folder `deflare-*`.
 
     Parameters
     ----------
@@ -245,20 +247,12 @@ class ConvertedRecording(Recording):
         time_unit: TimeUnit | None = None,
     ) -> None:
         stream = read_stream(path, sensor_size, polarity, time_unit)
-        self._folder = TemporaryDirectory(prefix="deflare-")
-        try:
-            copy = Path(self._folder.name) / "recording.h5"
+        # On a network's disk the name of an open file cannot be taken, and its folder stays.
+        with TemporaryDirectory(prefix="deflare-", ignore_cleanup_errors=True) as folder:
+            copy = Path(folder) / "recording.h5"
             write_stream(copy, stream, path)
             super().__init__(copy)
-        except BaseException:
-            self._folder.cleanup()
-            raise
         self.path = Path(path)
-
-    def close(self) -> None:
-        """Close the recording and remove the temporary copy."""
-        super().close()
-        self._folder.cleanup()
 
 
 def open_recording(

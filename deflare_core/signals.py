@@ -1,8 +1,10 @@
-"""Signals that stop a run: noticed between two steps, so that the step under way is finished and saved."""
+"""Signals that stop a run: noticed between two steps, raised as an exception, or held back while it must not stop."""
 
 from __future__ import annotations
 
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,48 @@ def stop_requested() -> Iterator[StopFlag]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Terminated(SystemExit):
+    """SIGTERM as an exception, on whose way out everything is cleaned up as after Ctrl-C."""
+
+
+@contextmanager
+def termination_raised() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` inside the block.
+
+    One that comes while the first is cleaned up after is ignored: a scheduler and torchrun may both send one.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if not isinstance(sys.exception(), Terminated):
+            raise Terminated(128 + number)
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM take effect after the block: HDF5 crashes when the file that it writes to raises.
+
+    Python handles signals in the main thread alone, so other threads have nothing to hold.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def ignore_signals(worker: int) -> None:
