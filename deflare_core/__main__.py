@@ -316,7 +316,7 @@ def notebook(options: argparse.Namespace) -> None:
     """Run a notebook with parameters, or show it as an app."""
     from deflare_core.notebook import run_notebook, serve_notebook
 
-    parameters = {name: parsed(value) for name, value in options.parameter}
+    parameters = {name: parsed(name, value) for name, value in options.parameter}
     if options.app:
         serve_notebook(options.name, parameters, port=options.port)
     print(f"report in {run_notebook(options.name, parameters)}")

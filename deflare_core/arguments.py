@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from deflare_core import __version__
+from deflare_core.config import value_of
 
 Argument = tuple[tuple[str, ...], dict[str, Any]]
 """What `ArgumentParser.add_argument` takes."""
@@ -170,9 +169,9 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argpa
     return options
 
 
-def parsed(text: str) -> Any:
-    """A value written on the command line, read as YAML, where 1e-3 is a number too."""
-    value = yaml.safe_load(text)
+def parsed(name: str, text: str) -> Any:
+    """The value of a parameter on the command line, read as YAML, where 1e-3 is a number too."""
+    value = value_of(name, text)
     if isinstance(value, str):
         try:
             return float(value)

@@ -350,11 +350,37 @@ def _overridden(settings: dict[str, Any], override: str) -> dict[str, Any]:
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise ConfigError(f"An override is written key=value, such as trainer.max_steps=10; received '{override}'.")
+    return _replaced(settings, "", dotted, value_of(dotted, text))
+
+
+def _replaced(settings: Any, above: str, dotted: str, value: Any) -> dict[str, Any]:
+    """A copy of the group of settings called `above` with one below it set."""
+    if not isinstance(settings, dict):
+        raise ConfigError(
+            f"'{above}.{dotted}': '{above}' is one setting, not a group of them; write {above}=VALUE "
+            f"(it is {settings!r} so far)."
+        )
     head, *rest = dotted.split(".", 1)
     if not rest:
-        return {**settings, head: yaml.safe_load(text)}
-    inner = settings.get(head) or {}
-    return {**settings, head: _overridden(inner, f"{rest[0]}={text}")}
+        return {**settings, head: value}
+    return {**settings, head: _replaced(settings.get(head) or {}, f"{above}.{head}".lstrip("."), rest[0], value)}
+
+
+def value_of(name: str, text: str) -> Any:
+    """A setting's value from its text, read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        When the text is not YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(
+            f"'{name}': cannot be read ({str(error).splitlines()[0]}); received '{text}'. Write it as in YAML, "
+            'such as 10, 1e-3, true, [8, 16] or "some text".'
+        ) from error
 
 
 def _explained(cls: type[BaseModel], error: Any) -> str:

@@ -114,7 +114,7 @@ def test_the_doctor_finds_a_working_installation(capsys):
     ("text", "value"), [("1e-3", 1e-3), ("[8, 16]", [8, 16]), ("true", True), ("none.h5", "none.h5"), ("5", 5)]
 )
 def test_parameters_keep_their_types(text, value):
-    assert parsed(text) == value
+    assert parsed("name", text) == value
 
 
 def with_columns(path, **columns):
@@ -166,6 +166,13 @@ def bad_inputs(tmp_path, recording):
         "groups": (("train", "--config", config, "model.f_maps=[9,18,36]"), ["[9, 18, 36]", "use multiples"]),
         "device": ((*infer, recording, "device=cuda:9"), ["cuda:9", "use auto, cpu or cuda"]),
         "key": (("train", "--config", config, "trainer.max_step=5"), ["trainer.max_step", "did you mean"]),
+        "list": (("train", "--config", config, "trainer.max_steps=[1"), ["'trainer.max_steps'", "'[1'", "[8, 16]"]),
+        "date": (("train", "--config", config, "trainer.device=2026-13-45"), ["'trainer.device'", "2026-13-45"]),
+        "part of a value": (
+            ("train", "--config", config, "trainer.max_steps=5", "trainer.max_steps.x=3"),
+            ["'trainer.max_steps.x'", "it is 5 so far", "write trainer.max_steps=VALUE"],
+        ),
+        "notebook list": (("notebook", "00", "-p", "num_train", "[1"), ["'num_train'", "'[1'", "[8, 16]"]),
         "suffix": (("encode", recording, tmp_path / "v.npz"), ["v.npz", ".npy or .pt"]),
         "notebook": (("notebook", "99"), ["99", "00_quickstart"]),
         "notebook parameter": (("notebook", "00", "-p", "max_step", "5"), ["max_step", "did you mean 'max_steps'"]),
