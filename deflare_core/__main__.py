@@ -144,8 +144,8 @@ def roc(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Score a checkpoint, every baseline and the oracle, also as published, into reports/<date>_comparison."""
-    from datetime import date
+    """Score a checkpoint, every baseline and the oracle, also as published, into reports/<date>_<time>_comparison."""
+    from datetime import datetime
 
     from deflare_core.dataset import EventVoxelDataset
     from deflare_core.evaluation import methods_to_compare
@@ -155,7 +155,7 @@ def compare(options: argparse.Namespace) -> int:
         methods = methods_to_compare(EventVoxelDataset.from_config(config.data))
         config = config.model_copy(update={"methods": methods})
     config = config.model_copy(update={"legacy": True})
-    return score(config, Path("reports") / f"{date.today():%Y-%m-%d}_comparison", "Comparison")
+    return score(config, Path("reports") / f"{datetime.now():%Y-%m-%d_%H%M%S}_comparison", "Comparison")
 
 
 def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None = None) -> int:

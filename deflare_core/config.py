@@ -265,7 +265,7 @@ class TestConfig(StrictModel):
     legacy: bool = False
     """Also score as published numbers were computed; see deflare_core/legacy_metrics.py."""
     output_dir: Path = Path("reports/evaluation")
-    """Folder for the tables and pictures, and for predictions, which are made once."""
+    """Folder for the tables and pictures of an evaluation, and for predictions, which are made once."""
     workers: int = Field(0, ge=0)
     """Processes that score while this one predicts, no more than there are cores; 0 does both here."""
     device: str = "auto"

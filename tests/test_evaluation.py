@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import h5py
@@ -240,6 +241,15 @@ def test_one_command_compares_all_methods(settings, data, labelled, capsys):
     assert summary["encode_decode"]["t_f1"] == summary["input"]["t_f1"]
     assert "legacy_r_f1" in summary["network"]
     assert {"report.md", "index.html", "scores.png"} <= {path.name for path in folder.iterdir()}
+
+
+def test_a_second_comparison_leaves_the_first_as_it_is(settings):
+    for name in ("input", "empty"):
+        assert main(["compare", *settings, f"methods=[{name}]"]) == 0
+        time.sleep(1)
+    first, second = sorted(Path("reports").glob("*_comparison"))
+    found = [list(json.loads((folder / "summary.json").read_text())["mean"]) for folder in (first, second)]
+    assert found == [["input"], ["empty"]], "Each has a folder of its own."
 
 
 def save_checkpoint_of(model, folder: Path) -> Path:
