@@ -294,6 +294,17 @@ class InferenceConfig(StrictModel):
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
 
+    @model_validator(mode="after")
+    def _the_method_has_the_settings(self) -> InferenceConfig:
+        of_networks = {name: getattr(self, name) for name in ("overlap", "strip_rows", "device")}
+        asked = [f"{k}={v}".lower() for k, v in of_networks.items() if v != type(self).model_fields[k].default]
+        if asked and self.method != "network":
+            raise ValueError(
+                f"{', '.join(asked)}: of a network only, but method is {self.method}; leave it out, or take "
+                "method=network"
+            )
+        return self
+
 
 def load_config(cls: type[Config], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """The configuration in a YAML file, with dotted overrides such as `trainer.max_steps=10` applied.

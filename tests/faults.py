@@ -150,6 +150,7 @@ NAN = float("nan")
 USE = "infer --input GOOD --output OUT device=cpu checkpoint=IN"
 DECODE = "decode IN OUT"
 SET = "infer --config IN --input GOOD --output OUT"
+BAF = "infer --input IN --output OUT --method baf"
 SIZED = "infer --input IN --output OUT --sensor-size 12 16 device=cpu"
 FAULTS = [
     Fault("no such recording", "a.h5", lambda path: None, ("no such file",)),
@@ -199,7 +200,10 @@ FAULTS = [
     Fault("a ROS bag", "a.bag", content(b"#ROSBAG V2.0\n" + bytes(99)), ("ROS bag",)),
     Fault("a picture", "a.png", content(b"\x89PNG\r\n\x1a\n" + bytes(99)), ("in no known format",)),
     Fault("output over its own input", "a.h5", h5(), ("name another output",), "infer --input IN --output IN"),
-    Fault("a method nobody knows", "a.h5", h5(), ("no method 'magic'",), USE + " method=magic"),
+    Fault("a method nobody knows", "a.h5", h5(), ("no method 'magic'",), "infer --input IN --output OUT method=magic"),
+    Fault("a baseline in strips", "a.h5", h5(), ("strip_rows=8", "method is baf"), BAF + " strip_rows=8"),
+    Fault("a baseline of blended windows", "a.h5", h5(), ("overlap=true", "method is baf"), BAF + " overlap=true"),
+    Fault("a baseline on a device", "a.h5", h5(), ("device=cpu", "method is baf"), BAF + " device=cpu"),
     Fault("no such checkpoint", "run", lambda path: None, ("no such checkpoint",), USE),
     Fault("a checkpoint folder without weights", "run", Path.mkdir, ("run",), USE),
     Fault("weights cut short", "weights", damaged_weights, ("weights",), USE),
