@@ -30,6 +30,7 @@ from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
 from deflare_core.journal import Journal
 from deflare_core.level import rule_of
 from deflare_core.model import VoxelNetwork
+from deflare_core.provenance import sources_digest
 from deflare_core.recording_writer import RecordingWriter
 from deflare_core.recordings import Recording, open_recording
 from deflare_core.windows import (
@@ -243,8 +244,8 @@ def is_deflared(method: VoxelNetwork | str, source: Path, target: Path, settings
 
 
 def work_key(method: VoxelNetwork | str, source: str | Path, settings: Mapping[str, Any]) -> str:
-    """A digest of all that decides what becomes of a recording: the method, the file, and every setting by name."""
-    parts = [method_key(method), source_key(source), settings]
+    """A digest of all that decides what becomes of a recording: sources, method, file, and every setting by name."""
+    parts = [sources_digest(), method_key(method), source_key(source), settings]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

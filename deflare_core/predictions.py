@@ -1,7 +1,8 @@
 """Predictions: what a method makes of a recording, kept on disk so that it is computed once and scored at leisure.
 
-A prediction is found again by everything that decides it: the method with its weights and settings, how the data are
-cut, and the recording's own content. Nothing that was computed from something else is ever taken for it.
+A prediction is found again by everything that decides it: the method with its weights, settings and kind of device,
+the package's sources, how the data are cut, and the recording's own content. Nothing that was computed from something
+else is ever taken for it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from deflare_core.events import Events
 from deflare_core.level import rule_of
 from deflare_core.metrics import PROVENANCE, mse
 from deflare_core.model import VoxelNetwork
-from deflare_core.provenance import digest
+from deflare_core.provenance import digest, sources_digest
 from deflare_core.recordings import RecordingError, open_recording, save_events
 from deflare_core.windows import applied, encoded, run_network, signed, window_seed
 
@@ -44,7 +45,7 @@ class Method:
     Parameters
     ----------
     name : what tables call it.
-    key : digest of everything besides the data that decides what it gives.
+    key : digest of everything besides the data and the sources that decides what it gives.
     predict : the prediction for a pair of a data set; only an oracle looks at more than the input.
     about : what it is, for reports.
     model : its network, where it has one.
@@ -71,7 +72,9 @@ def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "ne
         return Prediction(Events.concatenate([part.events for part in parts]), float(np.mean(losses)))
 
     described = f"{model.config.name}, feature maps {list(model.config.f_maps)}{origin and f', {origin}'}"
-    return Method(name, _digest(key, seed, *rule_of(model.config.level)), predict, described, model)
+    # A GPU multiplies in 16 bits, so it gives other events than a processor.
+    device = next(model.parameters()).device.type
+    return Method(name, _digest(key, seed, device, *rule_of(model.config.level)), predict, described, model)
 
 
 def checkpoint_method(path: str | Path, device: str = "auto", seed: int = 0, name: str = "network") -> Method:
@@ -98,7 +101,7 @@ def baseline_method(name: str, seed: int = 0) -> Method:
         clock_us = (windows[0][0], windows[-1][0] + data.window_us)
         return Prediction(baseline(Events.concatenate([events for _, events in windows]), clock_us, seed))
 
-    return Method(name, _digest(name, seed, _sources()), predict, about(name))
+    return Method(name, _digest(name, seed), predict, about(name))
 
 
 def oracle_method() -> Method:
@@ -128,8 +131,8 @@ def prediction_path(cache: Path, method: Method, pair: RecordingPair) -> Path:
 
 def prediction_key(method: Method, data: EventVoxelDataset, pair: RecordingPair) -> str:
     """A digest of all that decides a prediction and its loss."""
-    num_windows = len(data.starts_us(pair))
-    return _digest(method.key, data.window_us, data.num_bins, num_windows, digest(pair.noisy), digest(pair.clean))
+    cut = data.window_us, data.num_bins, len(data.starts_us(pair))
+    return _digest(method.key, sources_digest(), *cut, digest(pair.noisy), digest(pair.clean))
 
 
 def _without_flare(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
@@ -150,12 +153,6 @@ def stored_prediction(path: Path, key: str) -> Prediction | None:
         if recording.attributes.get("prediction_key") != key:
             return None
         return Prediction(recording.load(), json.loads(str(recording.attributes["loss"])))
-
-
-def _sources() -> str:
-    """A digest of the sources of all baselines."""
-    folder = Path(__file__).parent
-    return _digest(*(digest(folder / f"{name}.py") for name in ("baselines", "comb", "filters", "codec")))
 
 
 def _digest(*parts: Any) -> str:

@@ -26,6 +26,7 @@ from deflare_core.predictions import (
     network_method,
     oracle_method,
     predicted,
+    prediction_key,
 )
 from deflare_core.recordings import RecordingError, load_events, save_events
 from deflare_core.report import markdown_of, write_report, write_tables
@@ -168,6 +169,18 @@ def test_the_report_is_a_page_with_its_pictures(data, tmp_path):
     assert f"<code>{methods[1].key}</code>): TrueResidualUNet3D" in text, "It says what was scored."
     row = found.scores["network"]["composed_00001"]
     assert f"MSE {row['mse']:.4f} before and {row['mse']:.4f} after" in text, "Captions tell the gain."
+
+
+def test_other_sources_or_another_kind_of_device_make_other_predictions(data, monkeypatch):
+    def keys(device):
+        methods = [baseline_method("baf"), oracle_method(), network_method(build_model(MODEL, seed=0).to(device), "0")]
+        return [prediction_key(method, data, data.pairs[0]) for method in methods]
+
+    before = keys("cpu")
+    assert keys("cpu") == before
+    assert [a == b for a, b in zip(before, keys("meta"), strict=True)] == [True, True, False], "Networks have a device."
+    monkeypatch.setattr("deflare_core.predictions.sources_digest", lambda: "of other sources")
+    assert not set(before) & set(keys("cpu")), "Any source may decide what any method gives."
 
 
 def test_a_configuration_names_its_methods(data, pair_folders, tmp_path):
