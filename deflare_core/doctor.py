@@ -18,8 +18,8 @@ from deflare_core.provenance import device_name, git_revision, pick_device, vers
 
 MODULES = (
     *("anywidget", "ipykernel", "ipywidgets", "jupyterlab", "nbconvert", "papermill"),
-    *("h5py", "hdf5plugin", "numba", "numpy", "scipy", "matplotlib", "plotly", "pydantic", "tqdm", "yaml"),
-    *("torch", "pytorch3dunet.unet3d.model", "safetensors", "data_simu"),
+    *("h5py", "hdf5plugin", "numba", "numpy", "scipy", "matplotlib", "plotly", "PIL", "av", "pydantic", "tqdm", "yaml"),
+    *("torch", "pytorch3dunet.unet3d.model", "safetensors", "tensorboard", "data_simu"),
 )
 
 

@@ -1,7 +1,9 @@
 """The command line as a user meets it: each case runs the installed program in a process of its own or in this one."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import h5py
@@ -10,10 +12,12 @@ import pytest
 import torch
 from conftest import make_events, same_events
 
+from deflare_core import doctor
 from deflare_core.__main__ import main
 from deflare_core.arguments import parsed
 from deflare_core.checkpoint import load_pretrained
 from deflare_core.codec import events_to_voxel
+from deflare_core.config import PROJECT_ROOT
 from deflare_core.inference import deflare_recording
 from deflare_core.recordings import load_events, save_events
 
@@ -108,6 +112,14 @@ def test_verify_reports_and_fails(pair_folders, capsys):
 def test_the_doctor_finds_a_working_installation(capsys):
     assert run("doctor") == 0
     assert "FAIL" not in capsys.readouterr().out
+
+
+def test_the_doctor_imports_every_package_that_is_needed():
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    packages = {re.match(r"[\w-]+", text)[0] for text in project["dependencies"]}
+    modules = {name.split(".")[0] for name in doctor.MODULES}
+    renamed = {"pillow": "PIL", "pyyaml": "yaml"}
+    assert {renamed.get(name, name) for name in packages} == modules - {"data_simu"}
 
 
 @pytest.mark.parametrize(
