@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,6 @@ class InferenceSummary:
     def real_time_factor(self) -> float:
         """Seconds of recording deflared per second of work; above 1 is faster than the camera."""
         return self.recorded_s / self.elapsed_s if self.elapsed_s else float("inf")
-
-    def to_dict(self) -> dict[str, float]:
-        """The figures by name, with the real-time factor."""
-        return {**asdict(self), "real_time_factor": self.real_time_factor}
 
     def __str__(self) -> str:
         share = self.num_removed / max(self.num_in, 1)
