@@ -56,7 +56,7 @@ def verify(options: argparse.Namespace) -> int:
     from deflare_core.dataset import verify_folders
     from deflare_core.manifest import differences, read_manifest
 
-    report = verify_folders(options.noisy_dir, options.clean_dir)
+    report = verify_folders(options.noisy_dir, options.clean_dir, **reading(options))
     durations = [(c.clock_us[1] - c.clock_us[0]) / 1e3 for c in report.checks if not c.problem] or [0]
     sizes = sorted({f"{c.sensor_size[1]}x{c.sensor_size[0]}" for c in report.checks if c.sensor_size})
     print(f"pairs {report.num_pairs}, files {len(report.checks)}, orphans {len(report.orphans)}")

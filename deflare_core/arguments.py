@@ -67,6 +67,7 @@ ARGUMENTS: dict[str, list[Argument]] = {
         path("noisy_dir", "folder of recordings with flare"),
         path("clean_dir", "folder of their clean partners"),
         path("--manifest", "also compare with the test recordings of this manifest"),
+        *READING,
     ],
     "encode": [path("input", "recording"), path("output", "voxel file (.npy or .pt)"), *READING, PICTURES],
     "decode": [

@@ -109,6 +109,16 @@ def test_verify_reports_and_fails(pair_folders, capsys):
     assert "has no partner" in capsys.readouterr().err
 
 
+def test_pairs_that_do_not_state_their_sensor_verify_with_it(pair_folders, capsys):
+    for path in [path for folder in pair_folders for path in folder.iterdir()]:
+        with h5py.File(path, "a") as file:
+            del file["events"].attrs["height"], file["events"].attrs["width"]
+    assert run("verify", *pair_folders) == 1
+    assert "--sensor-size" in capsys.readouterr().err, "The error names the option that helps."
+    assert run("verify", *pair_folders, "--sensor-size", "12", "16") == 0
+    assert "unreadable 0, sensors 16x12" in capsys.readouterr().out
+
+
 def test_the_doctor_finds_a_working_installation(capsys):
     assert run("doctor") == 0
     assert "FAIL" not in capsys.readouterr().out
