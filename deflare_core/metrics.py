@@ -17,7 +17,8 @@ from deflare_core.compiled import compiled
 from deflare_core.events import Events
 
 Voxel = np.ndarray | torch.Tensor
-PROVENANCE = {0: "background", 1: "light", 2: "flare", 3: "noise"}
+BACKGROUND, LIGHT, FLARE, NOISE = range(4)
+PROVENANCE = {BACKGROUND: "background", LIGHT: "light", FLARE: "flare", NOISE: "noise"}
 
 
 def mse(estimate: Voxel, truth: Voxel) -> float:

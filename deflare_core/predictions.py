@@ -22,13 +22,11 @@ from deflare_core.codec import events_to_voxel
 from deflare_core.dataset import EventVoxelDataset, RecordingPair
 from deflare_core.events import Events
 from deflare_core.level import rule_of
-from deflare_core.metrics import PROVENANCE, mse
+from deflare_core.metrics import FLARE, mse
 from deflare_core.model import VoxelNetwork
 from deflare_core.provenance import digest, sources_digest
 from deflare_core.recordings import RecordingError, open_recording, save_events
 from deflare_core.windows import applied, encoded, run_network, signed, window_seed
-
-FLARE = next(label for label, name in PROVENANCE.items() if name == "flare")
 
 
 class Prediction(NamedTuple):

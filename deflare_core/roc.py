@@ -17,14 +17,13 @@ from deflare_core.dataset import EventVoxelDataset
 from deflare_core.event_tensors import EventTensors, cells_of
 from deflare_core.events import Events
 from deflare_core.figures import METHOD_COLOURS, NEUTRAL, new_figure
-from deflare_core.metrics import PROVENANCE
+from deflare_core.metrics import FLARE
 from deflare_core.model import VoxelNetwork
 from deflare_core.recordings import RecordingError
 from deflare_core.windows import encoded, own, run_network
 
 STEPS = 1000
 """Shares are counted in steps of a thousandth."""
-FLARE = next(label for label, name in PROVENANCE.items() if name == "flare")
 
 
 @dataclass(frozen=True, slots=True)
