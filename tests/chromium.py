@@ -38,6 +38,10 @@ NOTEBOOK = "[...(globalThis.jupyterapp?.shell.widgets('main') ?? [])].find((widg
 """The open notebook, in the page's JavaScript."""
 
 
+class PageLeft(AssertionError):
+    """The page went before it had answered."""
+
+
 def until(condition, seconds: float, what: str) -> Any:
     """The first true result of the condition, asked again and again for so many seconds."""
     deadline = time.monotonic() + seconds
@@ -133,7 +137,9 @@ class Page:
         while (answer := json.loads(self.socket.recv())).get("id") != number:
             if answer["method"] == "Runtime.exceptionThrown":
                 self.errors.append(answer["params"]["exceptionDetails"])
-        assert "error" not in answer, f"{method}: {answer['error']}"
+        if "error" in answer:
+            left = "navigated" in answer["error"]["message"]
+            raise (PageLeft if left else AssertionError)(f"{method}: {answer['error']}")
         return answer["result"]
 
     def js(self, expression: str) -> Any:
@@ -142,8 +148,15 @@ class Page:
         assert "exceptionDetails" not in reply, f"{expression}: {reply['exceptionDetails']}"
         return reply["result"].get("value")
 
+    def js_once_loaded(self, expression: str) -> Any:
+        """The same, or nothing where the page is left for another, such as itself anew, before it answers."""
+        try:
+            return self.js(expression)
+        except PageLeft:
+            return None
+
     def wait(self, expression: str, seconds: float = 20) -> Any:
-        return until(lambda: self.js(expression), seconds, expression)
+        return until(lambda: self.js_once_loaded(expression), seconds, expression)
 
     def open_and_run(self, lab: Lab, notebook: str) -> None:
         """Opens a notebook in JupyterLab and runs all its cells."""
