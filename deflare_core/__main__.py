@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             f"deflare {options.command}: interrupted; nothing half-written was left. Run it again to go on.",
             file=sys.stderr,
         )
-        return 143 if isinstance(stop, Terminated) else 130
+        return stop.code if isinstance(stop, Terminated) else 130
 
 
 def in_words(error: Exception) -> str:

@@ -119,7 +119,7 @@ class EventVoxelDataset(Dataset):
         """Input and target voxel of one window."""
         pair, k = self.place(index)
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
-            t0_us = self._clock_us(pair, noisy, clean)[0] + k * self.window_us
+            t0_us = self._starts_us(pair, noisy, clean)[k]
             seen = [self._voxel(noisy, t0_us + k * self.window_us) for k in neighbour_offsets(self.context)]
             return {"raw": side_by_side(seen), "label": self._voxel(clean, t0_us)}
 
@@ -137,16 +137,13 @@ class EventVoxelDataset(Dataset):
             When a file cannot be read, or the two have no clock in common.
         """
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
-            start_us, end_us = self._clock_us(pair, noisy, clean)
-        held = max(1, (end_us - start_us) // self.window_us)
-        num_windows = min(held, self.num_windows or held)
-        return range(start_us, start_us + num_windows * self.window_us, self.window_us)
+            return self._starts_us(pair, noisy, clean)
 
     def events(self, pair: RecordingPair, context: int = 0) -> Iterator[tuple[int, Events, Events]]:
         """Start, input events and target events of each window of a pair; of the input also its neighbours' events."""
-        starts_us, beside_us = self.starts_us(pair), context * self.window_us
+        beside_us = context * self.window_us
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
-            for t0_us in starts_us:
+            for t0_us in self._starts_us(pair, noisy, clean):
                 end_us = t0_us + self.window_us
                 yield t0_us, noisy.window(t0_us - beside_us, end_us + beside_us), clean.window(t0_us, end_us)
 
@@ -171,6 +168,12 @@ class EventVoxelDataset(Dataset):
     def _first_samples(self) -> list[int]:
         """The number of each pair's first sample, and at the end the number of all samples."""
         return [0, *accumulate(len(self.starts_us(pair)) for pair in self.pairs)]
+
+    def _starts_us(self, pair: RecordingPair, noisy: Recording, clean: Recording) -> range:
+        start_us, end_us = self._clock_us(pair, noisy, clean)
+        held = max(1, (end_us - start_us) // self.window_us)
+        num_windows = min(held, self.num_windows or held)
+        return range(start_us, start_us + num_windows * self.window_us, self.window_us)
 
     def _clock_us(self, pair: RecordingPair, noisy: Recording, clean: Recording) -> tuple[int, int]:
         """Start and end of the pair's clock; its files must agree on the start, and their events must reach into it."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Handler = Callable[[int, FrameType | None], Any]
 
 
 @dataclass
@@ -18,6 +20,17 @@ class StopFlag:
     """The name of the signal that has asked the run to stop, or nothing."""
 
     signal: str = ""
+
+
+@contextmanager
+def handled(handle: Handler, *numbers: signal.Signals) -> Iterator[dict[signal.Signals, Any]]:
+    """The handlers that the signals had, by signal; inside the block they have this one."""
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield before
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -33,16 +46,14 @@ def stop_requested() -> Iterator[StopFlag]:
         if number == signal.SIGINT:
             signal.signal(number, before[signal.SIGINT])
 
-    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
-    try:
+    with handled(handle, *STOP_SIGNALS) as before:
         yield flag
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Terminated(SystemExit):
     """SIGTERM as an exception, on whose way out everything is cleaned up as after Ctrl-C."""
+
+    code: int
 
 
 @contextmanager
@@ -56,11 +67,8 @@ def termination_raised() -> Iterator[None]:
         if not isinstance(sys.exception(), Terminated):
             raise Terminated(128 + number)
 
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
+    with handled(handle, signal.SIGTERM):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -73,12 +81,10 @@ def signals_held() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in STOP_SIGNALS}
     try:
-        yield
+        with handled(lambda number, _: came.append(number), *STOP_SIGNALS):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
 

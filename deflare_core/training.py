@@ -24,6 +24,7 @@ from tqdm import tqdm
 from deflare_core.ahead import ahead
 from deflare_core.augmentation import Batch, augmented
 from deflare_core.checkpoint import (
+    Checkpoint,
     changed_settings,
     find_checkpoint,
     link_checkpoint,
@@ -168,7 +169,7 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
         raise TrainingError(f"{trainer.output_dir}: already holds a run; resume it or choose another output_dir.")
     model = build_model(config.model, trainer.seed).to(processes.device)
     if trainer.start_from and not checkpoints:
-        take_weights(model, find_checkpoint(trainer.start_from), config)
+        take_weights(model, read_checkpoint(find_checkpoint(trainer.start_from)), config)
     average = WeightAverage(model, trainer.average_decay) if trainer.average_decay else None
     data, validation = (windows_of(c, processes, model) for c in (config.data, config.validation))
     run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, average)
@@ -218,20 +219,20 @@ def with_batches_for(count: int, config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"trainer": config.trainer.model_copy(update={"accumulate_steps": batches})})
 
 
-def take_weights(model: VoxelNetwork, path: Path, config: TrainConfig) -> None:
+def take_weights(model: VoxelNetwork, checkpoint: Checkpoint, config: TrainConfig) -> None:
     """Put a checkpoint's weights into the model.
 
     Raises
     ------
     CheckpointError
-        When the checkpoint is damaged.
+        When the weights are damaged.
     TrainingError
         When it belongs to another network than configured.
     """
-    changed = changed_settings(read_checkpoint(path), config)
+    changed = changed_settings(checkpoint, config)
     if other := {name: change for name, change in changed.items() if name.startswith("model.")}:
-        raise TrainingError(f"{path}: is of another network than configured ({told(other)}).")
-    load_weights(model, path)
+        raise TrainingError(f"{checkpoint.path}: is of another network than configured ({told(other)}).")
+    load_weights(model, checkpoint.path)
 
 
 def restore(run: Run, path: Path) -> None:
@@ -252,7 +253,7 @@ def restore(run: Run, path: Path) -> None:
             f"{path}: its steps took {before} windows, the configured ones take {now}; keep the product of "
             "trainer.batch_size and trainer.accumulate_steps, or choose another output_dir."
         )
-    take_weights(run.model, path, run.config)
+    take_weights(run.model, checkpoint, run.config)
     if changed := changed_settings(checkpoint, run.config):
         logging.warning(f"{path}: the run goes on with other settings ({told(changed)}).")
     if run.average:
