@@ -131,9 +131,13 @@ def deflare_recording(
         with Journal(target, key) as journal:
             starts = window_starts(recording, window_us)
             deflared = all_deflared(method, recording, starts, journal, window_us, num_bins, seed, overlap)
-            with closing(deflared) as windows, out_of_memory_explained(method, recording.sensor_size):
-                bar = tqdm(windows, total=len(starts), unit="window", disable=not progress)
-                counts = write_windows(bar, recording, deflared_writer(recording, source, target, key), flags)
+            writer = deflared_writer(recording, source, target, key)
+            with (
+                closing(deflared) as windows,
+                out_of_memory_explained(method, recording.sensor_size),
+                tqdm(windows, total=len(starts), unit="window", disable=not progress) as bar,
+            ):
+                counts = write_windows(bar, recording, writer, flags)
             journal.remove()
         recorded_s = (recording.clock_us[1] - recording.clock_us[0]) / 1e6
     return InferenceSummary(*counts, len(starts), recorded_s, time.perf_counter() - started)
