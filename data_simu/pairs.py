@@ -61,6 +61,7 @@ def write_dataset(
         When pairs of another configuration stand there.
     """
     root = Path(root)
+    standing = _standing_entries(config, root)
     files = list(pair_files(config, root))
     jobs = [(config, file) for file in files]
     with tqdm(total=len(jobs), unit="pair", disable=not progress) as bar:
@@ -71,7 +72,8 @@ def write_dataset(
             for entry in pool.map(_write_job, jobs[1:]):
                 entries.append(entry)
                 bar.update()
-    recordings = _with_standing(entries, root)
+    by_file = {entry["files"][0]: entry for entry in [*standing, *entries]}
+    recordings = sorted(by_file.values(), key=lambda entry: (entry["split"] == "test", entry["files"]))
     counts = {f"num_{split}": sum(entry["split"] == split for entry in recordings) for split in ("train", "test")}
     manifest = {"config": config.model_dump(mode="json") | counts, "recordings": recordings}
     with complete_or_absent(root / "manifest.json") as path:
@@ -144,13 +146,24 @@ def _listing(source: Path) -> list[tuple[str, int]]:
     return [(str(path.relative_to(source)), path.stat().st_size) for path in files if path.is_file()]
 
 
-def _with_standing(entries: list[dict[str, Any]], root: Path) -> list[dict[str, Any]]:
-    """The entries, and of a manifest already there those of other pairs whose files still stand; training first."""
+def _standing_entries(config: SimulationConfig, root: Path) -> list[dict[str, Any]]:
+    """What a manifest already there says of the pairs whose files still stand.
+
+    Raises
+    ------
+    RecordingError
+        When they were made with another configuration or seed: a manifest holds one.
+    """
     path = root / "manifest.json"
-    older = json.loads(path.read_text())["recordings"] if path.exists() else []
-    standing = [entry for entry in older if all((root / file).exists() for file in entry["files"])]
-    by_file = {entry["files"][0]: entry for entry in [*standing, *entries]}
-    return sorted(by_file.values(), key=lambda entry: (entry["split"] == "test", entry["files"]))
+    if not path.exists():
+        return []
+    manifest = json.loads(path.read_text())
+    standing = [entry for entry in manifest["recordings"] if all((root / file).exists() for file in entry["files"])]
+    asked = config.model_dump(mode="json")
+    counts = {name: asked[name] for name in ("num_train", "num_test")}
+    if standing and manifest["config"] | counts != asked:
+        raise RecordingError(f"{path}: its pairs were made with another configuration or seed; choose another folder.")
+    return standing
 
 
 def _finished_entry(file: PairFile, key: str) -> dict[str, Any] | None:
