@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 DEFLARE := $(VENV)/bin/deflare
 EXTRAS := test
+SEED := 1
+RUN := runs/pretrained_$(SEED)
 STAMP := $(VENV)/.complete-$(EXTRAS)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lab check benchmark clean
+.PHONY: help setup quickstart test lab check benchmark pretrained clean
 
 help:
 	@echo "make quickstart   set up, then simulate, train, evaluate and deflare on this machine; report in reports/"
@@ -15,6 +17,7 @@ help:
 	@echo "make lab          set up, then open JupyterLab on the notebooks"
 	@echo "make check        lint, format and type check"
 	@echo "make benchmark    codec speed against its peers; table in reports/"
+	@echo "make pretrained   train the package's network anew, or go on with it, on a GPU (with EXTRAS=test,gpu; SEED=1)"
 	@echo "make clean        remove .venv (data, reports and runs stay)"
 
 setup: $(STAMP)
@@ -52,6 +55,14 @@ check: $(STAMP)
 
 benchmark: $(STAMP)
 	$(VENV)/bin/python tests/benchmarks/codec_speed.py
+
+pretrained: $(RUN)/first/.complete
+	$(DEFLARE) train --resume --config configs/pretrained_more_train_config.yaml \
+	  trainer.seed=$(SEED) trainer.output_dir=$(RUN)/more trainer.start_from=$(RUN)/first/last
+
+$(RUN)/first/.complete: | $(STAMP)
+	$(DEFLARE) train --resume --config configs/pretrained_train_config.yaml trainer.seed=$(SEED) trainer.output_dir=$(RUN)/first
+	@touch $@
 
 clean:
 	rm -rf $(VENV)

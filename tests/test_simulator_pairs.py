@@ -215,7 +215,7 @@ def test_a_manifest_holds_pairs_of_one_configuration(tmp_path):
     config = SMALL.model_copy(update={"sensor_size": (24, 32), "duration_us": 20_000, "num_train": 1, "num_test": 0})
     write_dataset(config, tmp_path, workers=1, progress=False)
     other = config.model_copy(update={"target": "subset", "num_train": 0, "num_test": 1})
-    with pytest.raises(RecordingError, match="manifest.json: its pairs were made with another configuration or seed"):
+    with pytest.raises(RecordingError, match=r"manifest\.json: its pairs were made with another configuration or seed"):
         write_dataset(other, tmp_path, workers=1, progress=False)
     assert not (tmp_path / "background_with_flare_events_test").exists(), "Nothing was simulated before the refusal."
 
