@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -122,12 +122,25 @@ class DataConfig(StrictModel):
 
 
 class FurtherPairs(StrictModel):
-    """Pairs of another kind beside those of a `SimulatedDataConfig`."""
+    """Pairs of another kind beside the first of a `SimulatedDataConfig`, whose overrides hold for them too."""
 
-    overrides: tuple[str, ...]
-    """Settings that replace those of the first pairs, such as a seed of their own; length and sensor stay theirs."""
+    simulation: Path | None = None
+    """Simulation configuration; none: that of the first pairs."""
+    overrides: tuple[str, ...] = ()
+    """Settings that replace those of the file, such as a seed of their own; length and sensor stay the same."""
     num_pairs: int = Field(gt=0)
     """Pairs to simulate."""
+
+
+class PairKind(NamedTuple):
+    """Pairs of one kind: a simulation configuration, settings that replace its own, and how many."""
+
+    simulation: Path
+    overrides: tuple[str, ...]
+    num_pairs: int
+
+    def __str__(self) -> str:
+        return f"{self.simulation} with {', '.join(self.overrides)}" if self.overrides else str(self.simulation)
 
 
 class SimulatedDataConfig(StrictModel):
@@ -145,6 +158,15 @@ class SimulatedDataConfig(StrictModel):
     """Pairs of other kinds that follow these."""
     workers: int = Field(8, ge=0)
     """Processes that prepare pairs."""
+
+    @property
+    def kinds(self) -> list[PairKind]:
+        """What is simulated in turn, each with all of its settings."""
+        first = PairKind(self.simulation, self.overrides, self.num_pairs)
+        return [first] + [
+            PairKind(kind.simulation or self.simulation, (*self.overrides, *kind.overrides), kind.num_pairs)
+            for kind in self.further
+        ]
 
 
 class OptimizerConfig(StrictModel):

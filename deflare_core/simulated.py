@@ -6,7 +6,6 @@ windows while the network trains on the last. This is the one door through which
 
 from __future__ import annotations
 
-import bisect
 import copy
 import functools
 import itertools
@@ -237,11 +236,11 @@ class SimulatedWindows(Dataset[Sample]):
     def window_name(self, index: int) -> str:
         """The pair and window of a sample, for messages."""
         pair, window = divmod(index, self.num_windows)
-        nums = [self.config.num_pairs, *(kind.num_pairs for kind in self.config.further)]
-        firsts = [0, *itertools.accumulate(nums)]
-        kind = bisect.bisect_right(firsts, pair) - 1
-        settings = f" with {', '.join(self.config.further[kind - 1].overrides)}" if kind else ""
-        return f"{self.config.simulation}{settings}, {self.config.split} pair {pair - firsts[kind]}[{window}]"
+        for kind in self.config.kinds:
+            if pair < kind.num_pairs:
+                return f"{kind}, {self.config.split} pair {pair}[{window}]"
+            pair -= kind.num_pairs
+        raise IndexError(f"Sample {index} of {len(self)}.")
 
 
 def simulation_of(config: SimulatedDataConfig) -> SimulationConfig:
@@ -258,16 +257,17 @@ def kinds_of(config: SimulatedDataConfig) -> list[tuple[SimulationConfig, int]]:
         When further pairs have another length or another sensor than the first ones.
     """
     first = simulation_of(config)
-    kinds = [(first, config.num_pairs)]
-    for further in config.further:
-        kind = load_config(SimulationConfig, config.simulation, (*config.overrides, *further.overrides))
-        if (kind.sensor_size, kind.duration_us) != (first.sensor_size, first.duration_us):
+    found = []
+    for kind in config.kinds:
+        simulation = load_config(SimulationConfig, kind.simulation, kind.overrides)
+        if (simulation.sensor_size, simulation.duration_us) != (first.sensor_size, first.duration_us):
             raise ConfigError(
-                f"further pairs ({', '.join(further.overrides)}) are {kind.sensor_size}, {kind.duration_us} us; the "
-                f"first ones are {first.sensor_size}, {first.duration_us} us. All must be alike; drop that override."
+                f"Pairs of {kind} are {simulation.sensor_size}, {simulation.duration_us} us; the first ones are "
+                f"{first.sensor_size}, {first.duration_us} us. All must be alike; set sensor_size and duration_us in "
+                "data.overrides, which hold for all."
             )
-        kinds.append((kind, further.num_pairs))
-    return kinds
+        found.append((simulation, kind.num_pairs))
+    return found
 
 
 @functools.lru_cache(maxsize=2)

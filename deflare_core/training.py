@@ -194,7 +194,7 @@ def windows_of(config: DataConfig | SimulatedDataConfig, processes: Processes, m
     try:
         windows = simulated_windows(config, processes.device, split_polarity, progress=processes.is_first)
     except torch.cuda.OutOfMemoryError as error:
-        num_pairs = config.num_pairs + sum(kind.num_pairs for kind in config.further)
+        num_pairs = sum(kind.num_pairs for kind in config.kinds)
         raise TrainingError(
             f"The GPU's memory does not suffice for {num_pairs} simulated pairs of {config.simulation} "
             f"({str(error).splitlines()[0]}). Lower num_pairs, also of further pairs, or simulate shorter ones."

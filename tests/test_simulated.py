@@ -91,19 +91,20 @@ def test_an_error_reaches_the_one_who_iterates(monkeypatch):
 
 
 def test_pairs_of_other_kinds_follow(tmp_path):
-    simulation = tmp_path / "small_simu_config.yaml"
-    simulation.write_text("sensor_size: [24, 32]\nduration_us: 50000\nwarmup_us: 5000\n")
-    further = [{"overrides": ["seed=7", "optics.scatter_strength=0.0", "optics.ghost_strength=0.0"], "num_pairs": 2}]
-    data = {"simulation": simulation, "num_pairs": 1, "workers": 0, "further": further}
+    simulation, perfect = tmp_path / "small_simu_config.yaml", tmp_path / "perfect_simu_config.yaml"
+    simulation.write_text("sensor_size: [24, 32]\nduration_us: 60000\nwarmup_us: 5000\n")
+    perfect.write_text("warmup_us: 5000\noptics: {scatter_strength: 0.0, ghost_strength: 0.0}\n")
+    same = ["sensor_size=[24,32]", "duration_us=50000"]
+    further = [{"simulation": perfect, "overrides": ["seed=7"], "num_pairs": 2}]
+    data = {"simulation": simulation, "overrides": same, "num_pairs": 1, "workers": 0, "further": further}
     windows = SimulatedWindows(make_config(SimulatedDataConfig, data), torch.device("cpu"), progress=False)
     other = simulate(SMALL.model_copy(update={"seed": 7, "optics": PERFECT}), pair_seed(7, "train", 1))
     expected = events_to_voxel(other.flare.window(20_000, 40_000), sensor_size=(24, 32), t0_us=20_000)
     assert len(windows) == 6, "Two windows of each of three pairs."
     assert np.array_equal(windows[5]["raw"][0].numpy(), expected), "The last window is of the last pair that follows."
-    assert windows.window_name(1).endswith("small_simu_config.yaml, train pair 0[1]")
-    assert windows.window_name(5).endswith(
-        "with seed=7, optics.scatter_strength=0.0, optics.ghost_strength=0.0, train pair 1[1]"
-    )
+    settings = "sensor_size=[24,32], duration_us=50000"
+    assert windows.window_name(1) == f"{simulation} with {settings}, train pair 0[1]"
+    assert windows.window_name(5) == f"{perfect} with {settings}, seed=7, train pair 1[1]"
 
 
 def test_pairs_of_another_length_do_not_follow(tmp_path):
@@ -112,7 +113,7 @@ def test_pairs_of_another_length_do_not_follow(tmp_path):
     further = [{"overrides": ["duration_us=40000"], "num_pairs": 2}]
     data = make_config(SimulatedDataConfig, {"simulation": simulation, "further": further})
     with pytest.raises(
-        ConfigError, match=r"further pairs \(duration_us=40000\) are .* 40000 us; the first ones .* 50000"
+        ConfigError, match=r"Pairs of .*simu_config.yaml with duration_us=40000 are .* 40000 us; the first .* 50000"
     ):
         SimulatedWindows(data, torch.device("cpu"))
 
