@@ -213,7 +213,7 @@ def infer(options: argparse.Namespace) -> int:
 
     What was done of a folder before is skipped; what cannot be deflared is named at the end, and the status is then 1.
     """
-    from deflare_core.inference import recordings_to_deflare
+    from deflare_core.inference import recordings_to_deflare, text_files
     from deflare_core.processes import joined
 
     overrides = [*options.overrides, *([f"method={options.method.replace('-', '_')}"] if options.method else [])]
@@ -226,6 +226,9 @@ def infer(options: argparse.Namespace) -> int:
     with joined(config.device) as processes:
         method = inference_method(config, processes.device)
         jobs = processes.share(recordings_to_deflare(options.input, options.output))
+        if processes.is_first and (left_out := text_files(options.input)):
+            names = ", ".join(path.name for path in left_out)
+            print(f"{options.input}: text files are left out ({names}); name one to deflare it")
         failures = infer_each(method, jobs, settings, skip=options.input.is_dir(), progress=processes.is_first)
         # Before the processes part: torchrun ends all others when the first has failed.
         for failure in failures:
@@ -248,7 +251,7 @@ def infer_each(
                 print(f"{target}: {deflare_recording(method, source, target, **settings, progress=progress)}")
         except (ValueError, OSError) as error:
             told = in_words(error)
-            failures.append(told if source.name in told else f"{source}: {told}")
+            failures.append(told if source.name in told or str(target) in told else f"{source}: {told}")
     return failures
 
 
@@ -277,7 +280,7 @@ def video(options: argparse.Namespace) -> None:
     from deflare_core.recording_set import opened_together
     from deflare_core.video import write_video
 
-    recordings, target = before_and_after(options.files)
+    recordings, target = before_and_after(options.files, (".mp4",))
     with opened_together(recordings, **reading(options)) as opened:
         print(write_video(opened, target, frame_us=options.frame_us))
 
@@ -288,16 +291,19 @@ def sheet(options: argparse.Namespace) -> None:
     from deflare_core.debug import save_figure
     from deflare_core.recording_set import opened_together
 
-    recordings, target = before_and_after(options.files)
+    recordings, target = before_and_after(options.files, (".png", ".pdf", ".svg"))
     with opened_together(recordings, **reading(options)) as opened:
         print(f"{save_figure(contact_sheet(opened), target)}")
 
 
-def before_and_after(files: list[Path]) -> tuple[dict[str, Path], Path]:
+def before_and_after(files: list[Path], suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:
     """The one or two recordings named, and the file to write."""
+    from deflare_core.output import check_output
+
     *sources, target = files
     if not 1 <= len(sources) <= 2:
         raise ValueError(f"Name one or two recordings and the file to write; received {len(files)} names.")
+    check_output(target, sources[0], suffixes)
     return dict(zip(("before", "after"), sources, strict=False)), target
 
 

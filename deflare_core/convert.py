@@ -18,11 +18,9 @@ from deflare_core.columns import TimeUnit
 from deflare_core.events import STRUCTURED_DTYPE, Events, PolarityRule, SensorSize
 from deflare_core.formats import format_of, read_stream
 from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES, COLUMNS
-from deflare_core.output import complete_or_absent
+from deflare_core.output import HDF5_SUFFIXES, check_output, complete_or_absent
 from deflare_core.recording_writer import DTYPES, RecordingWriter
 from deflare_core.recordings import Recording, open_recording, write_stream
-
-HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 def convert(
@@ -50,14 +48,11 @@ def convert(
     RecordingError
         When the source cannot be read as asked.
     ValueError
-        When the target's suffix is of no format that is written, or the target is the source.
+        When no such file can be made of the recording (`check_output`).
     """
     source, target = Path(source), Path(target)
     suffix = target.suffix.lower()
-    if suffix not in (*HDF5_SUFFIXES, *WRITERS):
-        raise ValueError(f"{target}: the name must end in one of {', '.join((*HDF5_SUFFIXES, *WRITERS))}.")
-    if source.resolve() == target.resolve():
-        raise ValueError(f"{target}: is the recording itself; name another file.")
+    check_output(target, source, (*HDF5_SUFFIXES, *WRITERS))
     if suffix in HDF5_SUFFIXES and format_of(source) != "hdf5":
         return write_stream(target, read_stream(source, sensor_size, polarity, time_unit), source, progress)
     with open_recording(source, sensor_size, polarity, time_unit) as recording:

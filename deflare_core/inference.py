@@ -30,6 +30,7 @@ from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
 from deflare_core.journal import Journal
 from deflare_core.level import rule_of
 from deflare_core.model import VoxelNetwork
+from deflare_core.output import HDF5_SUFFIXES, check_output
 from deflare_core.provenance import sources_digest
 from deflare_core.recording_writer import RecordingWriter
 from deflare_core.recordings import Recording, open_recording
@@ -119,10 +120,9 @@ def deflare_recording(
     RecordingError
         When the recording cannot be read, or another run writes its result.
     ValueError
-        When the recording would be overwritten by its own result, or a GPU's memory does not suffice.
+        When no such file can be made of the recording (`check_output`), or a GPU's memory does not suffice.
     """
-    if Path(source).resolve() == Path(target).resolve():
-        raise ValueError(f"{target}: is the recording itself; name another output file.")
+    check_output(target, source, HDF5_SUFFIXES)
     started = time.perf_counter()
     settings = {"window_us": window_us, "num_bins": num_bins, "seed": seed, "overlap": overlap, "flags": flags}
     reading = {"sensor_size": sensor_size, "polarity": polarity, "time_unit": time_unit}
@@ -277,19 +277,39 @@ def source_key(source: str | Path) -> tuple[str, int, int]:
 def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """The recording and the file to write; of a folder, each of its recordings and a file of its name in `target`.
 
-    Text files are left out of a folder: most are not recordings.
+    Text files are left out of a folder (`text_files`): most are not recordings.
 
     Raises
     ------
     RecordingError
-        When the folder holds no recording.
+        When the folder holds no recording, or two that would be written to one file, or the target is that folder or
+        a file.
     """
     if not source.is_dir():
         return [(source, target)]
-    known = {suffix: found for suffix, found in SUFFIX_FORMATS.items() if found != "csv"}
-    paths = sorted(p for p in source.iterdir() if p.suffix.lower() in known and not p.name.startswith("."))
+    if target.resolve() == source.resolve() or target.is_file():
+        raise RecordingError(f"{target}: what is made of the recordings of a folder needs another folder; name one.")
+    paths = [path for path in _files_of_formats(source) if SUFFIX_FORMATS[path.suffix.lower()] != "csv"]
     if not paths:
-        raise RecordingError(f"{source}: holds no recordings ({', '.join(known)}).")
-    return [
-        (path, target / (path.name if known[path.suffix.lower()] == "hdf5" else f"{path.name}.h5")) for path in paths
-    ]
+        raise RecordingError(f"{source}: holds no recordings ({', '.join(SUFFIX_FORMATS)}, text aside).")
+    jobs: dict[Path, Path] = {}
+    for path in paths:
+        output = target / (path.name if path.suffix.lower() in HDF5_SUFFIXES else f"{path.name}.h5")
+        if output in jobs:
+            raise RecordingError(
+                f"{output}: {jobs[output].name} and {path.name} would both be written there; rename one."
+            )
+        jobs[output] = path
+    return [(path, output) for output, path in jobs.items()]
+
+
+def text_files(source: Path) -> list[Path]:
+    """The text files of a folder, which may be recordings but are not deflared with it; none of a file."""
+    return (
+        [p for p in _files_of_formats(source) if SUFFIX_FORMATS[p.suffix.lower()] == "csv"] if source.is_dir() else []
+    )
+
+
+def _files_of_formats(folder: Path) -> list[Path]:
+    """The files of a folder whose names end as those of recordings do, in order."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIX_FORMATS and not p.name.startswith("."))

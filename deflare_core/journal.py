@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from deflare_core.codec import AppliedVoxel, merged
 from deflare_core.events import Events
-from deflare_core.output import remove_leftovers, unwritable
+from deflare_core.output import make_folder_of, remove_leftovers, unwritable
 from deflare_core.recordings import RecordingError
 
 HEAD = struct.Struct("<QQI")
@@ -72,7 +72,7 @@ class Journal:
         self.num_done = 0
 
     def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder_of(self.target)
         self._file = self._held()
         remove_leftovers(self.target)
         if self._file.read(KEY_BYTES) != self._key:
@@ -112,7 +112,10 @@ class Journal:
     def _held(self) -> io.FileIO:
         """The file, open and held by this run alone."""
         while True:
-            file = io.FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+            try:
+                file = io.FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+            except OSError as error:
+                raise unwritable(self.target, error) from error
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

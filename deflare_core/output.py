@@ -13,6 +13,25 @@ from pathlib import Path
 from typing import Any
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+HDF5_SUFFIXES = (".h5", ".hdf5")
+
+
+def check_output(target: str | Path, source: str | Path, suffixes: tuple[str, ...]) -> None:
+    """Nothing, if a file of that name can be made of a recording.
+
+    Raises
+    ------
+    ValueError
+        When the name is that of the recording itself or of a folder, or ends in none of the suffixes.
+    """
+    target = Path(target)
+    if target.suffix.lower() not in suffixes:
+        raise ValueError(f"{target}: the name must end in one of {', '.join(suffixes)}.")
+    if target.resolve() == Path(source).resolve():
+        raise ValueError(f"{target}: is the recording itself; name another file.")
+    if target.is_dir():
+        raise ValueError(f"{target}: is a folder; name a file in it.")
 
 
 @contextmanager
@@ -26,25 +45,42 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
     ------
     FileNotFoundError
         When the block ended well but created nothing.
+    OSError
+        When nothing can be written there, or a folder stands where a file was made; it names `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    make_folder_of(path)
     _remove(temporary)
     try:
         yield temporary
         _replace(temporary, path)
     except OSError as error:
-        if error.errno in NO_ROOM:
+        if error.errno in NO_ROOM or (error.errno in NOT_ALLOWED and str(error.filename) == str(temporary)):
             raise unwritable(path, error) from error
         raise
     finally:
         _remove(temporary)
 
 
+def make_folder_of(path: Path) -> None:
+    """Make the folder that a file is to be written in, if it is not there.
+
+    Raises
+    ------
+    OSError
+        When it cannot be made; it names the file.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def unwritable(path: Path, error: OSError) -> OSError:
     """The same error with the name of the file that was to be written and advice."""
-    return OSError(error.errno, f"{path}: cannot be written ({os.strerror(error.errno or 0)}); make room for it.")
+    advice = "make room for it" if error.errno in NO_ROOM else "name a place where files can be written"
+    return OSError(error.errno, f"{path}: cannot be written ({os.strerror(error.errno or 0)}); {advice}.")
 
 
 def remove_leftovers(path: Path) -> None:
@@ -90,6 +126,8 @@ class EnduringFile(io.FileIO):
 
 
 def _replace(source: Path, target: Path) -> None:
+    if target.is_dir() and not source.is_dir():
+        raise IsADirectoryError(errno.EISDIR, f"{target}: is a folder; name a file in it.")
     if target.is_dir():
         shutil.rmtree(target)
     source.replace(target)

@@ -14,7 +14,7 @@ from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.columns import TimeUnit
 from deflare_core.debug import DEBUG_OUTPUT, write_window_pictures
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
-from deflare_core.output import complete_or_absent
+from deflare_core.output import HDF5_SUFFIXES, check_output, complete_or_absent
 from deflare_core.recording_writer import RecordingWriter
 from deflare_core.recordings import Recording, open_recording
 from deflare_core.windows import window_seed, window_starts
@@ -41,11 +41,13 @@ def encode_file(
 
     Raises
     ------
-    RecordingError, VoxelFileError
-        When the recording cannot be read, or the target is neither `.npy` nor `.pt`.
+    RecordingError
+        When the recording cannot be read.
+    ValueError
+        When no such file can be made of it (`check_output`).
     """
     target = Path(target)
-    _check_suffix(target)
+    check_output(target, source, SUFFIXES)
     with open_recording(source, sensor_size, polarity, time_unit) as recording, complete_or_absent(target) as temporary:
         starts = window_starts(recording, window_us)
         shape = (len(starts), num_bins, *recording.sensor_size)
@@ -109,7 +111,10 @@ def decode_file(
     ------
     VoxelFileError
         When the file is missing, not an array of numbers, or of the wrong shape.
+    ValueError
+        When no such recording can be made of it (`check_output`).
     """
+    check_output(target, source, HDF5_SUFFIXES)
     windows = _read(Path(source))
     num_events, (_, height, width) = 0, windows.shape[1:]
     clock_us = (t0_us, t0_us + len(windows) * window_us)

@@ -199,7 +199,7 @@ FAULTS = [
     Fault("DAT, cut in a word", "a.dat", content(dat_bytes(EVENTS)[:-3]), ("a.dat",)),
     Fault("a ROS bag", "a.bag", content(b"#ROSBAG V2.0\n" + bytes(99)), ("ROS bag",)),
     Fault("a picture", "a.png", content(b"\x89PNG\r\n\x1a\n" + bytes(99)), ("in no known format",)),
-    Fault("output over its own input", "a.h5", h5(), ("name another output",), "infer --input IN --output IN"),
+    Fault("output over its own input", "a.h5", h5(), ("name another file",), "infer --input IN --output IN"),
     Fault("a method nobody knows", "a.h5", h5(), ("no method 'magic'",), "infer --input IN --output OUT method=magic"),
     Fault("a baseline in strips", "a.h5", h5(), ("strip_rows=8", "method is baf"), BAF + " strip_rows=8"),
     Fault("a baseline of blended windows", "a.h5", h5(), ("overlap=true", "method is baf"), BAF + " overlap=true"),

@@ -195,7 +195,7 @@ def bad_inputs(tmp_path, recording):
             ["'trainer.max_steps.x'", "it is 5 so far", "write trainer.max_steps=VALUE"],
         ),
         "notebook list": (("notebook", "00", "-p", "num_train", "[1"), ["'num_train'", "'[1'", "[8, 16]"]),
-        "suffix": (("encode", recording, tmp_path / "v.npz"), ["v.npz", ".npy or .pt"]),
+        "suffix": (("encode", recording, tmp_path / "v.npz"), ["v.npz", ".npy, .pt"]),
         "notebook": (("notebook", "99"), ["99", "00_quickstart"]),
         "notebook parameter": (("notebook", "00", "-p", "max_step", "5"), ["max_step", "did you mean 'max_steps'"]),
     }

@@ -131,6 +131,34 @@ def test_the_command_deflares_a_folder_in_two_processes(tmp_path):
         assert same_events(here, there), "Several processes leave what one does."
 
 
+def test_a_folder_whose_results_would_overwrite_something_is_refused(tmp_path, capsys):
+    folder = tmp_path / "in"
+    save_events(folder / "b.npz.h5", make_events(num=50), source="test")
+    (folder / "b.npz").write_bytes(b"not read")
+    with pytest.raises(RecordingError, match=r"out/b.npz.h5: b.npz and b.npz.h5 would both be written there"):
+        recordings_to_deflare(folder, tmp_path / "out")
+    for target in (folder, folder / "b.npz"):
+        with pytest.raises(RecordingError, match="needs another folder"):
+            recordings_to_deflare(folder, target)
+    (folder / "b.npz").rename(folder / "b.txt")
+    assert main(["infer", "--input", str(folder), "--output", str(tmp_path / "out"), "--method", "input"]) == 0
+    assert "text files are left out (b.txt)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("in.h5", "the recording itself"), ("folder.h5", "is a folder"), ("out.csv", "must end in")]
+)
+def test_a_file_that_cannot_be_the_result_is_refused_before_any_work(tmp_path, name, reason):
+    save_events(tmp_path / "in.h5", make_events(num=50), source="test")
+    save_events(tmp_path / "folder.h5" / "kept.h5", make_events(num=50), source="test")
+    for command in (["infer", "--method", "input", "--input", "in.h5", "--output", name], ["decode", "in.h5", name]):
+        paths = [str(tmp_path / word) if word.endswith((".h5", ".csv")) else word for word in command]
+        done = subprocess.run([sys.executable, "-m", "deflare_core", *paths], capture_output=True, text=True)
+        assert done.returncode == 1, "Nothing is made."
+        assert reason in done.stderr, "The command says why."
+    assert len(load_events(tmp_path / "folder.h5" / "kept.h5")) == 50, "What stands in the folder stays."
+
+
 def failed_of(stderr: str) -> list[str]:
     """The names of the recordings that the command says have failed."""
     return [Path(line.split(": ")[2]).name for line in stderr.splitlines() if line.startswith("deflare infer: error")]
