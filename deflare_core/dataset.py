@@ -119,7 +119,7 @@ class EventVoxelDataset(Dataset):
         """Input and target voxel of one window."""
         pair, k = self.place(index)
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
-            t0_us = self._starts_us(pair, noisy, clean)[k]
+            t0_us = self._starts_us(noisy, clean)[k]
             seen = [self._voxel(noisy, t0_us + k * self.window_us) for k in neighbour_offsets(self.context)]
             return {"raw": side_by_side(seen), "label": self._voxel(clean, t0_us)}
 
@@ -137,13 +137,13 @@ class EventVoxelDataset(Dataset):
             When a file cannot be read, or the two have no clock in common.
         """
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
-            return self._starts_us(pair, noisy, clean)
+            return self._starts_us(noisy, clean)
 
     def events(self, pair: RecordingPair, context: int = 0) -> Iterator[tuple[int, Events, Events]]:
         """Start, input events and target events of each window of a pair; of the input also its neighbours' events."""
         beside_us = context * self.window_us
         with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
-            for t0_us in self._starts_us(pair, noisy, clean):
+            for t0_us in self._starts_us(noisy, clean):
                 end_us = t0_us + self.window_us
                 yield t0_us, noisy.window(t0_us - beside_us, end_us + beside_us), clean.window(t0_us, end_us)
 
@@ -169,40 +169,53 @@ class EventVoxelDataset(Dataset):
         """The number of each pair's first sample, and at the end the number of all samples."""
         return [0, *accumulate(len(self.starts_us(pair)) for pair in self.pairs)]
 
-    def _starts_us(self, pair: RecordingPair, noisy: Recording, clean: Recording) -> range:
-        start_us, end_us = self._clock_us(pair, noisy, clean)
+    def _starts_us(self, noisy: Recording, clean: Recording) -> range:
+        start_us, end_us = pair_clock_us(noisy, clean, self.window_us, self.num_windows)
         held = max(1, (end_us - start_us) // self.window_us)
         num_windows = min(held, self.num_windows or held)
         return range(start_us, start_us + num_windows * self.window_us, self.window_us)
 
-    def _clock_us(self, pair: RecordingPair, noisy: Recording, clean: Recording) -> tuple[int, int]:
-        """Start and end of the pair's clock; its files must agree on the start, and their events must reach into it."""
-        declared = [recording.clock_us for recording in (noisy, clean) if _declares_clock(recording)]
-        starts = {start for start, _ in declared}
-        if len(starts) > 1:
-            raise RecordingError(
-                f"{pair.noisy} and {pair.clean}: their clocks start at {sorted(starts)} us, not as one."
-            )
-        if not declared:
-            return self._undeclared_clock_us(noisy, clean)
-        start_us, end_us = starts.pop(), min(end for _, end in declared)
-        for recording in (noisy, clean):
-            _check_reach(recording, start_us, end_us)
-        return start_us, end_us
 
-    def _undeclared_clock_us(self, noisy: Recording, clean: Recording) -> tuple[int, int]:
-        """From the whole window of the earlier first event to the border of windows nearest to the later last one.
+def pair_clock_us(
+    noisy: Recording, clean: Recording, window_us: int, num_windows: int | None = None
+) -> tuple[int, int]:
+    """Start and end of a pair's clock; its files must agree on the start, and their events must reach into it.
 
-        It is one clock for both files: their first events differ, and a start for each would shift them against each
-        other. Where a number of windows is asked for, and so many from 0 hold all events, it starts at 0.
-        """
-        _check_together(noisy, clean, self.window_us)
-        spans = [recording.clock_us for recording in (noisy, clean) if len(recording)]
-        first, end = min((s[0] for s in spans), default=0), max((s[1] for s in spans), default=0)
-        whole_us = first // self.window_us * self.window_us
-        nearest = max(1, round((end - whole_us) / self.window_us))
-        from_zero = first >= 0 and end <= (self.num_windows or 0) * self.window_us
-        return 0 if from_zero else whole_us, whole_us + nearest * self.window_us
+    Raises
+    ------
+    RecordingError
+        When the two have no clock in common.
+    """
+    declared = [recording.clock_us for recording in (noisy, clean) if _declares_clock(recording)]
+    starts = {start for start, _ in declared}
+    if len(starts) > 1:
+        raise RecordingError(
+            f"{noisy.path} and {clean.path}: their clocks start at {sorted(starts)} us, not as one; pair files of one "
+            "scene, and write both with one clock (attributes t_start_us and t_end_us)."
+        )
+    if not declared:
+        return _undeclared_clock_us(noisy, clean, window_us, num_windows)
+    start_us, end_us = starts.pop(), min(end for _, end in declared)
+    for recording in (noisy, clean):
+        _check_reach(recording, start_us, end_us)
+    return start_us, end_us
+
+
+def _undeclared_clock_us(
+    noisy: Recording, clean: Recording, window_us: int, num_windows: int | None
+) -> tuple[int, int]:
+    """From the whole window of the earlier first event to the border of windows nearest to the later last one.
+
+    It is one clock for both files: their first events differ, and a start for each would shift them against each
+    other. Where a number of windows is asked for, and so many from 0 hold all events, it starts at 0.
+    """
+    _check_together(noisy, clean, window_us)
+    spans = [recording.clock_us for recording in (noisy, clean) if len(recording)]
+    first, end = min((s[0] for s in spans), default=0), max((s[1] for s in spans), default=0)
+    whole_us = first // window_us * window_us
+    nearest = max(1, round((end - whole_us) / window_us))
+    from_zero = first >= 0 and end <= (num_windows or 0) * window_us
+    return 0 if from_zero else whole_us, whole_us + nearest * window_us
 
 
 def find_pairs(noisy_dir: str | Path, clean_dir: str | Path, ids: tuple[int, ...] = ()) -> list[RecordingPair]:
@@ -249,11 +262,13 @@ class FolderReport:
     num_pairs : recordings that have their partner.
     checks : one entry per file, readable or not.
     orphans : files without a partner.
+    mismatches : a sentence for each pair whose files do not belong together.
     """
 
     num_pairs: int
     checks: list[RecordingCheck]
     orphans: list[Path] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> list[str]:
@@ -261,7 +276,8 @@ class FolderReport:
         unreadable = [check.problem for check in self.checks if check.problem]
         sizes = {check.sensor_size for check in self.checks if check.sensor_size}
         mixed = [f"The recordings are of {len(sizes)} sensor sizes: {sorted(sizes)}."] if len(sizes) > 1 else []
-        return unreadable + mixed + [f"{path}: has no partner in the other folder." for path in self.orphans]
+        orphans = [f"{path}: has no partner in the other folder." for path in self.orphans]
+        return unreadable + mixed + self.mismatches + orphans
 
 
 def verify_folders(
@@ -271,7 +287,7 @@ def verify_folders(
     polarity: PolarityRule = "strict",
     time_unit: TimeUnit | None = None,
 ) -> FolderReport:
-    """What the two folders hold: counts, orphans, unreadable files, sensor sizes and durations; all files are read.
+    """What the two folders hold: counts, orphans, mismatched or unreadable files, sizes, durations; all files are read.
 
     Parameters
     ----------
@@ -285,7 +301,11 @@ def verify_folders(
     """
     noisy, clean = _both_by_name(noisy_dir, clean_dir)
     checks = [_check(path, sensor_size, polarity, time_unit) for path in [*noisy.values(), *clean.values()]]
-    return FolderReport(len(noisy.keys() & clean.keys()), checks, _orphans(noisy, clean))
+    shared = sorted(noisy.keys() & clean.keys())
+    readable = {check.path for check in checks if not check.problem}
+    pairs = [(noisy[name], clean[name]) for name in shared if {noisy[name], clean[name]} <= readable]
+    found = [_mismatch(*pair, sensor_size, polarity, time_unit) for pair in pairs]
+    return FolderReport(len(shared), checks, _orphans(noisy, clean), [text for text in found if text])
 
 
 def _orphans(noisy: dict[str, Path], clean: dict[str, Path]) -> list[Path]:
@@ -301,6 +321,31 @@ def _check(
             return RecordingCheck(path, None, len(events), events.sensor_size, recording.clock_us)
     except RecordingError as error:
         return RecordingCheck(path, str(error))
+
+
+def _mismatch(
+    noisy_path: Path,
+    clean_path: Path,
+    sensor_size: SensorSize | None,
+    polarity: PolarityRule,
+    time_unit: TimeUnit | None,
+) -> str | None:
+    """Why the two readable files of a pair do not belong together, or None if they do."""
+    with (
+        open_recording(noisy_path, sensor_size, polarity, time_unit) as noisy,
+        open_recording(clean_path, sensor_size, polarity, time_unit) as clean,
+    ):
+        try:
+            pair_clock_us(noisy, clean, WINDOW_US)
+        except RecordingError as error:
+            return str(error)
+        seeds = [str(recording.attributes["seed"]) for recording in (noisy, clean) if "seed" in recording.attributes]
+    if len(set(seeds)) < 2:
+        return None
+    return (
+        f"{noisy_path} and {clean_path}: were simulated with the seeds {' and '.join(seeds)} (attribute seed), so they "
+        "show two scenes; pair files of one seed."
+    )
 
 
 def _both_by_name(noisy_dir: str | Path, clean_dir: str | Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -350,7 +395,8 @@ def _check_reach(recording: Recording, start_us: int, end_us: int) -> None:
     if len(recording) and (first >= end_us or last <= start_us):
         raise RecordingError(
             f"{recording.path}: its events lie in [{first}, {last}) us, outside its pair's clock "
-            f"[{start_us}, {end_us}) us; write both files with one clock (attributes t_start_us and t_end_us)."
+            f"[{start_us}, {end_us}) us; pair files of one scene, and write both with one clock (attributes t_start_us "
+            "and t_end_us)."
         )
 
 

@@ -222,6 +222,20 @@ def test_provenance_labels_match_the_windows_events(pair_folders):
         assert (labels == 0).sum() == len(clean), "In these pairs the clean file holds the events labelled 0."
 
 
+def test_verification_finds_files_that_do_not_belong_together(pair_folders):
+    noisy_dir, clean_dir = pair_folders
+    far = make_events(t_start_us=18_000_000_000, duration_us=100_000)
+    save_events(clean_dir / "composed_00000_bg_light.h5", far, source="test")
+    for folder, seed in ((noisy_dir, "3"), (clean_dir, "4")):
+        path = next(folder.glob("*_00001_*"))
+        save_events(path, load_events(path), source="test", attributes={"seed": seed})
+    problems = verify_folders(noisy_dir, clean_dir).problems
+    assert len(problems) == 2, "Each mismatched pair is told once."
+    assert "composed_00000_bg_light.h5: its events lie in [18000" in problems[0]
+    assert "pair files of one scene" in problems[0], "The error says what to do."
+    assert "composed_00001_bg_light.h5: were simulated with the seeds 3 and 4" in problems[1]
+
+
 def test_files_that_do_not_state_their_sensor_are_verified_with_it(pair_folders):
     for path in [path for folder in pair_folders for path in folder.iterdir()]:
         with h5py.File(path, "a") as file:
