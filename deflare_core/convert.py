@@ -75,6 +75,7 @@ def _pieces(
 
 
 def _write_hdf5(target: Path, recording: Recording, progress: bool) -> None:
+    recording.check_length()
     declared = CLOCK_ATTRIBUTES[0] in recording.attributes
     attributes = _plain_attributes(recording)
     source = str(attributes.pop("source", recording.path.name))

@@ -118,7 +118,7 @@ def deflare_recording(
     Raises
     ------
     RecordingError
-        When the recording cannot be read, or another run writes its result.
+        When the recording cannot be read or is too long to be written, or another run writes its result.
     ValueError
         When no such file can be made of the recording (`check_output`), or a GPU's memory does not suffice.
     """
@@ -127,6 +127,7 @@ def deflare_recording(
     settings = {"window_us": window_us, "num_bins": num_bins, "seed": seed, "overlap": overlap, "flags": flags}
     reading = {"sensor_size": sensor_size, "polarity": polarity, "time_unit": time_unit}
     with open_recording(source, sensor_size, polarity, time_unit) as recording:
+        recording.check_length()
         key = work_key(method, source, {**settings, **reading})
         with Journal(target, key) as journal:
             starts = window_starts(recording, window_us)

@@ -162,11 +162,7 @@ class RecordingWriter:
     def _extend_index(self, stored_us: np.ndarray) -> None:
         """Add the milliseconds up to these events to `ms_to_idx`."""
         end_ms = int(stored_us[-1]) // 1000 + 1
-        if end_ms * 1000 > LONGEST_US:
-            raise ValueError(
-                f"An event lies {end_ms / 3.6e6:,.0f} hours after the recording's first one, more than the "
-                f"{LONGEST_US // HOUR_US} that are written. Check its timestamps and their unit, or divide it."
-            )
+        check_length(end_ms * 1000)
         ms = np.arange(self._next_ms, end_ms, dtype=np.int64)
         self._index.append(self.num_events + np.searchsorted(stored_us, ms * 1000))
         self._next_ms = max(self._next_ms, end_ms)
@@ -176,6 +172,21 @@ class RecordingWriter:
             _extend(self._group[name], np.concatenate(parts))
         self._group.create_dataset("t_offset", data=np.int64(self._t_offset_us or 0))
         _extend(self._group["ms_to_idx"], np.concatenate([*self._index, [self.num_events]]))
+
+
+def check_length(end_us: int) -> None:
+    """Nothing, if a recording whose last millisecond ends so long after its offset is short enough to be written.
+
+    Raises
+    ------
+    ValueError
+        When it is longer than `LONGEST_US`.
+    """
+    if end_us > LONGEST_US:
+        raise ValueError(
+            f"An event lies {end_us / HOUR_US:,.0f} hours after the recording's first one, more than the "
+            f"{LONGEST_US // HOUR_US} that are written. Check its timestamps and their unit, or divide it."
+        )
 
 
 def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:

@@ -33,7 +33,7 @@ from deflare_core.formats import (
     read_stream,
 )
 from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES, COLUMNS, event_columns, event_node, first_of, t_offset_us
-from deflare_core.recording_writer import CHUNK_EVENTS, Attributes, RecordingWriter
+from deflare_core.recording_writer import CHUNK_EVENTS, HOUR_US, Attributes, RecordingWriter, check_length
 
 CACHE_BYTES = 1 << 24
 """Decompressed chunks kept of each column, so that neighbouring windows do not decompress one twice."""
@@ -145,6 +145,19 @@ class Recording:
                 f"{self.path}: Time must not go backwards: of {len(self)} events {num_events} lie in the windows from "
                 "its start to its end. Sort the recording by time first."
             )
+
+    def check_length(self) -> None:
+        """Nothing, if the recording is short enough to be written as one.
+
+        Raises
+        ------
+        RecordingError
+            When an event lies too long after its start.
+        """
+        start_us = self.clock_us[0] // HOUR_US * HOUR_US
+        if len(self):
+            with errors_named(self.path):
+                check_length((self._time_at(len(self) - 1) - start_us) // 1000 * 1000 + 1000)
 
     def column(self, name: str, t_start_us: int, t_end_us: int) -> np.ndarray:
         """The values of an extra per-event column over `[t_start_us, t_end_us)`."""
