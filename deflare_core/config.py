@@ -293,6 +293,16 @@ class TestConfig(StrictModel):
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
 
+    @field_validator("methods")
+    @classmethod
+    def _each_method_has_a_name_of_its_own(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        names = [method.partition("=")[0] for method in methods]
+        if not names:
+            raise ValueError("names no method; give at least one, such as [input, network]")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"names {', '.join(twice)} more than once; give each a name of its own, as NAME=PATH")
+        return methods
+
 
 class InferenceConfig(StrictModel):
     """Everything that `deflare infer` needs besides its input and output."""

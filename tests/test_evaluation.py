@@ -14,7 +14,7 @@ from conftest import make_events
 from deflare_core.__main__ import main
 from deflare_core.baselines import BASELINES
 from deflare_core.checkpoint import save_checkpoint
-from deflare_core.config import ModelConfig, TestConfig, make_config
+from deflare_core.config import ConfigError, ModelConfig, TestConfig, make_config
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.evaluation import Evaluation, bootstrap_interval, evaluate, evaluate_methods, methods_of
 from deflare_core.model import build_model
@@ -198,6 +198,13 @@ def test_a_configuration_names_its_methods(data, pair_folders, tmp_path):
         methods_of(cut)
     with pytest.raises(ValueError, match="known are network, oracle"):
         methods_of(config.model_copy(update={"methods": ("median",)}))
+    for names, message in (
+        (["network", f"network={checkpoint}"], "'methods': names network more than once; give each a name"),
+        (["input", "empty", "input"], "names input more than once"),
+        ([], "names no method; give at least one"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            make_config(TestConfig, settings | {"methods": names})
 
 
 def test_a_plain_network_is_a_baseline_like_any_other(data, tmp_path):
