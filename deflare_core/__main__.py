@@ -133,6 +133,8 @@ def roc(options: argparse.Namespace) -> None:
     from deflare_core.debug import save_figure
     from deflare_core.roc import roc_figure, roc_of
 
+    if not 0 < options.kept < 1:
+        raise ValueError(f"--kept is a share between 0 and 1, such as 0.95; received {options.kept:g}.")
     config = load_config(TestConfig, options.config, options.overrides)
     found = roc_of(load_model(config.checkpoint, config.device), EventVoxelDataset.from_config(config.data))
     level = found.level_at(options.kept)

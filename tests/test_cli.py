@@ -194,6 +194,8 @@ def bad_inputs(tmp_path, recording):
             ("train", "--config", config, "trainer.max_steps=5", "trainer.max_steps.x=3"),
             ["'trainer.max_steps.x'", "it is 5 so far", "write trainer.max_steps=VALUE"],
         ),
+        "kept": (("roc", "--kept", "95"), ["--kept is a share between 0 and 1", "received 95"]),
+        "none kept": (("roc", "--kept", "-1"), ["--kept", "received -1"]),
         "notebook list": (("notebook", "00", "-p", "num_train", "[1"), ["'num_train'", "'[1'", "[8, 16]"]),
         "suffix": (("encode", recording, tmp_path / "v.npz"), ["v.npz", ".npy, .pt"]),
         "notebook": (("notebook", "99"), ["99", "00_quickstart"]),
