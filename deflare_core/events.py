@@ -258,11 +258,15 @@ def _check_values(events: Events) -> None:
         )
     height, width = events.sensor_size
     for name, limit in (("x", width), ("y", height)):
-        largest = int(getattr(events, name).max())
+        column = getattr(events, name)
+        largest = int(column.max())
         if largest >= limit:
+            i = int((column >= limit).argmax())
             raise ValueError(
-                f"{name} reaches {largest}, outside the sensor of height {height} and width {width}. "
-                "Give the sensor size of the camera that made the recording."
+                f"{name} reaches {largest}, outside the sensor of height {height} and width {width}; the first such "
+                f"event, number {i} of those read at once, is at x {events.x[i]}, y {events.y[i]}, {events.t[i]} us. "
+                "Give the sensor size of the camera that made the recording; where the file states another, correct "
+                "that statement or such events."
             )
     if not (np.abs(events.p) == 1).all():
         raise ValueError(f"Column p must hold only -1 and +1; found {np.unique(events.p)[:8].tolist()}.")

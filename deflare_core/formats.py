@@ -163,7 +163,10 @@ def agreed_sensor_size(stated: SensorSize | None, asked: SensorSize | None) -> S
         )
     asked = stated if asked is None else checked_sensor_size(asked)
     if stated is not None and stated != asked:
-        raise ValueError(f"the sensor is {stated} (height, width), but {asked} was asked for.")
+        raise ValueError(
+            f"the sensor is {stated} (height, width), but {asked} was asked for; the file states that size itself, so "
+            "give none or the same, and if events lie outside it, correct them or that statement."
+        )
     assert asked is not None
     return asked
 

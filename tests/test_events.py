@@ -31,7 +31,7 @@ def test_the_two_array_forms_lead_there_and_back():
         ({"t": np.array([0, 6, 5], np.int64)}, "event 2 is at 5 us"),
         ({"t": np.array([0.0, 5, 6])}, "Column t .* float64"),
         ({"x": np.array([0, 1, 3], np.uint16)}, "x reaches 3, outside the sensor of height 2 and width 3"),
-        ({"y": np.array([0, 2, 1], np.uint16)}, "y reaches 2"),
+        ({"y": np.array([0, 2, 1], np.uint16)}, "y reaches 2.* number 1 .* at x 1, y 2, 5 us.* correct that statement"),
         ({"p": np.array([1, 0, 1], np.int8)}, r"only -1 and \+1; found \[0, 1\]"),
         ({"p": np.array([1, 1], np.int8)}, "one length"),
         ({"sensor_size": (0, 3)}, "from 1 to 65536"),

@@ -169,7 +169,8 @@ def test_a_damaged_chunk_is_refused(tmp_path):
 
 def test_a_size_that_contradicts_the_file_is_refused(tmp_path):
     save_events(tmp_path / "a.h5", make_events(), source="test")
-    with pytest.raises(RecordingError, match=r"the sensor is \(12, 16\) .* but \(10, 10\) was asked for"):
+    message = r"the sensor is \(12, 16\) .* but \(10, 10\) was asked for.* correct them or that statement"
+    with pytest.raises(RecordingError, match=message):
         load_events(tmp_path / "a.h5", sensor_size=(10, 10))
 
 
