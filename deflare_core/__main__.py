@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deflare_core.arguments import make_parser, parse, parsed
-from deflare_core.config import InferenceConfig, TestConfig, TrainConfig, load_config, make_config
+from deflare_core.config import PRETRAINED, InferenceConfig, TestConfig, TrainConfig, load_config, make_config
 from deflare_core.signals import Terminated, termination_raised
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ def roc(options: argparse.Namespace) -> None:
     if not 0 < options.kept < 1:
         raise ValueError(f"--kept is a share between 0 and 1, such as 0.95; received {options.kept:g}.")
     config = load_config(TestConfig, options.config, options.overrides)
+    if options.set_level and config.checkpoint == PRETRAINED:
+        raise ValueError(f"{PRETRAINED}: --set-level would change the package's own network; name checkpoint=FOLDER.")
     found = roc_of(load_model(config.checkpoint, config.device), EventVoxelDataset.from_config(config.data))
     level = found.level_at(options.kept)
     removed = found.removed_at(options.kept)

@@ -197,6 +197,10 @@ def bad_inputs(tmp_path, recording):
         "kept": (("roc", "--kept", "95"), ["--kept is a share between 0 and 1", "received 95"]),
         "none kept": (("roc", "--kept", "-1"), ["--kept", "received -1"]),
         "notebook list": (("notebook", "00", "-p", "num_train", "[1"), ["'num_train'", "'[1'", "[8, 16]"]),
+        "level of the package": (
+            ("roc", "--set-level", "--config", PROJECT_ROOT / "configs" / "test_config.yaml"),
+            ["deflare_core/pretrained", "--set-level", "name checkpoint=FOLDER"],
+        ),
         "suffix": (("encode", recording, tmp_path / "v.npz"), ["v.npz", ".npy, .pt"]),
         "notebook": (("notebook", "99"), ["99", "00_quickstart"]),
         "notebook parameter": (("notebook", "00", "-p", "max_step", "5"), ["max_step", "did you mean 'max_steps'"]),

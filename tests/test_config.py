@@ -7,6 +7,7 @@ import yaml
 from data_simu import SimulationConfig
 from deflare_core.ablation import AblationConfig
 from deflare_core.config import (
+    PRETRAINED,
     PROJECT_ROOT,
     ConfigError,
     DataConfig,
@@ -37,6 +38,11 @@ def test_every_shipped_configuration_loads_and_says_how_to_use_it(path: Path):
     head = path.read_text().split("\n\n")[0]
     assert head.startswith("#"), "It starts with a comment."
     assert "deflare " in head, "The comment gives the command."
+
+
+def test_without_a_checkpoint_the_test_configuration_scores_the_pretrained_network():
+    config = load_config(TestConfig, PROJECT_ROOT / "configs" / "test_config.yaml")
+    assert config.checkpoint == PRETRAINED, "The card of the network promises it."
 
 
 @pytest.mark.parametrize("path", [path for path in CONFIGS if "_train_" in path.name or path.stem == "train_config"])
