@@ -162,11 +162,12 @@ def make_parser(functions: Iterable[Callable[[argparse.Namespace], int | None]])
 def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
     """The options of a command, with its overrides wherever they stand among them."""
     options, rest = parser.parse_known_args(arguments)
-    strange = [text for text in rest if text.startswith("-") or "=" not in text]
+    words = [*getattr(options, "overrides", []), *rest]
+    strange = [text for text in words if text.startswith("-") or "=" not in text]
     if strange or (rest and not hasattr(options, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}; a setting is written key=value")
     if rest:
-        options.overrides = [*options.overrides, *rest]
+        options.overrides = words
     return options
 
 

@@ -13,8 +13,8 @@ import torch
 from conftest import make_events, same_events
 
 from deflare_core import doctor
-from deflare_core.__main__ import main
-from deflare_core.arguments import parsed
+from deflare_core.__main__ import COMMANDS, main
+from deflare_core.arguments import make_parser, parse, parsed
 from deflare_core.checkpoint import load_pretrained
 from deflare_core.codec import events_to_voxel
 from deflare_core.config import PROJECT_ROOT
@@ -137,6 +137,15 @@ def test_the_doctor_imports_every_package_that_is_needed():
 )
 def test_parameters_keep_their_types(text, value):
     assert parsed("name", text) == value
+
+
+@pytest.mark.parametrize("words", ["evaluate nonsense", "roc [--kepd 0.9]", "infer --input a --output b a=1 flags"])
+def test_a_word_that_is_no_setting_is_refused_before_any_file_is_read(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(make_parser(COMMANDS), words.split())
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "unrecognized arguments: " in error, "The error names the words."
+    assert "a setting is written key=value" in error, "The error says how a setting is written."
 
 
 def with_columns(path, **columns):
