@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,6 +17,8 @@ from deflare_core.events import NUM_BINS, WINDOW_US, SensorSize
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 PRETRAINED = Path(__file__).resolve().parent / "pretrained"
 """The checkpoint that comes with the package; its README.md says what it was trained on and what it cannot do."""
+LAYERS = "gbcrledD"
+"""The letters that pytorch-3dunet knows for the layers of a block."""
 
 
 class ConfigError(ValueError):
@@ -56,8 +58,9 @@ class ModelConfig(StrictModel):
     num_levels: int = 3
     """Number of levels; must equal the length of f_maps. In 3-D eight time bins allow at most four."""
     layer_order: str = "gcr"
-    """Order within a block: g GroupNorm, c convolution, r ReLU, d dropout."""
-    num_groups: int = 8
+    """Order within a block: g GroupNorm, b BatchNorm, c convolution, r ReLU, l LeakyReLU, e ELU, d dropout, D dropout
+    of whole channels."""
+    num_groups: int = Field(8, gt=0)
     """Groups of GroupNorm; must divide every entry of f_maps."""
     conv_padding: int = 1
     """Padding of UNet3D's convolutions; the residual backbone always uses 1."""
@@ -78,6 +81,15 @@ class ModelConfig(StrictModel):
         if level == "adaptive" or (isinstance(level, float) and 0 < level < 1):
             return level
         raise ValueError("a level is a number between 0 and 1, or adaptive")
+
+    @field_validator("layer_order")
+    @classmethod
+    def _layers_are_known(cls, order: str) -> str:
+        if strange := sorted(set(order) - set(LAYERS)):
+            raise ValueError(f"{', '.join(strange)}: no such layers; write each as one of the letters {LAYERS}")
+        if "c" not in order or len(set(order)) < len(order) or order[0] in "rle":
+            raise ValueError("an order has c, no letter twice, and does not begin with r, l or e; write it like gcr")
+        return order
 
     @model_validator(mode="after")
     def _gate_has_a_residual(self) -> ModelConfig:
@@ -210,7 +222,7 @@ class TrainerConfig(StrictModel):
     """Optimizer steps in all."""
     batch_size: int = Field(1, gt=0)
     """Windows that pass through the network at once."""
-    crop_size: SensorSize | None = None
+    crop_size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = None
     """(height, width) of the part of the frame, drawn anew for each batch, that is trained on; none: the whole frame.
     Validation is always of whole frames."""
     mirror: bool = False

@@ -95,6 +95,13 @@ def test_overrides_are_dotted_and_typed():
         (["optimizer.name=SGD"], "'Adam' or 'AdamW'"),
         (["trainer=5"], "'trainer'"),
         (["trainer.max_steps.x=5"], "max_steps"),
+        (["model.num_groups=0"], "'model.num_groups': .*greater than 0"),
+        (["model.layer_order=xyz"], "'model.layer_order': x, y, z: no such layers; .* gbcrledD"),
+        (["model.layer_order=gr"], "an order has c"),
+        (["model.layer_order=''"], "an order has c"),
+        (["model.layer_order=gcgr"], "no letter twice"),
+        (["model.layer_order=rcg"], "does not begin with r"),
+        (["trainer.crop_size=[0, 0]"], "'trainer.crop_size.0': .*greater than 0"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(overrides, message):
