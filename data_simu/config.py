@@ -36,16 +36,29 @@ LogRange = Annotated[Range, AfterValidator(_log_ordered)]
 """Positive bounds of a number that is drawn evenly over its logarithm; [0, 0] is 0."""
 
 
+def _some_share(shares: dict[FlickerKind, NonNegative]) -> dict[FlickerKind, NonNegative]:
+    if not sum(shares.values()):
+        raise ValueError("must hold at least one share above 0, such as {constant: 1}")
+    return shares
+
+
+def _drawable_blades(blades: int) -> int:
+    if blades != 0 and blades < 3:
+        raise ValueError("must be 0, a circle, or at least 3 blades")
+    return blades
+
+
+FlickerKind = Literal["constant", "mains", "rectified", "pwm"]
+NonNegative = Annotated[float, Field(ge=0)]
+Frequencies = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+"""Frequencies to draw from."""
+
+
 class SceneConfig(StrictModel):
     """What the camera sees and how it moves."""
 
-    families: tuple[Literal["street", "tunnel", "room", "wall", "lights"], ...] = (
-        "street",
-        "street",
-        "tunnel",
-        "room",
-        "wall",
-        "lights",
+    families: tuple[Literal["street", "tunnel", "room", "wall", "lights"], ...] = Field(
+        ("street", "street", "tunnel", "room", "wall", "lights"), min_length=1
     )
     """Kinds of scene to draw from; one named twice is drawn twice as often."""
     backdrops: str | None = None
@@ -75,13 +88,13 @@ class SourceConfig(StrictModel):
     log10_light: Range = (-2.6, -0.9)
     """Decimal logarithm of the light that a group throws on surfaces as far from it as the camera is, in units of the
     ambient light; nearer ones get more, with the inverse square of the distance."""
-    flicker_shares: dict[Literal["constant", "mains", "rectified", "pwm"], Annotated[float, Field(ge=0)]] = Field(
+    flicker_shares: Annotated[dict[FlickerKind, NonNegative], AfterValidator(_some_share)] = Field(
         {"constant": 0.30, "mains": 0.35, "rectified": 0.15, "pwm": 0.20}
     )
     """Share of the sources with each kind of flicker; lights of cars, which no mains feeds, are constant or pwm."""
-    mains_hz: tuple[float, ...] = (100.0, 120.0)
+    mains_hz: Frequencies = (100.0, 120.0)
     """Flicker frequencies of lamps on mains power, hertz."""
-    pwm_hz: tuple[float, ...] = (90.0, 120.0, 200.0, 244.0, 300.0, 400.0, 500.0)
+    pwm_hz: Frequencies = (90.0, 120.0, 200.0, 244.0, 300.0, 400.0, 500.0)
     """Frequencies of pulse-width modulated lamps, hertz."""
 
 
@@ -95,7 +108,7 @@ class OpticsConfig(StrictModel):
     """Decimal logarithm of the share of a source's light in streaks and starbursts."""
     log10_veil: Range = (-3.0, -1.8)
     """Decimal logarithm of the share of a source's light in the veiling glare."""
-    blades: tuple[int, ...] = (0, 5, 6, 7, 8, 9)
+    blades: tuple[Annotated[int, AfterValidator(_drawable_blades)], ...] = Field((0, 5, 6, 7, 8, 9), min_length=1)
     """Numbers of aperture blades to draw from; 0 is a circle."""
     num_ghosts: NumRange = (3, 10)
     """Reflections between lens surfaces that are kept, the brightest first."""
@@ -149,7 +162,7 @@ class SimulationConfig(StrictModel):
     """Training pairs."""
     num_test: int = Field(50, ge=0)
     """Test pairs."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seed of the data set; every recording's own seed follows from it."""
     target: Literal["snapped", "physical", "subset"] = "snapped"
     """What the target holds: the ideal lens's events (physical), these moved to the times of the same events in the

@@ -46,6 +46,8 @@ def simulate(options: argparse.Namespace) -> None:
     """Make a folder of simulated pairs."""
     from data_simu import SimulationConfig, write_dataset
 
+    if options.workers is not None and options.workers < 1:
+        raise ValueError(f"--workers must be at least 1; received {options.workers}.")
     config = load_config(SimulationConfig, options.config, options.overrides)
     write_dataset(config, options.output_dir, workers=options.workers)
     print(f"{config.num_train} training and {config.num_test} test pairs in {options.output_dir}")
@@ -82,6 +84,8 @@ def decode(options: argparse.Namespace) -> None:
     """Write a recording drawn from a voxel file."""
     from deflare_core.voxel_files import decode_file
 
+    if options.seed < 0:
+        raise ValueError(f"--seed must be at least 0; received {options.seed}.")
     settings = {"t0_us": options.t0_us, "seed": options.seed, "debug": options.debug}
     num_events = decode_file(options.input, options.output, **settings)
     print(f"{options.output}: {num_events:,} events")

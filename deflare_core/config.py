@@ -327,7 +327,7 @@ class InferenceConfig(StrictModel):
     """Length of one window in microseconds."""
     num_bins: int = Field(NUM_BINS, gt=0)
     """Time bins of a window."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Seed of the times of synthesised events and of the choice among removed ones."""
     overlap: bool = False
     """Blend the network's outputs of windows that overlap by half, at twice the work; see deflare_core/windows.py."""

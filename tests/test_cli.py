@@ -204,6 +204,11 @@ def bad_inputs(tmp_path, recording):
             ["'trainer.max_steps.x'", "it is 5 so far", "write trainer.max_steps=VALUE"],
         ),
         "kept": (("roc", "--kept", "95"), ["--kept is a share between 0 and 1", "received 95"]),
+        "workers": (
+            ("simulate", "--workers", "0", "--output-dir", out),
+            ["--workers must be at least 1", "received 0"],
+        ),
+        "seed": (("decode", tmp_path / "nan.npy", out, "--seed", "-1"), ["--seed must be at least 0", "received -1"]),
         "none kept": (("roc", "--kept", "-1"), ["--kept", "received -1"]),
         "notebook list": (("notebook", "00", "-p", "num_train", "[1"), ["'num_train'", "'[1'", "[8, 16]"]),
         "level of the package": (

@@ -110,6 +110,11 @@ def test_a_wrong_setting_is_refused_in_one_line(overrides, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_seed_of_inference_below_0_is_refused():
+    with pytest.raises(ConfigError, match=r"'seed': .*greater than or equal to 0"):
+        make_config(InferenceConfig, {}, ["seed=-1"])
+
+
 def test_a_missing_key_and_bad_files_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="the key 'validation' is missing"):
         make_config(TrainConfig, {"data": FOLDERS})

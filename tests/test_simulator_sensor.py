@@ -262,6 +262,16 @@ def test_events_do_not_depend_on_the_length_of_the_steps():
         ("sensor.corner_hz=[0, 5]", r"'sensor\.corner_hz\.0'.*greater than 0"),
         ("scene.num_objects=[-1, 2]", r"'scene\.num_objects\.0'.*greater than or equal to 0"),
         ("sources.flicker_shares={mains: -1}", r"'sources\.flicker_shares\.mains'"),
+        ("sources.flicker_shares={mains: 0}", r"'sources\.flicker_shares': must hold at least one share above 0"),
+        ("sources.flicker_shares={}", "at least one share above 0"),
+        ("scene.families=[]", r"'scene\.families'.*at least 1 item"),
+        ("optics.blades=[]", r"'optics\.blades'.*at least 1 item"),
+        ("optics.blades=[5, 2]", r"'optics\.blades\.1': must be 0, a circle, or at least 3 blades \(received 2\)"),
+        ("sources.mains_hz=[]", r"'sources\.mains_hz'.*at least 1 item"),
+        ("sources.mains_hz=[0]", r"'sources\.mains_hz\.0'.*greater than 0"),
+        ("sources.pwm_hz=[]", r"'sources\.pwm_hz'.*at least 1 item"),
+        ("sources.pwm_hz=[90, -1]", r"'sources\.pwm_hz\.1'.*greater than 0"),
+        ("seed=-1", "'seed'.*greater than or equal to 0"),
     ],
 )
 def test_a_range_that_nothing_can_be_drawn_from_is_refused(setting, message):
