@@ -306,9 +306,8 @@ def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]
 
 def text_files(source: Path) -> list[Path]:
     """The text files of a folder, which may be recordings but are not deflared with it; none of a file."""
-    return (
-        [p for p in _files_of_formats(source) if SUFFIX_FORMATS[p.suffix.lower()] == "csv"] if source.is_dir() else []
-    )
+    files = _files_of_formats(source) if source.is_dir() else []
+    return [path for path in files if SUFFIX_FORMATS[path.suffix.lower()] == "csv"]
 
 
 def _files_of_formats(folder: Path) -> list[Path]:
