@@ -123,11 +123,6 @@ class EventVoxelDataset(Dataset):
             seen = [self._voxel(noisy, t0_us + k * self.window_us) for k in neighbour_offsets(self.context)]
             return {"raw": side_by_side(seen), "label": self._voxel(clean, t0_us)}
 
-    def name(self, index: int) -> str:
-        """The pair and window of a sample, for messages: `composed_00003[2]`."""
-        pair, k = self.place(index)
-        return f"{pair.name}[{k}]"
-
     def starts_us(self, pair: RecordingPair) -> range:
         """The start of each window of a pair: at least one, even where its clock is shorter than that.
 

@@ -21,7 +21,7 @@ def test_samples_are_the_windows_of_the_pairs_in_order(pair_folders):
     data = EventVoxelDataset(*pair_folders)
     assert len(data) == 3 * 5
     sample = data[7]
-    assert data.name(7) == "composed_00001[2]"
+    assert data.window_name(7) == f"{pair_folders[0]}/composed_00001_bg_flare.h5[2]"
     assert sample["raw"].shape == sample["label"].shape == (1, 8, 12, 16)
     assert sample["raw"].dtype == torch.float32
     for name, folder, suffix in (("raw", pair_folders[0], "flare"), ("label", pair_folders[1], "light")):
@@ -116,7 +116,9 @@ def test_pairs_may_have_different_numbers_of_windows(tmp_path):
     for name, length_us in (("a", 40_000), ("b", 10_000), ("c", 80_000)):
         save_both(tmp_path, name, range(1_000, length_us, 20_000), (0, length_us))
     data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
-    assert [data.name(k) for k in range(len(data))] == ["a[0]", "a[1]", "b[0]", "c[0]", "c[1]", "c[2]", "c[3]"]
+    places = [data.place(k) for k in range(len(data))]
+    named = ["a[0]", "a[1]", "b[0]", "c[0]", "c[1]", "c[2]", "c[3]"]
+    assert [f"{pair.name}[{k}]" for pair, k in places] == named
     assert data.window_name(2).endswith("noisy/b.h5[0]")
     assert [float(data[k]["label"].sum()) for k in range(7)] == [1.0] * 7, "Every window holds its one event."
     with pytest.raises(IndexError, match="Sample 7 of 7"):
