@@ -256,18 +256,16 @@ def kinds_of(config: SimulatedDataConfig) -> list[tuple[SimulationConfig, int]]:
     ConfigError
         When further pairs have another length or another sensor than the first ones.
     """
-    first = simulation_of(config)
-    found = []
-    for kind in config.kinds:
-        simulation = load_config(SimulationConfig, kind.simulation, kind.overrides)
+    found = [load_config(SimulationConfig, kind.simulation, kind.overrides) for kind in config.kinds]
+    first = found[0]
+    for kind, simulation in zip(config.kinds, found, strict=True):
         if (simulation.sensor_size, simulation.duration_us) != (first.sensor_size, first.duration_us):
             raise ConfigError(
                 f"Pairs of {kind} are {simulation.sensor_size}, {simulation.duration_us} us; the first ones are "
                 f"{first.sensor_size}, {first.duration_us} us. All must be alike; set sensor_size and duration_us in "
                 "data.overrides, which hold for all."
             )
-        found.append((simulation, kind.num_pairs))
-    return found
+    return [(simulation, kind.num_pairs) for kind, simulation in zip(config.kinds, found, strict=True)]
 
 
 @functools.lru_cache(maxsize=2)
