@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deflare_core.compiled import compiled
 from deflare_core.events import Events, trusted_events
+from deflare_core.kernels.numba_cache import compiled
 
 BACKGROUND_SHARE = 0.2
 TOLERANCE = 1e-6

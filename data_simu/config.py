@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from deflare_core.config import StrictModel
 from deflare_core.events import SensorSize
+from deflare_core.system.settings import StrictModel
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:

@@ -26,8 +26,8 @@ from tqdm import tqdm
 from data_simu.config import SimulationConfig
 from data_simu.simulation import Pair, simulate
 from deflare_core.events import events_digest
-from deflare_core.output import complete_or_absent
-from deflare_core.recordings import RecordingError, open_recording, save_events
+from deflare_core.io.recordings import RecordingError, open_recording, save_events
+from deflare_core.system.atomic_files import complete_or_absent
 
 FLARE_FOLDER, CLEAN_FOLDER = "background_with_flare_events", "background_with_light_events"
 

@@ -18,19 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_simu.bands import Band, plan_bands
 from data_simu.config import SimulationConfig
-from data_simu.flare import MovingFlare, flare_times, render_flare
-from data_simu.moments import moments_of
-from data_simu.optics import Lens, draw_lens
-from data_simu.poses import Poses, emitters_of, poses_of
-from data_simu.rendering import render_rows
-from data_simu.scene import Scene, draw_scene
-from data_simu.sensor import PairedSensor, Pixels, View, draw_pixels, recording
-from data_simu.targets import make_target
-from data_simu.tiles import CLEAN, REAL
-from deflare_core.compiled import compiled_before
+from data_simu.optics.flare import MovingFlare, flare_times, render_flare
+from data_simu.optics.lens import Lens, draw_lens
+from data_simu.scene.poses import Poses, emitters_of, poses_of
+from data_simu.scene.rendering import render_rows
+from data_simu.scene.row_bands import Band, plan_bands
+from data_simu.scene.scene import Scene, draw_scene
+from data_simu.sensor.look_times import moments_of
+from data_simu.sensor.sensor import PairedSensor, Pixels, View, draw_pixels, recording
+from data_simu.sensor.targets import make_target
+from data_simu.sensor.tiles import CLEAN, REAL
 from deflare_core.events import Events, SensorSize
+from deflare_core.kernels.numba_cache import compiled_before
 
 Image = NDArray[np.float32]
 SCENE, LENS, PIXELS = range(3)
@@ -77,7 +77,7 @@ class Setup:
 
 def set_up(config: SimulationConfig, seed: int) -> Setup:
     """The scene, lens and sensor of a seed."""
-    compiled_before("data_simu.warm_up")
+    compiled_before("data_simu.tools.warm_up")
     scene, lens, pixels = (np.random.default_rng([seed, part]) for part in (SCENE, LENS, PIXELS))
     return Setup(
         draw_scene(config.scene, config.sources, scene),

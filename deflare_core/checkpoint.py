@@ -24,11 +24,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from deflare_core.config import PRETRAINED, ModelConfig, TrainConfig, differing, make_config
+from deflare_core.config import ModelConfig, TrainConfig
 from deflare_core.events import NUM_BINS, WINDOW_US
 from deflare_core.model import VoxelNetwork, build_model
-from deflare_core.output import complete_or_absent
-from deflare_core.provenance import git_revision, pick_device, versions
+from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.devices import pick_device
+from deflare_core.system.places import PRETRAINED
+from deflare_core.system.revision import git_revision, versions
+from deflare_core.system.settings import differing, make_config
 
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.safetensors"
 FORMAT = 1

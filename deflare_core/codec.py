@@ -31,9 +31,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deflare_core.event_tensors import EventTensors, as_event_tensors, decode_tensor, encode_tensors
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize, checked_sensor_size, trusted_events
-from deflare_core.kernels import MAX_COUNT, choose_kept, count_events, decode_bins, encode_bins
+from deflare_core.kernels.codec_loops import MAX_COUNT, choose_kept, count_events, decode_bins, encode_bins
+from deflare_core.kernels.event_tensors import EventTensors, as_event_tensors, decode_tensor, encode_tensors
 
 log = logging.getLogger(__name__)
 

@@ -5,33 +5,17 @@ An unknown key is an error that names the nearest known one, so a misspelt setti
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from deflare_core.events import NUM_BINS, WINDOW_US, SensorSize
+from deflare_core.system.places import PRETRAINED
+from deflare_core.system.settings import StrictModel
 
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
-PRETRAINED = Path(__file__).resolve().parent / "pretrained"
-"""The checkpoint that comes with the package; its README.md says what it was trained on and what it cannot do."""
 LAYERS = "gbcrledD"
 """The letters that pytorch-3dunet knows for the layers of a block."""
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the file, the key, the value and what to do."""
-
-
-class StrictModel(BaseModel):
-    """A frozen model that refuses unknown keys; its fields' docstrings are their documentation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
-
-
-Config = TypeVar("Config", bound=StrictModel)
 
 
 class ModelConfig(StrictModel):
@@ -348,114 +332,3 @@ class InferenceConfig(StrictModel):
                 "method=network"
             )
         return self
-
-
-def load_config(cls: type[Config], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """The configuration in a YAML file, with dotted overrides such as `trainer.max_steps=10` applied.
-
-    Raises
-    ------
-    ConfigError
-        When the file is missing or not YAML, a key is unknown, or a value is unfit; the message says which.
-    """
-    return make_config(cls, _read_yaml(Path(path)), overrides, origin=str(path))
-
-
-def make_config(
-    cls: type[Config],
-    settings: dict[str, Any],
-    overrides: list[str] | tuple[str, ...] = (),
-    origin: str = "configuration",
-) -> Config:
-    """The configuration from a nested dictionary with dotted overrides applied; errors begin with `origin`."""
-    for override in overrides:
-        settings = _overridden(settings, override)
-    try:
-        return cls.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(_explained(cls, e) for e in error.errors())) from None
-
-
-def differing(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """What two nested dictionaries of settings both have and hold differently: "one -> other" by dotted name."""
-    found: dict[str, str] = {}
-    for name in before.keys() & now.keys():
-        one, other = before[name], now[name]
-        if isinstance(one, dict) and isinstance(other, dict):
-            found |= differing(one, other, f"{prefix}{name}.")
-        elif one != other:
-            found[prefix + name] = f"{one} -> {other}"
-    return dict(sorted(found.items()))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file.")
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML ({str(error).splitlines()[0]}).") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: must hold key: value settings; found {type(settings).__name__}.")
-    return settings
-
-
-def _overridden(settings: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy of the settings with one `dotted.key=value` set; the value is read as YAML."""
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
-        raise ConfigError(f"An override is written key=value, such as trainer.max_steps=10; received '{override}'.")
-    return _replaced(settings, "", dotted, value_of(dotted, text))
-
-
-def _replaced(settings: Any, above: str, dotted: str, value: Any) -> dict[str, Any]:
-    """A copy of the group of settings called `above` with one below it set."""
-    if not isinstance(settings, dict):
-        raise ConfigError(
-            f"'{above}.{dotted}': '{above}' is one setting, not a group of them; write {above}=VALUE "
-            f"(it is {settings!r} so far)."
-        )
-    head, *rest = dotted.split(".", 1)
-    if not rest:
-        return {**settings, head: value}
-    return {**settings, head: _replaced(settings.get(head) or {}, f"{above}.{head}".lstrip("."), rest[0], value)}
-
-
-def value_of(name: str, text: str) -> Any:
-    """A setting's value from its text, read as YAML.
-
-    Raises
-    ------
-    ConfigError
-        When the text is not YAML.
-    """
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(
-            f"'{name}': cannot be read ({str(error).splitlines()[0]}); received '{text}'. Write it as in YAML, "
-            'such as 10, 1e-3, true, [8, 16] or "some text".'
-        ) from error
-
-
-def _explained(cls: type[BaseModel], error: Any) -> str:
-    """One sentence for one pydantic error."""
-    dotted = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(cls)
-        near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
-        return f"unknown key '{dotted}'; {hint}"
-    if error["type"] == "missing":
-        return f"the key '{dotted}' is missing"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"'{dotted}': {message} (received {error['input']!r})" if dotted else message
-
-
-def _known_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
-    keys = []
-    for name, field in cls.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _known_keys(field.annotation, f"{prefix}{name}.")
-    return keys

@@ -20,11 +20,6 @@ WINDOW_US = 20_000
 NUM_BINS = 8
 
 
-def neighbour_offsets(context: int) -> tuple[int, ...]:
-    """The windows that a network sees, counted from its own: that one first, then those before it, then those after."""
-    return (0, *range(-context, 0), *range(1, context + 1))
-
-
 STRUCTURED_DTYPE = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<i8"), ("p", "i1")])
 """One event as the tonic library stores it, except that `p` is in {-1, +1}."""
 

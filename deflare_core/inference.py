@@ -6,47 +6,34 @@ network and writing overlap; memory holds a few windows. A run that was interrup
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from deflare_core.ahead import ahead
-from deflare_core.baselines import baseline_named
 from deflare_core.codec import AppliedVoxel
-from deflare_core.columns import TimeUnit
+from deflare_core.deflaring.jobs import WORK_KEY, work_key
+from deflare_core.deflaring.journal import Journal
+from deflare_core.deflaring.stream import baseline_windows, deflare_overlapping, deflare_windows, window_starts
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
-from deflare_core.formats import SUFFIX_FORMATS, RecordingError
-from deflare_core.hdf5_layouts import CLOCK_ATTRIBUTES
-from deflare_core.journal import Journal
-from deflare_core.level import rule_of
+from deflare_core.io.columns import TimeUnit
+from deflare_core.io.layouts import CLOCK_ATTRIBUTES
+from deflare_core.io.recordings import Recording, open_recording
+from deflare_core.io.writer import RecordingWriter
 from deflare_core.model import VoxelNetwork
-from deflare_core.output import HDF5_SUFFIXES, check_output
-from deflare_core.provenance import sources_digest
-from deflare_core.recording_writer import RecordingWriter
-from deflare_core.recordings import Recording, open_recording
-from deflare_core.windows import (
-    Window,
-    baseline_windows,
-    deflare_overlapping,
-    deflare_windows,
-    window_seed,
-    window_starts,
-)
+from deflare_core.streams.baselines import baseline_named
+from deflare_core.system.atomic_files import HDF5_SUFFIXES, check_output
+from deflare_core.system.prefetch import ahead
+from deflare_core.windows import Window, window_seed
 
 INPUT_KEPT = "input_kept"
 """Dataset of flagged recordings: for each event of the input, whether it is in the output."""
-WORK_KEY = "work_key"
-"""Attribute of a deflared recording: a digest of all that decided it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,83 +220,3 @@ def deflared_writer(recording: Recording, source: str | Path, target: str | Path
         clock_us=clock_us,
         attributes={WORK_KEY: key},
     )
-
-
-def is_deflared(method: VoxelNetwork | str, source: Path, target: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether `target` is what `deflare_recording` makes of the same recording, by its key; it is complete if there."""
-    try:
-        with Recording(target) as recording:
-            return recording.attributes.get(WORK_KEY) == work_key(method, source, settings)
-    except RecordingError:
-        return False
-
-
-def work_key(method: VoxelNetwork | str, source: str | Path, settings: Mapping[str, Any]) -> str:
-    """A digest of all that decides what becomes of a recording: sources, method, file, and every setting by name."""
-    parts = [sources_digest(), method_key(method), source_key(source), settings]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def method_key(method: VoxelNetwork | str) -> str:
-    """What tells a method from any other: a baseline's name, or a digest of a network's settings, weights and device.
-
-    Raises
-    ------
-    ValueError
-        When there is no baseline of that name.
-    """
-    if isinstance(method, str):
-        baseline_named(method)
-        return method
-    found = hashlib.sha256(method.config.model_dump_json().encode())
-    found.update(json.dumps(rule_of(method.config.level)).encode())
-    for name, tensor in method.state_dict().items():
-        found.update(f"{name} {tensor.device}".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
-def source_key(source: str | Path) -> tuple[str, int, int]:
-    """What tells a recording from any other without reading it whole: its path, size and time of change."""
-    found = Path(source).resolve()
-    return str(found), found.stat().st_size, found.stat().st_mtime_ns
-
-
-def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """The recording and the file to write; of a folder, each of its recordings and a file of its name in `target`.
-
-    Text files are left out of a folder (`text_files`): most are not recordings.
-
-    Raises
-    ------
-    RecordingError
-        When the folder holds no recording, or two that would be written to one file, or the target is that folder or
-        a file.
-    """
-    if not source.is_dir():
-        return [(source, target)]
-    if target.resolve() == source.resolve() or target.is_file():
-        raise RecordingError(f"{target}: what is made of the recordings of a folder needs another folder; name one.")
-    paths = [path for path in _files_of_formats(source) if SUFFIX_FORMATS[path.suffix.lower()] != "csv"]
-    if not paths:
-        raise RecordingError(f"{source}: holds no recordings ({', '.join(SUFFIX_FORMATS)}, text aside).")
-    jobs: dict[Path, Path] = {}
-    for path in paths:
-        output = target / (path.name if path.suffix.lower() in HDF5_SUFFIXES else f"{path.name}.h5")
-        if output in jobs:
-            raise RecordingError(
-                f"{output}: {jobs[output].name} and {path.name} would both be written there; rename one."
-            )
-        jobs[output] = path
-    return [(path, output) for output, path in jobs.items()]
-
-
-def text_files(source: Path) -> list[Path]:
-    """The text files of a folder, which may be recordings but are not deflared with it; none of a file."""
-    files = _files_of_formats(source) if source.is_dir() else []
-    return [path for path in files if SUFFIX_FORMATS[path.suffix.lower()] == "csv"]
-
-
-def _files_of_formats(folder: Path) -> list[Path]:
-    """The files of a folder whose names end as those of recordings do, in order."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIX_FORMATS and not p.name.startswith("."))

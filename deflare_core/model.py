@@ -24,9 +24,10 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from deflare_core.config import ModelConfig, make_config
-from deflare_core.events import neighbour_offsets
-from deflare_core.norm import fill_the_card
+from deflare_core.config import ModelConfig
+from deflare_core.kernels.group_norm import fill_the_card
+from deflare_core.system.settings import make_config
+from deflare_core.windows import neighbour_offsets
 
 ONEDNN_FROM = 20_480
 """Channels times depth times height beyond which torch convolves with oneDNN."""
@@ -150,7 +151,7 @@ class VoxelNetwork(nn.Module):
         return known and fits and self.is_half_on(device) and has_triton()
 
     def _run_folded(self, features: torch.Tensor) -> torch.Tensor:
-        from deflare_core.folded import run_folded
+        from deflare_core.kernels.folded_unet import run_folded
 
         trains = torch.is_grad_enabled()
         dtype = torch.bfloat16 if trains else torch.float16

@@ -21,8 +21,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from deflare_core.ahead import ahead
-from deflare_core.augmentation import Batch, augmented
 from deflare_core.checkpoint import (
     Checkpoint,
     changed_settings,
@@ -37,16 +35,18 @@ from deflare_core.checkpoint import (
 from deflare_core.config import DataConfig, SimulatedDataConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.events import SensorSize
-from deflare_core.graphs import GraphedGradient
+from deflare_core.kernels.cuda_graphs import GraphedGradient
+from deflare_core.loop.augmentation import Batch, augmented
+from deflare_core.loop.gpu_memory import memory_advice
+from deflare_core.loop.optimizer import WeightAverage, learning_rate, make_optimizer
+from deflare_core.loop.run_log import RunLog, read_log
+from deflare_core.loop.sampling import batch_seed, sample_indices, step_batches, steps_per_epoch, windows_per_step
 from deflare_core.losses import LOSSES
-from deflare_core.memory import memory_advice
 from deflare_core.model import VoxelNetwork, build_model
-from deflare_core.optimizer import WeightAverage, learning_rate, make_optimizer
-from deflare_core.processes import Processes, joined
-from deflare_core.provenance import pick_device
-from deflare_core.run_log import RunLog, read_log
-from deflare_core.sampling import batch_seed, sample_indices, step_batches, steps_per_epoch, windows_per_step
-from deflare_core.signals import StopFlag, ignore_signals, stop_requested
+from deflare_core.system.devices import pick_device
+from deflare_core.system.prefetch import ahead
+from deflare_core.system.processes import Processes, joined
+from deflare_core.system.signals import StopFlag, ignore_signals, stop_requested
 
 
 class Windows(Protocol):
@@ -189,7 +189,7 @@ def windows_of(config: DataConfig | SimulatedDataConfig, processes: Processes, m
     split_polarity, context = model.channels == 2, model.config.context
     if isinstance(config, DataConfig):
         return EventVoxelDataset.from_config(config, split_polarity, context)
-    from deflare_core.simulated import simulated_windows
+    from data_simu.stream import simulated_windows
 
     try:
         windows = simulated_windows(config, processes.device, split_polarity, progress=processes.is_first)

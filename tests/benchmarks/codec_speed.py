@@ -19,7 +19,7 @@ import numpy as np
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.events import Events
-from deflare_core.recordings import load_events
+from deflare_core.io.recordings import load_events
 
 SIZE, BINS, DURATION_US = (480, 640), 8, 100_000
 

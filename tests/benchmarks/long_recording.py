@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import trange
 
 from deflare_core.events import Events
-from deflare_core.recording_writer import RecordingWriter
+from deflare_core.io.writer import RecordingWriter
 
 SENSOR_SIZE = (480, 640)
 EVENTS_PER_S = 10_000_000

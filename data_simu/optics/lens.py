@@ -1,0 +1,139 @@
+"""Optics: what a real lens adds to the picture of a light source.
+
+Scattering is wave optics: light of a point source spreads as the squared modulus of the Fourier transform of the
+pupil (Goodman, Introduction to Fourier Optics, ch. 6), here an aperture with blades, dust, scratches and smears, and a
+defocus phase; the spread grows with the wavelength, so nine scaled copies are averaged. The core is left out, since
+the direct picture of the source is already there. Veiling glare falls with a power of the distance. For the ghosts see
+`ghosts`. Reach, core and ghosts scale with the width of the sensor, so that a small picture is one of the same flare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from data_simu.config import OpticsConfig
+from data_simu.optics.flare_images import draw_kernel
+from data_simu.optics.ghosts import REFERENCE_WIDTH, Ghost, draw_ghosts
+from data_simu.optics.pupil import draw_pupil
+from data_simu.optics.soft_window import squared_distance, window
+from data_simu.scene.rendering import add_shifted
+from deflare_core.events import SensorSize
+from deflare_core.kernels.numba_cache import compiled
+
+WAVELENGTHS_NM = np.linspace(430, 680, 9)
+REFERENCE_NM = 550.0
+REACH_WIDTHS = 0.75
+"""Reach of the scattered light in widths of the sensor."""
+CORE_PIXELS = 3.0
+"""Radius of the core that belongs to the direct picture, in pixels of a sensor 640 wide."""
+Image = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """A lens: the spread of a point source's light, and its ghosts.
+
+    Parameters
+    ----------
+    sensor_size : (height, width) of the sensor behind it, whose middle lies on its axis.
+    kernel : light at each offset from the source, `(2r + 1, 2r + 1)`; it sums to the share of light that is spread.
+    ghosts : the brightest ghosts.
+    plan : what the lens was drawn as.
+    """
+
+    sensor_size: SensorSize
+    kernel: Image
+    ghosts: tuple[Ghost, ...]
+    plan: dict[str, float]
+
+    def add_flare(self, picture: Image, x: float, y: float, flux: float, first_row: int = 0) -> None:
+        """Add the flare of a point source of that flux at column x and row y to a picture, in place.
+
+        The picture may be a stretch of the sensor's rows, `first_row` the first of them.
+        """
+        if self.plan["scatter"] + self.plan["veil"] > 0:
+            add_shifted(picture, self.kernel, x, y - first_row, flux)
+        height, width = self.sensor_size
+        centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+        for ghost in self.ghosts:
+            dx, dy = ghost.magnification * (x - centre_x), ghost.magnification * (y - centre_y)
+            weight = float(flux * ghost.energy * self.vignetting(dx, dy))
+            if weight:
+                add_shifted(picture, ghost.sprite, centre_x + dx, centre_y + dy - first_row, weight)
+
+    def vignetting(self, dx: Any, dy: Any) -> Any:
+        """The share of a ghost's light that passes the lens, that far from the axis (pixels)."""
+        return np.maximum(0.0, 1 - (np.hypot(dx, dy) / (0.81 * self.sensor_size[1])) ** 2)
+
+
+def draw_lens(config: OpticsConfig, sensor_size: SensorSize, rng: np.random.Generator) -> Lens:
+    """A random lens for a sensor."""
+    scatter, veil = (config.scatter_strength * 10 ** rng.uniform(*r) for r in (config.log10_scatter, config.log10_veil))
+    blades = int(rng.choice(config.blades))
+    width = sensor_size[1]
+    core = CORE_PIXELS * width / REFERENCE_WIDTH
+    reach = round(REACH_WIDTHS * width)
+    if config.flare_images:
+        kernel = draw_kernel(config.flare_images, reach, core, rng) * np.float32(scatter)
+    else:
+        kernel = flare_kernel(reach, core, blades, rng) * np.float32(scatter)
+    kernel += veil_kernel(reach, core, rng.uniform(0.9, 1.35)) * np.float32(veil)
+    ghosts = draw_ghosts(config, blades, width, rng)
+    energy = float(sum(ghost.energy for ghost in ghosts))
+    plan = {"blades": blades, "scatter": scatter, "veil": veil, "num_ghosts": len(ghosts), "ghost_energy": energy}
+    return Lens(sensor_size, kernel, ghosts, {name: float(f"{value:.4g}") for name, value in plan.items()})
+
+
+def flare_kernel(reach: int, core: float, blades: int, rng: np.random.Generator) -> Image:
+    """The spread of light by a soiled aperture, `(2 reach + 1)` square, summing to 1, without its core.
+
+    Parameters
+    ----------
+    reach : how far the light is followed, pixels.
+    core : radius within which it belongs to the direct picture, pixels.
+    blades : blades of the aperture; 0 is a circle.
+    rng : generator of the aperture's size, dust, scratches, smears and defocus.
+    """
+    plane = np.zeros((2 * reach, 2 * reach), np.complex64)
+    start = reach - reach // 2
+    plane[start : start + reach, start : start + reach] = draw_pupil(reach, blades, rng)
+    field = scipy.fft.fft2(plane, overwrite_x=True)
+    spectrum = scipy.fft.fftshift(field.real**2 + field.imag**2)
+    kernel = _average_of_scaled(spectrum, (WAVELENGTHS_NM / REFERENCE_NM).astype(np.float32))
+    kernel *= window(reach, core)
+    return kernel / kernel.sum()
+
+
+def veil_kernel(reach: int, core: float, power: float) -> Image:
+    """Veiling glare, `(r^2 + (2 core)^2)^-power`, `(2 reach + 1)` square, summing to 1, without its core."""
+    kernel = (squared_distance(reach) + np.float32(4 * core**2)) ** np.float32(-power) * window(reach, core)
+    return kernel / kernel.sum()
+
+
+@compiled(fastmath=True)
+def _average_of_scaled(spectrum, scales):  # type: ignore[no-untyped-def]
+    """The sum of the spectrum stretched about its centre by each scale, energy kept, one row and column larger."""
+    size, centre = len(spectrum), len(spectrum) // 2
+    kernel = np.zeros((size + 1, size + 1), np.float32)
+    for scale in scales:
+        shrink, weight = np.float32(1) / scale, np.float32(1) / (scale * scale)
+        for row in range(size + 1):
+            v = np.float32(row - centre) * shrink + np.float32(centre)
+            i = int(v)
+            if v < 0 or i >= size - 1:
+                continue
+            fv = v - np.float32(i)
+            for column in range(size + 1):
+                u = np.float32(column - centre) * shrink + np.float32(centre)
+                j = int(u)
+                if u >= 0 and j < size - 1:
+                    fu = u - np.float32(j)
+                    upper = spectrum[i, j] + fu * (spectrum[i, j + 1] - spectrum[i, j])
+                    lower = spectrum[i + 1, j] + fu * (spectrum[i + 1, j + 1] - spectrum[i + 1, j])
+                    kernel[row, column] += weight * (upper + fv * (lower - upper))
+    return kernel

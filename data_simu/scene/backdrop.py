@@ -1,0 +1,248 @@
+"""Backdrops: photographs, HDR panoramas and single frames of video as the texture of the scene's wall.
+
+Read are .png, .jpg and .jpeg (sRGB), .hdr (Radiance RGBE, linear) and .npy: a picture `(H, W)` or `(H, W, 3)`, or a
+video `(T, H, W)`; fractions are linear, whole numbers are sRGB over the range of their type. A folder may hold
+pictures, folders of numbered frames, or both. A backdrop stands still: of a video one random frame is shown, and a
+backdrop that moves by itself is out of scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_simu.scene.raycast import TEXTURE
+from deflare_core.kernels.numba_cache import compiled
+from deflare_core.system.settings import ConfigError
+
+Image = NDArray[np.float32]
+Loader = Callable[[Path, np.random.Generator], tuple[NDArray[Any], bool]]
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+"""Weights of linear red, green and blue (Rec. 709)."""
+SATURATION, BOOST = 0.98, 10.0
+MEDIAN_ALBEDO = 0.2
+PERIODIC_RATIO = 2.0
+"""Largest step from the last row to the first of a periodic picture, in steps between neighbouring rows."""
+
+
+def draw_backdrop(source: str | Path, rng: np.random.Generator) -> tuple[Image, str]:
+    """A texture `(512, 512)` of a random picture of a folder, or of the file itself, and the picture's path.
+
+    Raises
+    ------
+    ConfigError
+        When the folder holds no pictures or a file cannot be read.
+    """
+    path = draw_file(Path(source), rng)
+    return as_texture(read_picture(path, rng), rng), str(path)
+
+
+def draw_file(source: Path, rng: np.random.Generator) -> Path:
+    """A random picture or video of a folder, every entry as likely, its subfolders among them; or the file itself."""
+    if not source.exists():
+        raise ConfigError(f"{source}: no such file or folder of pictures.")
+    while source.is_dir():
+        entries = [entry for entry in sorted(source.iterdir()) if _holds_pictures(entry)]
+        if not entries:
+            raise ConfigError(f"{source}: holds no pictures; read are {_read_kinds()}.")
+        source = entries[rng.integers(len(entries))]
+    return source
+
+
+def read_picture(path: str | Path, rng: np.random.Generator | None = None) -> Image:
+    """Linear luminance `(H, W)` of a picture, `boosted` where the file can hold no more than white.
+
+    Parameters
+    ----------
+    path : the file.
+    rng : chooses the frame of a video; without it, the first is read.
+
+    Raises
+    ------
+    ConfigError
+        When the file cannot be read.
+    """
+    path = Path(path)
+    values, encoded = read_values(path, rng or np.random.default_rng(0))
+    if encoded:
+        return boosted(luminance_of(linear_of_srgb(values)))
+    return np.maximum(luminance_of(values.astype(np.float32)), np.float32(0))
+
+
+def read_values(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], bool]:
+    """The values of a picture, `(H, W)` or `(H, W, channels)`, and whether they are encoded, from 0 to 1."""
+    loader = _LOADERS.get(path.suffix.lower())
+    if loader is None:
+        raise ConfigError(f"{path}: is no picture that is read here; read are {_read_kinds()}.")
+    try:
+        values, encoded = loader(path, rng)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise ConfigError(f"{path}: cannot be read as a picture: {error}") from error
+    if values.ndim not in (2, 3) or not values.size or values.dtype.kind != "f" or not np.isfinite(values).all():
+        raise ConfigError(
+            f"{path}: holds {values.dtype} of shape {values.shape}; a picture is finite numbers (H, W) or (H, W, 3)."
+        )
+    return values, encoded
+
+
+def linear_of_srgb(encoded: NDArray[Any]) -> Image:
+    """Linear light, from 0 to 1, of values encoded as sRGB (IEC 61966-2-1)."""
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    return linear.astype(np.float32)
+
+
+def luminance_of(linear: NDArray[Any]) -> Image:
+    """Luminance `(H, W)` of linear colours; a fourth channel, the opacity, has no say, and grey is itself."""
+    if linear.ndim == 2:
+        return linear.astype(np.float32)
+    return linear[..., :3].astype(np.float32) @ LUMINANCE if linear.shape[2] >= 3 else linear[..., 0]
+
+
+def boosted(luminance: Image) -> Image:
+    """The picture with what is saturated lifted: L (1 + 9 s^2 (3 - 2 s)), s = (L - 0.98) / 0.02 cut to 0 to 1.
+
+    A white of 1 stands for anything brighter. Up to 0.98 nothing changes, at 1 the value is 10.
+    """
+    s = np.clip((luminance - SATURATION) / (1 - SATURATION), 0, 1)
+    return (luminance * (1 + (BOOST - 1) * s**2 * (3 - 2 * s))).astype(np.float32)
+
+
+def as_texture(luminance: Image, rng: np.random.Generator) -> Image:
+    """A periodic texture `(512, 512)` of albedo, median 0.2, from a random crop of at least half of the picture.
+
+    The crop has the picture's shape and is resampled by area to a square. Across an axis on which its ends do not
+    meet, it stands beside its mirror image, each half as wide.
+    """
+    crop = _crop(luminance, rng)
+    for axis in (0, 1):
+        crop = np.moveaxis(periodic_rows(np.moveaxis(crop, axis, 0)), 0, axis)
+    return crop * np.float32(MEDIAN_ALBEDO / _middle(crop))
+
+
+def resampled(picture: Image, num_rows: int) -> Image:
+    """The picture with another number of rows, each the mean of the area that it covers, at least a row high."""
+    step = len(picture) / num_rows
+    weights = area_weights((np.arange(num_rows) + 0.5) * step, max(step, 1.0), len(picture))
+    return (weights / weights.sum(axis=1, keepdims=True)) @ picture
+
+
+def area_weights(centres: NDArray[np.floating], width: float, size: int) -> Image:
+    """The share of each of `size` pixels in boxes of a width (pixels) around centres, `(centres, size)`.
+
+    Pixel k reaches from k to k + 1. A box that lies inside sums to 1; outside the pixels there is nothing.
+    """
+    pixel = np.arange(size)
+    low, high = centres[:, None] - width / 2, centres[:, None] + width / 2
+    return (np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None) / width).astype(np.float32)
+
+
+def _crop(luminance: Image, rng: np.random.Generator) -> Image:
+    share = np.sqrt(rng.uniform(0.5, 1.0))
+    height, width = (int(np.ceil(share * n)) for n in luminance.shape)
+    row, column = (int(rng.integers(n - m + 1)) for n, m in zip(luminance.shape, (height, width), strict=True))
+    return luminance[row : row + height, column : column + width]
+
+
+def periodic_rows(picture: Image) -> Image:
+    """The picture resampled to 512 rows of which the last goes over into the first."""
+    steps = np.abs(np.diff(picture, axis=0)).mean() if len(picture) > 1 else 0.0
+    if np.abs(picture[-1] - picture[0]).mean() <= PERIODIC_RATIO * steps:
+        return resampled(picture, TEXTURE)
+    half = resampled(picture, TEXTURE // 2)
+    return np.concatenate([half, half[::-1]])
+
+
+def _middle(picture: Image) -> float:
+    """The median; of what is lit where most is black; 1 where all is."""
+    lit = picture[picture > 0]
+    return float(np.median(picture)) or (float(np.median(lit)) if lit.size else 1.0)
+
+
+def _holds_pictures(entry: Path) -> bool:
+    if entry.is_dir():
+        return any(_holds_pictures(inner) for inner in entry.iterdir())
+    return entry.suffix.lower() in _LOADERS and not entry.name.startswith(".")
+
+
+def _read_kinds() -> str:
+    return ", ".join(_LOADERS)
+
+
+def _load_encoded(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], bool]:
+    # matplotlib takes half a second to import, which runs without backdrops need not spend.
+    from matplotlib.image import imread
+
+    return _fractions(np.asarray(imread(path))), True
+
+
+def _load_array(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], bool]:
+    """A picture of an array on disk, of which only one frame is read if it is a video."""
+    stored = np.load(path, mmap_mode="r")
+    if stored.ndim == 3 and stored.shape[2] != 3:
+        stored = stored[rng.integers(len(stored))]
+    values = np.asarray(stored)
+    return _fractions(values), values.dtype.kind in "ui"
+
+
+def _fractions(values: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers as shares of the largest that their type holds."""
+    return values / np.float32(np.iinfo(values.dtype).max) if values.dtype.kind in "ui" else values
+
+
+def _load_hdr(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], bool]:
+    """Linear colours of a Radiance file: a mantissa for each colour and an exponent for all (Ward, 1991)."""
+    header, found, rest = path.read_bytes().partition(b"\n\n")
+    size, _, data = rest.partition(b"\n")
+    words = size.split()
+    rgbe = header.startswith(b"#?") and b"xyze" not in header
+    if not (found and rgbe and len(words) == 4 and words[::2] == [b"-Y", b"+X"]):
+        raise ValueError("the header is not that of a Radiance RGBE file whose rows run downwards")
+    pixels = np.zeros((int(words[1]), int(words[3]), 4), np.uint8)
+    if not _unpack(np.frombuffer(data, np.uint8), pixels):
+        raise ValueError("the data end early, or are packed in the way of before 1991")
+    return np.ldexp(pixels[..., :3].astype(np.float32), pixels[..., 3:].astype(np.int32) - 136), False
+
+
+@compiled()
+def _unpack(data, pixels):  # type: ignore[no-untyped-def]
+    """Whether the rows of a Radiance file, flat or packed in runs colour by colour, could be written to the pixels."""
+    height, width, _ = pixels.shape
+    k = 0
+    for row in range(height):
+        if k + 4 > len(data):
+            return False
+        if data[k] != 2 or data[k + 1] != 2 or data[k + 2] != width >> 8 or data[k + 3] != width & 255:
+            if len(data) - k < 4 * width or (data[k] == 1 and data[k + 1] == 1 and data[k + 2] == 1):
+                return False
+            for column in range(width):
+                pixels[row, column] = data[k + 4 * column : k + 4 * column + 4]
+            k += 4 * width
+            continue
+        k += 4
+        for channel in range(4):
+            column = 0
+            while column < width:
+                if k + 1 >= len(data):
+                    return False
+                run = data[k] > 128
+                count = data[k] - 128 if run else int(data[k])
+                if count == 0 or column + count > width or (not run and k + count >= len(data)):
+                    return False
+                for i in range(count):
+                    pixels[row, column + i, channel] = data[k + 1 if run else k + 1 + i]
+                column += count
+                k += 2 if run else 1 + count
+    return True
+
+
+_LOADERS: dict[str, Loader] = {
+    ".png": _load_encoded,
+    ".jpg": _load_encoded,
+    ".jpeg": _load_encoded,
+    ".hdr": _load_hdr,
+    ".npy": _load_array,
+}

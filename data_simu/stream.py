@@ -1,0 +1,337 @@
+"""Simulated pairs as training data that never ends: new scenes as fast as a GPU draws them, no files.
+
+Processes prepare what seeds stand for; a thread simulates on the GPU, on a stream of its own, and lays ready the next
+windows while the network trains on the last. This is the one door through which `deflare_core` knows the simulator.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
+from multiprocessing.util import Finalize
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from tqdm import tqdm
+
+from data_simu.config import SimulationConfig
+from data_simu.gpu.simulation import Prepared, TensorPair, prepare, simulate_on
+from data_simu.pairs import pair_seed
+from data_simu.simulation import simulate
+from deflare_core.config import SimulatedDataConfig
+from deflare_core.events import WINDOW_US
+from deflare_core.kernels.event_tensors import EventTensors, cells_of, side_by_side
+from deflare_core.system.settings import ConfigError, load_config
+from deflare_core.windows import neighbour_offsets
+
+Sample = dict[str, torch.Tensor]
+Made = TypeVar("Made")
+LAST = -100
+"""Priority of what a process does after all else; queues are emptied at -5."""
+
+
+class SimulatedPairs(IterableDataset[Sample]):
+    """The windows of endless simulated pairs, in order: {"raw": (1, bins, H, W), "label": (1, bins, H, W)} float32.
+
+    Pair k of a configuration is always the same on one device, and is recording k of the training set that
+    `deflare simulate` writes of it. On a CPU the pairs are simulated there, which takes seconds each.
+
+    Parameters
+    ----------
+    config : what to simulate.
+    device : where the samples lie.
+    num_bins, window_us : bins and length of a voxel.
+    split : "train" or "test", the two sets of seeds of a configuration.
+    split_polarity : give `(2, bins, H, W)` instead, the numbers of positive and of negative events.
+    first : number of the first pair.
+    workers : processes that prepare pairs (or on a CPU simulate them).
+    ahead : pairs that lie ready.
+    """
+
+    def __init__(
+        self,
+        config: SimulationConfig,
+        device: torch.device | str,
+        *,
+        num_bins: int = 8,
+        window_us: int = 20_000,
+        split: str = "train",
+        split_polarity: bool = False,
+        first: int = 0,
+        workers: int = 2,
+        ahead: int = 2,
+    ) -> None:
+        self.config, self.device, self.split = config, torch.device(device), split
+        self.num_bins, self.window_us, self.split_polarity = num_bins, window_us, split_polarity
+        self.first, self.workers, self.ahead = first, workers, ahead
+
+    def __iter__(self) -> Iterator[Sample]:
+        for samples in self._made(self.windows):
+            yield from samples
+
+    def pairs(self) -> Iterator[TensorPair]:
+        """The pairs themselves, as events on the device."""
+        return self._made(lambda pair: pair)
+
+    def _made(self, make: Callable[[TensorPair], Made]) -> Generator[Made, None, None]:
+        """What is made of each pair, by the thread that simulates: nothing here waits for the GPU."""
+        ready: queue.Queue[Made | BaseException] = queue.Queue(self.ahead)
+        stopped = threading.Event()
+        thread = threading.Thread(target=self._produce, args=(make, ready, stopped), daemon=True)
+        thread.start()
+        try:
+            while True:
+                made = ready.get()
+                if isinstance(made, BaseException):
+                    raise made
+                yield made
+        finally:
+            stopped.set()
+            while thread.is_alive():
+                _drain(ready)
+                thread.join(0.05)
+
+    def windows(self, pair: TensorPair) -> list[Sample]:
+        """The windows of a pair; what is left at its end and fills none is left out."""
+        start, end = pair.clock_us
+        starts = range(start, end - self.window_us + 1, self.window_us)
+        return [{"raw": self._voxel(pair.flare, t0), "label": self._voxel(pair.clean, t0)} for t0 in starts]
+
+    def _voxel(self, events: EventTensors, t0_us: int) -> torch.Tensor:
+        edges = torch.tensor([t0_us, t0_us + self.window_us], device=events.t.device)
+        first, last = torch.searchsorted(events.t, edges).tolist()
+        t, x, y, p = (column[first:last] for column in events[:4])
+        chosen = EventTensors(t, x, y, p, events.sensor_size)
+        cells = cells_of(chosen, self.num_bins, self.window_us, t0_us, self.split_polarity)
+        voxel = torch.zeros((2 if self.split_polarity else 1, self.num_bins, *events.sensor_size), device=t.device)
+        voxel.view(-1).index_add_(0, cells, (p.abs() if self.split_polarity else p).float())
+        return voxel
+
+    def _produce(self, make: Callable[[TensorPair], Any], ready: queue.Queue[Any], stopped: threading.Event) -> None:
+        """Lay ready what is made of pairs until stopped; lay an error where there is one."""
+        try:
+            with torch.cuda.stream(torch.cuda.Stream(self.device)) if self.device.type == "cuda" else nullcontext():
+                for preparation in self._preparations():
+                    if stopped.is_set():
+                        return
+                    ready.put(self._simulated(preparation, make))
+        except BaseException as error:
+            ready.put(error)
+
+    def _simulated(self, preparation: Any, make: Callable[[TensorPair], Made]) -> Made:
+        if self.device.type == "cpu":
+            return make(preparation)
+        made = make(simulate_on(preparation, self.device))
+        torch.cuda.current_stream(self.device).synchronize()
+        for tensor in _tensors_in(made):
+            tensor.record_stream(torch.cuda.default_stream(self.device))
+        return made
+
+    def _preparations(self) -> Iterator[Any]:
+        source = _Preparations(self.config, self.split, self.device.type)
+        numbers: Any = itertools.count(self.first)
+        context = "spawn" if self.workers else None
+        return iter(
+            DataLoader(
+                source, batch_size=None, sampler=numbers, num_workers=self.workers, collate_fn=_as_tensors,
+                multiprocessing_context=context, prefetch_factor=2 if self.workers else None,
+                pin_memory=self.device.type == "cuda", worker_init_fn=leave_at_once,
+            )
+        )  # fmt: skip
+
+
+class FewCounts(NamedTuple):
+    """Input and target of a window without the cells where both are empty, which nearly all are.
+
+    Parameters
+    ----------
+    cells : int32 `(K,)`, the flat indices of the others.
+    counts : `(2, K)`, what input and target hold there, int8, or int16 where they need it.
+    shape : of the window, `(C, bins, H, W)`.
+    """
+
+    cells: torch.Tensor
+    counts: torch.Tensor
+    shape: torch.Size
+
+    @classmethod
+    def of(cls, voxels: torch.Tensor) -> FewCounts:
+        """Those of whole counts `(2, C, bins, H, W)`."""
+        flat = voxels.flatten(1)
+        cells = flat.any(0).nonzero()[:, 0]
+        return cls(cells.int(), _in_few_bits(flat[:, cells]), voxels.shape[1:])
+
+    def whole(self) -> torch.Tensor:
+        """The voxels again, float32 `(2, C, bins, H, W)`."""
+        return self._spread(self.counts).view(2, *self.shape)
+
+    def input(self) -> torch.Tensor:
+        """The input's voxel alone, `(C, bins, H, W)`."""
+        return self._spread(self.counts[:1]).view(self.shape)
+
+    def _spread(self, counts: torch.Tensor) -> torch.Tensor:
+        voxels = torch.zeros((len(counts), self.shape.numel()), device=self.cells.device)
+        voxels[:, self.cells.long()] = counts.float()
+        return voxels
+
+
+class SimulatedWindows(Dataset[Sample]):
+    """The windows of some simulated pairs, kept on the device: 6 bytes for each cell that holds an event.
+
+    They come without their neighbours; see `with_context`.
+
+    Parameters
+    ----------
+    config : which pairs.
+    device : where they are simulated and kept.
+    split_polarity : as of `SimulatedPairs`.
+    progress : show a progress bar.
+    """
+
+    def __init__(
+        self, config: SimulatedDataConfig, device: torch.device, split_polarity: bool = False, progress: bool = True
+    ) -> None:
+        kinds = kinds_of(config)
+        simulation = kinds[0][0]
+        self.config, self.sensor_size, self.context = config, simulation.sensor_size, 0
+        self.num_windows = simulation.duration_us // WINDOW_US
+        samples = itertools.chain.from_iterable(
+            itertools.islice(
+                SimulatedPairs(kind, device, split=config.split, split_polarity=split_polarity, workers=config.workers),
+                num_pairs * self.num_windows,
+            )
+            for kind, num_pairs in kinds
+        )
+        total = self.num_windows * sum(num_pairs for _, num_pairs in kinds)
+        shown = tqdm(samples, total=total, unit="window", disable=not progress)
+        self._counts = [FewCounts.of(torch.stack([sample["raw"], sample["label"]])) for sample in shown]
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def __getitem__(self, index: int) -> Sample:
+        raw, label = self._counts[index].whole()
+        seen = [raw]
+        for offset in neighbour_offsets(self.context)[1:]:
+            inside = 0 <= index % self.num_windows + offset < self.num_windows
+            seen.append(self._counts[index + offset].input() if inside else torch.zeros_like(raw))
+        return {"raw": side_by_side(seen), "label": label}
+
+    def with_context(self, context: int) -> SimulatedWindows:
+        """The same windows, not copied, the input of each with those of so many of its pair before and after it.
+
+        Beyond the ends of the pair there is silence.
+        """
+        found = copy.copy(self)
+        found.context = context
+        return found
+
+    def window_name(self, index: int) -> str:
+        """The pair and window of a sample, for messages."""
+        pair, window = divmod(index, self.num_windows)
+        for kind in self.config.kinds:
+            if pair < kind.num_pairs:
+                return f"{kind}, {self.config.split} pair {pair}[{window}]"
+            pair -= kind.num_pairs
+        raise IndexError(f"Sample {index} of {len(self)}.")
+
+
+def simulation_of(config: SimulatedDataConfig) -> SimulationConfig:
+    """What is simulated first, with the settings that replace those of the file."""
+    return load_config(SimulationConfig, config.simulation, config.overrides)
+
+
+def kinds_of(config: SimulatedDataConfig) -> list[tuple[SimulationConfig, int]]:
+    """What is simulated, and how many pairs of each kind.
+
+    Raises
+    ------
+    ConfigError
+        When further pairs have another length or another sensor than the first ones.
+    """
+    found = [load_config(SimulationConfig, kind.simulation, kind.overrides) for kind in config.kinds]
+    first = found[0]
+    for kind, simulation in zip(config.kinds, found, strict=True):
+        if (simulation.sensor_size, simulation.duration_us) != (first.sensor_size, first.duration_us):
+            raise ConfigError(
+                f"Pairs of {kind} are {simulation.sensor_size}, {simulation.duration_us} us; the first ones are "
+                f"{first.sensor_size}, {first.duration_us} us. All must be alike; set sensor_size and duration_us in "
+                "data.overrides, which hold for all."
+            )
+    return [(simulation, kind.num_pairs) for kind, simulation in zip(config.kinds, found, strict=True)]
+
+
+@functools.lru_cache(maxsize=2)
+def simulated_windows(
+    config: SimulatedDataConfig, device: torch.device, split_polarity: bool, progress: bool
+) -> SimulatedWindows:
+    """The `SimulatedWindows` of a configuration; those of training and validation are kept for the next run."""
+    return SimulatedWindows(config, device, split_polarity, progress)
+
+
+class _Preparations(Dataset[Any]):
+    """What the pairs of a configuration need of a processor, by number."""
+
+    def __init__(self, config: SimulationConfig, split: str, device_type: str) -> None:
+        self.config, self.split, self.device_type = config, split, device_type
+
+    def __getitem__(self, index: int) -> Prepared | TensorPair:
+        seed = pair_seed(self.config.seed, self.split, index)
+        if self.device_type != "cpu":
+            return prepare(self.config, seed)
+        pair = simulate(self.config, seed)
+        flare, clean = (EventTensors.from_events(events) for events in (pair.flare, pair.clean))
+        flare_label, clean_label = (torch.from_numpy(label) for label in (pair.flare_label, pair.clean_label))
+        return TensorPair(flare, clean, flare_label, clean_label, pair.clock_us, pair.plan)
+
+
+def _in_few_bits(counts: torch.Tensor) -> torch.Tensor:
+    """The whole numbers as int8 if all fit, else as int16."""
+    fit = bool((counts.abs() <= torch.iinfo(torch.int8).max).all())
+    return counts.to(torch.int8 if fit else torch.int16)
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in a nest of lists, dictionaries and tuples."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(part)
+
+
+def _as_tensors(value: Any) -> Any:
+    """The value with its arrays as tensors, which pass from process to process without being copied."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, tuple) and not isinstance(value, torch.Size):
+        parts = [_as_tensors(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
+
+
+def leave_at_once(worker: int) -> None:
+    """Let the process end as soon as its queues are empty, without what libraries do in the end.
+
+    Where threads of theirs still run, that aborts the process, and torch takes it for one that failed at its work. One
+    that did fail ends as it would.
+    """
+    Finalize(None, lambda: sys.exc_info()[0] or os._exit(0), exitpriority=LAST)
+
+
+def _drain(ready: queue.Queue[Any]) -> None:
+    """Take what lies ready, so that a thread that waits to lay down more can end."""
+    while True:
+        try:
+            ready.get_nowait()
+        except queue.Empty:
+            return

@@ -1,0 +1,46 @@
+"""Live curves: the training curves of a run in a notebook, drawn anew while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from deflare_core.loop.run_log import read_log
+from deflare_core.show.figures import learning_curve_figure
+
+
+@contextmanager
+def live_curves(run_dir: str | Path, every_s: float = 2.0) -> Iterator[None]:
+    """While this is open, the notebook's cell shows the run's learning curve, drawn anew every few seconds.
+
+    The log is followed, not the training, so the run may be in this process or in others.
+
+    Parameters
+    ----------
+    run_dir : folder of the run; it need not exist yet.
+    every_s : seconds from one picture to the next.
+    """
+    ended = Event()
+    shown = display(_curve_now(run_dir), display_id=True)
+
+    def follow() -> None:
+        while not ended.wait(every_s):
+            shown.update(_curve_now(run_dir))
+
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        shown.update(_curve_now(run_dir))
+
+
+def _curve_now(run_dir: str | Path) -> Figure:
+    return learning_curve_figure(read_log(run_dir), title=Path(run_dir).name)

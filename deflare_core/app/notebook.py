@@ -1,0 +1,276 @@
+"""Notebooks: run one with parameters, strictly, and leave a report folder that can be read without Jupyter.
+
+papermill alone only warns of a parameter that the notebook does not have, and takes `sys.exit(0)` for success; here
+the first is an error before anything runs, and a run counts only when its last cell was reached.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import difflib
+import importlib.util
+import json
+import os
+import re
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from IPython import get_ipython
+from IPython.core.pylabtools import select_figure_formats
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.devices import device_name, pick_device
+from deflare_core.system.places import PROJECT_ROOT
+from deflare_core.system.revision import digest, git_revision, versions
+
+NOTEBOOKS = PROJECT_ROOT / "notebooks"
+REPORTS = PROJECT_ROOT / "reports"
+
+
+class NotebookError(ValueError):
+    """A notebook that cannot be run as asked, or that failed; the message says which cell and where it is."""
+
+
+def enter(output_dir: str | Path | None) -> Path:
+    """The folder for a notebook's output, after the notebook has been set up.
+
+    Setting up means: relative paths count from the project's root, as on the command line, and matplotlib figures
+    are shown as PNG. Without a folder, `reports/interactive` is taken.
+    """
+    os.chdir(PROJECT_ROOT)
+    folder = Path(output_dir) if output_dir else REPORTS / "interactive"
+    folder.mkdir(parents=True, exist_ok=True)
+    shell = get_ipython()
+    if shell is not None:
+        select_figure_formats(shell, {"png"})
+    return folder
+
+
+def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path = REPORTS) -> Path:
+    """The report folder of a notebook run: executed notebook, HTML page, figures and `run.json`.
+
+    Parameters
+    ----------
+    name : a path, a name such as `00_quickstart`, or a number such as `00`.
+    parameters : values for the notebook's parameters; paths that exist here are made absolute.
+    reports : folder in which `<date>_<name>` is made.
+
+    Raises
+    ------
+    NotebookError
+        When there is no such notebook or parameter, a cell fails, or the last cell is not reached.
+    """
+    source, folder, declared, given = prepared(name, parameters, reports)
+    started = time.perf_counter()
+    try:
+        error = execute(source, folder / source.name, given)
+    finally:
+        elapsed_s = time.perf_counter() - started
+    write_report(folder, source, {**declared, **given}, elapsed_s, error)
+    if error:
+        raise NotebookError(f"{folder / source.name}: {error}")
+    return folder
+
+
+def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, reports: Path = REPORTS) -> None:
+    """Turn this process into a server that shows a notebook as an app, without its code, on the given port.
+
+    Cells tagged `report` are left out: they are there for readers of an executed notebook.
+
+    Raises
+    ------
+    NotebookError
+        When there is no such notebook or parameter, or Voila is not installed.
+    """
+    if importlib.util.find_spec("voila") is None:
+        raise NotebookError("Apps need the package 'voila', which is not installed; `pip install voila`.")
+    source, folder, _, given = prepared(name, parameters, reports)
+    notebook = parameterize_notebook(load_notebook_node(str(source)), given)
+    notebook.cells = [cell for cell in notebook.cells if "report" not in cell.metadata.get("tags", [])]
+    nbformat.write(notebook, folder / source.name)
+    options = [f"--port={port}", "--Voila.ip=127.0.0.1", "--port_retries=0", "--show_tracebacks=True"]
+    os.chdir(PROJECT_ROOT)
+    os.execv(sys.executable, [sys.executable, "-m", "voila", str(folder / source.name), *options])
+
+
+def prepared(
+    name: str | Path, parameters: dict[str, Any], reports: Path
+) -> tuple[Path, Path, dict[str, Any], dict[str, Any]]:
+    """The notebook's path, a new folder for its report, its declared parameters, and the given ones to set.
+
+    Raises
+    ------
+    NotebookError
+        When there is no such notebook or parameter.
+    """
+    source = find_notebook(name)
+    declared = declared_parameters(source)
+    check_parameters(source, parameters, declared)
+    folder = reports / f"{datetime.now():%Y-%m-%d_%H%M%S}_{source.stem}"
+    folder.mkdir(parents=True)
+    given = {key: absolute_if_path(value) for key, value in parameters.items()}
+    if "output_dir" in declared:
+        given.setdefault("output_dir", str(folder.resolve()))
+    return source, folder.resolve(), declared, given
+
+
+def execute(source: Path, target: Path, parameters: dict[str, Any]) -> str | None:
+    """Why the run failed, or None; the executed notebook is at `target` either way, its streams in the terminal."""
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(target),
+            parameters,
+            kernel_name="python3",
+            cwd=str(PROJECT_ROOT),
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+        )
+    except PapermillExecutionError as error:
+        return f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
+    cells = [cell for cell in nbformat.read(target, 4).cells if cell.cell_type == "code"]
+    return None if cells[-1].get("execution_count") else "the last cell was not reached"
+
+
+def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed_s: float, error: str | None) -> None:
+    """Write the HTML page, the figures and `run.json` beside the executed notebook."""
+    notebook = nbformat.read(folder / source.name, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = tidied(cell.outputs)
+    nbformat.write(notebook, folder / source.name)
+    write_figures(notebook, folder / "figures")
+    record = {
+        "notebook": source.name,
+        "status": error or "done",
+        "parameters": parameters,
+        "elapsed_s": round(elapsed_s, 1),
+        "device": device_name(pick_device("auto")),
+        "git_revision": git_revision(),
+        "versions": versions(),
+        "input_digests": {v: digest(PROJECT_ROOT / v) for v in parameters.values() if _is_file(v)},
+    }
+    with complete_or_absent(folder / "run.json") as path:
+        path.write_text(json.dumps(record, indent=2, default=str) + "\n")
+    page, _ = HTMLExporter().from_notebook_node(without_widgets(notebook))
+    (folder / f"{source.stem}.html").write_text(page)
+
+
+def without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy of the notebook whose widgets are the pictures that stand in for them: a page has no kernel to ask."""
+    copy = nbformat.from_dict(notebook)
+    copy.metadata.pop("widgets", None)
+    for data in (output.get("data", {}) for cell in copy.cells for output in cell.get("outputs", [])):
+        if "image/png" in data:
+            data.pop("application/vnd.jupyter.widget-view+json", None)
+    return copy
+
+
+def write_figures(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Write every PNG among the cells' outputs as `<cell id>.png`."""
+    folder.mkdir(exist_ok=True)
+    for cell in notebook.cells:
+        pictures = [o.data["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+        for i, picture in enumerate(pictures):
+            suffix = f"_{i + 1}" if i else ""
+            (folder / f"{cell.id}{suffix}.png").write_bytes(base64.b64decode(picture))
+
+
+def find_notebook(name: str | Path) -> Path:
+    """The path of a notebook given by path, name or number.
+
+    Raises
+    ------
+    NotebookError
+        When there is none, or several fit.
+    """
+    path = Path(name)
+    if path.suffix == ".ipynb" and path.is_file():
+        return path.resolve()
+    known = sorted(NOTEBOOKS.glob("*.ipynb"))
+    fitting = [p for p in known if p.stem == path.stem] or [p for p in known if p.stem.startswith(path.stem)]
+    if len(fitting) != 1:
+        raise NotebookError(f"{name}: {len(fitting)} notebooks fit; there are {', '.join(p.stem for p in known)}.")
+    return fitting[0]
+
+
+def declared_parameters(path: Path) -> dict[str, Any]:
+    """The parameters of a notebook and their defaults; one that is no literal stays text.
+
+    papermill's own reading of them goes by lines, and misses lists of texts with an equals sign in them.
+
+    Raises
+    ------
+    NotebookError
+        When the notebook has no cell tagged `parameters`.
+    """
+    cells = [cell for cell in nbformat.read(path, 4).cells if "parameters" in cell.metadata.get("tags", [])]
+    if not cells:
+        raise NotebookError(f"{path}: has no cell tagged 'parameters', so nothing could be set in it.")
+    assigned = [line for line in ast.parse(cells[0].source).body if isinstance(line, ast.Assign)]
+    return {ast.unparse(name): _literal(ast.unparse(line.value)) for line in assigned for name in line.targets}
+
+
+def _literal(source: str) -> Any:
+    """The value of a default as written in the notebook; an expression stays text."""
+    try:
+        return ast.literal_eval(source)
+    except (ValueError, SyntaxError):
+        return source
+
+
+def check_parameters(path: Path, given: dict[str, Any], declared: dict[str, Any]) -> None:
+    """Refuse a parameter that the notebook does not declare.
+
+    Raises
+    ------
+    NotebookError
+        It names the nearest parameter.
+    """
+    for name in given:
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(declared)}."
+            raise NotebookError(f"{path.name}: has no parameter '{name}'; {hint}")
+
+
+def absolute_if_path(value: Any) -> Any:
+    """The value, as an absolute path if it names an existing file or folder relative to where the command runs."""
+    if isinstance(value, str) and value and Path(value).exists():
+        return str(Path(value).resolve())
+    return value
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and (PROJECT_ROOT / value).is_file()
+
+
+def tidied(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The outputs with consecutive pieces of one stream joined and what a carriage return overwrote left out."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else {}
+        if output.output_type == "stream" and last.get("name") == output.name:
+            last["text"] += output.text
+        else:
+            joined.append(nbformat.from_dict(output))
+    for output in joined:
+        if output.output_type == "stream":
+            output.text = without_overwritten(output.text)
+    return joined
+
+
+def without_overwritten(text: str) -> str:
+    """Terminal text as it looks in the end: what a carriage return overwrote is gone."""
+    return re.sub(r"[^\n]*\r(?!\n)", "", text)

@@ -1,0 +1,158 @@
+"""Voxel files: the windows of a recording as one array `(windows, bins, H, W)` in `.npy` or `.pt`, and back."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deflare_core.codec import events_to_voxel, voxel_to_events
+from deflare_core.deflaring.stream import window_starts
+from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
+from deflare_core.io.columns import TimeUnit
+from deflare_core.io.recordings import Recording, open_recording
+from deflare_core.io.writer import RecordingWriter
+from deflare_core.show.debug import DEBUG_OUTPUT, write_window_pictures
+from deflare_core.system.atomic_files import HDF5_SUFFIXES, check_output, complete_or_absent
+from deflare_core.windows import window_seed
+
+SUFFIXES = (".npy", ".pt")
+
+
+class VoxelFileError(ValueError):
+    """A voxel file that cannot be read or written; the message names it."""
+
+
+def encode_file(
+    source: str | Path,
+    target: str | Path,
+    *,
+    num_bins: int = NUM_BINS,
+    window_us: int = WINDOW_US,
+    sensor_size: SensorSize | None = None,
+    polarity: PolarityRule = "strict",
+    time_unit: TimeUnit | None = None,
+    debug: bool = False,
+) -> tuple[int, tuple[int, ...]]:
+    """Start of the first window in microseconds, and the shape of the array that was written.
+
+    Raises
+    ------
+    RecordingError
+        When the recording cannot be read.
+    ValueError
+        When no such file can be made of it (`check_output`).
+    """
+    target = Path(target)
+    check_output(target, source, SUFFIXES)
+    with open_recording(source, sensor_size, polarity, time_unit) as recording, complete_or_absent(target) as temporary:
+        starts = window_starts(recording, window_us)
+        shape = (len(starts), num_bins, *recording.sensor_size)
+        if 0 in shape:
+            raise VoxelFileError(f"{source}: is empty and declares no duration, so there is no window to encode.")
+        voxels = _voxels(recording, starts, window_us, num_bins, f"encode_{target.stem}" if debug else "")
+        WRITERS[target.suffix](temporary, shape, voxels)
+        return starts.start, shape
+
+
+def _voxels(
+    recording: Recording, starts: range, window_us: int, num_bins: int, debug_name: str
+) -> Iterator[np.ndarray]:
+    """The voxel of each window, in one array that is used again."""
+    voxel, num_events = np.empty((num_bins, *recording.sensor_size), np.float32), 0
+    for t0_us in starts:
+        events = recording.window(t0_us, t0_us + window_us)
+        num_events += len(events)
+        events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us, out=voxel)
+        if debug_name and t0_us == starts.start:
+            write_window_pictures(DEBUG_OUTPUT / debug_name, "input", events, voxel, t0_us)
+        yield voxel
+    recording.check_all_read(num_events)
+
+
+def _write_npy(path: Path, shape: tuple[int, ...], voxels: Iterable[np.ndarray]) -> None:
+    # Written, not mapped: a full disk is an error of a write, but kills a process that writes to a map.
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+        )
+        for voxel in voxels:
+            file.write(voxel.data)
+
+
+def _write_pt(path: Path, shape: tuple[int, ...], voxels: Iterable[np.ndarray]) -> None:
+    array = np.empty(shape, np.float32)
+    for window, voxel in zip(array, voxels, strict=True):
+        window[:] = voxel
+    # torch.save tells a full disk as an error of its own kind; Python's file tells it as what it is.
+    content = io.BytesIO()
+    torch.save(torch.from_numpy(array), content)
+    path.write_bytes(content.getbuffer())
+
+
+WRITERS = {".npy": _write_npy, ".pt": _write_pt}
+
+
+def decode_file(
+    source: str | Path,
+    target: str | Path,
+    *,
+    t0_us: int = 0,
+    window_us: int = WINDOW_US,
+    seed: int = 0,
+    debug: bool = False,
+) -> int:
+    """The number of events written to the recording `target`, drawn window by window from a voxel file.
+
+    Raises
+    ------
+    VoxelFileError
+        When the file is missing, not an array of numbers, or of the wrong shape.
+    ValueError
+        When no such recording can be made of it (`check_output`).
+    """
+    check_output(target, source, HDF5_SUFFIXES)
+    windows = _read(Path(source))
+    num_events, (_, height, width) = 0, windows.shape[1:]
+    clock_us = (t0_us, t0_us + len(windows) * window_us)
+    with RecordingWriter(
+        target, (height, width), source=f"decoded from {Path(source).name}", clock_us=clock_us
+    ) as writer:
+        for k, voxel in enumerate(windows):
+            start_us = t0_us + k * window_us
+            try:
+                events = voxel_to_events(voxel, window_us, t0_us=start_us, seed=window_seed(seed, start_us))
+            except ValueError as error:
+                raise VoxelFileError(f"{source}, window {k}: {error}") from error
+            writer.append(events)
+            num_events += len(events)
+            if debug and k == 0:
+                write_window_pictures(DEBUG_OUTPUT / f"decode_{Path(target).stem}", "output", events, voxel, start_us)
+    return num_events
+
+
+def _read(path: Path) -> np.ndarray:
+    """The file's array as `(windows, bins, H, W)`."""
+    _check_suffix(path)
+    try:
+        array = np.load(path, mmap_mode="r") if path.suffix == ".npy" else torch.load(path, weights_only=True).numpy()
+    except FileNotFoundError:
+        raise VoxelFileError(f"{path}: no such file.") from None
+    except pickle.UnpicklingError as error:
+        raise VoxelFileError(f"{path}: is not a plain array, but needs code to be read, which is never run.") from error
+    except (OSError, ValueError, EOFError, RuntimeError, AttributeError) as error:
+        raise VoxelFileError(f"{path}: is not a plain array ({str(error).splitlines()[0]}).") from error
+    if array.dtype.kind not in "iuf" or array.ndim < 3:
+        raise VoxelFileError(
+            f"{path}: must hold (bins, H, W) or (windows, bins, H, W); found {array.dtype} {array.shape}."
+        )
+    return array.reshape(-1, *array.shape[-3:])
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise VoxelFileError(f"{path}: voxel files end in {' or '.join(SUFFIXES)}.")

@@ -1,0 +1,113 @@
+"""Verification: what the two folders of a data set hold, and what is wrong with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deflare_core.events import WINDOW_US, PolarityRule, SensorSize
+from deflare_core.io.columns import TimeUnit
+from deflare_core.io.pairs import _both_by_name, _orphans, pair_clock_us
+from deflare_core.io.recordings import RecordingError, open_recording
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingCheck:
+    """What was found in one recording of a data set."""
+
+    path: Path
+    problem: str | None
+    num_events: int = 0
+    sensor_size: SensorSize | None = None
+    clock_us: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderReport:
+    """What was found in the two folders of a data set.
+
+    Parameters
+    ----------
+    num_pairs : recordings that have their partner.
+    checks : one entry per file, readable or not.
+    orphans : files without a partner.
+    mismatches : a sentence for each pair whose files do not belong together.
+    """
+
+    num_pairs: int
+    checks: list[RecordingCheck]
+    orphans: list[Path] = field(default_factory=list)
+    mismatches: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for everything that is wrong."""
+        unreadable = [check.problem for check in self.checks if check.problem]
+        sizes = {check.sensor_size for check in self.checks if check.sensor_size}
+        mixed = [f"The recordings are of {len(sizes)} sensor sizes: {sorted(sizes)}."] if len(sizes) > 1 else []
+        orphans = [f"{path}: has no partner in the other folder." for path in self.orphans]
+        return unreadable + mixed + self.mismatches + orphans
+
+
+def verify_folders(
+    noisy_dir: str | Path,
+    clean_dir: str | Path,
+    sensor_size: SensorSize | None = None,
+    polarity: PolarityRule = "strict",
+    time_unit: TimeUnit | None = None,
+) -> FolderReport:
+    """What the two folders hold: counts, orphans, mismatched or unreadable files, sizes, durations; all files are read.
+
+    Parameters
+    ----------
+    noisy_dir, clean_dir : folder of recordings with flare, and of the same without.
+    sensor_size, polarity, time_unit : how they are read, as in `open_recording`.
+
+    Raises
+    ------
+    RecordingError
+        When a folder is missing or holds no recordings.
+    """
+    noisy, clean = _both_by_name(noisy_dir, clean_dir)
+    checks = [_check(path, sensor_size, polarity, time_unit) for path in [*noisy.values(), *clean.values()]]
+    shared = sorted(noisy.keys() & clean.keys())
+    readable = {check.path for check in checks if not check.problem}
+    pairs = [(noisy[name], clean[name]) for name in shared if {noisy[name], clean[name]} <= readable]
+    found = [_mismatch(*pair, sensor_size, polarity, time_unit) for pair in pairs]
+    return FolderReport(len(shared), checks, _orphans(noisy, clean), [text for text in found if text])
+
+
+def _check(
+    path: Path, sensor_size: SensorSize | None, polarity: PolarityRule, time_unit: TimeUnit | None
+) -> RecordingCheck:
+    try:
+        with open_recording(path, sensor_size, polarity, time_unit) as recording:
+            events = recording.load()
+            return RecordingCheck(path, None, len(events), events.sensor_size, recording.clock_us)
+    except RecordingError as error:
+        return RecordingCheck(path, str(error))
+
+
+def _mismatch(
+    noisy_path: Path,
+    clean_path: Path,
+    sensor_size: SensorSize | None,
+    polarity: PolarityRule,
+    time_unit: TimeUnit | None,
+) -> str | None:
+    """Why the two readable files of a pair do not belong together, or None if they do."""
+    with (
+        open_recording(noisy_path, sensor_size, polarity, time_unit) as noisy,
+        open_recording(clean_path, sensor_size, polarity, time_unit) as clean,
+    ):
+        try:
+            pair_clock_us(noisy, clean, WINDOW_US)
+        except RecordingError as error:
+            return str(error)
+        seeds = [str(recording.attributes["seed"]) for recording in (noisy, clean) if "seed" in recording.attributes]
+    if len(set(seeds)) < 2:
+        return None
+    return (
+        f"{noisy_path} and {clean_path}: were simulated with the seeds {' and '.join(seeds)} (attribute seed), so they "
+        "show two scenes; pair files of one seed."
+    )

@@ -1,0 +1,195 @@
+"""The writer of recordings: HDF5 piece by piece, complete or not at all.
+
+What is written follows DSEC's convention: `events/t` counts from `events/t_offset`, and `events/ms_to_idx[k]` is the
+first event at or after `k` milliseconds of that count. The offset is the start of the recording floored to a whole
+hour. It is 0 for every recording that starts in its first hour, so readers that ignore the offset are right there,
+the two files of a pair share it, and the index stays short for clocks that count from 1970.
+Alternatives left out: an offset at the first event (shifts the two files of a pair against each other) and always 0
+(an index of 10^12 entries for such clocks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import hdf5plugin
+import numpy as np
+
+from deflare_core.events import Events, SensorSize, checked_sensor_size
+from deflare_core.io.layouts import CLOCK_ATTRIBUTES, COLUMNS
+from deflare_core.system.atomic_files import EnduringFile, complete_or_absent
+from deflare_core.system.signals import signals_held
+
+DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
+HOUR_US = 3_600_000_000
+LONGEST_US = 24 * HOUR_US
+"""The longest recording that is written: its index of milliseconds is made in memory, 8 bytes for each."""
+CHUNK_EVENTS = 1 << 16
+COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE)
+
+Attributes = Mapping[str, str | int | float]
+
+
+class RecordingWriter:
+    """A recording being written piece by piece; it appears under its name when the `with` block ends well.
+
+    Parameters
+    ----------
+    path : the HDF5 file to make.
+    sensor_size : (height, width).
+    source : where the events come from, kept as an attribute.
+    clock_us : start and end of the recorded time, for recordings whose first or last moments may be silent.
+    attributes : further attributes of the file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sensor_size: SensorSize,
+        *,
+        source: str,
+        clock_us: tuple[int, int] | None = None,
+        attributes: Attributes | None = None,
+    ) -> None:
+        self.sensor_size = checked_sensor_size(sensor_size)
+        height, width = self.sensor_size
+        clock = dict(zip(CLOCK_ATTRIBUTES, clock_us, strict=True)) if clock_us else {}
+        self._attributes = {**(attributes or {}), "height": height, "width": width, "source": source, **clock}
+        self._t_offset_us = None if clock_us is None else clock_us[0] // HOUR_US * HOUR_US
+        self._path, self._output = Path(path), complete_or_absent(path)
+        self.num_events = 0
+        self._last_us: int | None = None
+        self._next_ms = 0
+        self._index: list[np.ndarray] = []
+        self._waiting: dict[str, list[np.ndarray]] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as unfinished:
+            temporary = unfinished.enter_context(self._output)
+            with signals_held():
+                self._begin(temporary)
+                unfinished.callback(self._close)
+            unfinished.pop_all()
+        return self
+
+    def _begin(self, temporary: Path) -> None:
+        self._disk = EnduringFile(temporary)
+        self._file = h5py.File(self._disk, "w")
+        self._group = self._file.create_group("events")
+        for name in COLUMNS:
+            self._create(name, DTYPES[name])
+        self._create("ms_to_idx", np.int64)
+        for name, value in self._attributes.items():
+            self._group.attrs[name] = value
+
+    @signals_held()
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._finish()
+            self._close()
+            if kind is None:
+                self._disk.raise_error(self._path)
+        except BaseException as failure:
+            self._close()
+            self._output.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._output.__exit__(kind, error, trace)
+
+    def _close(self) -> None:
+        self._file.close()
+        self._disk.close()
+
+    @signals_held()
+    def append(self, events: Events, **columns: np.ndarray) -> None:
+        """Add events that follow those already written, with values for every extra column.
+
+        Raises
+        ------
+        ValueError
+            When they are of another sensor, start before the last one written, or an extra column does not fit.
+        """
+        self._check_follows(events, columns)
+        if not len(events):
+            return
+        if self._t_offset_us is None:
+            self._t_offset_us = int(events.t[0]) // HOUR_US * HOUR_US
+        stored_us = events.t - self._t_offset_us
+        self._extend_index(stored_us)
+        for name in columns.keys() - self._group.keys():
+            self._create(name, columns[name].dtype)
+        for name, values in {"t": stored_us, "x": events.x, "y": events.y, "p": events.p, **columns}.items():
+            self._waiting.setdefault(name, []).append(values)
+        self.num_events += len(events)
+        self._last_us = int(events.t[-1])
+        if sum(map(len, self._waiting["t"])) >= CHUNK_EVENTS:
+            self._write_whole_chunks()
+
+    @signals_held()
+    def extend(self, name: str, values: np.ndarray) -> None:
+        """Add values to a dataset of the file that counts something else than the events written."""
+        if name not in self._file:
+            self._file.create_dataset(name, (0,), values.dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
+        _extend(self._file[name], values)
+
+    def _write_whole_chunks(self) -> None:
+        """Write what fills chunks: one that is written twice is also compressed twice."""
+        for name, parts in self._waiting.items():
+            values = np.concatenate(parts)
+            whole = len(values) // CHUNK_EVENTS * CHUNK_EVENTS
+            _extend(self._group[name], values[:whole])
+            self._waiting[name] = [values[whole:]]
+        self._disk.raise_error(self._path)
+
+    def _create(self, name: str, dtype: np.typing.DTypeLike) -> None:
+        self._group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
+
+    def _check_follows(self, events: Events, columns: Mapping[str, np.ndarray]) -> None:
+        if events.sensor_size != self.sensor_size:
+            raise ValueError(f"The recording is {self.sensor_size}; received events of a sensor {events.sensor_size}.")
+        if len(events) and self._last_us is not None and events.t[0] < self._last_us:
+            raise ValueError(f"Events from {events.t[0]} us cannot follow one at {self._last_us} us.")
+        expected = self._group.keys() - {*COLUMNS, "ms_to_idx"} if self.num_events else columns.keys()
+        if columns.keys() != expected or any(len(values) != len(events) for values in columns.values()):
+            lengths = {name: len(values) for name, values in columns.items()}
+            raise ValueError(f"Expected columns {sorted(expected)} of length {len(events)}; received {lengths}.")
+
+    def _extend_index(self, stored_us: np.ndarray) -> None:
+        """Add the milliseconds up to these events to `ms_to_idx`."""
+        end_ms = int(stored_us[-1]) // 1000 + 1
+        check_length(end_ms * 1000)
+        ms = np.arange(self._next_ms, end_ms, dtype=np.int64)
+        self._index.append(self.num_events + np.searchsorted(stored_us, ms * 1000))
+        self._next_ms = max(self._next_ms, end_ms)
+
+    def _finish(self) -> None:
+        for name, parts in self._waiting.items():
+            _extend(self._group[name], np.concatenate(parts))
+        self._group.create_dataset("t_offset", data=np.int64(self._t_offset_us or 0))
+        _extend(self._group["ms_to_idx"], np.concatenate([*self._index, [self.num_events]]))
+
+
+def check_length(end_us: int) -> None:
+    """Nothing, if a recording whose last millisecond ends so long after its offset is short enough to be written.
+
+    Raises
+    ------
+    ValueError
+        When it is longer than `LONGEST_US`.
+    """
+    if end_us > LONGEST_US:
+        raise ValueError(
+            f"An event lies {end_us / HOUR_US:,.0f} hours after the recording's first one, more than the "
+            f"{LONGEST_US // HOUR_US} that are written. Check its timestamps and their unit, or divide it."
+        )
+
+
+def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:
+    first = dataset.shape[0]
+    dataset.resize(first + len(values), axis=0)
+    dataset[first:] = values

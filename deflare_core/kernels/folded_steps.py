@@ -1,0 +1,315 @@
+"""The steps of `folded.py` as functions that autograd knows: kernels forwards, kernels backwards.
+
+Each takes and gives feature maps `(D, H, W, C)` as described there, and the sums of what it gives.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.autograd.function import Function, once_differentiable
+from torch.nn import functional
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+from deflare_core.kernels import folded_triton as kernels
+
+STEM_PROGRAMS = 1056
+"""Programs that share the gradient of the first convolution: eight for each of an H100's multiprocessors."""
+CONVOLVE_ROWS, CONVOLVE_LINES, CONVOLVE_LINES_OF_ONE = 64, 20, 8
+"""Pixels and lines that a program convolves; fewer lines of a single plane, so that there are programs enough."""
+WEIGHT_GRADIENT_CHANNELS = 32
+"""Of these, the weight gradient is taken by `weight_gradient_kernel`."""
+WEIGHT_GRADIENT_ROWS, WEIGHT_GRADIENT_LINES, WEIGHT_GRADIENT_LINES_OF_ONE = 64, 48, 4
+
+
+def taps_of(weight: torch.Tensor) -> torch.Tensor:
+    """A kernel `(O, I, 3, 3, 3)`, or `(O, I, 3, 3)` of a single plane, as `(27, I, O)`."""
+    whole = weight if weight.ndim == 5 else functional.pad(weight[:, :, None], (0, 0, 0, 0, 1, 1))
+    return whole.flatten(2).permute(2, 1, 0)
+
+
+def kernel_of(taps: torch.Tensor, flat: bool) -> torch.Tensor:
+    """The kernel `(O, I, 3, 3, 3)` of taps `(27, I, O)`, or its middle `(O, I, 3, 3)`, channels last in memory."""
+    whole = taps.permute(2, 1, 0).unflatten(2, (3, 3, 3))
+    return (
+        whole[:, :, 1].contiguous(memory_format=torch.channels_last)
+        if flat
+        else whole.contiguous(memory_format=torch.channels_last_3d)
+    )
+
+
+def channels_first(x: torch.Tensor, flat: bool) -> torch.Tensor:
+    """A view as torch's convolutions take it, channels last in memory: `(1, C, D, H, W)`, or `(1, C, H, W)` if flat."""
+    return x.permute(0, 3, 1, 2) if flat else x[None].permute(0, 4, 1, 2, 3)
+
+
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    """The feature map `(D, H, W, C)` of `(1, C, D, H, W)` or `(1, C, H, W)`."""
+    return x.permute(0, 2, 3, 1).contiguous() if x.ndim == 4 else x.squeeze(0).permute(1, 2, 3, 0).contiguous()
+
+
+class Stem(Function):
+    """relu(a 3x3x3 convolution of one channel + what the taps add) and its sums."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, kernel: torch.Tensor, taps: torch.Tensor, dtype: torch.dtype) -> Any:
+        (depth, height, width), channels = x.shape, kernel.shape[1]
+        y = torch.empty((*x.shape, channels), dtype=dtype, device=x.device)
+        partial = kernels.partial_sums(depth * height, channels, x.device)
+        tensors = (x, kernel.contiguous(), _table(taps), y, partial)
+        kernels.launch(kernels.stem_kernel, depth * height, channels, width, *tensors, *x.shape)
+        ctx.save_for_backward(x, y)
+        return y, kernels.summed(partial)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gy: torch.Tensor, gsums: torch.Tensor) -> Any:
+        x, y = ctx.saved_tensors
+        (depth, height, width), channels = x.shape, y.shape[3]
+        lines = torch.empty((depth, height, channels), device=x.device)
+        programs = min(STEM_PROGRAMS, depth * height)
+        gkernel = torch.empty((programs, 32, channels), device=x.device)
+        tensors = (gy.contiguous(), y, gsums.contiguous(), x, gkernel, lines)
+        sizes, rows = (*x.shape, depth * height), min(kernels.rows_for(channels, width), 64)
+        kernels.launch(kernels.stem_backward_kernel, programs, channels, width, *tensors, *sizes, ROWS=rows)
+        first, last = (_masked_slope(gy[:, :, i], y[:, :, i], gsums) for i in (0, -1))
+        return None, kernels.summed(gkernel)[:27], _taps_gradient(lines, first, last), None
+
+
+class Finish(Function):
+    """y = relu(c + what the taps add + residual) and its sums; the residual is a map, or x times a factor, or none."""
+
+    @staticmethod
+    def forward(ctx: Any, c: torch.Tensor, taps: torch.Tensor, residual: Any, x: Any, factor: Any, relu: bool) -> Any:
+        depth, height, width, channels = c.shape
+        partial = kernels.partial_sums(depth * height, channels, c.device)
+        y = torch.empty_like(c)
+        tensors = (c, _table(taps), residual, x, factor, y, partial)
+        flags = {"RESIDUAL": residual is not None, "RANK_ONE": x is not None, "RELU": relu}
+        kernels.launch(kernels.finish_kernel, depth * height, channels, width, *tensors, depth, height, width, **flags)
+        ctx.save_for_backward(y, x)
+        ctx.relu, ctx.has_residual = relu, residual is not None
+        return y, kernels.summed(partial)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gy: torch.Tensor, gsums: torch.Tensor) -> Any:
+        y, x = ctx.saved_tensors
+        g, gtaps, gfactor = _finish_backward(gy, gsums, y, x, ctx.relu)
+        return g, gtaps, g if ctx.has_residual else None, None, gfactor, None
+
+
+class Convolve(Function):
+    """relu(a 3x3x3 convolution + what the taps add + residual) and its sums, in one kernel; see `Finish`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, taps: torch.Tensor, residual: Any, x0: Any, factor: Any
+    ) -> Any:
+        weight = weight.contiguous()
+        y, partial = _convolve(x, weight, _table(taps), residual, x0, factor)
+        ctx.save_for_backward(x, weight, y, x0)
+        ctx.has_residual = residual is not None
+        return y, kernels.summed(partial)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gy: torch.Tensor, gsums: torch.Tensor) -> Any:
+        x, weight, y, x0 = ctx.saved_tensors
+        g, gtaps, gfactor = _finish_backward(gy, gsums, y, x0, relu=True)
+        gx, _ = _convolve(g, weight.flip(0).transpose(1, 2).contiguous())
+        return gx, _weight_gradient(x, g), gtaps, g if ctx.has_residual else None, None, gfactor
+
+
+class Join(Function):
+    """skip + low and the sums; a smaller low is stretched by its first cell along each axis: nearest neighbour."""
+
+    @staticmethod
+    def forward(ctx: Any, skip: torch.Tensor, low: torch.Tensor) -> Any:
+        depth, height, width, channels = skip.shape
+        y = torch.empty_like(skip)
+        partial = kernels.partial_sums(depth * height, channels, skip.device)
+        less = int(low.shape != skip.shape)
+        kernels.launch(
+            kernels.join_kernel, depth * height, channels, width, skip, low, y, partial, height, width, LESS=less
+        )
+        ctx.save_for_backward(y)
+        ctx.low_shape = low.shape
+        return y, kernels.summed(partial)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gy: torch.Tensor, gsums: torch.Tensor) -> Any:
+        (y,) = ctx.saved_tensors
+        depth, height, width, channels = y.shape
+        g, _ = _masked(gy, gsums, y, None, relu=False)
+        if ctx.low_shape == y.shape:
+            return g, g
+        glow = torch.empty(ctx.low_shape, dtype=g.dtype, device=g.device)
+        lines, flat = glow.shape[0] * glow.shape[1], int(depth == 1)
+        kernels.launch(kernels.join_backward_kernel, lines, channels, width, g, glow, height, width, FLAT=flat)
+        return g, glow
+
+
+class Split(Function):
+    """A feature map for the skip, and the largest of each 2x2x2 of its cells, or of each 2x2 of a single plane."""
+
+    @staticmethod
+    def forward(ctx: Any, y: torch.Tensor) -> Any:
+        depth, height, width, channels = (max(y.shape[0] // 2, 1), y.shape[1] // 2, y.shape[2] // 2, y.shape[3])
+        pooled = torch.empty((depth, height, width, channels), dtype=y.dtype, device=y.device)
+        ctx.corners = 4 if y.shape[0] == 1 else 8
+        sizes = (height, width)
+        kernels.launch(kernels.pool_kernel, depth * height, channels, width, y, pooled, *sizes, CORNERS=ctx.corners)
+        ctx.save_for_backward(y, pooled)
+        return y.view_as(y), pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gskip: torch.Tensor, gpooled: torch.Tensor) -> Any:
+        y, pooled = ctx.saved_tensors
+        depth, height, width, channels = pooled.shape
+        g = torch.empty_like(y)
+        tensors = (y, pooled, gskip.contiguous(), gpooled.contiguous(), g)
+        sizes = (height, width)
+        kernels.launch(
+            kernels.pool_backward_kernel, depth * height, channels, width, *tensors, *sizes, CORNERS=ctx.corners
+        )
+        return g
+
+
+class Project(Function):
+    """The weighted sum of the channels plus a bias, `(D, H, W)` float32."""
+
+    @staticmethod
+    def forward(ctx: Any, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        depth, height, width, channels = y.shape
+        out = torch.empty((depth, height, width), device=y.device)
+        block, rows = kernels.block_of(channels), kernels.rows_for(channels, width)
+        kernels.project_kernel[(depth * height,)](y, weight, bias, out, width, C=channels, CB=block, ROWS=rows)
+        ctx.save_for_backward(y, weight)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gout: torch.Tensor) -> Any:
+        y, weight = ctx.saved_tensors
+        depth, height, width, channels = y.shape
+        gy = torch.empty_like(y)
+        partial = kernels.partial_sums(depth * height, channels, y.device)
+        tensors = (gout.contiguous(), y, weight, gy, partial)
+        kernels.launch(kernels.project_backward_kernel, depth * height, channels, width, *tensors, width)
+        gweight, gbias = kernels.summed(partial)
+        return gy, gweight, gbias[:1]
+
+
+def _convolve(
+    x: torch.Tensor, weight: torch.Tensor, table: Any = None, residual: Any = None, x0: Any = None, factor: Any = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A convolution with weights `(27, I, O)`, with the epilogue if there is a table, and partial sums."""
+    depth, height, width, channels = x.shape
+    lines = CONVOLVE_LINES_OF_ONE if depth == 1 else CONVOLVE_LINES
+    grid = (-(-width // CONVOLVE_ROWS), -(-height // lines), depth)
+    y = torch.empty((depth, height, width, weight.shape[2]), dtype=x.dtype, device=x.device)
+    partial = kernels.partial_sums(math.prod(grid), weight.shape[2], x.device)
+    boxes = TensorDescriptor.from_tensor(x, [1, 1, CONVOLVE_ROWS, channels])
+    tensors = (boxes, weight, table, residual, x0, factor, y, partial)
+    sizes = {"CI": channels, "CO": weight.shape[2], "ROWS": CONVOLVE_ROWS, "LINES": lines, "PLANES": _planes(x)}
+    flags = {"RESIDUAL": residual is not None, "RANK_ONE": x0 is not None, "EPILOGUE": table is not None}
+    kernels.convolve_kernel[grid](*tensors, depth, height, width, **sizes, **flags, num_warps=4, num_stages=3)
+    return y, partial
+
+
+def _weight_gradient(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """The gradient `(27, I, O)` of a convolution's weights."""
+    if x.shape[3] == WEIGHT_GRADIENT_CHANNELS:
+        return _weight_gradient_of_32(x, g)
+    flat = len(x) == 1
+    weight = kernel_of(torch.empty((27, x.shape[3], g.shape[3]), dtype=x.dtype, device=x.device), flat)
+    ones, zeros = [1] * (weight.ndim - 2), [0] * (weight.ndim - 2)
+    maps = (channels_first(g, flat), channels_first(x, flat))
+    found = torch.ops.aten.convolution_backward(
+        *maps, weight, None, ones, ones, ones, False, zeros, 1, [False, True, False]
+    )
+    return taps_of(found[1])
+
+
+def _weight_gradient_of_32(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    depth, height, width, channels = x.shape
+    lines, planes = WEIGHT_GRADIENT_LINES_OF_ONE if depth == 1 else WEIGHT_GRADIENT_LINES, _planes(x)
+    stretches = -(-height // lines)
+    partial = torch.empty((depth * stretches, planes, 3, 4 * channels, channels), device=x.device)
+    sizes = {"C": channels, "ROWS": WEIGHT_GRADIENT_ROWS, "LINES": lines, "PLANES": planes}
+    kernels.weight_gradient_kernel[(planes, stretches, depth)](
+        x, g, partial, depth, height, width, **sizes, num_warps=8, num_stages=3
+    )
+    taps = kernels.summed(partial).view(planes, 3, 4, channels, channels)[:, :, :3]
+    beside = (3 - planes) // 2
+    return functional.pad(taps.reshape(planes * 9, channels, channels), (0, 0, 0, 0, 9 * beside, 9 * beside))
+
+
+def _planes(x: torch.Tensor) -> int:
+    """Planes of a 3x3x3 kernel that meet a feature map: the middle one, if that has a single plane."""
+    return 1 if len(x) == 1 else 3
+
+
+def _finish_backward(
+    gy: torch.Tensor, gsums: torch.Tensor, y: torch.Tensor, x: torch.Tensor | None, relu: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The gradients of what was added up, of the taps' parts, and of the factor of x if there is one."""
+    g, partial = _masked(gy, gsums, y, x, relu)
+    lines = partial[:, 0].view(*y.shape[:2], -1)
+    gfactor = None if x is None else kernels.summed(partial)[1]
+    return g, _taps_gradient(lines, g[:, :, 0].float(), g[:, :, -1].float()), gfactor
+
+
+def _masked(
+    gy: torch.Tensor, gsums: torch.Tensor, y: torch.Tensor, x: torch.Tensor | None, relu: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradient through sums and relu, and for each line its sum and its sum times x."""
+    depth, height, width, channels = y.shape
+    g = torch.empty_like(y)
+    partial = kernels.partial_sums(depth * height, channels, y.device)
+    tensors, flags = (gy.contiguous(), y, gsums.contiguous(), x, g, partial), {"RANK_ONE": x is not None, "RELU": relu}
+    kernels.launch(kernels.finish_backward_kernel, depth * height, channels, width, *tensors, width, **flags)
+    return g, partial
+
+
+def _masked_slope(gy: torch.Tensor, y: torch.Tensor, gsums: torch.Tensor) -> torch.Tensor:
+    """The gradient through sums and relu of a few pixels, in float32."""
+    return torch.where(y > 0, gy.float() + gsums[0] + 2 * y.float() * gsums[1], 0.0)
+
+
+def _table(taps: torch.Tensor) -> torch.Tensor:
+    """What the taps add by the borders that a pixel touches: `(64, C)`, see `folded_kernels`."""
+    return _matrix("borders", taps.device) @ taps
+
+
+def _taps_gradient(lines: torch.Tensor, first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    """The gradient of the taps' parts: sums of g over the pixels where a tap is not outside.
+
+    Parameters
+    ----------
+    lines, first, last : `(D, H, C)`, sums of g over W, and g at the first and the last pixel of each line.
+    """
+    along_w = torch.stack([lines, first, last])
+    along_h = torch.stack([along_w.sum(2), along_w[:, :, 0], along_w[:, :, -1]])
+    sums = torch.stack([along_h.sum(2), along_h[:, :, 0], along_h[:, :, -1]])
+    return _matrix("taps", lines.device) @ sums.flatten(0, 2)
+
+
+_matrices: dict[tuple[str, torch.device], torch.Tensor] = {}
+
+
+def _matrix(name: str, device: torch.device) -> torch.Tensor:
+    """Constants, made once for each device: which taps lie inside at which border, and sums over these pixels."""
+    if (name, device) not in _matrices:
+        rows = {
+            "borders": [[1.0, 1, 1], [0, 1, 1], [1, 1, 0], [0, 1, 0]],  # inside, first, last, both; taps -1, 0, 1
+            "taps": [[1.0, -1, 0], [1, 0, 0], [1, 0, -1]],  # taps; sums over all, the first, the last
+        }[name]
+        along = torch.tensor(rows)
+        _matrices[name, device] = torch.kron(torch.kron(along, along), along).to(device)
+    return _matrices[name, device]

@@ -1,0 +1,111 @@
+"""The log of a run: `metrics.jsonl`, one line per step and per validation, and TensorBoard scalars beside it.
+
+The file is the truth: a resumed run reads it, and TensorBoard only shows what it says. A step's line has the keys
+step (counted from 1), epoch (whole passes over the data before it), loss, learning_rate, gradient_norm and seconds; a
+validation's has step, epoch and validation, itself a dictionary.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from deflare_core.system.atomic_files import complete_or_absent
+
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+
+
+class RunLogError(ValueError):
+    """A log that cannot be written; the message says what to do."""
+
+
+class RunLog:
+    """The log of a run that has come to `step`: what a stopped run logged after it is dropped.
+
+    Parameters
+    ----------
+    folder : the run's folder; made if it is not there.
+    step : the step that the run goes on from, 0 for a new one.
+    tensorboard : write TensorBoard scalars into `folder/tensorboard` too.
+    writes : whether this is the process that writes; in the others nothing is touched.
+
+    Raises
+    ------
+    RunLogError
+        When TensorBoard is wanted but not installed.
+    """
+
+    def __init__(self, folder: Path, step: int, tensorboard: bool = False, writes: bool = True) -> None:
+        self.path, self.writes = folder / METRICS, writes
+        self.board = make_board(folder / TENSORBOARD, step) if tensorboard and writes else None
+        if not writes:
+            return
+        kept = [entry for entry in read_log(folder) if entry["step"] <= step]
+        with complete_or_absent(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def append(self, entry: dict[str, Any]) -> None:
+        """Add a line, which is on disk when this returns."""
+        if not self.writes:
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        if self.board is not None:
+            for name, value in scalars(entry).items():
+                self.board.add_scalar(name, value, entry["step"])
+
+    def close(self) -> None:
+        """Write out what TensorBoard's writer still holds."""
+        if self.board is not None:
+            self.board.close()
+
+
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics file in their order, without one that a killed run left half-written."""
+    path = Path(folder) / METRICS
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def read_tensorboard(folder: str | Path) -> list[dict[str, Any]]:
+    """The lines of a run's log as its TensorBoard scalars give them back, float32, in the order of their steps."""
+    folder = Path(folder) / TENSORBOARD
+    if not folder.is_dir():
+        return []
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()  # 0: every one, not a sample
+    lines: dict[tuple[int, str], dict[str, Any]] = {}
+    for name in board.Tags()["scalars"]:
+        group, _, figure = name.partition("/")
+        for scalar in board.Scalars(name):
+            line = lines.setdefault((scalar.step, group), {"step": scalar.step})
+            (line.setdefault("validation", {}) if group == "validation" else line)[figure] = scalar.value
+    return [lines[key] for key in sorted(lines)]
+
+
+def scalars(entry: dict[str, Any]) -> dict[str, float]:
+    """The figures of a line by their TensorBoard names: `train/loss`, `validation/loss`."""
+    group = "validation" if "validation" in entry else "train"
+    figures = entry.get("validation", entry)
+    return {f"{group}/{name}": value for name, value in figures.items() if name != "step"}
+
+
+def make_board(folder: Path, step: int) -> Any:
+    """A TensorBoard writer whose scalars after `step` replace those of a stopped run.
+
+    Raises
+    ------
+    RunLogError
+        When TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RunLogError(
+            "trainer.tensorboard is on, but the package 'tensorboard' is not installed; "
+            "`pip install tensorboard`, or set trainer.tensorboard=false."
+        ) from error
+    return SummaryWriter(str(folder), purge_step=step + 1)

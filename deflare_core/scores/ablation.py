@@ -1,0 +1,134 @@
+"""Ablation: variants of one training configuration, each with several seeds and the same budget, scored alike.
+
+Each variant is a list of settings that replace those of the base, so a variant is never a copy of code. A run that is
+complete is not repeated: called again, the command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+from tqdm import tqdm
+
+from deflare_core.checkpoint import changed_settings, find_checkpoint, load_model, read_checkpoint, set_level, told
+from deflare_core.config import DataConfig, TrainConfig
+from deflare_core.dataset import EventVoxelDataset
+from deflare_core.scores.evaluation import Evaluation, begun_scores, bootstrap_interval, collected
+from deflare_core.scores.predictions import baseline_method, checkpoint_method, oracle_method
+from deflare_core.scores.roc import roc_of
+from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.markdown import markdown_table
+from deflare_core.system.settings import StrictModel, load_config
+from deflare_core.system.workers import worker_processes
+from deflare_core.training import TrainingError, fit
+
+SCORES = ("mse", "pmse_2", "r_f1", "t_f1", "tp_f1", "chamfer_both", "count_ratio")
+SHARES = ("flare_removed", "background_kept", "light_kept", "invented")
+REFERENCES = ("input", "oracle")
+DONE = "done"
+"""A file of this name stands in the folder of a run that is complete, its level chosen."""
+
+
+class AblationConfig(StrictModel):
+    """What is varied, and what the variants are scored on."""
+
+    base: Path
+    """Training configuration that the variants change."""
+    settings: tuple[str, ...] = ()
+    """Settings that replace those of the base in every variant, such as the data and the budget."""
+    variants: dict[str, tuple[str, ...]] = Field(min_length=1)
+    """Settings that replace those before, by the variant's name; none: what all have in common."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds of each variant."""
+    kept: float | None = Field(None, gt=0, lt=1)
+    """Share of other events than flare's that the decision level keeps on `level_data`; none: as configured."""
+    level_data: DataConfig | None = None
+    """Pairs with provenance that decision levels are chosen on; never the scored ones."""
+    data: DataConfig
+    """Pairs with provenance to score."""
+    workers: int = Field(0, ge=0)
+    """Processes that score while later variants are trained; 0 scores in this one."""
+    runs_dir: Path = Path("runs/ablation")
+    """Folder of the training runs."""
+    output_dir: Path = Path("reports/ablation")
+    """Folder of the table, and of predictions, which are made once."""
+
+
+def run_ablation(config: AblationConfig, progress: bool = True) -> str:
+    """The table of all variants, in Markdown, after training and scoring what was not yet; also in `ablation.md`."""
+    data = EventVoxelDataset.from_config(config.data)
+    cache = config.output_dir / "predictions"
+    methods = {"": [baseline_method("input"), oracle_method()]}
+    areas: dict[str, list[float]] = {}
+    with worker_processes(config.workers) as submit:
+        begun = {"": list(begun_scores(methods[""], data, cache, False, submit))}
+        for name, settings in config.variants.items():
+            checkpoints = [trained(config, name, settings, seed, progress) for seed in config.seeds]
+            methods[name] = [checkpoint_method(path, name=f"seed_{path.parent.name}") for path in checkpoints]
+            begun[name] = list(begun_scores(methods[name], data, cache / name, False, submit))
+            areas[name] = [roc_of(load_model(path), data).area for path in checkpoints]
+        found = {
+            name: collected(methods[name], tqdm(results, name or "references", disable=not progress))
+            for name, results in begun.items()
+        }
+    text = ablation_table(found, areas)
+    with complete_or_absent(config.output_dir / "ablation.md") as path:
+        path.write_text(text + "\n")
+    return text
+
+
+def trained(config: AblationConfig, name: str, settings: tuple[str, ...], seed: int, progress: bool) -> Path:
+    """The last checkpoint of a variant's run with a seed, at the level that the configuration chooses.
+
+    Raises
+    ------
+    TrainingError
+        When the run was stopped before its last step, or is complete but of other settings.
+    """
+    folder = config.runs_dir / name / str(seed)
+    own = [f"trainer.seed={seed}", f"trainer.output_dir={folder}"]
+    run = load_config(TrainConfig, config.base, [*config.settings, *settings, *own])
+    if (folder / DONE).exists():
+        last = find_checkpoint(folder, "last")
+        if changed := changed_settings(read_checkpoint(last), run):
+            raise TrainingError(f"{folder}: holds a run of other settings ({told(changed)}); delete it to train anew.")
+        return last
+    checkpoint = fit(run, resume=True, progress=progress)
+    if read_checkpoint(checkpoint).step < run.trainer.max_steps:
+        raise TrainingError(f"{folder}: the run was stopped; call the same command again to go on.")
+    if config.kept and config.level_data:
+        roc = roc_of(load_model(checkpoint, run.trainer.device), EventVoxelDataset.from_config(config.level_data))
+        set_level(checkpoint, roc.level_at(config.kept))
+    (folder / DONE).touch()
+    return checkpoint
+
+
+def ablation_table(found: dict[str, Evaluation], areas: dict[str, list[float]]) -> str:
+    """A row for each reference and variant: the mean over seeds and recordings, with its interval over recordings.
+
+    Parameters
+    ----------
+    found : the evaluation of the references by the name "", and of each variant with a method for each seed.
+    areas : the area under the ROC curve of each seed, by variant.
+    """
+    rows = [[name, *_cells([found[""].scores[name]]), ""] for name in REFERENCES]
+    for name, by_seed in areas.items():
+        spread = f"{np.mean(by_seed):.3f} [{min(by_seed):.3f}, {max(by_seed):.3f}]"
+        rows.append([name, *_cells(list(found[name].scores.values())), spread])
+    return markdown_table(["variant", *SCORES, *SHARES, "area under ROC, of seeds"], rows)
+
+
+def _cells(seeds: list[dict[str, dict[str, float]]]) -> list[str]:
+    return [_cell(seeds, name) for name in (*SCORES, *SHARES)]
+
+
+def _cell(seeds: list[dict[str, dict[str, float]]], name: str) -> str:
+    """A score averaged over seeds for each recording that has it, then over recordings."""
+    recordings = [recording for recording, row in seeds[0].items() if name in row]
+    if not recordings:
+        return ""
+    values = np.array([np.mean([seed[recording][name] for seed in seeds]) for recording in recordings])
+    low, high = bootstrap_interval(values, seed=0)
+    return f"{values.mean():.4f} [{low:.3f}, {high:.3f}]"

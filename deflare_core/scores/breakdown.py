@@ -1,0 +1,91 @@
+"""Where the remaining error sits: an evaluation's recordings grouped by what the simulator drew for them.
+
+A simulated data set's manifest states each recording's scene, lamps, lens and flare (see `manifest.py`). Recordings
+are put into groups by kind (scene, flicker) or into thirds by amount (flare, radiance, speed, scattered light), and
+every group is scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deflare_core.io.manifest import Entry, read_manifest
+from deflare_core.scores.evaluation import Evaluation
+from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.markdown import markdown_table
+
+SCORES = ("mse", "r_f1", "flare_removed", "background_kept", "light_kept", "count_ratio")
+THIRDS = ("least", "middle", "most")
+
+
+def flicker_of(entry: Entry) -> str:
+    """The kinds of flicker of a recording's lamps, joined by +."""
+    return "+".join(sorted({lamp["flicker"] for lamp in entry["plan"]["scene"]["lamps"]})) or "no lamp"
+
+
+def flare_share_of(entry: Entry) -> float:
+    """The share of a recording's input events that flare caused."""
+    counts = entry["input_events"]
+    return counts["flare"] / max(sum(counts.values()), 1)
+
+
+KINDS: dict[str, Callable[[Entry], str]] = {
+    "scene": lambda entry: entry["plan"]["scene"]["family"],
+    "flicker": flicker_of,
+}
+AMOUNTS: dict[str, Callable[[Entry], float]] = {
+    "share of flare": flare_share_of,
+    "brightest lamp": lambda entry: max((lamp["radiance"] for lamp in entry["plan"]["scene"]["lamps"]), default=0),
+    "speed": lambda entry: entry["plan"]["scene"]["speed_m_s"],
+    "light scattered": lambda entry: entry["plan"]["lens"]["scatter"] + entry["plan"]["lens"]["veil"],
+}
+
+
+def write_breakdown(evaluation: Evaluation, method: str, manifest: Path, split: str, path: Path) -> None:
+    """Write the breakdown of a method's scores over the recordings of a split of a simulated data set's manifest.
+
+    Raises
+    ------
+    RecordingError
+        When the manifest cannot be read.
+    """
+    table = breakdown_table(evaluation, method, read_manifest(manifest, split))
+    text = f"# Where the error of {method} sits\n\n{table}\n"
+    with complete_or_absent(path) as temporary:
+        temporary.write_text(text)
+
+
+def groups_of(plans: dict[str, Entry]) -> dict[str, dict[str, list[str]]]:
+    """The names of the recordings in each group, by what they are grouped by and by group."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for title, kind in KINDS.items():
+        for name, entry in plans.items():
+            groups.setdefault(title, {}).setdefault(kind(entry), []).append(name)
+    for title, amount in AMOUNTS.items():
+        ordered = sorted(plans, key=lambda name: amount(plans[name]))
+        parts = np.array_split(np.array(ordered, object), len(THIRDS))
+        groups[title] = {third: list(part) for third, part in zip(THIRDS, parts, strict=True) if len(part)}
+    return groups
+
+
+def breakdown_table(
+    evaluation: Evaluation, method: str, plans: dict[str, Entry], scores: Sequence[str] = SCORES
+) -> str:
+    """A method's mean scores in every group, in Markdown; recordings that were not scored do not count."""
+    scored = evaluation.scores[method]
+    known = {name: entry for name, entry in plans.items() if name in scored}
+    rows = [["all", "", str(len(known)), *_means(scored, list(known), scores)]]
+    for title, groups in groups_of(known).items():
+        rows += [
+            [title, group, str(len(names)), *_means(scored, names, scores)] for group, names in sorted(groups.items())
+        ]
+    return markdown_table(["grouped by", "group", "recordings", *scores], rows)
+
+
+def _means(scored: dict[str, dict[str, float]], names: list[str], scores: Sequence[str]) -> list[str]:
+    """The mean of each score over the named recordings that have it."""
+    found = [[scored[name][score] for name in names if score in scored[name]] for score in scores]
+    return [f"{np.mean(values):.3f}" if values else "" for values in found]

@@ -1,0 +1,285 @@
+"""Evaluation: methods over a whole data set, recording by recording; first what they predict, then how that scores.
+
+Scores of a recording are means over its windows, those of a method means over recordings, with intervals from drawing
+recordings anew. A recording that cannot be read does not stop the others; it is named at the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from deflare_core.checkpoint import check_cut, find_checkpoint, read_checkpoint
+from deflare_core.codec import events_to_voxel
+from deflare_core.config import TestConfig
+from deflare_core.dataset import EventVoxelDataset
+from deflare_core.events import Events
+from deflare_core.io.pairs import RecordingPair
+from deflare_core.io.recordings import RecordingError, open_recording
+from deflare_core.model import VoxelNetwork
+from deflare_core.scores.distances import distance_scores, event_distances
+from deflare_core.scores.legacy import legacy_scores
+from deflare_core.scores.metrics import PROVENANCE, psnr, voxel_scores
+from deflare_core.scores.predictions import (
+    Method,
+    Prediction,
+    baseline_method,
+    checkpoint_method,
+    network_method,
+    oracle_method,
+    predicted,
+    prediction_key,
+    prediction_path,
+    stored_prediction,
+)
+from deflare_core.streams.baselines import BASELINES
+from deflare_core.streams.matching import matched
+from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.workers import Submit, completed, failed, late, worker_processes
+
+Scores = dict[str, float]
+Interval = tuple[float, float]
+Scoring = tuple[str, list["Future[Scores]"]]
+"""The name of a recording, and each method's scores of it, which may be under way."""
+SCORES_VERSION = 1
+"""Raised whenever a score's definition changes, so that scores kept on disk are not mixed with others."""
+NUM_RESAMPLES, CONFIDENCE = 2_000, 0.95
+PEAK_EVENTS = 8
+"""Events in a cell that the PSNR counts as its peak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores by method and recording, `scores["network"]["composed_00003"]["mse"]`, and what went wrong, by name."""
+
+    scores: dict[str, dict[str, Scores]]
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def names(self, method: str) -> list[str]:
+        """The names of a method's scores."""
+        return list(dict.fromkeys(name for row in self.scores[method].values() for name in row))
+
+    def values(self, method: str, name: str) -> np.ndarray:
+        """A score of every recording that has it."""
+        return np.array([row[name] for row in self.scores[method].values() if name in row])
+
+    def mean(self, method: str) -> Scores:
+        """The mean of every score over the recordings, by name; recordings without a score do not count in it."""
+        return {name: float(self.values(method, name).mean()) for name in self.names(method)}
+
+    def intervals(self, method: str, seed: int = 0) -> dict[str, Interval]:
+        """The bootstrap 95 % interval of every mean, by name."""
+        return {name: bootstrap_interval(self.values(method, name), seed) for name in self.names(method)}
+
+    def summary(self) -> dict[str, Scores]:
+        """The mean scores of every method, and the PSNR of its mean MSE where that is not 0."""
+        means = {method: self.mean(method) for method in self.scores}
+        return {method: scores | _psnr_of(scores) for method, scores in means.items()}
+
+    def ranked(self, method: str, name: str = "mse", reference: str = "input") -> list[str]:
+        """The recordings in the order of how much the method lowers a score of the reference, most first.
+
+        Where the reference was not scored, they are in the order of the score itself, lowest first.
+        """
+        before = self.scores.get(reference, {})
+        gains = {
+            recording: (before[recording][name] if before else 0.0) - row[name]
+            for recording, row in self.scores[method].items()
+        }
+        return sorted(gains, key=lambda recording: -gains[recording])
+
+
+def evaluate(model: VoxelNetwork, data: EventVoxelDataset, *, seed: int = 0, progress: bool = True) -> Evaluation:
+    """Scores of the untouched input and of a network for every recording of the data set; see `score_recording`.
+
+    Raises
+    ------
+    RecordingError
+        When a recording cannot be read.
+    """
+    found = evaluate_methods([baseline_method("input"), network_method(model, "", seed)], data, progress=progress)
+    if found.failures:
+        raise RecordingError(next(iter(found.failures.values())))
+    return found
+
+
+def methods_of(config: TestConfig) -> list[Method]:
+    """The methods that a configuration names.
+
+    Raises
+    ------
+    ValueError
+        When there is no method of a name, or a checkpoint cannot be used, or not on data that are cut as configured.
+    """
+    return [_method(name, config) for name in config.methods]
+
+
+def methods_to_compare(data: EventVoxelDataset) -> tuple[str, ...]:
+    """Names of everything that a network is compared with, and of the network.
+
+    The oracle is among them only where every recording that can be read carries provenance, as simulated ones do.
+    """
+    known = all(_has_provenance(data, pair) for pair in data.pairs)
+    return (*BASELINES, *(["oracle"] if known else []), "network")
+
+
+def evaluate_methods(
+    methods: Sequence[Method],
+    data: EventVoxelDataset,
+    *,
+    cache: Path | None = None,
+    legacy: bool = False,
+    workers: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Scores of every method for every recording; recordings that fail for one are left out for all.
+
+    Parameters
+    ----------
+    methods : the methods.
+    data : the pairs.
+    cache : folder where predictions and their scores are kept and looked for; none keeps nothing.
+    legacy : also score as published numbers were computed, by names that begin with `legacy_`.
+    workers : processes that score while this one predicts; 0 does both here.
+    progress : show a progress bar.
+    """
+    with worker_processes(workers) as submit:
+        begun = late(begun_scores(methods, data, cache, legacy, submit), workers)
+        return collected(methods, tqdm(begun, total=len(data.pairs), unit="recording", disable=not progress))
+
+
+def begun_scores(
+    methods: Sequence[Method], data: EventVoxelDataset, cache: Path | None, legacy: bool, submit: Submit
+) -> Iterator[Scoring]:
+    """The name of every recording, and the scores of all methods, which are under way; see `evaluate_methods`."""
+    for pair in data.pairs:
+        try:
+            yield pair.name, [scored(method, data, pair, cache, legacy, submit) for method in methods]
+        except RecordingError as error:
+            yield pair.name, [failed(error)]
+
+
+def collected(methods: Sequence[Method], begun: Iterable[Scoring]) -> Evaluation:
+    """The evaluation of methods whose scores are under way, once they are there."""
+    scores: dict[str, dict[str, Scores]] = {method.name: {} for method in methods}
+    failures: dict[str, str] = {}
+    for name, results in begun:
+        try:
+            rows = [result.result() for result in results]
+        except RecordingError as error:
+            failures[name] = str(error)
+            continue
+        for method, row in zip(methods, rows, strict=True):
+            scores[method.name][name] = row
+    return Evaluation(scores, failures)
+
+
+def scored(
+    method: Method, data: EventVoxelDataset, pair: RecordingPair, cache: Path | None, legacy: bool, submit: Submit
+) -> Future[Scores]:
+    """The scores of a method for a pair, from the folder `cache` where they lie there already."""
+    if cache is None:
+        return submit(score_recording, method.predict(data, pair), data, pair, legacy)
+    path = prediction_path(cache, method, pair).with_suffix(".json")
+    key = [prediction_key(method, data, pair), SCORES_VERSION, legacy]
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    if stored.get("key") == key:
+        return completed(stored["scores"])
+    predicted(method, data, pair, cache)
+    return submit(score_kept, path, key, data, pair, legacy)
+
+
+def score_kept(path: Path, key: list[Any], data: EventVoxelDataset, pair: RecordingPair, legacy: bool) -> Scores:
+    """The scores of the prediction that lies beside `path`, where they are then too, with the key to know them by.
+
+    Raises
+    ------
+    RecordingError
+        When the prediction is gone.
+    """
+    prediction = stored_prediction(path.with_suffix(".h5"), key[0])
+    if prediction is None:
+        raise RecordingError(f"{path.with_suffix('.h5')}: was removed or replaced before it was scored; start again.")
+    scores = score_recording(prediction, data, pair, legacy)
+    with complete_or_absent(path) as temporary:
+        temporary.write_text(json.dumps({"key": key, "scores": scores}) + "\n")
+    return scores
+
+
+def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: RecordingPair, legacy: bool) -> Scores:
+    """The scores of one recording: means over its windows, counts and shares over all its events.
+
+    `loss` is a network's mean squared error before rounding; all other scores are of the predicted events.
+    `count_ratio` is their number over the target's, `invented` the share of them that were not recorded, and where
+    recordings carry provenance, `flare_removed` and the `_kept` shares count input events.
+    """
+    rows, noisy_parts, clean_parts = [], [], []
+    labels: list[np.ndarray] = []
+    for t0_us, noisy, clean in data.events(pair):
+        estimate = prediction.events.window(t0_us, t0_us + data.window_us)
+        voxels = (events_to_voxel(e, data.num_bins, None, data.window_us, t0_us=t0_us) for e in (estimate, clean))
+        distances = event_distances(estimate, clean, t0_us, data.window_us)
+        rows.append(voxel_scores(*voxels) | distance_scores(distances))
+        noisy_parts.append(noisy)
+        clean_parts.append(clean)
+        labels += [] if (known := data.provenance(pair, t0_us)) is None else [known]
+    noisy, clean = Events.concatenate(noisy_parts), Events.concatenate(clean_parts)
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+    loss = {} if prediction.loss is None else {"loss": prediction.loss}
+    published = {f"legacy_{k}": v for k, v in legacy_scores(prediction.events, clean).items()} if legacy else {}
+    return loss | means | event_scores(prediction.events, noisy, clean, labels) | published
+
+
+def event_scores(estimate: Events, noisy: Events, clean: Events, labels: list[np.ndarray]) -> Scores:
+    """The number of events over the target's, the share that is invented, and shares of input events by provenance."""
+    kept = matched(estimate, noisy)
+    invented = (len(estimate) - int(kept.sum())) / max(len(estimate), 1)
+    counts = {"count_ratio": len(estimate) / max(len(clean), 1), "invented": invented}
+    return counts | (provenance_shares(kept, np.concatenate(labels)) if labels else {})
+
+
+def provenance_shares(kept: np.ndarray, labels: np.ndarray) -> Scores:
+    """The share of flare events removed and of the others kept; a provenance without events has no share."""
+    shares = {
+        name: float(kept[labels == label].mean()) for label, name in PROVENANCE.items() if (labels == label).any()
+    }
+    return {
+        ("flare_removed" if name == "flare" else f"{name}_kept"): 1 - share if name == "flare" else share
+        for name, share in shares.items()
+    }
+
+
+def bootstrap_interval(values: np.ndarray, seed: int) -> Interval:
+    """The interval that holds 95 % of the means of recordings drawn anew with replacement."""
+    drawn = np.random.default_rng(seed).integers(len(values), size=(NUM_RESAMPLES, len(values)))
+    low, high = np.quantile(values[drawn].mean(1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _method(name: str, config: TestConfig) -> Method:
+    label, is_checkpoint, path = name.partition("=")
+    if is_checkpoint or name == "network":
+        folder = path or config.checkpoint
+        check_cut(read_checkpoint(find_checkpoint(folder)), config.data.window_us, config.data.num_bins)
+        return checkpoint_method(folder, config.device, name=label)
+    return oracle_method() if name == "oracle" else baseline_method(name)
+
+
+def _has_provenance(data: EventVoxelDataset, pair: RecordingPair) -> bool:
+    """Whether the input of a pair carries provenance labels; one that cannot be read is named when it is scored."""
+    try:
+        with open_recording(pair.noisy, data.sensor_size) as recording:
+            return "label" in recording.extra_columns
+    except RecordingError:
+        return True
+
+
+def _psnr_of(scores: Scores) -> Scores:
+    return {"psnr_db": psnr(scores["mse"], PEAK_EVENTS)} if scores.get("mse") else {}

@@ -1,0 +1,212 @@
+"""Scores without a reference: what methods do to a recording whose flare-free truth nobody knows.
+
+Lamps on the mains flicker and things that move do not, so the input's pixels are told apart once, by whether they are
+locked to the flicker, and every method's events are counted at both kinds. A method is good here when the flickering
+pixels fall silent while the others keep their recorded events; no figure alone says so, since deleting everything
+silences the lamp and changing nothing keeps the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deflare_core.deflaring.stream import deflare_windows
+from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.model import VoxelNetwork
+from deflare_core.streams.baselines import Baseline
+from deflare_core.streams.comb_filter import mains_frequency_hz
+from deflare_core.streams.matching import matched
+from deflare_core.streams.statistics import flicker_share, locked_pixels, rate_spectrum
+from deflare_core.system.markdown import markdown_table
+from deflare_core.windows import Clock, window_seed
+
+
+def whole_recording(model: VoxelNetwork, window_us: int = WINDOW_US, num_bins: int = NUM_BINS) -> Baseline:
+    """A network as baselines are: a function from a recording, its clock and a seed to the deflared recording."""
+
+    def deflare(events: Events, clock_us: Clock, seed: int) -> Events:
+        windows = (
+            (t0_us, events.window(t0_us, t0_us + window_us), window_seed(seed, t0_us))
+            for t0_us in range(*clock_us, window_us)
+        )
+        return Events.concatenate([part.events for part in deflare_windows(model, windows, window_us, num_bins)])
+
+    return deflare
+
+
+def outputs_of(recording: Events, methods: Mapping[str, Baseline], seed: int) -> dict[str, Events]:
+    """What each method makes of the recording, by name; windows lie on the grid of whole window lengths.
+
+    Raises
+    ------
+    ValueError
+        When the recording holds no events.
+    """
+    if not len(recording):
+        raise ValueError("The recording holds no events, so there is nothing to compare methods by.")
+    clock_us = (int(recording.t[0]) // WINDOW_US * WINDOW_US, int(recording.t[-1]) + 1)
+    return {name: method(recording, clock_us, seed) for name, method in methods.items()}
+
+
+def no_reference_scores(
+    before: Events, after: Events, duration_us: int, flicker_hz: float, span_us: tuple[int, int] | None = None
+) -> dict[str, float]:
+    """What a method did to a recording, by name, without a truth; shares of nothing are nan.
+
+    num_before, num_after       events in and out.
+    kept, removed               shares of the recorded events that are in the output with their own time, pixel and
+                                polarity (`metrics.matched`), and that are not.
+    invented                    the share of the output's events that were not recorded.
+    power_before, power_after   power at the flicker's frequency for each event of busy pixels; about 1 is no flicker.
+    locked_before, locked_after share of the busy pixels' events that are at locked pixels, each stream by itself
+                                (`statistics.flicker_share`); in the output, pixels that are no longer busy are out.
+    flicker_rate_before_hz, flicker_rate_after_hz, flicker_kept
+                                events per second at flickering pixels, and the share of their recorded events kept.
+    moving_rate_before_hz, moving_rate_after_hz, moving_kept
+                                the same at all other pixels, in the time span only.
+
+    Flickering pixels are those that `statistics.locked_pixels` finds in the input, whatever the method does to them.
+    All others count as moving: edges that pass, but also noise and pixels with too few events to tell. Whatever moves
+    across a flickering pixel counts as flicker.
+
+    Parameters
+    ----------
+    before, after : the recording, and what the method made of it.
+    duration_us : its length from its first event on, at least five periods of the flicker; some seconds at most, since
+        over long times the mains drift away from any one frequency.
+    flicker_hz : the flicker's frequency.
+    span_us : start and end of the time in which moving events are counted, such as that in which somebody walks past;
+        none counts the whole recording.
+
+    Raises
+    ------
+    ValueError
+        When the sensors differ, the span is empty, or the recording is shorter than five periods.
+    """
+    if before.sensor_size != after.sensor_size:
+        raise ValueError(f"Sensors of {before.sensor_size} and {after.sensor_size} pixels do not compare.")
+    kept = matched(after, before)
+    at_lamp = locked_pixels(before, duration_us, flicker_hz)
+    sides = {"before": before, "after": after}
+    return (
+        {f"num_{side}": float(len(events)) for side, events in sides.items()}
+        | {"kept": _share(kept), "removed": 1 - _share(kept)}
+        | {"invented": 1 - int(kept.sum()) / len(after) if len(after) else np.nan}
+        | {f"power_{side}": _power(events, before, duration_us, flicker_hz) for side, events in sides.items()}
+        | {f"locked_{side}": flicker_share(events, duration_us, flicker_hz) for side, events in sides.items()}
+        | _counted("flicker", before, after, kept, at_lamp, _whole(before, duration_us))
+        | _counted("moving", before, after, kept, ~at_lamp, span_us or _whole(before, duration_us))
+    )
+
+
+def no_reference_table(
+    recording: Events,
+    outputs: Mapping[str, Events],
+    flicker_hz: float | None = None,
+    span_us: tuple[int, int] | None = None,
+) -> str:
+    """The scores of every method as a Markdown table, below a sentence about the recording itself.
+
+    Parameters
+    ----------
+    recording : the input; see `no_reference_scores` for its length.
+    outputs : what each method made of it, by name, as `outputs_of` gives it.
+    flicker_hz : the flicker's frequency; none takes 100 or 120 Hz, whichever is stronger.
+    span_us : start and end of the time in which moving events are counted; none counts the whole recording.
+
+    Raises
+    ------
+    ValueError
+        When there are no methods, or as `no_reference_scores` says.
+    """
+    if not outputs:
+        raise ValueError("There are no methods to compare.")
+    flicker_hz = flicker_hz or mains_frequency_hz(recording)
+    duration_us = recording.duration_us + 1
+    scores = {
+        name: no_reference_scores(recording, events, duration_us, flicker_hz, span_us)
+        for name, events in outputs.items()
+    }
+    rows = [[name, *(write(row[column]) for column, (_, write) in COLUMNS.items())] for name, row in scores.items()]
+    head = ["method", *(title for title, _ in COLUMNS.values())]
+    return f"{_about(next(iter(scores.values())), flicker_hz)}\n\n{markdown_table(head, rows)}\n"
+
+
+def _percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{share:.1%}"
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.2f}"
+
+
+def _kilohertz(rate_hz: float) -> str:
+    return f"{rate_hz / 1e3:.1f}"
+
+
+COLUMNS = {
+    "kept": ("kept", _percent),
+    "removed": ("removed", _percent),
+    "invented": ("invented", _percent),
+    "power_after": ("flicker power", _number),
+    "locked_after": ("locked", _percent),
+    "flicker_rate_after_hz": ("flickering pixels, 1000 events/s", _kilohertz),
+    "flicker_kept": ("their events kept", _percent),
+    "moving_rate_after_hz": ("other pixels, 1000 events/s", _kilohertz),
+    "moving_kept": ("their events kept", _percent),
+}
+"""The scores that the table shows, with their titles and how they are written."""
+
+
+def _about(scores: Mapping[str, float], flicker_hz: float) -> str:
+    return (
+        f"Recorded: {scores['num_before']:,.0f} events; at {flicker_hz:g} Hz a power of "
+        f"{_number(scores['power_before'])} per event (about 1 is none), {_percent(scores['locked_before'])} of busy "
+        f"pixels' events at locked pixels; {_kilohertz(scores['flicker_rate_before_hz'])} thousand events/s at "
+        f"flickering pixels and {_kilohertz(scores['moving_rate_before_hz'])} at the others. After each method:"
+    )
+
+
+def _counted(
+    name: str,
+    before: Events,
+    after: Events,
+    kept: NDArray[np.bool_],
+    pixels: NDArray[np.bool_],
+    span_us: tuple[int, int],
+) -> dict[str, float]:
+    """Events per second at some pixels in a time, before and after, and the share of the recorded ones kept."""
+    if span_us[1] <= span_us[0]:
+        raise ValueError(f"From {span_us[0]} to {span_us[1]} us there is no time to count events in.")
+    recorded, given = (_within(events, pixels, span_us) for events in (before, after))
+    per_second = 1e6 / (span_us[1] - span_us[0])
+    return {
+        f"{name}_rate_before_hz": float(recorded.sum() * per_second),
+        f"{name}_rate_after_hz": float(given.sum() * per_second),
+        f"{name}_kept": _share(kept[recorded]),
+    }
+
+
+def _within(events: Events, pixels: NDArray[np.bool_], span_us: tuple[int, int]) -> NDArray[np.bool_]:
+    return pixels[events.y, events.x] & (events.t >= span_us[0]) & (events.t < span_us[1])
+
+
+def _power(events: Events, before: Events, duration_us: int, flicker_hz: float) -> float:
+    return float(rate_spectrum(events, _remaining(events, before, duration_us), np.array([flicker_hz]))[0])
+
+
+def _remaining(events: Events, before: Events, duration_us: int) -> int:
+    """The time from the first of the events to the recording's end: their spectrum counts from there."""
+    return duration_us - int(events.t[0] - before.t[0]) if len(events) else duration_us
+
+
+def _whole(before: Events, duration_us: int) -> tuple[int, int]:
+    start_us = int(before.t[0]) if len(before) else 0
+    return start_us, start_us + duration_us
+
+
+def _share(found: NDArray[np.bool_]) -> float:
+    return float(found.mean()) if len(found) else np.nan

@@ -1,0 +1,175 @@
+"""Residuals: what a network adds to its input, against what it should add, which is minus the flare.
+
+A residual is output less input, whatever the network. The wanted one is target less input: minus the flare's events,
+plus those that the flare kept from happening. Voxels are signed and float32 `(bins, H, W)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from deflare_core.codec import events_to_voxel
+from deflare_core.config import OptimizerConfig
+from deflare_core.deflaring.stream import run_network
+from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.loop.optimizer import make_optimizer
+from deflare_core.model import VoxelNetwork
+from deflare_core.scores.metrics import PROVENANCE
+from deflare_core.system.markdown import markdown_table
+
+Window = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Input voxel and target voxel of one window."""
+PROVENANCES = (*PROVENANCE.values(), "empty")
+
+
+def residual_report(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, float]:
+    """What the network does to one window, in figures by name.
+
+    `energy_kept`: the output's sum of squares over the input's. `positive_kept`: of the cells with a positive input,
+    the share whose output still rounds to at least one positive event. `relative_difference`: the norm of the
+    residual over that of the input. `is_identity`: 1 if the output is the input to the last bit, else 0.
+    `residual_mean`, `residual_std`, `wanted_mean`, `wanted_std`: of the given and the wanted residual, events per
+    cell. `correlation`: between these two; nan if one is constant. `error_over_input`: the mean squared error over
+    that of the untouched input; below 1 the network is better than doing nothing. `gradient_last`, `gradient_rest`:
+    the norm of that error's gradient in the last layer and in all others.
+
+    Parameters
+    ----------
+    model : a network.
+    raw, truth : input and target voxel, neither empty nor equal to each other.
+    """
+    output, before, after = (voxel.astype(np.float64) for voxel in (run_network(model, raw), raw, truth))
+    given, wanted = output - before, after - before
+    last, rest = gradient_norms(model, raw, truth)
+    return {
+        "energy_kept": float((output**2).sum() / (before**2).sum()),
+        "positive_kept": float((np.rint(output[before > 0]) >= 1).mean()),
+        "relative_difference": float(np.linalg.norm(given) / np.linalg.norm(before)),
+        "is_identity": float(not given.any()),
+        "residual_mean": float(given.mean()),
+        "residual_std": float(given.std()),
+        "wanted_mean": float(wanted.mean()),
+        "wanted_std": float(wanted.std()),
+        "correlation": correlation(given, wanted),
+        "error_over_input": float(((given - wanted) ** 2).sum() / (wanted**2).sum()),
+        "gradient_last": last,
+        "gradient_rest": rest,
+    }
+
+
+def report_table(reports: Mapping[str, Mapping[str, float]]) -> str:
+    """Reports side by side as a Markdown table: a row for each figure, a column for each named report."""
+    rows = [
+        [name.replace("_", " "), *(f"{report[name]:.4g}" for report in reports.values())]
+        for name in next(iter(reports.values()))
+    ]
+    return markdown_table(["", *reports], rows)
+
+
+def gradient_norms(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray[np.float32]) -> tuple[float, float]:
+    """The norm of the mean squared error's gradient in the network's last layer, and in all its other weights."""
+    model.eval()
+    model.zero_grad(set_to_none=True)
+    functional.mse_loss(model(_batch([raw])), _batch([truth])).backward()
+    squares = {True: 0.0, False: 0.0}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            squares["final_conv" in name] += float(parameter.grad.norm() ** 2)
+    model.zero_grad(set_to_none=True)
+    return squares[True] ** 0.5, squares[False] ** 0.5
+
+
+def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """The correlation coefficient of two arrays of one shape; nan if one of them is constant."""
+    if not (a.std() and b.std()):
+        return np.nan
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def residual_spent(
+    residual: NDArray[np.floating],
+    events: Events,
+    labels: NDArray[np.uint8],
+    t0_us: int,
+    window_us: int = WINDOW_US,
+) -> dict[str, float]:
+    """Where a residual is spent: the share of its absolute sum for each provenance, and for cells without events.
+
+    A cell's part is divided as its events are, so the shares add up to 1; of a residual of zeros they are nan.
+
+    Parameters
+    ----------
+    residual : `(bins, H, W)`.
+    events : the window's input events.
+    labels : their provenance, keys of `PROVENANCE`.
+    t0_us, window_us : start and length of the window.
+    """
+    counts = provenance_voxels(events, labels, len(residual), t0_us, window_us)
+    size, total = np.abs(residual.astype(np.float64)), counts.sum(0)
+    spent = [(size * count / np.maximum(total, 1)).sum() for count in counts]
+    spent.append(size[total == 0].sum())
+    whole = size.sum()
+    return {name: float(part / whole) if whole else np.nan for name, part in zip(PROVENANCES, spent, strict=True)}
+
+
+def provenance_voxels(
+    events: Events, labels: NDArray[np.uint8], num_bins: int = NUM_BINS, t0_us: int = 0, window_us: int = WINDOW_US
+) -> NDArray[np.float32]:
+    """The number of events of each provenance in each cell, both polarities alike, float32 `(4, bins, H, W)`."""
+    unsigned = Events(events.t, events.x, events.y, np.ones(len(events), np.int8), events.sensor_size)
+    return np.stack(
+        [events_to_voxel(unsigned[labels == label], num_bins, None, window_us, t0_us=t0_us) for label in PROVENANCE]
+    )
+
+
+def train_briefly(
+    model: VoxelNetwork,
+    windows: list[Window],
+    steps: int,
+    seed: int,
+    *,
+    learning_rate: float = 2e-4,
+    crop: int = 96,
+    batch_size: int = 2,
+) -> list[float]:
+    """The loss of each step of a short training in memory, in place; `training.fit` is the real one, with files.
+
+    Networks that are given the same windows and seed see the same crops in the same order.
+
+    Parameters
+    ----------
+    model : the network; its weights change.
+    windows : input and target voxels of one size.
+    steps : optimizer steps, mean squared error, Adam.
+    seed : decides the crops.
+    learning_rate : step size.
+    crop : height and width of a crop, at most.
+    batch_size : crops in a step.
+    """
+    rng = np.random.default_rng(seed)
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=learning_rate), model.train())
+    losses = []
+    for _ in range(steps):
+        crops = [_cropped(windows[rng.integers(len(windows))], crop, rng) for _ in range(batch_size)]
+        loss = functional.mse_loss(model(_batch([raw for raw, _ in crops])), _batch([truth for _, truth in crops]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _cropped(window: Window, crop: int, rng: np.random.Generator) -> Window:
+    raw, truth = window
+    top, left = (int(rng.integers(max(size - crop, 0) + 1)) for size in raw.shape[1:])
+    part = np.s_[:, top : top + crop, left : left + crop]
+    return raw[part], truth[part]
+
+
+def _batch(voxels: list[NDArray[np.float32]]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(voxels))[:, None]

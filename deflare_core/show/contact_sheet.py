@@ -1,0 +1,94 @@
+"""Contact sheets: a whole recording at a glance, as a table of pictures over time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deflare_core.events import Events
+from deflare_core.io.recording_set import opened_together, shared_span_us
+from deflare_core.io.recordings import Recording
+from deflare_core.show.figures import accumulate, draw_signed
+
+SHEET_WINDOW_US = 20_000
+MAX_PANEL_PIXELS = 200
+
+
+def contact_sheet(recordings: Mapping[str, Path | Recording], num: int = 8) -> Figure:
+    """One row per named recording and one column per window, with the number of events in each panel.
+
+    The windows are spread evenly from the start of the recordings to their end. They last 20 ms, or less where `num`
+    of them would not fit side by side. Only one window at a time is read.
+
+    Parameters
+    ----------
+    recordings : open recordings or paths by name, all of one sensor size.
+    num : the number of windows.
+
+    Raises
+    ------
+    ValueError
+        For no recordings, sensors that differ, recordings without duration, or less than one window.
+    RecordingError
+        When a recording cannot be read.
+    """
+    if num < 1:
+        raise ValueError(f"num must be at least 1; received {num}.")
+    with opened_together(recordings) as opened:
+        windows = sheet_windows_us(*shared_span_us(opened), num)
+        panels = {name: [_panel(recording.window(*w)) for w in windows] for name, recording in opened.items()}
+    return _drawn(panels, windows)
+
+
+def sheet_windows_us(t_start_us: int, t_end_us: int, num: int) -> list[tuple[int, int]]:
+    """Start and end of `num` windows from the start to the end of a span, each in the middle of its share of it."""
+    edges = np.linspace(t_start_us, t_end_us, num + 1)
+    length = min(SHEET_WINDOW_US, max(1, (t_end_us - t_start_us) // num))
+    starts = ((edges[:-1] + edges[1:] - length) // 2).astype(int).tolist()
+    return [(start, start + length) for start in starts]
+
+
+def _panel(events: Events) -> tuple[np.ndarray, int]:
+    """The signed sum of events over blocks of pixels, as fine as a small panel can show, and their number."""
+    picture = accumulate(events)
+    size = -(-max(picture.shape) // MAX_PANEL_PIXELS)
+    padded = np.pad(picture, [(0, -length % size) for length in picture.shape])
+    blocks = padded.reshape(padded.shape[0] // size, size, padded.shape[1] // size, size)
+    return blocks.sum(axis=(1, 3)), len(events)
+
+
+def _drawn(panels: Mapping[str, list[tuple[np.ndarray, int]]], windows: list[tuple[int, int]]) -> Figure:
+    pictures = [picture for row in panels.values() for picture, _ in row]
+    limit = _limit(pictures)
+    height, width = pictures[0].shape
+    figure = Figure(
+        (1.7 * len(windows) + 1, (1.7 * height / width + 0.1) * len(panels) + 0.4), 110, layout="constrained"
+    )
+    grid = figure.subplots(len(panels), len(windows), squeeze=False)
+    for axes_row, (name, row) in zip(grid, panels.items(), strict=True):
+        for axes, (picture, count) in zip(axes_row, row, strict=True):
+            image = draw_signed(axes, picture, limit)
+            _label(axes, count)
+        axes_row[0].set_ylabel(name)
+    for axes, (start, end) in zip(grid[0], windows, strict=True):
+        axes.set_title(f"{start / 1e3:,.1f} to {end / 1e3:,.1f} ms", fontsize=8)
+    bar = figure.colorbar(image, ax=grid, extend="both", shrink=0.9, pad=0.01)
+    bar.set_label("events, signed", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def _limit(pictures: Sequence[np.ndarray]) -> float:
+    """The 90th percentile of the occupied blocks' sizes: a few lamps may saturate, for the rest must stay visible."""
+    occupied = np.concatenate([np.abs(picture[picture != 0]) for picture in pictures])
+    return max(1.0, float(np.percentile(occupied, 90))) if len(occupied) else 1.0
+
+
+def _label(axes: Axes, count: int) -> None:
+    axes.set(xticks=[], yticks=[])
+    box = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
+    axes.text(0.02, 0.03, f"{count:,}", transform=axes.transAxes, fontsize=7, bbox=box)

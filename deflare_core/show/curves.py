@@ -1,0 +1,140 @@
+"""Training curves: how a run's loss, learning rate and epochs went, read from its log, afterwards or while it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deflare_core.loop.run_log import METRICS, RunLogError, read_log, read_tensorboard
+from deflare_core.show.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE, scale_losses
+from deflare_core.system.atomic_files import complete_or_absent
+
+CURVES = "training_loss_curves.png"
+REPORTS = Path("reports/training_curves")
+DETAILS = {"gradient_norm": "gradient norm", "seconds": "seconds per step"}
+LEGEND = {"frameon": False, "loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2, "borderaxespad": 0.1}
+"""Above the axes, where it covers no curve."""
+
+Entries = list[dict[str, Any]]
+
+
+def training_curves(run_dir: str | Path, detailed: bool = False) -> Figure:
+    """Panels over the steps of a run: loss of each step with its moving average, loss of each epoch, learning rate.
+
+    The losses are on a logarithmic scale; the best epoch stands in a light-green box.
+
+    Parameters
+    ----------
+    run_dir : a run's folder, with `metrics.jsonl` or, where that is missing, its TensorBoard scalars.
+    detailed : add the gradient's norm and the duration of each step.
+
+    Raises
+    ------
+    RunLogError
+        When the folder holds the log of no step.
+    """
+    entries = read_run(Path(run_dir))
+    extra = [name for name in ("learning_rate", *(DETAILS if detailed else ())) if len(column(entries, name)[0])]
+    heights = [3, 3, *(1.5 for _ in extra)]
+    figure = Figure(figsize=(8, sum(heights) + 0.6), dpi=110, layout="constrained")
+    grid = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    draw_batch_loss(grid[0], entries)
+    draw_epoch_loss(grid[1], entries)
+    for axes, name in zip(grid[2:], extra, strict=True):
+        axes.plot(*column(entries, name), color=NEUTRAL, linewidth=0.8)
+        axes.set_ylabel(DETAILS.get(name, name.replace("_", " ")))
+        if name == "gradient_norm":
+            axes.set_yscale("log")
+    grid[-1].set_xlabel("step")
+    figure.suptitle(f"{Path(run_dir).name}: {entries[-1]['step']:,} steps", fontsize=11)
+    return figure
+
+
+def write_curves(run_dir: str | Path, detailed: bool = False) -> Path:
+    """The path at which the run's curves were written as PNG: `reports/training_curves/RUN/`."""
+    path = REPORTS / Path(run_dir).resolve().name / CURVES
+    figure = training_curves(run_dir, detailed)
+    with complete_or_absent(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return path
+
+
+def read_run(run_dir: Path) -> Entries:
+    """The lines of a run's log, from its file or else from its TensorBoard scalars.
+
+    Raises
+    ------
+    RunLogError
+        When neither has a step.
+    """
+    entries = read_log(run_dir) or read_tensorboard(run_dir)
+    if not any("loss" in entry for entry in entries):
+        raise RunLogError(f"{run_dir}: has no {METRICS} or TensorBoard scalars of a run; `deflare train` writes them.")
+    return entries
+
+
+def draw_batch_loss(axes: Axes, entries: Entries) -> None:
+    """The loss of each step and the mean of the last ones, a fiftieth of the run."""
+    steps, losses = column(entries, "loss")
+    width = max(1, len(losses) // 50)
+    axes.plot(steps, losses, color=NEGATIVE, alpha=0.4, linewidth=0.8, label="training, each step")
+    if width > 1:
+        label = f"mean of the last {width} steps"
+        axes.plot(steps[width - 1 :], moving_average(losses, width), color=POSITIVE, linewidth=1.4, label=label)
+    scale_losses(axes)
+    axes.legend(**LEGEND)
+
+
+def draw_epoch_loss(axes: Axes, entries: Entries) -> None:
+    """The mean training loss over the steps of each epoch, each validation, and the best epoch in a box."""
+    steps, losses = column(entries, "loss")
+    epochs = epoch_of_steps(entries)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        label = "training, mean of each epoch" if epoch == epochs[0] else ""
+        axes.hlines(losses[here].mean(), steps[here][0] - 1, steps[here][-1], color=NEGATIVE, linewidth=2, label=label)
+    axes.plot(*validations(entries), "o-", color=ACCENT, markersize=4, linewidth=1, label="validation")
+    scale_losses(axes)
+    box = {"boxstyle": "round", "facecolor": "lightgreen", "edgecolor": "none"}
+    axes.text(0.02, 0.05, best_epoch(entries), transform=axes.transAxes, bbox=box, fontsize=9)
+    axes.legend(**LEGEND)
+
+
+def best_epoch(entries: Entries) -> str:
+    """Which epoch, counted from 1, was best: by its validation, or by its mean training loss where there is none."""
+    steps, losses = column(entries, "loss")
+    epochs = epoch_of_steps(entries)
+    validated, scores = validations(entries)
+    if len(scores):
+        step = int(validated[np.argmin(scores)])
+        epoch = epochs[np.searchsorted(steps, step)]
+        return f"best: epoch {epoch}, step {step:,}, validation loss {scores.min():.4g}"
+    means = {int(epoch): float(losses[epochs == epoch].mean()) for epoch in np.unique(epochs)}
+    epoch = min(means, key=lambda e: means[e])
+    return f"best: epoch {epoch}, mean training loss {means[epoch]:.4g}"
+
+
+def moving_average(values: np.ndarray, width: int) -> np.ndarray:
+    """The mean of each `width` values in a row, float64, `width - 1` values shorter."""
+    return np.convolve(values, np.ones(width) / width, "valid")
+
+
+def column(entries: Entries, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps that logged a figure, and the figure at each."""
+    found = [(entry["step"], entry[name]) for entry in entries if name in entry and "loss" in entry]
+    return np.array([step for step, _ in found], int), np.array([value for _, value in found], float)
+
+
+def epoch_of_steps(entries: Entries) -> np.ndarray:
+    """The epoch of each step, counted from 1."""
+    return np.array([int(entry.get("epoch", 0)) + 1 for entry in entries if "loss" in entry])
+
+
+def validations(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
+    """The steps that were validated, and the loss of each."""
+    found = [(entry["step"], entry["validation"]["loss"]) for entry in entries if "validation" in entry]
+    return np.array([step for step, _ in found], int), np.array([loss for _, loss in found], float)

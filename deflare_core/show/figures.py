@@ -1,0 +1,285 @@
+"""Figures: functions that take arrays and return a matplotlib Figure; they neither show nor save anything.
+
+One palette throughout: red is brighter (positive), blue is darker (negative), white is nothing; signed voxels share
+symmetric limits about 0 within a figure. Where only a sample of the events is drawn, the figure says how many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from deflare_core.events import Events
+from deflare_core.scores.roc import Roc
+from deflare_core.system.atomic_files import complete_or_absent
+
+POSITIVE, NEGATIVE, NEUTRAL, ACCENT = "#c1272d", "#1f5fa8", "#4d4d4d", "#2f9e6e"
+SIGNED_MAP = matplotlib.colormaps["RdBu_r"]
+DOTS_PANEL_INCHES = 2.6
+VOXEL_PANEL_PIXELS = 192
+"""Wider pictures are drawn at less than their size, where single events would go missing."""
+METHOD_COLOURS = {"input": NEUTRAL, "target": ACCENT, "output": POSITIVE, "network": POSITIVE}
+
+
+def voxel_figure(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, limit: float | None = None) -> Figure:
+    """One row of bin images for each named voxel `(bins, H, W)`, all on one symmetric colour scale.
+
+    Parameters
+    ----------
+    voxels : voxels of one shape by name, such as input, target, output and residual.
+    t0_us, window_us : start and length of the window, for the titles.
+    limit : the colour scale's end, events per cell; none takes that of `symmetric_limit`.
+    """
+    limit = limit or symmetric_limit(list(voxels.values()))
+    num_bins, height, width = next(iter(voxels.values())).shape
+    panel, block = 1.75, -(-width // VOXEL_PANEL_PIXELS)
+    figure = new_figure(panel * num_bins + 1, panel * height / width * len(voxels) + 0.5)
+    grid = figure.subplots(len(voxels), num_bins, sharex=True, sharey=True, squeeze=False)
+    for row, (name, voxel) in zip(grid, voxels.items(), strict=True):
+        for b, axes in enumerate(row):
+            image = draw_signed(axes, strongest(voxel[b], block), limit)
+            axes.set(xticks=[], yticks=[])
+        row[0].set_ylabel(f"{name}\n{voxel.sum():+,.0f} net", fontsize=9)
+    for b, axes in enumerate(grid[0]):
+        edges_ms = [(t0_us + edge * window_us / num_bins) / 1e3 for edge in (b, b + 1)]
+        axes.set_title(f"{edges_ms[0]:.1f} to {edges_ms[1]:.1f} ms", fontsize=8)
+    label = "events per cell, signed" + (f",\nstrongest of {block} x {block} cells" if block > 1 else "")
+    figure.colorbar(image, ax=grid, label=label, extend="both", shrink=0.9, pad=0.01)
+    return figure
+
+
+def events_figure(recordings: Mapping[str, Events], t_start_us: int, t_end_us: int) -> Figure:
+    """One panel per named recording: the signed sum of events at each pixel over `[t_start_us, t_end_us)`."""
+    images = {name: accumulate(events.window(t_start_us, t_end_us)) for name, events in recordings.items()}
+    limit = symmetric_limit(list(images.values()))
+    height, width = next(iter(images.values())).shape
+    figure = new_figure(4.2 * len(images) + 0.8, 4.2 * height / width + 0.9)
+    grid = figure.subplots(1, len(images), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (name, picture) in zip(grid, images.items(), strict=True):
+        image = draw_signed(axes, picture, limit)
+        count = len(recordings[name].window(t_start_us, t_end_us))
+        axes.set(title=f"{name}: {count:,} events", xlabel="x, pixels")
+    grid[0].set_ylabel("y, pixels")
+    figure.suptitle(f"{t_start_us / 1e3:.1f} to {t_end_us / 1e3:.1f} ms", fontsize=10)
+    figure.colorbar(image, ax=grid, label="events per pixel, signed", extend="both", shrink=0.85, pad=0.02)
+    return figure
+
+
+def event_series_figure(
+    recordings: Mapping[str, Events], t_start_us: int, t_end_us: int, num_frames: int = 5
+) -> Figure:
+    """Red and blue dots of the events in consecutive slices of time, one row per named recording."""
+    edges = np.linspace(t_start_us, t_end_us, num_frames + 1).astype(int)
+    height, width = next(iter(recordings.values())).sensor_size
+    panel = DOTS_PANEL_INCHES
+    figure = new_figure(panel * num_frames + 0.6, (panel * height / width + 0.2) * len(recordings) + 0.7)
+    grid = figure.subplots(len(recordings), num_frames, sharex=True, sharey=True, squeeze=False)
+    for row, (name, events) in zip(grid, recordings.items(), strict=True):
+        for axes, start, end in zip(row, edges[:-1], edges[1:], strict=True):
+            _draw_dots(axes, events.window(int(start), int(end)))
+        row[0].set_ylabel(f"{name}\ny, pixels")
+    for axes, start, end in zip(grid[0], edges[:-1], edges[1:], strict=True):
+        axes.set_title(f"{start / 1e3:.1f} to {end / 1e3:.1f} ms", fontsize=9)
+    for axes in grid[-1]:
+        axes.set_xlabel("x, pixels")
+    figure.legend(handles=_polarity_handles(), loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def event_cloud_figure(events: Events, seed: int, max_events: int = 20_000) -> Figure:
+    """The events as a cloud in x, y and time; of more than `max_events` a random sample, whose size the title says."""
+    shown = sampled(events, max_events, seed)
+    figure = new_figure(6.5, 5.2)
+    axes = figure.add_subplot(projection="3d")
+    colours = np.where(shown.p > 0, POSITIVE, NEGATIVE)
+    size = np.clip(12_000 / max(len(shown), 1), 0.6, 4)
+    axes.scatter(shown.t / 1e3, shown.x, shown.y, c=colours, s=size, linewidths=0, depthshade=False)
+    height, width = events.sensor_size
+    axes.set(xlabel="time, ms", ylabel="x, pixels", zlabel="y, pixels", ylim=(0, width), zlim=(height, 0))
+    axes.set_box_aspect((1.6, 1.2, 1.2 * height / width))
+    axes.tick_params(labelsize=8)
+    axes.set_title(f"{len(shown):,} of {len(events):,} events", fontsize=10)
+    axes.legend(handles=_polarity_handles(), loc="upper left", frameon=False)
+    return figure
+
+
+def event_rate_figure(recordings: Mapping[str, Events], clock_us: tuple[int, int], bin_us: int = 1000) -> Figure:
+    """The event rate over time by polarity, one panel per named recording, on one scale."""
+    edges = np.arange(clock_us[0], clock_us[1] + bin_us, bin_us)
+    figure = new_figure(8, 1.9 * len(recordings) + 0.7)
+    grid = figure.subplots(len(recordings), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, (name, events) in zip(grid, recordings.items(), strict=True):
+        for sign, colour, label in ((1, POSITIVE, "positive"), (-1, NEGATIVE, "negative")):
+            counts = np.histogram(events.t[events.p == sign], edges)[0]
+            axes.stairs(sign * counts / bin_us, edges / 1e3, color=colour, fill=True, alpha=0.85, label=label)
+        axes.axhline(0, color=NEUTRAL, linewidth=0.6)
+        axes.set_ylabel(f"{name}\nevents per µs")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    grid[-1].set_xlabel("time, ms")
+    return figure
+
+
+def learning_curve_figure(log: Sequence[Mapping], title: str = "") -> Figure:
+    """Training loss by step with its moving average, and the validation loss, on a logarithmic scale."""
+    steps = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
+    validations = [(entry["step"], entry["validation"]["loss"]) for entry in log if "validation" in entry]
+    figure = new_figure(7, 3.6)
+    axes = figure.subplots()
+    if steps:
+        step, loss = np.array(steps).T
+        axes.plot(step, loss, color=NEGATIVE, alpha=0.4, linewidth=0.8, label="training, each step")
+        width = len(loss) // 20
+        if width > 1:
+            mean = np.convolve(loss, np.ones(width) / width, "valid")
+            axes.plot(step[width - 1 :], mean, color=NEGATIVE, label=f"mean of the last {width} steps")
+    if validations:
+        axes.plot(*np.array(validations).T, "o-", color=POSITIVE, markersize=4, label="validation")
+    axes.set(xlabel="step", title=title)
+    scale_losses(axes)
+    if steps or validations:
+        axes.legend(frameon=False)
+    return figure
+
+
+def scale_losses(axes: Axes) -> None:
+    """Give the axes, already drawn on, a logarithmic scale of losses with plain numbers, over whole steps."""
+    axes.set(ylabel="loss", yscale="log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def scores_figure(
+    summary: Mapping[str, Mapping[str, float]],
+    names: Sequence[str],
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
+) -> Figure:
+    """Bars of the named scores, one panel each, one row per method; a bar that would dwarf the others is cut off.
+
+    Lines across the ends of bars show the intervals, where there are any.
+    """
+    known = intervals or {}
+    figure = new_figure(1.5 * len(names) + 1, 0.24 * len(summary) + 0.8)
+    grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    colours = [METHOD_COLOURS.get(method, NEUTRAL) for method in summary]
+    for axes, name in zip(grid, names, strict=True):
+        values = np.array([scores.get(name, np.nan) for scores in summary.values()])
+        bounds = [known.get(m, {}).get(name, (v, v)) for m, v in zip(summary, values, strict=True)]
+        low, high = np.array(bounds).T
+        end = _bars_end(high)
+        axes.barh(
+            [method.replace("_", " ") for method in summary],
+            np.nan_to_num(np.minimum(values, end)),
+            color=colours,
+            height=0.7,
+        )
+        rows = np.arange(len(values))
+        axes.hlines(rows, np.minimum(low, end), np.minimum(high, end), color="black", linewidth=1, alpha=0.6)
+        for row, value, upper in zip(rows, values, high, strict=True):
+            label = "-" if np.isnan(value) else f"{value:.3g}" + (" >" if value > end else "")
+            at = float(np.nan_to_num(min(upper, end)))
+            axes.annotate(label, (at, row), (3, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.set_title(name.replace("_", " "), fontsize=9)
+        axes.set(xlim=(0, 1.45 * end), xticks=[0, end], xticklabels=["0", f"{end:.2g}"])
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    grid[0].invert_yaxis()
+    return figure
+
+
+def _bars_end(values: np.ndarray) -> float:
+    """Where bars end at the latest: at the largest value, or at five times the median where that is far less."""
+    known = values[np.isfinite(values)]
+    most = float(known.max(initial=0))
+    return min(most, 5 * float(np.median(known[known > 0]))) if most > 0 else 1.0
+
+
+def draw_signed(axes: Axes, picture: np.ndarray, limit: float) -> AxesImage:
+    """The image of a signed `(H, W)` array drawn on the axes, from -limit (blue) to +limit (red)."""
+    return axes.imshow(picture, cmap=SIGNED_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+
+
+def accumulate(events: Events) -> np.ndarray:
+    """The signed sum of events at each pixel, int64 `(H, W)`."""
+    height, width = events.sensor_size
+    pixel = events.y.astype(np.int64) * width + events.x
+    positive, negative = (np.bincount(pixel[events.p == sign], minlength=height * width) for sign in (1, -1))
+    return (positive - negative).reshape(height, width)
+
+
+def strongest(picture: np.ndarray, block: int) -> np.ndarray:
+    """The entry farthest from 0 of each block of `block` x `block` pixels; the last rows and columns fill up with 0."""
+    height, width = picture.shape
+    padded = np.pad(picture, ((0, -height % block), (0, -width % block)))
+    rows, columns = (size // block for size in padded.shape)
+    blocks = padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, -1)
+    return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
+
+
+def sampled(events: Events, max_events: int, seed: int) -> Events:
+    """At most `max_events` of the events, in their order; which of them is drawn from the seed."""
+    if len(events) <= max_events:
+        return events
+    is_shown = np.zeros(len(events), np.bool_)
+    is_shown[np.random.default_rng(seed).choice(len(events), max_events, replace=False)] = True
+    return events[is_shown]
+
+
+def symmetric_limit(pictures: Sequence[np.ndarray]) -> float:
+    """A colour limit for all pictures that 99 % of their occupied cells keep to, at least 1 event.
+
+    Lamps saturate, so that what moves stays visible beside them.
+    """
+    # Cells below half an event decode to nothing; counted in, a network's faint noise would set the limit.
+    occupied = np.concatenate([np.abs(picture[np.abs(picture) >= 0.5]) for picture in pictures])
+    return max(1.0, float(np.percentile(occupied, 99))) if len(occupied) else 1.0
+
+
+def new_figure(width_inches: float, height_inches: float) -> Figure:
+    """An empty figure in which labels and legends find room by themselves."""
+    return Figure(figsize=(width_inches, height_inches), dpi=110, layout="constrained")
+
+
+def _draw_dots(axes: Axes, events: Events) -> None:
+    height, width = events.sensor_size
+    pixel_points = DOTS_PANEL_INCHES * 72 / width
+    size = max(0.4, pixel_points**2)
+    axes.scatter(events.x, events.y, c=np.where(events.p > 0, POSITIVE, NEGATIVE), s=size, linewidths=0, marker="s")
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    axes.text(0.02, 0.03, f"{len(events):,} events", transform=axes.transAxes, fontsize=7, color=NEUTRAL, bbox=box)
+
+
+def _polarity_handles() -> list[Line2D]:
+    pairs = (("positive (brighter)", POSITIVE), ("negative (darker)", NEGATIVE))
+    return [Line2D([], [], marker="o", linestyle="", color=colour, label=label) for label, colour in pairs]
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """The path at which the figure was written, in the format of its suffix."""
+    with complete_or_absent(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
+    return path
+
+
+def roc_figure(roc: Roc, kept: float) -> Figure:
+    """The curve of a network, with the point that keeps the given share of the other events."""
+    figure = new_figure(5, 4.2)
+    axes = figure.subplots()
+    axes.plot(1 - roc.kept, roc.removed, color=METHOD_COLOURS["network"], label=f"network, area {roc.area:.3f}")
+    axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="chance, area 0.5")
+    at = (1 - kept, roc.removed_at(kept))
+    axes.plot(*at, "o", color=METHOD_COLOURS["network"], label=f"{at[1]:.1%} removed where {kept:.0%} are kept")
+    axes.set(xlabel="share of other events removed", ylabel="share of flare's events removed", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(loc="lower right")
+    return figure

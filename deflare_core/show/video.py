@@ -1,0 +1,231 @@
+"""Videos: recordings side by side in slow motion, written as H.264 in mp4 and readable by every browser.
+
+The encoder is PyAV (`av`): one wheel of about 36 MB for Linux, macOS and Windows with FFmpeg inside, which encodes in
+this process, tells its errors as exceptions and decodes as well. The alternative, `imageio-ffmpeg`, is a wheel of
+68 MB that runs an ffmpeg program behind a pipe and leaves reading its messages to the caller.
+
+Frames are painted with numpy. A pixel shows its latest event within the frame: a sum would leave a pixel that
+flickers as white as one that is still. Events are painted into brightness and colour planes (YUV 4:2:0) directly: the
+usual conversion from RGB averages the colour of each 2 x 2 pixels, and a lone event on white would turn out black.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import av
+import matplotlib
+import numpy as np
+from av.video.reformatter import Colorspace
+from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
+
+from deflare_core.events import Events, SensorSize
+from deflare_core.io.recording_set import opened_together, shared_span_us
+from deflare_core.io.recordings import Recording
+from deflare_core.show.figures import NEGATIVE, NEUTRAL, POSITIVE
+from deflare_core.system.atomic_files import complete_or_absent
+
+WHITE = "#ffffff"
+GROUND = "#e8e8e8"
+MIN_PANEL_WIDTH = 480
+READ_US = 100_000
+# Dense frames of two 640 x 480 panels take 17 ms on two cores, against 27 ms with x264's next slower preset.
+ENCODER_OPTIONS = {"preset": "superfast", "crf": "23"}
+
+
+@dataclass(frozen=True)
+class Video:
+    """What was written: file, number of frames, height and width in pixels, and how many times slower it plays."""
+
+    path: Path
+    num_frames: int
+    height: int
+    width: int
+    slowdown: float
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: {self.num_frames} frames, {self.width}x{self.height}, {speed_text(self.slowdown)}"
+
+
+def write_video(
+    recordings: Mapping[str, Path | Recording],
+    target: str | Path,
+    *,
+    frame_us: int = 2000,
+    frames_per_s: int = 25,
+    t_start_us: int | None = None,
+    t_end_us: int | None = None,
+) -> Video:
+    """An mp4 with one panel per named recording, red for positive and blue for negative events on white.
+
+    Each frame tells the time at which it starts, in ms of the recording's own clock, and how much slower than the
+    scene it plays. Sensors less than 480 pixels wide are enlarged by a whole factor. Memory holds 100 ms of each
+    recording at a time, or one frame where that is longer.
+
+    Parameters
+    ----------
+    recordings : open recordings or paths by the title of their panel, left to right, all of one sensor size.
+    target : the file to make, ending in .mp4; it is written complete or not at all.
+    frame_us : how much of the recording one frame shows; the last frame may show less.
+    frames_per_s : how fast the frames are played.
+    t_start_us, t_end_us : what to show; None takes the start or end of the recordings.
+
+    Raises
+    ------
+    ValueError
+        For no recordings, sensors that differ, an empty span, a length or rate below 1, or another file type.
+    RecordingError
+        When a recording cannot be read.
+    """
+    target = Path(target)
+    _check_arguments(target, frame_us, frames_per_s)
+    with opened_together(recordings) as opened:
+        start, end = shared_span_us(opened, t_start_us, t_end_us)
+        slowdown = 1e6 / (frame_us * frames_per_s)
+        caption = f"{frame_us / 1e3:g} ms a frame, {speed_text(slowdown)}"
+        sheet = Sheet(list(opened), next(iter(opened.values())).sensor_size, caption)
+        num_frames = -(-(end - start) // frame_us)
+        frames = (sheet.frame(panels, t_us) for t_us, panels in _slices(opened, start, end, frame_us))
+        with complete_or_absent(target) as temporary:
+            _encode(tqdm(frames, "video", num_frames, unit="frame"), temporary, sheet.size, frames_per_s)
+    return Video(target, num_frames, *sheet.size, slowdown)
+
+
+class Sheet:
+    """The paper on which frames are painted: titles above the panels, time and caption below, drawn once.
+
+    Parameters
+    ----------
+    names : the title of each panel.
+    sensor_size : (height, width) of the recordings.
+    caption : text at the lower right of every frame.
+    """
+
+    def __init__(self, names: Sequence[str], sensor_size: SensorSize, caption: str) -> None:
+        height, width = sensor_size
+        self._scale = -(-MIN_PANEL_WIDTH // width)
+        self._panel = (height * self._scale, width * self._scale)
+        font_size = self._panel[1] // 30
+        self._font = ImageFont.truetype(_font_path(), font_size)
+        self._strip, self._gap = 2 * font_size, font_size // 2
+        # H.264 halves the colours' resolution: sizes must be even, and panels start at even pixels to look alike.
+        self._lefts = [k * _even(self._panel[1] + self._gap) for k in range(len(names))]
+        self.size = _even(self._panel[0] + 2 * self._strip), _even(self._lefts[-1] + self._panel[1])
+        self._blank = to_yuv(self._with_text(names, caption))
+
+    def frame(self, panels: Sequence[Events], t_us: int) -> np.ndarray:
+        """The planes of what each panel shows from `t_us` on, uint8 `(1.5 height, width)`, as `to_yuv` lays them."""
+        planes = self._blank.copy()
+        for left, events in zip(self._lefts, panels, strict=True):
+            paint(planes, events, self._scale, self._strip, left)
+        timecode = self._timecode(t_us)
+        planes[self.size[0] - self._strip : self.size[0], : timecode.shape[1]] = timecode
+        return planes
+
+    def _with_text(self, names: Sequence[str], caption: str) -> Image.Image:
+        height, width = self.size
+        image = Image.new("RGB", (width, height), GROUND)
+        draw = ImageDraw.Draw(image)
+        for left, name in zip(self._lefts, names, strict=True):
+            draw.rectangle(_box(left, self._strip, *self._panel), fill=WHITE)
+            middle = (left + self._panel[1] // 2, self._strip // 2)
+            draw.text(middle, name, NEUTRAL, self._font, anchor="mm")
+        draw.text((width - self._gap, height - self._strip // 2), caption, NEUTRAL, self._font, anchor="rm")
+        return image
+
+    def _timecode(self, t_us: int) -> np.ndarray:
+        """The brightness of the time's text; the ground's colour plane, which is neutral, serves it as well."""
+        ground, ink = _yuv(GROUND)[0], _yuv(NEUTRAL)[0]
+        image = Image.new("L", (self._panel[1] // 2, self._strip), ground)
+        text = f"{t_us / 1e3:,.3f} ms"
+        ImageDraw.Draw(image).text((self._gap, self._strip // 2), text, ink, self._font, anchor="lm")
+        return np.asarray(image)
+
+
+def paint(planes: np.ndarray, events: Events, scale: int, top: int, left: int) -> None:
+    """Colour each pixel, `scale` wide, of a panel at `top`, `left` by its latest event; others stay as they are."""
+    height, width = planes.shape[0] * 2 // 3, planes.shape[1]
+    # Flat indices: numpy writes by them more than twice as fast as by rows and columns.
+    brightness = planes.reshape(-1)
+    blue, red = planes[height:].reshape(2, height // 2 * (width // 2))
+    palette = np.array([_yuv(NEGATIVE), _yuv(WHITE), _yuv(POSITIVE)], np.uint8)
+    y, x = top + scale * events.y.astype(np.intp), left + scale * events.x.astype(np.intp)
+    sign = events.p + 1
+    for dy, dx in np.ndindex(scale, scale):
+        brightness[(y + dy) * width + x + dx] = palette[:, 0][sign]
+        cell = (y + dy) // 2 * (width // 2) + (x + dx) // 2
+        blue[cell], red[cell] = palette[:, 1][sign], palette[:, 2][sign]
+
+
+def to_yuv(image: Image.Image) -> np.ndarray:
+    """The planes of an RGB image of even size, uint8 `(1.5 height, width)`: brightness, then halved blue, halved red.
+
+    They are those of BT.709 in video range, which every player knows.
+    """
+    frame = av.VideoFrame.from_image(image).reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
+    return frame.to_ndarray()
+
+
+def speed_text(slowdown: float) -> str:
+    """How a video plays against the scene: "20x slower", "2x faster" or "real time"."""
+    if slowdown == 1:
+        return "real time"
+    return f"{slowdown:.3g}x slower" if slowdown > 1 else f"{1 / slowdown:.3g}x faster"
+
+
+def _check_arguments(target: Path, frame_us: int, frames_per_s: int) -> None:
+    if target.suffix != ".mp4":
+        raise ValueError(f"The video's name must end in .mp4; received {target}.")
+    if frame_us < 1:
+        raise ValueError(f"frame_us must be at least 1; received {frame_us}.")
+    if frames_per_s < 1:
+        raise ValueError(f"frames_per_s must be at least 1; received {frames_per_s}.")
+
+
+def _slices(
+    recordings: Mapping[str, Recording], start_us: int, end_us: int, frame_us: int
+) -> Iterator[tuple[int, list[Events]]]:
+    """The start of each frame and its events in each recording."""
+    # Finding a window in a compressed file costs more than the few events of a frame, so many are read at once.
+    read_us = max(1, READ_US // frame_us) * frame_us
+    for first_us in range(start_us, end_us, read_us):
+        last_us = min(first_us + read_us, end_us)
+        held = [recording.window(first_us, last_us) for recording in recordings.values()]
+        for t_us in range(first_us, last_us, frame_us):
+            yield t_us, [events.window(t_us, min(t_us + frame_us, last_us)) for events in held]
+
+
+def _encode(frames: Iterable[np.ndarray], path: Path, size: tuple[int, int], frames_per_s: int) -> None:
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=Fraction(frames_per_s), options=ENCODER_OPTIONS)
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv420p"
+        # Players guess the colour matrix of an untagged video from its height, and so would shift some.
+        stream.colorspace = stream.color_primaries = stream.color_trc = Colorspace.ITU709
+        for planes in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        container.mux(stream.encode())
+
+
+def _font_path() -> Path:
+    # The font that matplotlib brings: the one of the figures, and the same on every machine.
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+
+
+@cache
+def _yuv(colour: str) -> tuple[int, ...]:
+    brightness, (blue, red) = to_yuv(Image.new("RGB", (2, 2), colour))[[0, 2]].tolist()
+    return brightness[0], blue, red
+
+
+def _box(left: int, top: int, height: int, width: int) -> tuple[int, int, int, int]:
+    return left, top, left + width - 1, top + height - 1
+
+
+def _even(length: int) -> int:
+    return length + length % 2

@@ -1,0 +1,115 @@
+"""Filters that tell noise and flicker from signal by what neighbouring pixels do; each says which events stay."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deflare_core.events import WINDOW_US, Events
+from deflare_core.kernels.numba_cache import compiled
+
+SUPPORT_US = 10_000
+"""How long an event supports its neighbours in the background-activity filter."""
+FEWEST_NEIGHBOURS = 3
+"""Polarity-focused denoising wants more neighbours than this to be active in an event's polarity."""
+LARGEST_DIFFERENCE = 1.0
+"""Polarity changes per window that variant a lets a pixel differ from its neighbours, and variant b lets them have."""
+
+
+def has_support(events: Events, support_us: int = SUPPORT_US) -> NDArray[np.bool_]:
+    """Whether one of the 8 pixels around each event fired in the time before it, `(N,)` (Delbruck, 2008).
+
+    Parameters
+    ----------
+    events : a recording.
+    support_us : the time before, microseconds; the event's own pixel does not count.
+    """
+    return _find_support(events.t, events.x, events.y, *events.sensor_size, support_us)
+
+
+def polarity_focused(
+    events: Events, t0_us: int, variant: Literal["a", "b"], window_us: int = WINDOW_US
+) -> NDArray[np.bool_]:
+    """Which events polarity-focused denoising keeps, `(N,)`, in windows `[t0 + k * window, ...)` one by one.
+
+    First an event stays if more than 3 of the 8 pixels around fired in its own polarity within the window: noise has
+    no such company. Then the polarity changes that each pixel has left are compared with their mean over those of its
+    neighbours that have events left: under variant a a pixel's events stay if they differ by at most 1, under variant
+    b, which takes flicker for something that a whole neighbourhood does, if that mean is at most 1. Pixels without
+    such neighbours go.
+
+    Parameters
+    ----------
+    events : a recording.
+    t0_us : start of the first window, not after the first event.
+    variant : "a" or "b".
+    window_us : length of a window.
+    """
+    if len(events) and events.t[0] < t0_us:
+        raise ValueError(f"The first event is at {events.t[0]} us, before the first window at {t0_us} us.")
+    window = (events.t - t0_us) // window_us
+    edges = np.append(0, np.flatnonzero(np.diff(window)) + 1)
+    edges = np.append(edges, len(events)) if len(events) else np.zeros(1, np.int64)
+    return _focus(events.x, events.y, events.p, edges, *events.sensor_size, variant == "a")
+
+
+@compiled()
+def _find_support(t, x, y, height, width, support_us):  # type: ignore[no-untyped-def]
+    """Whether a neighbour fired recently, from a map of each pixel's last time."""
+    supported = np.zeros(len(t), np.bool_)
+    # A rim of one pixel around the map saves asking where it ends.
+    last_us = np.full((height + 2, width + 2), np.int64(-(2**62)))
+    for i in range(len(t)):
+        row, column = np.int64(y[i]) + 1, np.int64(x[i]) + 1
+        own, last_us[row, column] = last_us[row, column], -(2**62)
+        newest = last_us[row - 1 : row + 2, column - 1 : column + 2].max()
+        supported[i] = newest >= t[i] - support_us
+        last_us[row, column] = max(own, t[i])
+    return supported
+
+
+@compiled()
+def _focus(x, y, p, edges, height, width, compare):  # type: ignore[no-untyped-def]
+    """Both steps, window by window."""
+    kept = np.zeros(len(x), np.bool_)
+    for k in range(len(edges) - 1):
+        first, last = edges[k], edges[k + 1]
+        active = np.zeros((2, height + 2, width + 2), np.uint8)
+        for i in range(first, last):
+            active[np.int64(p[i] > 0), np.int64(y[i]) + 1, np.int64(x[i]) + 1] = 1
+        for i in range(first, last):
+            kept[i] = _around(active[np.int64(p[i] > 0)], y[i], x[i]) > FEWEST_NEIGHBOURS
+        _keep_by_changes(x, y, p, kept, first, last, height, width, compare)
+    return kept
+
+
+@compiled()
+def _keep_by_changes(x, y, p, kept, first, last, height, width, compare):  # type: ignore[no-untyped-def]
+    """The second step in one window: pixels changing polarity as often as those around, or around which it rests."""
+    changes = np.zeros((height + 2, width + 2), np.int32)
+    left = np.zeros((height + 2, width + 2), np.uint8)
+    polarity = np.zeros((height + 2, width + 2), np.int8)
+    for i in range(first, last):
+        if kept[i]:
+            row, column = np.int64(y[i]) + 1, np.int64(x[i]) + 1
+            changes[row, column] += polarity[row, column] == -p[i]
+            polarity[row, column], left[row, column] = p[i], 1
+    for i in range(first, last):
+        if kept[i]:
+            num = _around(left, y[i], x[i])
+            mean = _around(changes, y[i], x[i]) / max(num, 1)
+            away = abs(changes[np.int64(y[i]) + 1, np.int64(x[i]) + 1] - mean) if compare else mean
+            kept[i] = num > 0 and away <= LARGEST_DIFFERENCE
+
+
+@compiled()
+def _around(values, y, x):  # type: ignore[no-untyped-def]
+    """The sum over the 8 pixels around one, of a map with a rim of one pixel."""
+    row, column = np.int64(y) + 1, np.int64(x) + 1
+    total = np.int64(0)
+    for v in range(row - 1, row + 2):
+        for u in range(column - 1, column + 2):
+            total += values[v, u]
+    return total - values[row, column]

@@ -1,0 +1,42 @@
+"""Matching: which events of one stream are also in another."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deflare_core.events import Events
+from deflare_core.kernels.numba_cache import compiled
+
+
+def matched(estimate: Events, recorded: Events) -> NDArray[np.bool_]:
+    """Which of the recorded events are in the estimate, with their exact time, pixel and polarity.
+
+    An estimate may hold only as many of several equal ones; then the first ones count. What any method kept of a
+    recording can be told from this, and `len(estimate) - matched(estimate, recorded).sum()` events are its own.
+    """
+    start_us = min((int(events.t[0]) for events in (estimate, recorded) if len(events)), default=0)
+    ours, theirs = _keys(estimate, start_us), _keys(recorded, start_us)
+    order = np.argsort(theirs, kind="stable")
+    return _find_matches(np.sort(ours, kind="stable"), order, theirs[order])
+
+
+def _keys(events: Events, start_us: int) -> NDArray[np.int64]:
+    """One number for each event's time, pixel and polarity, in this order of weight: all but sorted already."""
+    height, width = events.sensor_size
+    pixel = (events.y.astype(np.int64) * width + events.x) * 2 + (events.p > 0)
+    return (events.t - start_us) * (2 * height * width) + pixel
+
+
+@compiled()
+def _find_matches(keys, order, recorded_keys):  # type: ignore[no-untyped-def]
+    """Whether each recorded event has a partner, by walking along both sorted streams at once."""
+    found = np.zeros(len(order), np.bool_)
+    i = 0
+    for k in range(len(order)):
+        while i < len(keys) and keys[i] < recorded_keys[k]:
+            i += 1
+        if i < len(keys) and keys[i] == recorded_keys[k]:
+            found[order[k]] = True
+            i += 1
+    return found

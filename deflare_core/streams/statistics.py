@@ -1,0 +1,270 @@
+"""Statistics of a stream of events: rates, intervals, bursts, flicker and noise, as plain numbers and arrays.
+
+All of them depend on how long a recording is (what counts as busy, and which intervals fit in), so only stretches of
+equal length compare. A share of nothing is nan.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deflare_core.events import Events
+from deflare_core.kernels.numba_cache import compiled
+
+INTERVAL_EDGES_US = np.geomspace(10, 1e6, 51)
+"""Ten bins a decade from 10 us to 1 s."""
+BUSY = 12
+"""Events from which on a pixel has enough of them to tell a frequency."""
+LOCKED_BY_CHANCE = 0.01
+"""Share of pixels without flicker that count as locked to it."""
+
+
+def rates_hz(events: Events, duration_us: int) -> NDArray[np.float64]:
+    """Events per second of every pixel, `(H, W)`.
+
+    Parameters
+    ----------
+    events : a recording.
+    duration_us : its length, above 0.
+    """
+    height, width = events.sensor_size
+    counts = np.bincount(_pixel(events), minlength=height * width).astype(np.float64)
+    return counts.reshape(height, width) * (1e6 / duration_us)
+
+
+def on_share(events: Events) -> float:
+    """The share of positive events."""
+    return float((events.p > 0).mean()) if len(events) else np.nan
+
+
+def intervals_us(events: Events, same_polarity: bool = False) -> NDArray[np.int64]:
+    """The times from each event to the next one of its pixel, microseconds, pixel by pixel.
+
+    Parameters
+    ----------
+    events : a recording.
+    same_polarity : the next one of its pixel and polarity instead, whatever is between them.
+    """
+    group = _pixel(events)
+    if same_polarity:
+        group = 2 * group + (events.p > 0)
+    order = np.argsort(group, kind="stable")
+    return np.diff(events.t[order])[np.diff(group[order]) == 0]
+
+
+def interval_histogram(
+    intervals: NDArray[np.int64], edges: NDArray[np.float64] = INTERVAL_EDGES_US
+) -> NDArray[np.float64]:
+    """The share of all intervals that falls into each bin; what lies outside the edges is missing from the sum.
+
+    Parameters
+    ----------
+    intervals : microseconds, as `intervals_us` gives them.
+    edges : increasing, one more than there are bins, microseconds.
+    """
+    counts = np.histogram(intervals, edges)[0]
+    return counts / len(intervals) if len(intervals) else np.full(len(counts), np.nan)
+
+
+def burst_lengths(events: Events) -> NDArray[np.int64]:
+    """How many events of one polarity follow each other at a pixel, for each such run, pixel by pixel."""
+    group = 2 * _pixel(events) + (events.p > 0)
+    order = np.argsort(group // 2, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    return np.diff(starts, append=len(order))
+
+
+def rate_spectrum(events: Events, duration_us: int, frequencies_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The power of the busy pixels' signed event rate at each frequency; 1 is that of events at random times.
+
+    It is the sum over pixels of `|sum_i p_i exp(-2 pi i f t_i)|^2`, less what a constant rate would give, over the
+    number of events: each pixel by itself, since lamps on three phases would cancel. Events are signed because a lamp
+    that brightens and dims once a period fires one polarity in one half of it and one in the other; unsigned, it
+    would show at twice its frequency. Pixels with fewer than `BUSY` events are left out; nan without others.
+
+    Parameters
+    ----------
+    events : a recording.
+    duration_us : its length from its first event on.
+    frequencies_hz : the frequencies; lines blur over `1e6 / duration_us`.
+    """
+    t, p, first = _busy_pixels(events)
+    if not len(t):
+        return np.full(len(frequencies_hz), np.nan)
+    seconds = (t - events.t[0]) / 1e6
+    return _sum_power(seconds, p, first, duration_us / 1e6, np.asarray(frequencies_hz, np.float64)) / len(t)
+
+
+def locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> NDArray[np.bool_]:
+    """Which pixels are locked to a frequency, bool `(H, W)`; of pixels that are not busy none is.
+
+    A pixel is locked where the directions of its `sum_i p_i exp(2 pi i f t_i)`, one for each period with events, agree
+    more than they would by chance once in a hundred (Rayleigh's test, `exp(-n R^2) < 0.01`). Every period counts once:
+    the burst of a passing edge is short against a period and so would look locked to any frequency.
+
+    Parameters
+    ----------
+    events : a recording.
+    duration_us : its length; at least five periods.
+    flicker_hz : the frequency.
+
+    Raises
+    ------
+    ValueError
+        When the recording is shorter than five periods, in which nothing can be told to be locked.
+    """
+    if duration_us * flicker_hz < 5e6:
+        raise ValueError(f"{duration_us} us is shorter than five periods of {flicker_hz} Hz; give a longer recording.")
+    height, width = events.sensor_size
+    busy = np.bincount(_pixel(events), minlength=height * width) >= BUSY
+    if busy.any():
+        t, p, first = _busy_pixels(events)
+        level = np.log(1 / LOCKED_BY_CHANCE)
+        busy[busy] = _find_locked((t - events.t[0]) / 1e6, p, first, float(flicker_hz), level)
+    return busy.reshape(height, width)
+
+
+def flicker_share(events: Events, duration_us: int, flicker_hz: float) -> float:
+    """The share of the busy pixels' events that are at pixels locked to a frequency; nan without busy pixels.
+
+    Parameters
+    ----------
+    events : a recording.
+    duration_us : its length; at least five periods.
+    flicker_hz : the frequency.
+
+    Raises
+    ------
+    ValueError
+        When the recording is shorter than five periods; see `locked_pixels`.
+    """
+    locked = locked_pixels(events, duration_us, flicker_hz).ravel()
+    counts = np.bincount(_pixel(events), minlength=len(locked))
+    num_busy = counts[counts >= BUSY].sum()
+    return float(counts[locked].sum() / num_busy) if num_busy else np.nan
+
+
+def is_isolated(events: Events, radius: int = 1, within_us: int = 10_000) -> NDArray[np.bool_]:
+    """Whether each event had no other one nearby in the time before, as noise has; bool `(N,)`.
+
+    False for the events of the first `within_us`, whose time before is not on record.
+
+    Parameters
+    ----------
+    events : a recording.
+    radius : "nearby" is so many columns and rows or fewer, its own pixel included.
+    within_us : the time before, microseconds.
+    """
+    return _find_isolated(events.t, events.x, events.y, *events.sensor_size, radius, within_us)
+
+
+def isolated_share(events: Events, radius: int = 1, within_us: int = 10_000) -> float:
+    """The share of isolated events among those after the first `within_us`; see `is_isolated`."""
+    if not len(events):
+        return np.nan
+    num_known = int((events.t >= events.t[0] + within_us).sum())
+    return float(is_isolated(events, radius, within_us).sum() / num_known) if num_known else np.nan
+
+
+def isolated_rate_hz(events: Events, duration_us: int, radius: int = 1, within_us: int = 10_000) -> NDArray[np.float64]:
+    """Isolated events per second of every pixel, `(H, W)`; see `is_isolated`.
+
+    Raises
+    ------
+    ValueError
+        When the recording is not longer than `within_us`.
+    """
+    if duration_us <= within_us:
+        raise ValueError(f"{duration_us} us is not longer than the {within_us} us that an event is isolated for.")
+    return rates_hz(events[is_isolated(events, radius, within_us)], duration_us - within_us)
+
+
+def block_means(rates: NDArray[np.float64], block: int = 16) -> NDArray[np.float64]:
+    """The mean of a picture `(H, W)` over each whole block of `block` x `block` pixels, `(H // block, W // block)`."""
+    rows, columns = (size // block for size in rates.shape)
+    whole = rates[: rows * block, : columns * block]
+    return whole.reshape(rows, block, columns, block).mean(axis=(1, 3))
+
+
+def block_variation(rates: NDArray[np.float64], block: int = 16) -> float:
+    """The coefficient of variation of a picture `(H, W)` over its blocks: standard deviation over mean.
+
+    That of a sensor with equal pixels is not 0 but one over the root of the number of events in a block.
+    """
+    means = block_means(rates, block)
+    return float(means.std() / means.mean()) if means.size and means.any() else np.nan
+
+
+def _pixel(events: Events) -> NDArray[np.int64]:
+    """The place of each event's pixel in a picture laid out row by row."""
+    return events.y.astype(np.int64) * events.sensor_size[1] + events.x
+
+
+def _busy_pixels(events: Events) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64]]:
+    """The busy pixels' times and polarities, pixel by pixel, and where each pixel begins and the last ends."""
+    pixel = _pixel(events)
+    counts = np.bincount(pixel, minlength=1)
+    order = np.argsort(pixel, kind="stable")
+    order = order[counts[pixel[order]] >= BUSY]
+    return events.t[order], events.p[order], np.append(0, np.cumsum(counts[counts >= BUSY]))
+
+
+@compiled()
+def _sum_power(seconds, p, first, duration_s, frequencies_hz):  # type: ignore[no-untyped-def]
+    """The sum over pixels of the power at each frequency, less the part that is due to a constant rate."""
+    power = np.zeros(len(frequencies_hz))
+    for k in range(len(frequencies_hz)):
+        omega = 2 * np.pi * frequencies_hz[k]
+        half = omega * duration_s / 2
+        # The mean of exp(i omega t) over the recording: what each event of a constant rate adds on average.
+        size = np.sin(half) / half if half else 1.0
+        mean_real, mean_imag = size * np.cos(half), size * np.sin(half)
+        for pixel in range(len(first) - 1):
+            real, imag = 0.0, 0.0
+            for i in range(first[pixel], first[pixel + 1]):
+                real += p[i] * (np.cos(omega * seconds[i]) - mean_real)
+                imag += p[i] * (np.sin(omega * seconds[i]) - mean_imag)
+            power[k] += real * real + imag * imag
+    return power
+
+
+@compiled()
+def _find_locked(seconds, p, first, flicker_hz, level):  # type: ignore[no-untyped-def]
+    """Whether n R^2 of each pixel's directions, one a period, exceeds the level."""
+    locked = np.zeros(len(first) - 1, np.bool_)
+    for pixel in range(len(first) - 1):
+        total_real, total_imag, num = 0.0, 0.0, 0
+        real, imag, period = 0.0, 0.0, -1
+        for i in range(first[pixel], first[pixel + 1] + 1):
+            is_end = i == first[pixel + 1]
+            now = -1 if is_end else np.int64(np.floor(flicker_hz * seconds[i]))
+            size = np.sqrt(real * real + imag * imag)
+            if now != period and size > 0:
+                total_real, total_imag, num = total_real + real / size, total_imag + imag / size, num + 1
+                real, imag = 0.0, 0.0
+            period = now
+            if not is_end:
+                angle = 2 * np.pi * flicker_hz * seconds[i]
+                real, imag = real + p[i] * np.cos(angle), imag + p[i] * np.sin(angle)
+        locked[pixel] = num > 0 and total_real * total_real + total_imag * total_imag > level * num
+    return locked
+
+
+@compiled()
+def _find_isolated(t, x, y, height, width, radius, within_us):  # type: ignore[no-untyped-def]
+    """Whether no event lies within the radius and the time before, from a map of each pixel's last time."""
+    isolated = np.zeros(len(t), np.bool_)
+    if not len(t):
+        return isolated
+    # As if everything had fired at the first event: until within_us later nothing counts as isolated.
+    last_us = np.full((height, width), t[0])
+    for i in range(len(t)):
+        row, column = np.int64(y[i]), np.int64(x[i])
+        newest = t[0]
+        for v in range(max(row - radius, 0), min(row + radius + 1, height)):
+            for u in range(max(column - radius, 0), min(column + radius + 1, width)):
+                newest = max(newest, last_us[v, u])
+        isolated[i] = t[i] - newest >= within_us
+        last_us[row, column] = t[i]
+    return isolated

@@ -1,0 +1,53 @@
+"""The benchmark that a user can run, on a machine without a GPU: its rows, its table, and what feeds training."""
+
+import json
+
+import pytest
+import torch
+
+from deflare_core.app import benchmark
+from deflare_core.config import ModelConfig, SimulatedDataConfig
+from deflare_core.model import build_model
+
+SMALL = ModelConfig(f_maps=(8, 16), num_levels=2)
+CPU = torch.device("cpu")
+
+
+def test_each_way_of_feeding_a_training_step_is_timed(tmp_path):
+    (tmp_path / "simu.yaml").write_text("sensor_size: [24, 32]\nwarmup_us: 5000\n")
+    simulated = SimulatedDataConfig(simulation=tmp_path / "simu.yaml", workers=0)
+    rows = list(benchmark.feeding_rows(build_model(SMALL, seed=0), (24, 32), simulated, num_steps=2))
+    assert [row.way for row in rows] == ["windows that lie ready", "windows from files", "a new pair every ten steps"]
+    assert all(row.ms > 0 for row in rows)
+
+
+def test_of_each_new_pair_ten_steps_are_made(tmp_path):
+    (tmp_path / "simu.yaml").write_text("sensor_size: [24, 32]\nwarmup_us: 5000\n")
+    windows = benchmark.windows_of_new_pairs(SimulatedDataConfig(simulation=tmp_path / "simu.yaml", workers=0), CPU)
+    seen = [next(windows)[0] for _ in range(11)]
+    windows.close()
+    assert all(torch.equal(a, b) for a, b in zip(seen[:10:2], seen[1:10:2], strict=True)), "Each window comes twice."
+    assert len({tensor.sum().item() for tensor in seen}) > 1
+
+
+def test_a_step_learns():
+    model = build_model(SMALL, seed=0)
+    raw, label = (benchmark.sparse_voxel((16, 16), CPU, seed) for seed in (0, 1))
+    step = benchmark.training_step(model, model, raw)
+    before = (model(raw) - label).square().mean()
+    for _ in range(20):
+        step(raw, label)
+    assert (model(raw) - label).square().mean() < before
+
+
+def test_the_tables_of_a_processor(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "CPU_SENSOR_SIZE", (24, 32))
+    monkeypatch.setattr(benchmark, "CUBE", 512)
+    text = benchmark.run_benchmark(CPU, tmp_path)
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+    works = {row["work"] for row in rows}
+    assert works >= {"network", "training step [32, 64, 128]", "whole window, default", "whole window, pretrained"}
+    errors = {row["way"]: row["error"] for row in rows if row["work"] == "network"}
+    assert errors["ours, single"] == pytest.approx(errors["usual"], abs=1e-5), "The same weights give the same result."
+    assert (tmp_path / "benchmark.md").read_text() == text
+    assert (tmp_path / "benchmark.png").stat().st_size > 0

@@ -1,0 +1,247 @@
+"""The command line as a user meets it: each case runs the installed program in a process of its own or in this one."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from support.recordings import make_events, same_events
+
+from deflare_core.app import doctor
+from deflare_core.app.arguments import make_parser, parse, parsed
+from deflare_core.app.commands import COMMANDS, main
+from deflare_core.checkpoint import load_pretrained
+from deflare_core.codec import events_to_voxel
+from deflare_core.inference import deflare_recording
+from deflare_core.io.recordings import load_events, save_events
+from deflare_core.system.places import PROJECT_ROOT
+
+
+@pytest.fixture
+def recording(tmp_path):
+    events = make_events(num=4_000, t_start_us=7_000_000_000, duration_us=100_000)
+    save_events(tmp_path / "in.h5", events, source="test")
+    return tmp_path / "in.h5"
+
+
+def run(*arguments) -> int:
+    return main([str(a) for a in arguments])
+
+
+def test_the_program_is_installed_under_both_names():
+    for program in ([str(Path(sys.executable).with_name("deflare"))], [sys.executable, "-m", "deflare_core"]):
+        done = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("deflare 0.")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "pt"])
+def test_encode_decode_encode_gives_the_voxel_back(recording, tmp_path, suffix, capsys):
+    voxel_file, decoded, again = (tmp_path / name for name in (f"v.{suffix}", "decoded.h5", f"again.{suffix}"))
+    assert run("encode", recording, voxel_file) == 0
+    assert "(5, 8, 12, 16)" in capsys.readouterr().out
+    assert run("decode", voxel_file, decoded, "--t0-us", 7_000_000_000, "--seed", 3) == 0
+    assert run("encode", decoded, again) == 0
+    read = (lambda p: torch.load(p, weights_only=True).numpy()) if suffix == "pt" else np.load
+    first, second = read(voxel_file), read(again)
+    assert np.array_equal(first, second), "L1, L2 and maximum error are 0."
+    events = load_events(recording)
+    window = events.window(7_000_020_000, 7_000_040_000)
+    assert np.array_equal(first[1], events_to_voxel(window, t0_us=7_000_020_000))
+
+
+def test_debug_pictures_of_encoding_and_decoding(recording, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("encode", recording, "v.npy", "--debug") == 0
+    assert run("decode", "v.npy", "d.h5", "--debug") == 0
+    pictures = sorted(p.relative_to(tmp_path).as_posix() for p in (tmp_path / "reports").rglob("*.png"))
+    assert pictures == [
+        f"reports/debug_output/{folder}/{name}_{kind}.png"
+        for folder, name in (("decode_d", "output"), ("encode_v", "input"))
+        for kind in ("events_2d", "events_3d", "voxel_bins")
+    ]
+
+
+def test_the_same_command_twice_gives_byte_identical_events(recording, tmp_path):
+    run("encode", recording, tmp_path / "v.npy")
+    for name in ("a.h5", "b.h5"):
+        run("decode", tmp_path / "v.npy", tmp_path / name, "--seed", 7)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_inferring_without_a_checkpoint_takes_the_pretrained_network(recording, tmp_path):
+    assert run("infer", "--input", recording, "--output", tmp_path / "out.h5", "device=cpu") == 0
+    summary = deflare_recording(load_pretrained("cpu"), recording, tmp_path / "expected.h5", progress=False)
+    assert summary.num_in == 4_000
+    assert same_events(load_events(tmp_path / "expected.h5"), load_events(tmp_path / "out.h5"))
+
+
+def test_train_evaluate_and_infer_from_the_command_line(pair_folders, recording, tmp_path, capsys):
+    noisy, clean = pair_folders
+    config = tmp_path / "train_config.yaml"
+    config.write_text(
+        f"model: {{f_maps: [8, 16], num_levels: 2}}\n"
+        f"data: &pairs {{noisy_dir: {noisy}, clean_dir: {clean}}}\nvalidation: *pairs\n"
+        f"trainer: {{output_dir: {tmp_path / 'run'}, max_steps: 2, num_workers: 0, device: cpu}}\n"
+    )
+    assert run("train", "--config", config, "trainer.max_steps=3") == 0
+    assert "checkpoint_epoch_0000_iter_000003" in capsys.readouterr().out
+    test_config = tmp_path / "test_config.yaml"
+    test_config.write_text(
+        f"checkpoint: {tmp_path / 'run'}\ndata: {{noisy_dir: {noisy}, clean_dir: {clean}}}\n"
+        f"output_dir: {tmp_path / 'scores'}\ndevice: cpu\n"
+    )
+    assert run("evaluate", "--config", test_config) == 0
+    assert "| network |" in capsys.readouterr().out
+    assert run("infer", "--input", recording, "--output", tmp_path / "out.h5", f"checkpoint={tmp_path / 'run'}") == 0
+    assert "5 windows" in capsys.readouterr().out
+
+
+def test_verify_reports_and_fails(pair_folders, capsys):
+    assert run("verify", *pair_folders) == 0
+    assert "pairs 3, files 6, orphans 0" in capsys.readouterr().out
+    next(pair_folders[1].iterdir()).unlink()
+    assert run("verify", *pair_folders) == 1
+    assert "has no partner" in capsys.readouterr().err
+
+
+def test_pairs_that_do_not_state_their_sensor_verify_with_it(pair_folders, capsys):
+    for path in [path for folder in pair_folders for path in folder.iterdir()]:
+        with h5py.File(path, "a") as file:
+            del file["events"].attrs["height"], file["events"].attrs["width"]
+    assert run("verify", *pair_folders) == 1
+    assert "--sensor-size" in capsys.readouterr().err, "The error names the option that helps."
+    assert run("verify", *pair_folders, "--sensor-size", "12", "16") == 0
+    assert "unreadable 0, sensors 16x12" in capsys.readouterr().out
+
+
+def test_the_doctor_finds_a_working_installation(capsys):
+    assert run("doctor") == 0
+    assert "FAIL" not in capsys.readouterr().out
+
+
+def test_the_doctor_imports_every_package_that_is_needed():
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    packages = {re.match(r"[\w-]+", text)[0] for text in project["dependencies"]}
+    modules = {name.split(".")[0] for name in doctor.MODULES}
+    renamed = {"pillow": "PIL", "pyyaml": "yaml"}
+    assert {renamed.get(name, name) for name in packages} == modules - {"data_simu"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("[8, 16]", [8, 16]), ("true", True), ("none.h5", "none.h5"), ("5", 5)]
+)
+def test_parameters_keep_their_types(text, value):
+    assert parsed("name", text) == value
+
+
+@pytest.mark.parametrize("words", ["evaluate nonsense", "roc [--kepd 0.9]", "infer --input a --output b a=1 flags"])
+def test_a_word_that_is_no_setting_is_refused_before_any_file_is_read(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(make_parser(COMMANDS), words.split())
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "unrecognized arguments: " in error, "The error names the words."
+    assert "a setting is written key=value" in error, "The error says how a setting is written."
+
+
+def with_columns(path, **columns):
+    with h5py.File(path, "w") as file:
+        for name, values in columns.items():
+            file[f"events/{name}"] = values
+        file["events"].attrs.update({"height": 12, "width": 16})
+    return path
+
+
+def bad_inputs(tmp_path, recording):
+    """Commands on bad input, with what the message must name: the culprit, what was received, and what to do."""
+    events = make_events()
+    columns = {name: getattr(events, name) for name in "txyp"}
+    out = tmp_path / "out.h5"
+    truncated = tmp_path / "truncated.h5"
+    truncated.write_bytes(recording.read_bytes()[:-1500])
+    files = {
+        "dtype": columns | {"x": np.full(500, b"a")},
+        "beyond": columns | {"x": events.x + 1},
+        "unsorted": columns | {"t": events.t[::-1]},
+        "polarity": columns | {"p": np.full(500, 2)},
+    }
+    paths = {name: with_columns(tmp_path / f"{name}.h5", **c) for name, c in files.items()}
+    voxel = np.zeros((8, 12, 16), np.float32)
+    voxel[3, 4, 5] = np.nan
+    np.save(tmp_path / "nan.npy", voxel)
+    config = tmp_path / "train_config.yaml"
+    config.write_text("data: &none {noisy_dir: nowhere/noisy, clean_dir: nowhere/clean}\nvalidation: *none\n")
+    infer = ("infer", "--output", out, "device=cpu", "--input")
+    return {
+        "missing recording": ((*infer, tmp_path / "none.h5"), ["none.h5", "no such file"]),
+        "missing dataset": (
+            ("train", "--config", config, f"trainer.output_dir={out}"),
+            ["nowhere/noisy", "deflare simulate"],
+        ),
+        "truncated": ((*infer, truncated), ["truncated.h5", "copy or record it again"]),
+        "dtype": ((*infer, paths["dtype"]), ["dtype.h5", "events/x must be numeric"]),
+        "beyond": ((*infer, paths["beyond"]), ["beyond.h5", "x reaches 16", "Give the sensor size"]),
+        "unsorted": ((*infer, paths["unsorted"]), ["unsorted.h5", "must not go backwards", "Sort"]),
+        "polarity": ((*infer, paths["polarity"]), ["polarity.h5", "found the values 2", "lenient"]),
+        "NaN voxel": (("decode", tmp_path / "nan.npy", out), ["nan.npy", "nan at (3, 4, 5)", "Check the network"]),
+        "checkpoint": ((*infer, recording, "checkpoint=none"), ["none: no such checkpoint", "deflare train"]),
+        "bins": ((*infer, recording, "num_bins=4"), ["was trained with num_bins=8", "take another checkpoint"]),
+        "f_maps": (
+            ("train", "--config", config, "model.f_maps=[32,64]"),
+            ["f_maps [32, 64]", "one feature count per level"],
+        ),
+        "groups": (("train", "--config", config, "model.f_maps=[9,18,36]"), ["[9, 18, 36]", "use multiples"]),
+        "device": ((*infer, recording, "device=cuda:9"), ["cuda:9", "use auto, cpu or cuda"]),
+        "key": (("train", "--config", config, "trainer.max_step=5"), ["trainer.max_step", "did you mean"]),
+        "list": (("train", "--config", config, "trainer.max_steps=[1"), ["'trainer.max_steps'", "'[1'", "[8, 16]"]),
+        "date": (("train", "--config", config, "trainer.device=2026-13-45"), ["'trainer.device'", "2026-13-45"]),
+        "part of a value": (
+            ("train", "--config", config, "trainer.max_steps=5", "trainer.max_steps.x=3"),
+            ["'trainer.max_steps.x'", "it is 5 so far", "write trainer.max_steps=VALUE"],
+        ),
+        "kept": (("roc", "--kept", "95"), ["--kept is a share between 0 and 1", "received 95"]),
+        "workers": (
+            ("simulate", "--workers", "0", "--output-dir", out),
+            ["--workers must be at least 1", "received 0"],
+        ),
+        "seed": (("decode", tmp_path / "nan.npy", out, "--seed", "-1"), ["--seed must be at least 0", "received -1"]),
+        "none kept": (("roc", "--kept", "-1"), ["--kept", "received -1"]),
+        "notebook list": (("notebook", "00", "-p", "num_train", "[1"), ["'num_train'", "'[1'", "[8, 16]"]),
+        "level of the package": (
+            ("roc", "--set-level", "--config", PROJECT_ROOT / "configs" / "test_config.yaml"),
+            ["deflare_core/pretrained", "--set-level", "name checkpoint=FOLDER"],
+        ),
+        "suffix": (("encode", recording, tmp_path / "v.npz"), ["v.npz", ".npy, .pt"]),
+        "notebook": (("notebook", "99"), ["99", "00_quickstart"]),
+        "notebook parameter": (("notebook", "00", "-p", "max_step", "5"), ["max_step", "did you mean 'max_steps'"]),
+    }
+
+
+def test_bad_input_gets_one_line_an_exit_code_and_no_file(tmp_path, recording, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for case, (command, fragments) in bad_inputs(tmp_path, recording).items():
+        before = sorted(tmp_path.rglob("*"))
+        assert run(*command) == 1, f"{case}: the exit code must not be 0."
+        error = capsys.readouterr().err.strip().splitlines()
+        assert error[-1].startswith(f"deflare {command[0]}: error: "), f"{case}: {error}"
+        assert sum("error" in line for line in error) == 1, f"{case}: one line, not {error}"
+        for fragment in fragments:
+            assert fragment in error[-1], f"{case}: '{fragment}' is missing in {error[-1]}"
+        assert sorted(tmp_path.rglob("*")) == before, f"{case}: something was left behind."
+
+
+def test_a_recording_is_converted_and_pictured(tmp_path):
+    events = make_events(num=2_000, duration_us=100_000)
+    save_events(tmp_path / "in.h5", events, source="test")
+    assert main(["convert", str(tmp_path / "in.h5"), str(tmp_path / "out.npz")]) == 0
+    assert same_events(load_events(tmp_path / "out.npz"), events)
+    assert main(["sheet", str(tmp_path / "in.h5"), str(tmp_path / "out.npz"), str(tmp_path / "sheet.png")]) == 0
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["infer", "--method", "pfd-b", "--input", str(tmp_path), "--output", str(tmp_path / "out")]) == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"in.h5", "out.npz.h5"}, (
+        "A folder's recordings of any format."
+    )

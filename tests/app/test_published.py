@@ -1,0 +1,209 @@
+"""Published weights and data, made here in the layout in which they are released."""
+
+import os
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from pytorch3dunet.unet3d.model import ResidualUNet3D
+from torch import nn
+
+from deflare_core.app.import_weights import import_checkpoint
+from deflare_core.checkpoint import CheckpointError, load_model, read_checkpoint
+from deflare_core.config import TestConfig
+from deflare_core.dataset import EventVoxelDataset
+from deflare_core.model import count_parameters
+from deflare_core.scores.evaluation import evaluate
+from deflare_core.system.places import PROJECT_ROOT
+from deflare_core.system.settings import load_config
+
+UNIX_US = 1_700_000_000_000_000
+
+
+class PublishedNetwork(nn.Module):
+    """The published rule on its own: the input plus what the backbone makes of it."""
+
+    def __init__(self, f_maps):
+        super().__init__()
+        torch.manual_seed(5)
+        self.backbone = ResidualUNet3D(1, 1, f_maps=f_maps, num_levels=len(f_maps), is_segmentation=False)
+
+    def forward(self, voxel):
+        return voxel + self.backbone(voxel)
+
+
+def save_published(path, network, prefix="", **entries):
+    """Save the network as training code does: weights, state of the optimizer after one step, and progress."""
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.ones(1, 1, 8, 8, 8)).square().mean().backward()
+    optimizer.step()
+    weights = {prefix + name: value for name, value in network.state_dict().items()}
+    progress = {"epoch": 39, "iteration": 40_000, "optimizer_state_dict": optimizer.state_dict()}
+    torch.save({"model_state_dict": weights, **progress, **entries}, path)
+
+
+def edited(path, network, edit):
+    """Save the network's weights after `edit` has changed their dictionary."""
+    weights = dict(network.state_dict())
+    edit(weights)
+    torch.save({"model_state_dict": weights}, path)
+    return path
+
+
+def save_columns(path, t, x, p):
+    """A recording in the published layout: four columns, no attributes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name, values in {
+            "t": np.array(t, np.int64),
+            "x": np.array(x, np.uint16),
+            "p": np.array(p, np.int8),
+        }.items():
+            file[f"events/{name}"] = values
+        file["events/y"] = np.zeros(len(t), np.uint16)
+
+
+def save_published_set(noisy_dir, clean_dir, ids=(470, 471), start_us=0):
+    """Pairs whose input has one event more than the target: the first, one millisecond after the start."""
+    for number in ids:
+        times = np.array([1_000, 30_000, 30_000, 99_000]) + start_us
+        save_columns(noisy_dir / f"composed_{number:05d}_bg_flare.h5", times, [0, 1, 2, 3], [1, 1, -1, 1])
+        save_columns(clean_dir / f"composed_{number:05d}_bg_light.h5", times[1:], [1, 2, 3], [1, 0, 1])
+
+
+@pytest.mark.parametrize("f_maps", [[8, 16], [4, 8, 16], [8, 16, 24, 32]])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_imported_weights_compute_what_they_computed(tmp_path, f_maps, prefix):
+    network = PublishedNetwork(f_maps)
+    save_published(tmp_path / "checkpoint.pth", network, prefix, best_loss=np.float64(0.127), note="a text")
+    folder = import_checkpoint(tmp_path / "checkpoint.pth", tmp_path / "run")
+    voxel = torch.from_numpy(np.random.default_rng(0).integers(-3, 4, (2, 1, 8, 16, 24))).float()
+    with torch.no_grad():
+        for path in (folder, tmp_path / "run"):
+            assert torch.equal(load_model(path, "cpu")(voxel), network.eval()(voxel)), "Not the same to the last bit."
+    assert list(read_checkpoint(folder).model.f_maps) == f_maps
+    assert read_checkpoint(folder).training["imported_from"] == "checkpoint.pth"
+
+
+def test_the_published_network_has_its_published_size(tmp_path):
+    network = PublishedNetwork([32, 64, 128, 256])
+    torch.save({"model_state_dict": network.state_dict()}, tmp_path / "checkpoint.pth")
+    model = load_model(import_checkpoint(tmp_path / "checkpoint.pth", tmp_path / "run"), "cpu")
+    assert count_parameters(model) == 7_068_961
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in network.state_dict().items())
+
+
+class RunsCode:
+    """An object whose unpickling makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("where", ["beside", "within"])
+def test_a_file_that_carries_code_is_refused_and_its_code_not_run(tmp_path, where):
+    network, code = PublishedNetwork([8, 16]), RunsCode(tmp_path / "code_ran")
+    path = tmp_path / "checkpoint.pth"
+    if where == "beside":
+        save_published(path, network, config=code)
+    else:
+        edited(path, network, lambda weights: weights.update({"backbone.final_conv.bias": code}))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pth: needs code to be read \('posix\.mkdir'\), .*refused"):
+        import_checkpoint(path, tmp_path / "run")
+    assert not (tmp_path / "code_ran").exists()
+    assert not (tmp_path / "run").exists(), "Nothing is written for a file that was refused."
+
+
+def test_a_whole_pickled_network_is_refused(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "network.pth")
+    with pytest.raises(
+        CheckpointError, match=r"network\.pth: needs code to be read \('torch.nn.modules.linear.Linear'"
+    ):
+        import_checkpoint(tmp_path / "network.pth", tmp_path / "run")
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path):
+    path = tmp_path / "a.pth"
+    with pytest.raises(CheckpointError, match=r"a\.pth: no such file"):
+        import_checkpoint(path, tmp_path / "run")
+    path.write_text("a page that says: not found")
+    with pytest.raises(CheckpointError, match=r"a\.pth: is not a checkpoint of torch\.save"):
+        import_checkpoint(path, tmp_path / "run")
+    save_published(path, PublishedNetwork([8, 16]))
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(CheckpointError, match=r"a\.pth: is not a checkpoint of torch\.save, or is cut short"):
+        import_checkpoint(path, tmp_path / "run")
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a", "b")
+    with pytest.raises(CheckpointError, match=r"a\.pth: is not a checkpoint of torch\.save, or is damaged"):
+        import_checkpoint(path, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": {}, "epoch": 1}, r"no dictionary 'model_state_dict'; it holds a dictionary of \['epoch', 's"),
+        ([1, 2], "no dictionary 'model_state_dict'; it holds list"),
+        ({"model_state_dict": [1]}, "no dictionary 'model_state_dict'"),
+        ({"model_state_dict": {}}, "not those of a residual 3-D U-Net.*found nothing"),
+        ({"model_state_dict": {"a": 1}}, "must hold tensors only; 'a' are none"),
+        ({"model_state_dict": {"fc.weight": torch.ones(2)}}, r"not those of a residual 3-D U-Net.*found 'fc\.weight'"),
+    ],
+)
+def test_other_contents_are_named(tmp_path, content, message):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=message):
+        import_checkpoint(tmp_path / "a.pth", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda w: w.update({"head.weight": torch.ones(1)}), r"f_maps \[8, 16\] has no weights 'head.weight'"),
+        (lambda w: w.pop("backbone.final_conv.bias"), r"weights 'backbone.final_conv.bias' of .* are missing"),
+        (
+            lambda w: w.update({"backbone.final_conv.weight": torch.ones(2, 8, 1, 1, 1)}),
+            r"final_conv.weight is \(2, 8, 1, 1, 1\); in a network of f_maps \[8, 16\] it is \(1, 8, 1, 1, 1\)",
+        ),
+        (
+            lambda w: w.update({"backbone.encoders.1.basic_module.conv1.bias": torch.ones(12)}),
+            r"\[12\] cannot be split into num_groups=8.*fit no network",
+        ),
+    ],
+)
+def test_weights_of_another_network_are_refused(tmp_path, edit, message):
+    path = edited(tmp_path / "a.pth", PublishedNetwork([8, 16]), edit)
+    with pytest.raises(CheckpointError, match=message):
+        import_checkpoint(path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("start_us", [0, UNIX_US])
+def test_a_published_set_is_evaluated_on_one_clock(tmp_path, start_us):
+    save_published_set(tmp_path / "input", tmp_path / "target", start_us=start_us)
+    network = PublishedNetwork([8, 16])
+    nn.init.zeros_(network.backbone.final_conv.weight)
+    nn.init.zeros_(network.backbone.final_conv.bias)
+    torch.save({"model_state_dict": network.state_dict()}, tmp_path / "checkpoint.pth")
+    model = load_model(import_checkpoint(tmp_path / "checkpoint.pth", tmp_path / "run"), "cpu")
+    data = EventVoxelDataset(tmp_path / "input", tmp_path / "target", (12, 16), ids=(470,))
+    result = evaluate(model, data, progress=False)
+    for method in ("input", "network"):
+        scores = result.scores[method]
+        assert list(scores) == ["composed_00470"]
+        one_event = 1 / (8 * 12 * 16) / 5
+        assert scores["composed_00470"]["mse"] == pytest.approx(one_event), "Only the first event is not in the target."
+        assert scores["composed_00470"]["count_ratio"] == pytest.approx(4 / 3)
+
+
+def test_the_published_test_configuration_names_the_published_recordings():
+    config = load_config(TestConfig, PROJECT_ROOT / "configs" / "published_test_config.yaml")
+    spans = [(470, 472), (474, 474), (477, 484), (487, 488), (490, 494), (496, 498), (975, 978), (982, 983), (986, 986)]
+    spans += [(988, 989), (991, 991), (994, 996)]
+    assert config.data.ids == tuple(number for first, last in spans for number in range(first, last + 1))
+    assert len(config.data.ids) == 35
+    assert config.data.sensor_size == (480, 640), "The files do not state it."

@@ -1,0 +1,53 @@
+"""The network that comes with the package: it loads, removes flare rather than anything else, and invents nothing."""
+
+import numpy as np
+import pytest
+
+from data_simu import SimulationConfig, simulate
+from deflare_core.checkpoint import load_pretrained
+from deflare_core.inference import deflare_recording
+from deflare_core.io.recordings import load_events, save_events
+from deflare_core.model import count_parameters
+from deflare_core.scores.evaluation import provenance_shares
+from deflare_core.streams.matching import matched
+from deflare_core.system.places import PRETRAINED, PROJECT_ROOT
+from deflare_core.system.settings import load_config
+
+DEMO = load_config(SimulationConfig, PROJECT_ROOT / "configs" / "demo_simu_config.yaml")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_pretrained("cpu")
+
+
+def deflared(model, pair, folder):
+    """What the network makes of the input of a pair, and which of its events are still there."""
+    save_events(folder / "in.h5", pair.flare, source="test", clock_us=pair.clock_us)
+    deflare_recording(model, folder / "in.h5", folder / "out.h5", progress=False)
+    output = load_events(folder / "out.h5")
+    return output, matched(output, pair.flare)
+
+
+def test_it_is_small_and_says_what_it_is(model):
+    assert sum(path.stat().st_size for path in PRETRAINED.iterdir()) < 8_000_000, "It travels with the package."
+    assert count_parameters(model) == 1_983_760
+    assert model.config.residual == "gate"
+    card = (PRETRAINED / "README.md").read_text()
+    for part in ("## Trained on", "## Scores", "## What it cannot do", "Apache-2.0"):
+        assert part in card, f"The card has no part '{part}'."
+
+
+def test_it_removes_flare_and_keeps_the_rest(model, tmp_path):
+    pair = simulate(DEMO, 9)
+    output, kept = deflared(model, pair, tmp_path)
+    shares = provenance_shares(kept, pair.flare_label)
+    assert len(output) == kept.sum(), "Every event of the output was recorded, at its own time."
+    assert shares["background_kept"] > 0.97
+    assert shares["flare_removed"] > 0.3
+
+
+def test_it_leaves_what_has_no_flare(model, tmp_path):
+    perfect = load_config(SimulationConfig, PROJECT_ROOT / "configs" / "flare_free_simu_config.yaml")
+    pair = simulate(perfect.model_copy(update={"sensor_size": (120, 160)}), 9)
+    assert np.mean(deflared(model, pair, tmp_path)[1]) > 0.97

@@ -1,0 +1,213 @@
+"""Every bad input gets one clear line and the right exit code, and leaves nothing; what is merely unusual works.
+
+The table of them is `FAULTS.md`. Here too: runs that are killed or meet a full disk, two runs on one output, and
+changed bytes in files of every format.
+"""
+
+import ast
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.faults import COLUMNS, EVENTS, FAULTS, answer, checkpoint_folder, h5, recording
+from support.recordings import make_events, same_events
+from test_formats import dat_bytes, evt2_bytes, evt3_bytes
+
+import deflare_core
+from deflare_core.app.commands import main
+from deflare_core.deflaring.journal import Journal
+from deflare_core.inference import deflare_recording
+from deflare_core.io.convert import convert
+from deflare_core.io.recordings import RecordingError, load_events, save_events
+from deflare_core.io.writer import RecordingWriter
+
+PROGRAM = [sys.executable, "-m", "deflare_core"]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_bad_input_gets_a_clear_answer_and_leaves_nothing(fault, tmp_path):
+    code, lines, left = answer(fault, tmp_path)
+    assert code == 1, f"The exit code must be 1: {lines}"
+    assert lines[-1].startswith(f"deflare {fault.command.split()[0]}: error: "), lines
+    assert sum("error" in line for line in lines) == 1, f"One line, not {lines}."
+    assert all(word in lines[-1] for word in fault.words), f"{fault.words} should stand in: {lines[-1]}"
+    assert left == [], "Nothing may be left behind."
+    assert not (tmp_path / "pickle_was_run").exists(), "No code of a file is ever run."
+
+
+def test_the_table_of_faults_names_them_all():
+    rows = [line for line in Path(__file__).with_name("FAULTS.md").read_text().splitlines() if line.startswith("| ")]
+    named = [row.split(" | ")[0].removeprefix("| ") for row in rows[1:]]
+    assert named == [fault.name for fault in FAULTS], "Run python tests/faults.py."
+    assert len(named) >= 40
+
+
+@pytest.mark.parametrize("t", [COLUMNS["t"] - 50_000, COLUMNS["t"] // 1000 * 1000, COLUMNS["t"].astype(float)])
+def test_unusual_times_are_read_as_they_are(tmp_path, t):
+    h5(t=t)(tmp_path / "a.h5")
+    deflare_recording("input", tmp_path / "a.h5", tmp_path / "out.h5", progress=False)
+    assert load_events(tmp_path / "out.h5").t.tolist() == t.tolist(), "Negative, equal or whole float times are times."
+
+
+def test_no_recording_is_ever_unpickled():
+    for path in Path(deflare_core.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                settings = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                assert settings.get("weights_only") == "True", f"{path.name}, line {node.lineno}"
+
+
+def long_recording(path: Path, num_windows: int = 60) -> Path:
+    with RecordingWriter(path, (120, 160), source="test") as writer:
+        for k in range(num_windows):
+            writer.append(make_events(seed=k, num=5_000, sensor_size=(120, 160), t_start_us=k * 20_000))
+    return path
+
+
+@pytest.fixture(scope="module")
+def small_checkpoint(tmp_path_factory):
+    """A network that is quick on a CPU."""
+    return checkpoint_folder(tmp_path_factory.mktemp("checkpoint"))
+
+
+def wait_for(path: Path, size: int, process: subprocess.Popen) -> None:
+    """Come back when the file has so many bytes."""
+    until = time.monotonic() + 120
+    while not (path.exists() and path.stat().st_size > size):
+        assert process.poll() is None, "The run ended too early for the test."
+        assert time.monotonic() < until, "The run never came so far."
+        time.sleep(0.005)
+
+
+def stop(process: subprocess.Popen, number: signal.Signals) -> int:
+    """The exit status after the signal, sent again if need be: Python drops one that comes while it frees an object."""
+    until = time.monotonic() + 60
+    while process.poll() is None:
+        assert time.monotonic() < until, "The run does not stop."
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.5)
+    return process.returncode
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_leaves_no_output_and_goes_on(tmp_path, small_checkpoint, number):
+    source, out = long_recording(tmp_path / "in.h5", 150), tmp_path / "out.h5"
+    command = [*PROGRAM, "infer", "--input", source, "--output", out, "device=cpu", f"checkpoint={small_checkpoint}"]
+    run = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    wait_for(tmp_path / ".out.h5.journal", 2_500, run)
+    assert stop(run, number) != 0
+    assert not out.exists(), "The output is complete or absent."
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert same_events(load_events(out), load_events(source))
+    assert {p.name for p in tmp_path.iterdir()} == {"in.h5", "out.h5"}
+
+
+def test_two_runs_on_one_output_do_not_mix(tmp_path, small_checkpoint, capsys):
+    source, out = long_recording(tmp_path / "in.h5", 6), tmp_path / "out.h5"
+    words = ["infer", "--input", source, "--output", out, "device=cpu", f"checkpoint={small_checkpoint}"]
+    with Journal(out, "of a run that takes long"):
+        assert main(list(map(str, words))) == 1
+        assert "out.h5: another run is writing this file" in capsys.readouterr().err
+        assert not out.exists()
+    assert main(list(map(str, words))) == 0, "When the other has ended, its place is free."
+    assert same_events(load_events(out), load_events(source))
+
+
+def limit_file_size() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("infer --method input --input IN --output OUT", "out.h5"),
+        ("convert IN OUT", "out.h5"),
+        ("convert IN OUT", "out.npz"),
+        ("convert IN OUT", "out.csv"),
+        ("encode IN OUT", "out.npy"),
+        ("encode IN OUT", "out.pt"),
+    ],
+)
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, command, name):
+    source = long_recording(tmp_path / "in.h5")
+    words = [{"IN": str(source), "OUT": str(tmp_path / name)}.get(word, word) for word in command.split()]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [*PROGRAM, *words], preexec_fn=limit_file_size, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1, done.stderr
+    assert f"{name}: cannot be written (File too large); make room for it." in done.stderr.splitlines()[-1]
+    assert {p.name for p in tmp_path.iterdir()} <= {"in.h5", ".out.h5.journal"}
+
+
+def sound_files(folder: Path) -> dict[str, bytes]:
+    """The bytes of a sound recording in every format."""
+    save_events(folder / "a.h5", EVENTS, source="test")
+    files = {"a.h5": recording(folder / "a.h5")}
+    for suffix in ("npz", "npy", "csv"):
+        convert(folder / "a.h5", folder / f"a.{suffix}", progress=False)
+        files[f"a.{suffix}"] = (folder / f"a.{suffix}").read_bytes()
+    return files | {"2.raw": evt2_bytes(EVENTS), "3.raw": evt3_bytes(EVENTS), "a.dat": dat_bytes(EVENTS)}
+
+
+def damaged(data: bytes, rng: np.random.Generator) -> bytes:
+    """The bytes cut short, or with some of them changed, zeroed, repeated or left out."""
+    raw = bytearray(data)
+    for _ in range(int(rng.integers(1, 4))):
+        at = int(rng.integers(len(raw)) if rng.uniform() < 0.7 else rng.integers(min(600, len(raw))))
+        length = int(rng.integers(1, 40))
+        kind = rng.choice(["flip", "zero", "cut", "repeat", "omit"])
+        if kind == "flip":
+            raw[at] ^= 1 << int(rng.integers(8))
+        elif kind == "cut" and at:
+            del raw[at:]
+        elif kind == "omit" and len(raw) > 2 * length:
+            del raw[at : at + length]
+        elif kind == "repeat":
+            raw[at:at] = raw[at : at + length]
+        else:
+            raw[at : at + length] = bytes(len(raw[at : at + length]))
+    return bytes(raw)
+
+
+def fuzz(folder: Path, seed: int, rounds: int) -> int:
+    """How many damaged files were read all the same; each gives sound events, or an error that names it."""
+    rng, num_read, unnamed = np.random.default_rng(seed), 0, 0
+    files = sound_files(folder)
+    for k in range(rounds):
+        name = list(files)[k % len(files)]
+        path = folder / name
+        path.write_bytes(damaged(files[name], rng))
+        try:
+            events = load_events(path, (12, 16))
+        except RecordingError as error:
+            unnamed += str(path) not in str(error)
+            continue
+        num_read += 1
+        assert (np.diff(events.t) >= 0).all(), "Events that were read are in order."
+        assert (events.x < 16).all(), "They are on the sensor."
+        assert (events.y < 12).all()
+    assert unnamed == 0, "Every error names its file."
+    return num_read
+
+
+def test_damaged_files_are_refused_or_read_as_sound_events(tmp_path):
+    seed, rounds = 0, 420
+    command = [sys.executable, __file__, str(tmp_path), str(seed), str(rounds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 0 < int(done.stdout) < rounds, "Some damage goes unnoticed in formats without checksums, some is refused."
+
+
+if __name__ == "__main__":
+    sys.stdout.write(str(fuzz(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))

@@ -1,0 +1,217 @@
+"""The notebooks' form, and their runner; nbval runs each notebook with its defaults in the same session."""
+
+import json
+import re
+
+import nbformat
+import pytest
+
+from deflare_core.app.notebook import (
+    NotebookError,
+    declared_parameters,
+    find_notebook,
+    run_notebook,
+    tidied,
+    without_overwritten,
+)
+from deflare_core.system.places import PROJECT_ROOT
+
+NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_the_numbering_is_complete():
+    assert [path.name[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_thin(path):
+    notebook = nbformat.read(path, 4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    first = notebook.cells[0]
+    assert first.cell_type == "markdown"
+    assert re.match(r"# \d\d .*\?", first.source.splitlines()[0]), "The title asks the question it answers."
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert "assert" in code[-1].source, "It ends by asserting what it promised."
+    for cell in code:
+        assert len(cell.source.splitlines()) <= 15, f"The cell {cell.id} is too long."
+        assert not re.search(r"^(def|class) ", cell.source, re.MULTILINE), f"The cell {cell.id} defines something."
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_carries_no_outputs(path):
+    for cell in nbformat.read(path, 4).cells:
+        assert not cell.get("outputs"), f"The cell {cell.id} has stored outputs; clear them before committing."
+        assert not cell.get("execution_count")
+
+
+def test_a_notebook_is_found_by_number_name_and_path():
+    path = find_notebook("00")
+    assert path == find_notebook("00_quickstart") == find_notebook(str(path))
+    with pytest.raises(NotebookError, match="0 notebooks fit; there are 00_quickstart"):
+        find_notebook("quick")
+    assert declared_parameters(path)["seed"] == 0
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_line_of_the_parameters_cell_can_be_set(path):
+    (cell,) = (cell for cell in nbformat.read(path, 4).cells if "parameters" in cell.metadata.get("tags", []))
+    values: dict = {}
+    exec(cell.source, values)
+    del values["__builtins__"]
+    assert declared_parameters(path) == values
+
+
+def tiny_notebook(tmp_path, *sources, parameters="value = 1\noutput_dir = None"):
+    notebook = nbformat.v4.new_notebook()
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook.cells = cells
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = tmp_path / "tiny.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+FIGURE = """
+from deflare_core.notebook import enter
+from deflare_core.figures import event_rate_figure
+from deflare_core.events import Events
+output_dir = enter(output_dir)
+event_rate_figure({"none": Events.empty((2, 2))}, (0, 1000))
+"""
+
+
+def test_a_run_leaves_notebook_page_figures_and_record(tmp_path, monkeypatch):
+    path = tiny_notebook(tmp_path, FIGURE, "print('a\\rb'); assert value == [1, 2]")
+    monkeypatch.chdir(tmp_path)
+    folder = run_notebook("tiny.ipynb", {"value": [1, 2]}, reports=tmp_path / "reports")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d{6}_tiny", folder.name)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "done"
+    assert record["parameters"]["value"] == [1, 2]
+    assert {"git_revision", "versions", "device", "elapsed_s", "input_digests"} <= record.keys()
+    assert len(list((folder / "figures").glob("*.png"))) == 1
+    page = (folder / "tiny.html").read_text()
+    assert "data:image/png;base64" in page, "The page shows the figure."
+    assert path.is_file()
+
+
+def test_what_papermill_lets_pass_is_an_error_here(tmp_path):
+    reports = tmp_path / "reports"
+    path = tiny_notebook(tmp_path, "x = value", "assert x == 1")
+    with pytest.raises(NotebookError, match=r"has no parameter 'valeu'; did you mean 'value'\?"):
+        run_notebook(path, {"valeu": 1}, reports=reports)
+    assert not reports.exists(), "Nothing runs on a misspelt parameter."
+    with pytest.raises(NotebookError, match="failed: AssertionError"):
+        run_notebook(path, {"value": 2}, reports=reports)
+    record = json.loads(next(reports.glob("*/run.json")).read_text())
+    assert "AssertionError" in record["status"]
+    quitting = tiny_notebook(tmp_path, "import sys; sys.exit(0)", "assert True")
+    with pytest.raises(NotebookError, match=r"not reached|SystemExit"):
+        run_notebook(quitting, {}, reports=tmp_path / "quit")
+    notebook = nbformat.read(path, 4)
+    notebook.cells[0].metadata = {}
+    nbformat.write(notebook, path)
+    with pytest.raises(NotebookError, match="no cell tagged 'parameters'"):
+        run_notebook(path, {}, reports=reports)
+
+
+def test_overwritten_terminal_text_is_left_out():
+    assert without_overwritten("10 %\r50 %\r100 %\ndone\n") == "100 %\ndone\n"
+    assert without_overwritten("line\r\nnext") == "line\r\nnext"
+    stream = nbformat.v4.new_output
+    pieces = [stream("stream", name="stderr", text=text) for text in ("10 %", "\r50 %", "\r100 %\n")]
+    pieces.append(stream("stream", name="stdout", text="done\n"))
+    assert [output.text for output in tidied(pieces)] == ["100 %\n", "done\n"], "A bar that came in pieces is one line."
+    assert pieces[0].text == "10 %", "The outputs passed in are not modified."
+
+
+def test_the_quickstart_runs_with_other_parameters(tmp_path):
+    """The whole path through papermill: other sizes than the defaults, and a recording of the user's own."""
+    from data_simu import SimulationConfig, simulate
+    from deflare_core.io.recordings import save_events
+
+    own = simulate(SimulationConfig(sensor_size=(33, 45), duration_us=50_000), 7)
+    save_events(tmp_path / "own.h5", own.flare, source="test")
+    small = tmp_path / "demo_simu_config.yaml"
+    small.write_text("sensor_size: [40, 56]\n")
+    parameters = {
+        "num_train": 1,
+        "max_steps": 2,
+        "simulation_config": str(small),
+        "recording": str(tmp_path / "own.h5"),
+    }
+    folder = run_notebook("00", parameters, reports=tmp_path / "reports")
+    pictures = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert {"look", "rates", "learning-curve", "evaluate", "deflare", "voxels", "own"} <= pictures
+    assert (folder / "own_deflared.h5").is_file()
+    assert (folder / "evaluation/summary.md").is_file()
+    record = json.loads((folder / "run.json").read_text())
+    assert str(tmp_path / "own.h5") in record["input_digests"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A simulation configuration of a few pixels, data sets with and without provenance, and two recordings."""
+    from data_simu import SimulationConfig, simulate, write_dataset
+    from deflare_core.io.recordings import save_events
+    from deflare_core.system.settings import load_config
+
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "simu.yaml").write_text("sensor_size: [24, 32]\nnum_train: 1\nnum_test: 1\n")
+    config = load_config(SimulationConfig, folder / "simu.yaml")
+    write_dataset(config, folder / "data", workers=1)
+    validation = config.model_copy(update={"seed": 1, "num_test": 0})
+    write_dataset(validation, folder / "data/validation", workers=1)
+    pair = simulate(config, 9)
+    for name, events in (("before", pair.flare), ("after", pair.clean)):
+        save_events(folder / f"{name}.h5", events, source="test", clock_us=pair.clock_us)
+    for kind, events in (("flare", pair.flare), ("light", pair.clean)):
+        path = folder / f"unlabelled/background_with_{kind}_events_test/a.h5"
+        save_events(path, events, source="test", clock_us=pair.clock_us)
+    return folder
+
+
+OTHER_PARAMETERS = {
+    "01": ({"dataset": "data", "t_start_us": 20_000, "interactive": True}, {"voxel", "pair", "spectrum"}, 9),
+    "02": (
+        {"simulation_config": "simu.yaml", "f_maps": [8, 16], "steps": 3, "window_index": 1},
+        {"windows", "spent"},
+        5,
+    ),
+    "03": (
+        {"dataset": "data", "overrides": ["trainer.max_steps=2", "trainer.device=cpu"], "more_steps": 1},
+        {"train", "resume", "curves"},
+        3,
+    ),
+    "04": ({"dataset": "unlabelled", "device": "cpu"}, {"cell06", "cell08", "cell10", "cell13"}, 6),
+    "05": ({"recording": "before.h5", "output": "after.h5", "window_index": 2}, {"viewer", "figure"}, 2),
+    "06": ({"recording": "before.h5", "method": "baf", "video_us": 40_000}, {"show", "series", "sheet"}, 4),
+}
+"""Parameters other than the defaults, some of the figures they must leave, and how many pictures the page holds."""
+
+
+@pytest.mark.parametrize("number", OTHER_PARAMETERS)
+def test_a_notebook_runs_with_other_parameters_and_its_page_has_all_figures(number, small, tmp_path, monkeypatch):
+    monkeypatch.chdir(small)
+    parameters, figures, count = OTHER_PARAMETERS[number]
+    folder = run_notebook(number, parameters, reports=tmp_path / "reports")
+    assert figures <= {path.stem for path in (folder / "figures").glob("*.png")}
+    (page,) = folder.glob(f"{number}_*.html")
+    shown = re.findall(r'<img[^>]*?src="data:image/png;base64', page.read_text())
+    assert len(shown) == count, "Every figure is in the page itself."
+    if number == "01":
+        assert (folder / "cloud.html").is_file()
+    if number == "06":
+        assert "data:video/mp4;base64" in page.read_text()
+
+
+def test_training_in_several_processes_is_followed_by_the_notebook(small, tmp_path, monkeypatch):
+    """With torchrun, as notebook 03 starts it: two processes on this machine's processors."""
+    monkeypatch.chdir(small)
+    overrides = ["trainer.max_steps=1", "trainer.device=cpu", "trainer.batch_size=1"]
+    parameters = {"dataset": "data", "num_processes": 2, "overrides": overrides, "more_steps": 1}
+    folder = run_notebook("03", parameters, reports=tmp_path / "reports")
+    lines = (folder / "training_run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines if "gradient_norm" in line] == [1, 2]

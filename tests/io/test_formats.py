@@ -1,0 +1,418 @@
+import hashlib
+import struct
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.lib.recfunctions import repack_fields
+from support.recordings import make_events, same_events
+
+from deflare_core.config import ModelConfig
+from deflare_core.inference import deflare_recording
+from deflare_core.io.columns import PIECE_EVENTS
+from deflare_core.io.convert import convert
+from deflare_core.io.formats import RecordingError, format_of, read_stream
+from deflare_core.io.recordings import ConvertedRecording, load_events, open_recording, save_events
+from deflare_core.model import build_model
+
+SIZE = (12, 16)
+ARRAY_SUFFIXES = (".h5", ".npz", ".npy", ".csv", ".txt")
+
+
+def digest(events):
+    columns = b"".join(np.ascontiguousarray(getattr(events, name)).tobytes() for name in "txyp")
+    return hashlib.sha256(columns + repr(events.sensor_size).encode()).hexdigest()
+
+
+def text(path, content):
+    path.write_text(content)
+    return path
+
+
+def evt2_bytes(events, header=b"% evt 2.0\n% geometry 16x12\n% end\n"):
+    """EVT2 words: type 8 holds the upper 28 bits of the time, types 0 and 1 the lower 6, x and y of OFF and ON."""
+    words = []
+    for t, x, y, p in events.to_array().tolist():
+        words += [8 << 28 | t >> 6, (p > 0) << 28 | (t & 63) << 22 | x << 11 | y]
+    return header + struct.pack(f"<{len(words)}I", *words)
+
+
+def evt3_bytes(events, header=b"% evt 3.0\n% geometry 16x12\n% end\n"):
+    """EVT3 words: types 8 and 6 hold the upper and lower 12 bits of the time, type 0 the row, type 2 the event."""
+    words = []
+    for t, x, y, p in events.to_array().tolist():
+        words += [8 << 12 | t >> 12, 6 << 12 | t & 4095, y, 2 << 12 | (p > 0) << 11 | x]
+    return header + struct.pack(f"<{len(words)}H", *words)
+
+
+def dat_bytes(events):
+    """DAT: time, then 14 bits of x, 14 of y and the polarity, after an event type (12) and its size (8)."""
+    header = b"% Data file containing CD events.\n% Version 2\n% Height 12\n% Width 16\n\x0c\x08"
+    rows = events.to_array().tolist()
+    return header + b"".join(struct.pack("<II", t, (p > 0) << 28 | y << 14 | x) for t, x, y, p in rows)
+
+
+# The same three events by hand, in every way a text or array may say them.
+
+THREE = [(1_000_000, 3, 1, 1), (1_000_250, 0, 11, 0), (2_500_000, 15, 0, 1)]
+
+
+def assert_is_three(events):
+    assert events.t.tolist() == [1_000_000, 1_000_250, 2_500_000]
+    assert (events.x.tolist(), events.y.tolist()) == ([3, 0, 15], [1, 11, 0])
+    assert events.p.tolist() == [1, -1, 1], "0 is a negative event."
+
+
+@pytest.mark.parametrize(
+    ("content", "time_unit"),
+    [
+        ("1.000000 3 1 1\n1.000250 0 11 0\n2.500000 15 0 1\n", "s"),
+        ("1000,3,1,1\n1000.25,0,11,-1\n2500,15,0,1", "ms"),
+        ("1000000;3;1;1\n1000250;0;11;0\n2500000;15;0;1\n", "us"),
+        ("t,x,y,p\n1000000,3,1,1\n1000250,0,11,0\n2500000,15,0,1\n", "us"),
+        ("x y polarity timestamp\n3 1 1 1\n0 11 0 1.00025\n15 0 1 2.5\n", "s"),
+        ("x,y,p,t_us,label\n3,1,1,1000000,7\n0,11,0,1000250,7\n15,0,1,2500000,7\n", None),
+        ("# time_unit: ms\n# p x y t\n1\t3\t1\t1000\n\n0\t0\t11\t1000.25\n# half way\n1\t15\t0\t2500\n", None),
+        ("% time_unit=s, height=12, width=16\n1.0 3 1 1\n1.00025 0 11 0\n2.5 15 0 1\n", None),
+    ],
+)
+def test_text_is_read_by_its_names_and_its_declared_unit(tmp_path, content, time_unit):
+    path = text(tmp_path / "events.txt", content)
+    assert format_of(path) == "csv"
+    assert_is_three(load_events(path, SIZE, time_unit=time_unit))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_plain_arrays_hold_t_x_y_p(tmp_path, dtype, order):
+    np.save(tmp_path / "a.npy", np.array(THREE, dtype, order=order))
+    assert_is_three(load_events(tmp_path / "a.npy", SIZE))
+
+
+def test_arrays_of_seconds_need_their_unit(tmp_path):
+    t, x, y, p = np.array(THREE, np.float64).T
+    np.savez(tmp_path / "a.npz", t=t / 1e6, x=x, y=y, p=p)
+    with pytest.raises(RecordingError, match="not whole microseconds; give time_unit='s'"):
+        load_events(tmp_path / "a.npz", SIZE)
+    assert_is_three(load_events(tmp_path / "a.npz", SIZE, time_unit="s"))
+    np.savez(tmp_path / "b.npz", t=np.array([1, 2], np.uint32), x=[0, 0], y=[0, 0], p=[1, 1])
+    assert load_events(tmp_path / "b.npz", SIZE, time_unit="s").t.tolist() == [1_000_000, 2_000_000]
+
+
+def test_structured_arrays_are_read_in_any_order_of_fields(tmp_path):
+    fields = np.array(THREE, [("t", "<f8"), ("x", "<u2"), ("y", "<i4"), ("p", "?")])
+    np.save(tmp_path / "a.npy", fields)
+    reversed_fields = np.array(THREE, [("t", "<i8"), ("x", "<i4"), ("y", "<i4"), ("p", "<i4")])[["p", "y", "x", "t"]]
+    np.savez_compressed(tmp_path / "a.npz", events=repack_fields(reversed_fields), sensor_size=SIZE)
+    assert_is_three(load_events(tmp_path / "a.npy", SIZE))
+    assert_is_three(load_events(tmp_path / "a.npz"))
+
+
+# HDF5 layouts of others
+
+
+def write_group(file, name, events):
+    for column in "txyp":
+        file[f"{name}/{column}"] = getattr(events, column)
+
+
+def test_a_stereo_recording_is_read_from_its_left_camera(tmp_path):
+    left, right = make_events(seed=1), make_events(seed=2)
+    with h5py.File(tmp_path / "m3ed.h5", "w") as file:
+        write_group(file, "prophesee/left", left)
+        write_group(file, "prophesee/right", right)
+        file["prophesee/left/calib/resolution"] = [16, 12]
+    assert digest(load_events(tmp_path / "m3ed.h5")) == digest(left), "Its calibration states width and height."
+
+
+def test_a_compound_table_is_read_window_by_window(tmp_path):
+    events = make_events(num=5000, duration_us=100_000)
+    with h5py.File(tmp_path / "metavision.hdf5", "w") as file:
+        file["CD/events"] = events.to_structured()
+        file["EXT_TRIGGER/events"] = np.zeros(3, [("p", "i2"), ("t", "i8"), ("id", "i2")])
+        file.attrs["geometry"] = "16x12"
+    with open_recording(tmp_path / "metavision.hdf5") as recording:
+        assert digest(recording.load()) == digest(events)
+        assert same_events(recording.window(40_000, 60_000), events.window(40_000, 60_000))
+        assert recording.extra_columns == []
+
+
+def test_columns_at_the_root_are_read_and_two_unnamed_cameras_are_refused(tmp_path):
+    events = make_events()
+    with h5py.File(tmp_path / "root.h5", "w") as file:
+        write_group(file, "", events)
+    assert same_events(load_events(tmp_path / "root.h5", SIZE), events)
+    with h5py.File(tmp_path / "two.h5", "w") as file:
+        write_group(file, "a", events)
+        write_group(file, "b", events)
+    with pytest.raises(RecordingError, match=r"several groups of events, \['/a', '/b'\]"):
+        load_events(tmp_path / "two.h5", SIZE)
+
+
+def test_a_missing_compression_plugin_is_named(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("events")
+        for name in "xyp":
+            group[name] = np.zeros(4, np.int16)
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((4,))
+        plist.set_filter(36559, h5py.h5z.FLAG_OPTIONAL)
+        h5py.h5d.create(group.id, b"t", h5py.h5t.STD_I64LE, h5py.h5s.create_simple((4,)), plist)
+    with pytest.raises(RecordingError, match="events/t is compressed with HDF5 filter 36559"):
+        load_events(tmp_path / "a.h5", SIZE)
+
+
+# The one interface
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".csv"])
+def test_every_format_opens_as_a_recording(tmp_path, suffix):
+    events = make_events(num=3000, t_start_us=1_700_000_000_000_000, duration_us=90_000)
+    save_events(tmp_path / "a.h5", events, source="test")
+    convert(tmp_path / "a.h5", tmp_path / f"a{suffix}", progress=False)
+    with open_recording(tmp_path / f"a{suffix}", SIZE) as recording:
+        copy = recording._file.filename
+        assert (len(recording), recording.sensor_size) == (3000, SIZE)
+        assert recording.clock_us == (events.t[0], events.t[-1] + 1)
+        for start in range(int(events.t[0]) - 20_000, int(events.t[-1]) + 20_000, 20_000):
+            expected = events.window(start, start + 20_000)
+            assert same_events(recording.window(start, start + 20_000), expected), f"The window at {start} us differs."
+    with pytest.raises(FileNotFoundError):
+        open(copy)  # noqa: PTH123, SIM115 - the temporary copy must be gone
+
+
+def test_pieces_join_without_a_seam(tmp_path):
+    events = make_events(num=2 * PIECE_EVENTS + 7, duration_us=3_000_000)
+    np.save(tmp_path / "a.npy", events.to_structured())
+    assert [len(piece) for piece in read_stream(tmp_path / "a.npy", SIZE).pieces] == [PIECE_EVENTS, PIECE_EVENTS, 7]
+    assert digest(load_events(tmp_path / "a.npy", SIZE)) == digest(events)
+
+
+def test_inference_reads_text_as_it_reads_hdf5(tmp_path):
+    events = make_events(num=2000, t_start_us=1_000_015_000, duration_us=90_000)
+    save_events(tmp_path / "a.h5", events, source="test")
+    convert(tmp_path / "a.h5", tmp_path / "a.csv", progress=False)
+    model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
+    deflare_recording(model, tmp_path / "a.csv", tmp_path / "out.h5", progress=False)
+    assert digest(load_events(tmp_path / "out.h5")) == digest(events), "The untrained network gives every event back."
+
+
+@pytest.mark.parametrize("wrong", ["a.h5", "a.raw", "a.dat", "a.aedat4", "a.csv", "a.bin", "noname"])
+@pytest.mark.parametrize("right", ["b.h5", "b.npz", "b.npy", "b.csv", "b.raw", "b.dat"])
+def test_a_recording_is_told_by_its_content_whatever_its_name(tmp_path, right, wrong):
+    events = make_events()
+    camera = {"b.raw": evt3_bytes, "b.dat": dat_bytes}
+    if right in camera:
+        pytest.importorskip("faery")
+        (tmp_path / wrong).write_bytes(camera[right](events))
+    else:
+        save_events(tmp_path / "first.h5", events, source="test")
+        convert(tmp_path / "first.h5", tmp_path / right, progress=False)
+        (tmp_path / right).rename(tmp_path / wrong)
+    assert digest(load_events(tmp_path / wrong, SIZE)) == digest(events)
+
+
+# Conversion
+
+
+@given(st.integers(0, 2**32), st.integers(0, 300), st.integers(0, 10**15), st.sampled_from(ARRAY_SUFFIXES))
+def test_conversion_there_and_back_changes_no_event(tmp_path_factory, seed, num, t_start_us, suffix):
+    folder = tmp_path_factory.mktemp("convert")
+    events = make_events(seed, num, t_start_us=t_start_us, duration_us=1_000_000)
+    save_events(folder / "a.h5", events, source="test")
+    there = folder / f"there{suffix}"
+    assert convert(folder / "a.h5", there, progress=False) == num
+    assert convert(there, folder / "back.h5", sensor_size=SIZE, progress=False) == num
+    assert digest(load_events(folder / "back.h5")) == digest(events)
+
+
+def test_conversion_keeps_labels_clock_and_attributes(tmp_path):
+    events, labels = make_events(t_start_us=5_000, duration_us=5_000), np.arange(500, dtype=np.uint16)
+    options = {"clock_us": (0, 20_000), "attributes": {"lens": "wide", "gain": 2.5}, "columns": {"label": labels}}
+    save_events(tmp_path / "a.h5", events, source="a camera", **options)
+    convert(tmp_path / "a.h5", tmp_path / "b.h5", progress=False)
+    with open_recording(tmp_path / "a.h5") as before, open_recording(tmp_path / "b.h5") as after:
+        assert before.attributes == after.attributes, "Source, lens and gain are said again."
+        assert after.clock_us == (0, 20_000)
+        assert np.array_equal(after.column("label", 0, 20_000), labels)
+        assert digest(after.load()) == digest(events)
+
+
+@pytest.mark.parametrize("suffix", ARRAY_SUFFIXES)
+def test_the_same_events_convert_to_the_same_bytes(tmp_path, suffix):
+    save_events(tmp_path / "a.h5", make_events(), source="test")
+    for folder in ("one", "two"):
+        convert(tmp_path / "a.h5", tmp_path / folder / f"a{suffix}", progress=False)
+    assert (tmp_path / "one" / f"a{suffix}").read_bytes() == (tmp_path / "two" / f"a{suffix}").read_bytes()
+
+
+def test_a_conversion_that_fails_leaves_what_was_there(tmp_path):
+    source = text(tmp_path / "a.csv", "# time_unit: us\n" + "1,1,1,1\n" * (PIECE_EVENTS + 3) + "0,1,1,1\n")
+    for target in (tmp_path / "b.h5", tmp_path / "b.npz"):
+        target.write_text("before")
+        with pytest.raises(RecordingError, match=f"must not go backwards.*events counted from {PIECE_EVENTS}"):
+            convert(source, target, sensor_size=SIZE, progress=False)
+        assert target.read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.h5", "b.npz"], "No part may remain."
+
+
+def test_conversion_refuses_other_targets(tmp_path):
+    save_events(tmp_path / "a.h5", make_events(), source="test")
+    with pytest.raises(ValueError, match=r"must end in one of \.h5"):
+        convert(tmp_path / "a.h5", tmp_path / "a.raw")
+    with pytest.raises(ValueError, match="is the recording itself"):
+        convert(tmp_path / "a.h5", tmp_path / "a.h5")
+
+
+# Camera formats, written byte by byte
+
+
+@pytest.mark.parametrize(
+    ("name", "encode", "expected"),
+    [
+        ("a.raw", evt2_bytes, "evt"),
+        ("c.raw", evt3_bytes, "evt"),
+        ("d.dat", dat_bytes, "dat"),
+    ],
+)
+def test_camera_files_are_read_event_by_event(tmp_path, name, encode, expected):
+    pytest.importorskip("faery")
+    events = make_events(t_start_us=4_096_000, duration_us=90_000)
+    (tmp_path / name).write_bytes(encode(events))
+    assert format_of(tmp_path / name) == expected
+    assert digest(load_events(tmp_path / name)) == digest(events)
+    assert convert(tmp_path / name, tmp_path / "out.h5", progress=False) == len(events)
+    assert digest(load_events(tmp_path / "out.h5")) == digest(events)
+
+
+def test_an_aedat4_file_is_read(tmp_path):
+    faery = pytest.importorskip("faery")
+    events = make_events(t_start_us=1_700_000_000_000_000)
+    rows = np.empty(len(events), [("t", "<u8"), ("x", "<u2"), ("y", "<u2"), (("p", "on"), "?")])
+    for name in "txy":
+        rows[name] = getattr(events, name)
+    rows["p"] = events.p > 0
+    faery.events_stream_from_array(rows, (16, 12)).to_file(tmp_path / "a.aedat4")
+    assert format_of(tmp_path / "a.aedat4") == "aedat4"
+    assert digest(load_events(tmp_path / "a.aedat4")) == digest(events), "The file states its sensor."
+
+
+def test_a_raw_file_without_geometry_needs_the_sensor_size(tmp_path):
+    pytest.importorskip("faery")
+    events = make_events(t_start_us=64)
+    (tmp_path / "a.raw").write_bytes(evt2_bytes(events, b"% evt 2.0\n"))
+    with pytest.raises(RecordingError, match=r"give sensor_size=\(height, width\)"):
+        load_events(tmp_path / "a.raw")
+    with pytest.raises(RecordingError, match=r"overflow .* give the sensor size of the camera"):
+        load_events(tmp_path / "a.raw", (4, 4))
+    assert digest(load_events(tmp_path / "a.raw", SIZE)) == digest(events)
+
+
+def test_camera_files_that_end_inside_an_event_are_refused(tmp_path):
+    pytest.importorskip("faery")
+    events = make_events(t_start_us=64)
+    for name, content in (("a.raw", evt2_bytes(events)), ("b.raw", evt3_bytes(events)), ("c.dat", dat_bytes(events))):
+        (tmp_path / name).write_bytes(content[:-1])
+        with pytest.raises(RecordingError, match=f"{name}: the file is cut short"):
+            load_events(tmp_path / name)
+    (tmp_path / "d.aedat4").write_bytes(b"#!AER-DAT4.0\r\n\x10\x00")
+    with pytest.raises(RecordingError, match=r"d\.aedat4: cannot be decoded"):
+        load_events(tmp_path / "d.aedat4")
+
+
+def test_a_panic_of_the_decoder_is_an_error_that_names_the_file(tmp_path, monkeypatch):
+    faery = pytest.importorskip("faery")
+
+    class Panic(BaseException):
+        """What a decoder in Rust raises where it cannot go on: no Exception."""
+
+    def panicking(*_, **__):
+        raise Panic("not yet implemented")
+
+    monkeypatch.setattr(faery, "events_stream_from_file", panicking)
+    (tmp_path / "a.raw").write_bytes(evt2_bytes(make_events()))
+    with pytest.raises(RecordingError, match=r"a\.raw: cannot be decoded \(not yet implemented\)"):
+        load_events(tmp_path / "a.raw")
+
+
+def test_without_faery_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faery", None)
+    (tmp_path / "a.raw").write_bytes(evt2_bytes(make_events()))
+    with pytest.raises(RecordingError, match=r"pip install faery"):
+        load_events(tmp_path / "a.raw")
+
+
+# What cannot be read
+
+
+def test_bad_files_are_refused_by_name_and_cause(tmp_path):
+    rows = np.array(THREE)
+    t, x, y, p = rows.T
+    np.save(tmp_path / "whole.npy", np.zeros((5000, 4)))
+    np.savez(tmp_path / "whole.npz", t=t, x=x, y=y, p=p)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:-9])
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-30])
+    (tmp_path / "noise.bin").write_bytes(bytes(range(256)))
+    (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "evt21.raw").write_bytes(b"% evt 2.1\n% geometry 16x12\n% end\n" + bytes(64))
+    (tmp_path / "evt4.raw").write_bytes(b"% evt 4.0\n% end\n\0\0\0\0")
+    (tmp_path / "old.aedat").write_bytes(b"#!AER-DAT3.1\r\n\0\0")
+    np.save(tmp_path / "nan.npy", np.array([[np.nan, 0, 0, 1]]))
+    np.save(tmp_path / "shape.npy", np.zeros((4, 9)))
+    np.save(tmp_path / "field.npy", np.zeros(3, [("t", int), ("x", int), ("y", int)]))
+    np.save(tmp_path / "objects.npy", np.array([{}], object))
+    np.savez(tmp_path / "column.npz", t=t, x=x, y=y)
+    np.savez(tmp_path / "length.npz", t=t, x=x, y=y, p=p[:2])
+    np.savez(tmp_path / "words.npz", t=t, x=x, y=y, p=p.astype(str))
+    cases = {
+        tmp_path / "missing.raw": "no such file",
+        tmp_path: "is a folder",
+        tmp_path / "empty.csv": "the file is empty",
+        tmp_path / "noise.bin": "no known format",
+        text(tmp_path / "text.raw", "1 1 1 1\n"): "does not say its unit of time",
+        tmp_path / "evt21.raw": "is EVT2.1; read are EVT2 and EVT3. Convert it to DAT or CSV",
+        tmp_path / "evt4.raw": "is EVT4.0; read are",
+        tmp_path / "old.aedat": "is an AEDAT file older than 4, which is not read",
+        tmp_path / "cut.npy": "cut short",
+        tmp_path / "cut.npz": "damaged or cut short",
+        tmp_path / "nan.npy": "Column t .* received nan at event 0",
+        tmp_path / "shape.npy": r"its shape is \(4, 9\)",
+        tmp_path / "field.npy": r"lacks \['p'\]",
+        tmp_path / "objects.npy": "cannot be read",
+        tmp_path / "column.npz": r"lacks \['p'\]; it holds",
+        tmp_path / "length.npz": "of one length",
+        tmp_path / "words.npz": r"found the values|must be numeric",
+        text(tmp_path / "unit.csv", "1,1,1,1\n"): "does not say its unit of time; give time_unit",
+        text(tmp_path / "units.csv", "# time_unit: s\nt_us,x,y,p\n1,1,1,1\n"): r"declared are \['s', 'us'\]",
+        text(tmp_path / "ns.csv", "# time_unit: ns\n1,1,1,1\n"): r"declared are \['ns'\]",
+        text(tmp_path / "names.csv", "t_us,x,y\n1,1,1\n"): r"lacks \['p'\]",
+        text(tmp_path / "five.csv", "# time_unit: us\n1,1,1,1,1\n"): "has 5 columns",
+        text(tmp_path / "short.csv", "# time_unit: us\n1,1,1,1\n2,1\n"): "not a table of numbers.*counted from line 2",
+        text(tmp_path / "nan.csv", "# time_unit: s\nnan,1,1,1\n"): "received nan at event 0",
+        text(tmp_path / "page.txt", "<html>\n"): "is text, but line 1 holds neither numbers nor the names",
+        text(tmp_path / "order.csv", "# time_unit: us\n2,1,1,1\n1,1,1,1\n"): "must not go backwards",
+        text(tmp_path / "beyond.csv", "# time_unit: us\n2,1,12,1\n"): "y reaches 12, outside the sensor",
+    }
+    for path, message in cases.items():
+        with pytest.raises(RecordingError, match=message) as caught:
+            load_events(path, SIZE)
+        assert str(path) in str(caught.value), f"The error about {path.name} must name the file."
+        assert "\n" not in str(caught.value), f"The error about {path.name} must be one line."
+
+
+def test_an_unknown_unit_is_refused(tmp_path):
+    path = text(tmp_path / "a.csv", "1,1,1,1\n")
+    with pytest.raises(RecordingError, match="time_unit must be 's', 'ms' or 'us'; received 'ns'"):
+        load_events(path, SIZE, time_unit="ns")
+
+
+def test_a_failed_opening_leaves_no_temporary_copy(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    path = text(tmp_path / "a.csv", "# time_unit: us\n2,1,1,1\n1,1,1,1\n")
+    with pytest.raises(RecordingError, match="must not go backwards"):
+        ConvertedRecording(path, SIZE)
+    assert list((tmp_path / "temporary").iterdir()) == []

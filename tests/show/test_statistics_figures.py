@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from support.recordings import make_events
+
+from deflare_core.events import Events
+from deflare_core.show.figures import strongest
+from deflare_core.show.statistics_figures import (
+    PROVENANCE_COLOURS,
+    event_counts,
+    interval_figure,
+    pair_figure,
+    provenance_counts,
+    provenance_figure,
+    spectrum_figure,
+    spectrum_frequencies_hz,
+)
+from deflare_core.streams.statistics import INTERVAL_EDGES_US
+
+
+def at_one_pixel(t, signs=1, sensor_size=(2, 3)) -> Events:
+    zeros = np.zeros(len(t), int)
+    return Events.from_columns(np.asarray(t), zeros, zeros, zeros + signs, sensor_size)
+
+
+def lamp(flicker_hz, duration_us=500_000) -> Events:
+    """A pixel that fires up and down once a period."""
+    t = np.arange(0, duration_us, 5e5 / flicker_hz).astype(int)
+    return at_one_pixel(t, np.where(np.arange(len(t)) % 2, -1, 1))
+
+
+def test_intervals_are_drawn_as_shares_by_hand():
+    figure = interval_figure({"mine": at_one_pixel([0, 1050, 2100, 12_600])})
+    drawn, edges, _ = figure.axes[0].patches[0].get_data()
+    assert edges == pytest.approx(INTERVAL_EDGES_US / 1e3), "The axis is in milliseconds."
+    assert drawn[np.searchsorted(edges, 1.05) - 1] == pytest.approx(200 / 3), "Two of the three are 1.05 ms."
+    assert drawn[np.searchsorted(edges, 10.5) - 1] == pytest.approx(100 / 3)
+    assert drawn.sum() == pytest.approx(100)
+    assert figure.axes[0].get_xscale() == "log"
+    assert figure.axes[0].get_legend().get_texts()[0].get_text() == "mine: 3 intervals, median 1.05 ms"
+
+
+def test_the_spectrum_peaks_where_the_lamp_flickers():
+    axes = spectrum_figure({"lamp": lamp(120), "nothing": Events.empty((2, 3))}, 500_000).axes[0]
+    frequencies, power = axes.lines[0].get_data()
+    assert frequencies[np.argmax(power)] == 120
+    assert max(power) == pytest.approx(120, rel=0.01), "All of the pixel's 120 events are in step."
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts[0].startswith("lamp: highest at 120.0 Hz"), texts
+    assert texts[1] == "nothing: no pixel has enough events"
+    assert {text.get_text() for text in axes.texts} == {"100 Hz", "120 Hz"}
+
+
+def test_the_spectrum_covers_the_stated_time_only():
+    late = at_one_pixel(np.arange(600_000, 700_000, 1000))
+    early = lamp(100)
+    both = Events.from_columns(
+        *(np.concatenate([getattr(early, name), getattr(late, name)]) for name in "txyp"), early.sensor_size
+    )
+    drawn, alone = (spectrum_figure({"lamp": each}, 500_000).axes[0].lines[0].get_ydata() for each in (both, early))
+    assert np.array_equal(drawn, alone)
+
+
+@pytest.mark.parametrize("duration_us", [20_000, 100_000, 333_333, 2_080_000])
+def test_no_line_falls_between_the_frequencies(duration_us):
+    frequencies = spectrum_frequencies_hz(duration_us)
+    assert (frequencies[0], frequencies[-1]) == (20, 400)
+    assert {100, 120} <= set(frequencies.round(9))
+    assert np.diff(frequencies).max() <= 0.5e6 / duration_us + 1e-9, "Two to the width of a line."
+
+
+LABELLED = at_one_pixel([0, 1, 2, 3, 20_000, 20_001]), np.array([0, 0, 2, 3, 1, 2], np.uint8)
+
+
+def test_provenance_is_counted_by_hand():
+    edges_us = np.array([0, 20_000, 40_000, 60_000])
+    assert provenance_counts(*LABELLED, edges_us).tolist() == [[2, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]]
+    with pytest.raises(ValueError, match="2 labels cannot belong to 6 events"):
+        provenance_counts(LABELLED[0], LABELLED[1][:2], edges_us)
+
+
+def test_provenance_bars_stand_on_each_other_and_reach_100():
+    figure = provenance_figure({"input": LABELLED}, (0, 60_000))
+    bars = {container.get_label(): container.patches for container in figure.axes[0].containers}
+    heights = {name: [patch.get_height() for patch in patches] for name, patches in bars.items()}
+    assert heights == {"background": [50, 0, 0], "light": [0, 50, 0], "flare": [25, 50, 0], "noise": [25, 0, 0]}
+    assert [patch.get_y() for patch in bars["flare"]] == [50, 50, 0], "On top of background and light."
+    assert {name: to_hex(patches[0].get_facecolor()) for name, patches in bars.items()} == PROVENANCE_COLOURS
+    assert [text.get_text() for text in figure.axes[0].texts] == ["4", "2", "0"]
+
+
+def test_a_pair_shows_where_events_are_more_and_fewer():
+    flare, clean = at_one_pixel([5, 6], [1, -1]), Events.from_columns([7], [2], [1], [1], (2, 3))
+    first, second, third = (axes.images[0].get_array() for axes in pair_figure(flare, clean, 0, 20_000).axes[:3])
+    assert not first.any(), "Up and down cancel in the signed sum,"
+    assert second.tolist() == [[0, 0, 0], [0, 0, 1]]
+    assert third.tolist() == [[2, 0, 0], [0, 0, -1]], "but not in the number of events."
+    titles = [axes.get_title() for axes in pair_figure(flare, clean, 0, 20_000).axes[:3]]
+    assert titles == ["input: 2 events", "target: 1 events", "input less target: 2 more, 1 fewer"]
+
+
+def test_every_event_is_counted_at_its_pixel():
+    events = make_events(seed=2, num=300)
+    counts = event_counts(events)
+    assert counts.sum() == 300
+    assert counts[3, 4] == ((events.y == 3) & (events.x == 4)).sum()
+
+
+def test_the_strongest_pixel_of_a_block_is_what_is_drawn_small():
+    picture = np.array([[0, -3, 1], [2, 0, 0], [0, 0, -1]])
+    assert strongest(picture, 2).tolist() == [[-3, 1], [0, -1]]
+    assert np.array_equal(strongest(picture, 1), picture)

@@ -1,0 +1,256 @@
+"""Bad input of every kind that we thought of, generated, with the command that meets it and the words of its answer.
+
+`python tests/faults.py` runs them all and writes what each gets to `tests/FAULTS.md`.
+"""
+
+import contextlib
+import io
+import pickle
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from test_formats import dat_bytes, evt2_bytes, evt3_bytes
+
+from deflare_core.app.commands import main
+from deflare_core.checkpoint import save_checkpoint
+from deflare_core.config import ModelConfig
+from deflare_core.io.recordings import save_events
+from deflare_core.model import build_model
+from support.recordings import make_events
+
+EVENTS = make_events(num=2_000, duration_us=100_000)
+COLUMNS = {name: getattr(EVENTS, name) for name in "txyp"}
+Make = Callable[[Path], object]
+"""Writes the bad input to the path that it is given."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A bad input: the file's name, how it is made, the command on it, and the words that the answer must hold.
+
+    In the command IN stands for the file, OUT for the output, GOOD for a sound recording.
+    """
+
+    name: str
+    file: str
+    make: Make
+    words: tuple[str, ...]
+    command: str = "infer --input IN --output OUT device=cpu"
+
+
+def h5(**columns: object) -> Make:
+    """A plain HDF5 recording with some of its columns replaced; None leaves one out."""
+
+    def make(path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            for name, values in (COLUMNS | columns).items():
+                if values is not None:
+                    file[f"events/{name}"] = values
+            file["events"].attrs.update({"height": 12, "width": 16})
+
+    return make
+
+
+def changed(name: str, index: int, value: float, dtype: type | None = None) -> np.ndarray:
+    """A column with one value replaced."""
+    column = COLUMNS[name].astype(dtype or np.int64)
+    column[index] = value
+    return column
+
+
+def exchanged() -> np.ndarray:
+    """The times with two of ten stretches in each other's place, so that the ends are where they were."""
+    parts = np.array_split(COLUMNS["t"], 10)
+    return np.concatenate([*parts[:3], parts[6], *parts[4:6], parts[3], *parts[7:]])
+
+
+def content(data: bytes) -> Make:
+    """A file of these bytes."""
+    return lambda path: path.write_bytes(data)
+
+
+def recording(path: Path) -> bytes:
+    """The bytes of a sound recording."""
+    save_events(path, EVENTS, source="test")
+    return path.read_bytes()
+
+
+def cut(share: float) -> Make:
+    """A recording of which only the first part is there."""
+
+    def make(path: Path) -> None:
+        data = recording(path)
+        path.write_bytes(data[: int(len(data) * share)])
+
+    return make
+
+
+def npz(**columns: object) -> Make:
+    """An archive of columns."""
+    return lambda path: np.savez(path, **{**COLUMNS, "sensor_size": (12, 16), **columns})
+
+
+def npz_cut(path: Path) -> None:
+    np.savez(path, **COLUMNS)
+    path.write_bytes(path.read_bytes()[:-700])
+
+
+def npz_flipped(path: Path) -> None:
+    np.savez_compressed(path, **COLUMNS)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 255
+    path.write_bytes(data)
+
+
+def npy(array: np.ndarray, **settings: object) -> Make:
+    """An array."""
+    return lambda path: np.save(path, array, **settings)
+
+
+class Malicious:
+    """A pickle that would write a file where it is loaded."""
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("pickle_was_run"),))
+
+
+def torch_file(value: object) -> Make:
+    """What torch.save makes."""
+    return lambda path: torch.save(value, path)
+
+
+def damaged_weights(path: Path) -> None:
+    shutil.copytree(checkpoint_folder(path.parent), path)
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def of_another_network(path: Path) -> None:
+    shutil.copytree(checkpoint_folder(path.parent), path)
+    config = path / "config.json"
+    config.write_text(config.read_text().replace("16", "32"))
+
+
+def checkpoint_folder(folder: Path) -> Path:
+    """A sound checkpoint."""
+    model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
+    optimizer = torch.optim.Adam(model.parameters())
+    return save_checkpoint(folder / "run", model, optimizer, epoch=0, step=1, metrics={}, training={})
+
+
+NAN = float("nan")
+USE = "infer --input GOOD --output OUT device=cpu checkpoint=IN"
+DECODE = "decode IN OUT"
+SET = "infer --config IN --input GOOD --output OUT"
+BAF = "infer --input IN --output OUT --method baf"
+SIZED = "infer --input IN --output OUT --sensor-size 12 16 device=cpu"
+FAULTS = [
+    Fault("no such recording", "a.h5", lambda path: None, ("no such file",)),
+    Fault("an empty file", "a.h5", content(b""), ("the file is empty",)),
+    Fault("an empty folder", "a.h5", Path.mkdir, ("holds no recordings",)),
+    Fault("HDF5, cut to nine tenths", "a.h5", cut(0.9), ("truncated", "copy or record it again")),
+    Fault("HDF5, cut to half", "a.h5", cut(0.5), ("copy or record it again",)),
+    Fault("HDF5, only its signature", "a.h5", content(b"\x89HDF\r\n\x1a\n"), ("copy or record it again",)),
+    Fault("HDF5 without groups", "a.h5", lambda path: h5py.File(path, "w").close(), ("no group 'events'",)),
+    Fault("HDF5 without polarities", "a.h5", h5(p=None), ("lacks ['p']",)),
+    Fault("HDF5, columns of two lengths", "a.h5", h5(x=COLUMNS["x"][:-1]), ("of one length",)),
+    Fault("HDF5, columns of two dimensions", "a.h5", h5(x=COLUMNS["x"][:, None]), ("one-dimensional",)),
+    Fault("HDF5, x as text", "a.h5", h5(x=np.full(2_000, b"7")), ("must be numeric",)),
+    Fault("HDF5, x as complex numbers", "a.h5", h5(x=COLUMNS["x"].astype(complex)), ("must be numeric",)),
+    Fault("a time that is nan", "a.h5", h5(t=changed("t", 5, NAN, float)), ("whole numbers",)),
+    Fault("a time that is infinite", "a.h5", h5(t=changed("t", -1, np.inf, float)), ("whole numbers",)),
+    Fault("times in seconds", "a.h5", h5(t=COLUMNS["t"] / 1e6), ("whole numbers",)),
+    Fault("times that go backwards", "a.h5", h5(t=COLUMNS["t"][::-1]), ("must not go backwards", "Sort")),
+    Fault("one time out of order", "a.h5", h5(t=changed("t", 900, 0)), ("must not go backwards",)),
+    Fault("two stretches exchanged", "a.h5", h5(t=exchanged()), ("must not go backwards",)),
+    Fault("the same, encoded", "a.h5", h5(t=exchanged()), ("must not go backwards",), "encode IN OUT.npy"),
+    Fault("a jump of days, converted", "a.npz", npz(t=changed("t", -1, 10**12)), ("hours after",), "convert IN OUT"),
+    Fault("a recording of 25 hours", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An event lies 25 hours",)),
+    Fault("the same, by a baseline", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An event lies 25",), BAF),
+    Fault("the same, converted", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An",), "convert IN OUT"),
+    Fault("x beyond the sensor", "a.h5", h5(x=changed("x", 3, 16)), ("x reaches 16", "Give the sensor size")),
+    Fault("y beyond the sensor", "a.h5", h5(y=changed("y", 3, 999)), ("y reaches 999",)),
+    Fault("a negative x", "a.h5", h5(x=changed("x", 3, -1)), ("x",)),
+    Fault("an x of half a pixel", "a.h5", h5(x=changed("x", 3, 2.5, float)), ("whole numbers",)),
+    Fault("a polarity of 2", "a.h5", h5(p=changed("p", 3, 2)), ("found the values", "lenient")),
+    Fault("a polarity that is nan", "a.h5", h5(p=changed("p", 3, NAN, float)), ("p",)),
+    Fault("an index that does not fit", "a.h5", h5(ms_to_idx=np.array([0] + [1_999] * 100)), ("ms_to_idx",)),
+    Fault("a sensor of two sizes", "a.h5", h5(), ("but (99, 99)",), SIZED.replace("12 16", "99 99")),
+    Fault("npz, cut short", "a.npz", npz_cut, ("damaged or cut short",)),
+    Fault("npz, a byte changed", "a.npz", npz_flipped, ("damaged or cut short",)),
+    Fault("npz without y", "a.npz", lambda path: np.savez(path, t=[1], x=[1], p=[1]), ("lacks ['y']",)),
+    Fault("npz with a pickle", "a.npz", npz(t=np.array([Malicious()] * 3, object)), ("pickle",)),
+    Fault("a web page named h5", "a.h5", content(b"<html>Not found</html>\n"), ("is text, but line 1",), SIZED),
+    Fault("npy of three columns", "a.npy", npy(np.ones((5, 3))), ("(N, 4)",), SIZED),
+    Fault("npy without a sensor size", "a.npy", npy(np.ones((5, 4), int)), ("does not state its sensor",)),
+    Fault("npy, cut short", "a.npy", content(b"\x93NUMPY\x01\x00v\x00{'descr'"), ("cannot be read",), SIZED),
+    Fault("text without a unit of time", "a.csv", content(b"t,x,y,p\n1,2,3,1\n"), ("unit of time",), SIZED),
+    Fault("text, a row too short", "a.csv", content(b"# time_unit: us\n1 2 3 1\n4 5 6\n"), ("4 to 3 at row 2",), SIZED),
+    Fault("text that is prose", "a.txt", content(b"Dear diary, today I drove.\n"), ("line 1",), SIZED),
+    Fault("RAW EVT2 with x beyond", "a.raw", content(evt2_bytes(make_events(sensor_size=(12, 99)))), ("a.raw",)),
+    Fault("RAW EVT3, cut in its head", "a.raw", content(evt3_bytes(EVENTS)[:9]), ("a.raw",)),
+    Fault("RAW EVT2.1", "a.raw", content(b"% evt 2.1\n% end\n" + bytes(64)), ("EVT2.1", "DAT or CSV"), SIZED),
+    Fault("RAW of unknown version", "a.raw", content(b"% evt 9.0\n% geometry 16x12\n% end\n1234"), ("a.raw",)),
+    Fault("DAT, cut in a word", "a.dat", content(dat_bytes(EVENTS)[:-3]), ("a.dat",)),
+    Fault("a ROS bag", "a.bag", content(b"#ROSBAG V2.0\n" + bytes(99)), ("ROS bag",)),
+    Fault("a picture", "a.png", content(b"\x89PNG\r\n\x1a\n" + bytes(99)), ("in no known format",)),
+    Fault("output over its own input", "a.h5", h5(), ("name another file",), "infer --input IN --output IN"),
+    Fault("a method nobody knows", "a.h5", h5(), ("no method 'magic'",), "infer --input IN --output OUT method=magic"),
+    Fault("a baseline in strips", "a.h5", h5(), ("strip_rows=8", "method is baf"), BAF + " strip_rows=8"),
+    Fault("a baseline of blended windows", "a.h5", h5(), ("overlap=true", "method is baf"), BAF + " overlap=true"),
+    Fault("a baseline on a device", "a.h5", h5(), ("device=cpu", "method is baf"), BAF + " device=cpu"),
+    Fault("no such checkpoint", "run", lambda path: None, ("no such checkpoint",), USE),
+    Fault("a checkpoint folder without weights", "run", Path.mkdir, ("run",), USE),
+    Fault("weights cut short", "weights", damaged_weights, ("weights",), USE),
+    Fault("weights of another network", "other", of_another_network, ("other",), USE),
+    Fault("a malicious pickle as voxels", "a.pt", torch_file(Malicious()), ("a.pt",), DECODE),
+    Fault("a malicious pickle as weights", "a.pth", torch_file(Malicious()), ("a.pth",), "import-weights IN OUT"),
+    Fault("a plain pickle as weights", "a.pth", content(pickle.dumps({"a": 1})), ("a.pth",), "import-weights IN OUT"),
+    Fault("voxels with nan", "a.npy", npy(np.full((8, 12, 16), NAN, np.float32)), ("nan at (0, 0, 0)",), DECODE),
+    Fault("voxels too large", "a.npy", npy(np.full((8, 2, 2), 1e9, np.float32)), ("32767", "1000000000.0"), DECODE),
+    Fault("voxels of two axes", "a.npy", npy(np.zeros((8, 12), np.float32)), ("a.npy",), DECODE),
+    Fault("settings that are no YAML", "a.yaml", content(b"data: [1,"), ("a.yaml",), "train --config IN"),
+    Fault("a setting misspelt", "a.yaml", content(b"methd: baf"), ("did you mean",), SET),
+    Fault("a setting of the wrong kind", "a.yaml", content(b"seed: lots"), ("seed",), SET),
+    Fault("an output nobody may write", "a.h5", h5(), ("nowhere",), "convert IN /proc/nowhere/a.h5"),
+    Fault("a suffix nobody writes", "a.h5", h5(), (".npz",), "convert IN OUT.avi"),
+    Fault("a film of three", "a.h5", h5(), ("one or two recordings",), "video IN IN IN OUT.mp4"),
+]  # fmt: skip
+
+
+def answer(fault: Fault, folder: Path) -> tuple[int, list[str], list[Path]]:
+    """The exit code, the lines on stderr, and the files left behind, of a command on a bad input."""
+    places = {"IN": folder / fault.file, "OUT": folder / "out.h5", "GOOD": folder / "good.h5"}
+    recording(places["GOOD"])
+    fault.make(places["IN"])
+    words = [re.sub("IN|OUT|GOOD", lambda match: str(places[match[0]]), word) for word in fault.command.split()]
+    before = set(folder.rglob("*"))
+    said = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        code = main(words)
+    return code, said.getvalue().strip().splitlines(), sorted(set(folder.rglob("*")) - before)
+
+
+def table() -> str:
+    """What each bad input gets, as Markdown."""
+    rows = []
+    for fault in FAULTS:
+        with tempfile.TemporaryDirectory() as folder:
+            code, lines, _ = answer(fault, Path(folder))
+            said = lines[-1].replace(folder + "/", "").replace("|", "\\|")
+            rows.append(f"| {fault.name} | `{fault.command.split()[0]}` | {code} | {said} |")
+    head = "# Bad inputs and what each gets\n\nWritten by `python tests/faults.py`; tried by `tests/test_faults.py`.\n"
+    return "\n".join([head, "| input | command | exit code | answer |", "|---|---|---|---|", *rows, ""])
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("FAULTS.md").write_text(table())
+    sys.stdout.write(f"{len(FAULTS)} bad inputs\n")

@@ -1,0 +1,169 @@
+"""Write how the folded network and the GPU's decode compare with the plain ones, as JSON; `test_folded` runs it.
+
+Run by itself on a machine with a GPU, `python tests/folded_agreement.py cuda`, it compares at full size and in half
+precision. In Triton's interpreter (TRITON_INTERPRET=1) it compares small voxels in float32, tiles made small too.
+"""
+
+import json
+import sys
+
+import numpy as np
+import torch
+
+from deflare_core import training
+from deflare_core.codec import apply_polarity_voxel, apply_voxel, events_to_voxel, polarity_voxel
+from deflare_core.config import ModelConfig
+from deflare_core.deflaring.stream import applied, deflare_windows, encoded, run_network
+from deflare_core.events import Events
+from deflare_core.kernels import folded_steps
+from deflare_core.kernels import folded_unet as folded
+from deflare_core.kernels.codec_triton import choose_kept_on_gpu
+from deflare_core.kernels.cuda_graphs import GraphedGradient
+from deflare_core.kernels.event_tensors import EventTensors, cells_of
+from deflare_core.losses import LOSSES
+from deflare_core.model import VoxelNetwork, build_model
+from support.recordings import make_events, same_events
+
+NETWORKS = {
+    "32, 64": {"f_maps": (32, 64)},
+    "48, 96": {"f_maps": (48, 96)},
+    "split, aligned": {"f_maps": (32, 64), "polarity": "split", "upsampling": "aligned"},
+    "flat": {"f_maps": (32, 64, 64), "backbone": "ResidualUNet2D", "polarity": "split"},
+    "flat, with context": {"f_maps": (32, 64), "backbone": "ResidualUNet2D", "polarity": "split", "context": 1},
+    "flat, aligned, as many maps as channels": {
+        "f_maps": (16, 48),
+        "backbone": "ResidualUNet2D",
+        "polarity": "split",
+        "upsampling": "aligned",
+    },
+}
+
+
+def lively(settings: dict, device: str) -> VoxelNetwork:
+    """A network whose norms, biases and last layer are as after training, not as before."""
+    settings = {"num_levels": len(settings["f_maps"]), "precision": "single"} | settings
+    model = build_model(ModelConfig(**settings), 0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1 or not parameter.any():
+                parameter.normal_(std=0.3, generator=generator)
+    return model.to(device)
+
+
+def gradients(model: VoxelNetwork, run, voxel: torch.Tensor, target: torch.Tensor):
+    """The output, and the gradients of all parameters by name."""
+    model.zero_grad()
+    output = run(voxel)
+    (output - target).square().mean().backward()
+    return output.detach(), {name: p.grad.clone() for name, p in model.backbone.named_parameters()}
+
+
+def difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """How far b is from a, relative to a."""
+    return float((a.double() - b.double()).norm() / a.double().norm())
+
+
+def network_agreement(settings: dict, size: tuple[int, ...], device: str, dtype: torch.dtype) -> dict:
+    """Relative differences between the plain backbone and the folded one: output, and largest over the gradients."""
+    model = lively(settings, device)
+    generator = torch.Generator().manual_seed(2)
+    voxel, target = (
+        torch.randn(1, channels, *size, generator=generator).round().to(device)
+        for channels in (model.inputs, model.channels)
+    )
+    if model.is_flat:
+        voxel, target = voxel.flatten(1, 2), target.flatten(1, 2)
+    plain, plain_gradients = gradients(model, model.backbone, voxel, target)
+    found = {}
+    for recompute in (False, True):
+
+        def run(voxel, recompute=recompute):
+            return folded.run_folded(model.backbone, voxel, dtype, recompute)
+
+        output, folded_gradients = gradients(model, run, voxel, target)
+        worst = max(difference(plain_gradients[name], folded_gradients[name]) for name in plain_gradients)
+        found["recomputed" if recompute else "kept"] = {"output": difference(plain, output), "gradients": worst}
+    return found
+
+
+def batch_agreement(settings: dict, device: str) -> float:
+    """How far the gradient of four windows side by side in a graph is from the sum of each by itself."""
+    model = lively(settings | {"precision": "half"}, device)
+    generator = torch.Generator().manual_seed(2)
+    raw, label = (
+        torch.randn(4, channels, 8, 120, 160, generator=generator).abs().round().to(device)
+        for channels in (model.inputs, model.channels)
+    )
+    found = []
+    for size in (1, 4):
+        model.zero_grad()
+        total = training.gradients(model)
+        graph = GraphedGradient(model, LOSSES["mse"], raw[:size], label[:size])
+        for part, its_label in zip(raw.split(size), label.split(size), strict=True):
+            graph(part, its_label, size / 4)
+        found.append(torch.cat([gradient.flatten() for gradient in total]))
+    return difference(*found)
+
+
+def decode_agreement(seed: int, num: int, size: tuple[int, int], device: str, split: bool) -> dict:
+    """Whether the GPU keeps the events that the CPU keeps, and misses as many."""
+    events, rng = make_events(seed, num, size), np.random.default_rng(seed)
+    voxel = polarity_voxel(events, 8, 20_000, 0) if split else events_to_voxel(events, t0_us=0)
+    output = (voxel * rng.choice([0, 0.4, 1, 1.5], voxel.shape)).astype(np.float32)
+    large_seed = 2**63 - 5 - seed
+    apply = apply_polarity_voxel if split else apply_voxel
+    applied = apply(events, voxel, output, 20_000, t0_us=0, seed=large_seed)
+    tensors = EventTensors.from_events(events, device)
+    cells = cells_of(tensors, 8, 20_000, 0, split)
+    if split:
+        voxel, output = (np.stack([v[0], -v[1]]) for v in (voxel, output))
+    before, after = (torch.from_numpy(v).view(-1, 8, *size).to(device) for v in (voxel, output))
+    choice = choose_kept_on_gpu(tensors, cells, before, after, large_seed)
+    return {
+        "removed": int((~applied.kept).sum()),
+        "kept_otherwise": int((choice.kept.cpu().numpy() != applied.kept).sum()),
+        "synthesised": int(applied.synthesised.sum()),
+        "missing": int(choice.missing.abs().sum()),
+        "unfit": int(choice.num_unfit),
+    }
+
+
+def window_agreement(settings: dict, device: str) -> dict:
+    """Of some windows, how many come out of the GPU's pipeline as out of its network with the CPU's decode."""
+    model = build_model(ModelConfig(num_levels=len(settings["f_maps"]), **settings), 0).to(device)
+    torch.nn.init.normal_(model.backbone.final_conv.weight, std=0.3, generator=torch.Generator(device).manual_seed(1))
+    windows = [(20_000 * k, make_events(k, 200_000, (480, 640), 20_000 * k), 2**63 - 5 - k) for k in range(4)]
+    same, recording = 0, Events.concatenate([events for _, events, _ in windows])
+    for window, found in zip(windows, deflare_windows(model, windows, 20_000, 8), strict=True):
+        voxel = encoded(model, recording, window[0], 20_000, 8)
+        same += same_events(applied(model, window, voxel, run_network(model, voxel), 20_000).events, found.events)
+    return {"windows": len(windows), "same": same, "events": len(found.events), "of": len(window[1])}
+
+
+def main(device: str) -> None:
+    """Print all agreements."""
+    interpreted = device == "cpu"
+    if interpreted:
+        folded_steps.CONVOLVE_ROWS, folded_steps.CONVOLVE_LINES = 4, 2
+        folded_steps.WEIGHT_GRADIENT_ROWS, folded_steps.WEIGHT_GRADIENT_LINES = 4, 2
+        folded_steps.CONVOLVE_LINES_OF_ONE = folded_steps.WEIGHT_GRADIENT_LINES_OF_ONE = 3
+    dtype = torch.float32 if interpreted else torch.bfloat16
+    networks = {}
+    for name, settings in NETWORKS.items():
+        small = (8, 4, 8) if "backbone" in settings else (2, 4, 6)
+        networks[name] = network_agreement(settings, small if interpreted else (8, 480, 640), device, dtype)
+    num, frame = (2_000, (12, 16)) if interpreted else (200_000, (120, 160))
+    decodes = [decode_agreement(seed, num, frame, device, split=seed > 1) for seed in range(4)]
+    found = {"networks": networks, "decodes": decodes}
+    if not interpreted:
+        gate = {"residual": "gate", "level": 0.1}
+        adaptive = gate | {"level": "adaptive"}
+        chosen = (NETWORKS["32, 64"], NETWORKS["flat"] | gate, NETWORKS["flat, with context"] | adaptive)
+        found["batch"] = batch_agreement(NETWORKS["flat, with context"], device)
+        found["windows"] = [window_agreement(each, device) for each in chosen]
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

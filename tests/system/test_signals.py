@@ -1,0 +1,124 @@
+"""Processes that get a signal at an awkward moment: they end, clean up, and say so.
+
+`python tests/test_signals.py FOLDER` writes FOLDER/out.h5 and gets SIGINT at each write in turn.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.recordings import make_events
+
+from deflare_core.io.convert import convert
+from deflare_core.io.recordings import ConvertedRecording
+from deflare_core.io.writer import RecordingWriter
+from deflare_core.system.atomic_files import EnduringFile
+from deflare_core.system.signals import Terminated, signals_held, termination_raised
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The folder for temporary files of this process and those that it starts."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    return folder
+
+
+def long_text(path: Path) -> Path:
+    with RecordingWriter(path.with_suffix(".h5"), (120, 160), source="test") as writer:
+        for k in range(150):
+            writer.append(make_events(seed=k, num=5_000, sensor_size=(120, 160), t_start_us=k * 20_000))
+    convert(path.with_suffix(".h5"), path, progress=False)
+    return path
+
+
+@pytest.mark.parametrize("moment", ["the copy is written", "windows are deflared"])
+def test_a_terminated_run_leaves_no_temporary_copy(tmp_path, temporary, moment):
+    source, out = long_text(tmp_path / "in.csv"), tmp_path / "out.h5"
+    command = [sys.executable, "-m", "deflare_core", "infer", "--input", source, "--output", out, "device=cpu"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    begun = {"the copy is written": (temporary, "deflare-*/.*.part"), "windows are deflared": (tmp_path, ".*.journal")}
+    until = time.monotonic() + 120
+    while not list(begun[moment][0].glob(begun[moment][1])):
+        assert run.poll() is None, "The run ended too early for the test."
+        assert time.monotonic() < until, "The run never came so far."
+        time.sleep(0.005)
+    run.send_signal(signal.SIGTERM)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 143, errors
+    assert errors.splitlines()[-1].startswith("deflare infer: interrupted"), errors
+    assert list(temporary.glob("deflare-*")) == [], "The temporary copy is gone."
+    assert {path.name for path in tmp_path.iterdir()} <= {"in.h5", "in.csv", "temporary", ".out.h5.journal"}
+
+
+def test_an_open_copy_has_no_name_that_a_killed_process_could_leave(tmp_path, temporary):
+    with ConvertedRecording(long_text(tmp_path / "in.npz")) as recording:
+        assert list(temporary.iterdir()) == []
+        assert len(recording.load()) == 750_000, "It is read all the same."
+
+
+def test_a_second_sigterm_does_not_disturb_the_clean_up():
+    before, cleaned = signal.getsignal(signal.SIGTERM), []
+    with pytest.raises(Terminated), termination_raised():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            cleaned.append(True)
+    assert cleaned, "It went on to its end."
+    assert signal.getsignal(signal.SIGTERM) == before, "The handler that was there is back."
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_that_is_held_takes_effect_afterwards(number, error):
+    done = []
+    with pytest.raises(error), termination_raised(), signals_held():
+        signal.raise_signal(number)
+        done.append(True)
+    assert done, "The block is not interrupted."
+
+
+def test_an_interrupted_write_does_not_crash_hdf5(tmp_path):
+    done = subprocess.run([sys.executable, __file__, tmp_path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
+    assert int(done.stdout) > 10, "It was interrupted at many writes."
+    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"], "And left nothing but the last, complete file."
+
+
+def interrupt_at(count: int) -> None:
+    """Let the process get SIGINT when it writes for so manieth time from now."""
+    write, calls = EnduringFile.write, []
+
+    def interrupting(file: EnduringFile, data: object) -> int:
+        calls.append(1)
+        if len(calls) == count:
+            EnduringFile.write = write
+            os.kill(os.getpid(), signal.SIGINT)
+        return write(file, data)
+
+    EnduringFile.write = interrupting
+
+
+def interrupted_writes(path: Path) -> int:
+    """How many writes there are at which writing a recording was interrupted; the next attempt succeeded."""
+    count = 0
+    while not path.exists():
+        count += 1
+        interrupt_at(count)
+        try:
+            with RecordingWriter(path, (12, 16), source="test") as writer:
+                for k in range(3):
+                    writer.append(make_events(seed=k, num=70_000, t_start_us=k * 20_000))
+        except KeyboardInterrupt:
+            continue
+    return count
+
+
+if __name__ == "__main__":
+    sys.stdout.write(str(interrupted_writes(Path(sys.argv[1]) / "out.h5")))
