@@ -118,7 +118,7 @@ def write_pair(config: SimulationConfig, file: PairFile) -> dict[str, Any]:
 
 
 def describe(file: PairFile, pair: Pair) -> dict[str, Any]:
-    """What the manifest says of a pair: where it came from, counts, shares by provenance, digests."""
+    """What the manifest says of a pair: where it came from, counts, shares by cause, digests."""
     names = ("background", "light", "flare", "noise")
     counts = np.bincount(pair.flare_label, minlength=4)
     return {

@@ -130,7 +130,7 @@ class EventVoxelDataset(Dataset):
                 yield t0_us, noisy.window(t0_us - beside_us, end_us + beside_us), clean.window(t0_us, end_us)
 
     def provenance(self, pair: RecordingPair, t0_us: int) -> np.ndarray | None:
-        """The provenance labels of a window's input events, or None where the recording carries none."""
+        """The cause of each input event of a window, or None where the recording carries no causes."""
         with self._open(pair.noisy) as noisy:
             if "label" not in noisy.extra_columns:
                 return None

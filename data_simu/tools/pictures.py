@@ -37,7 +37,7 @@ FAINTEST, BRIGHTEST = -1.7, 2.3
 def pair_figure(
     config: SimulationConfig, seed: int, t_us: int = 40_000, window_us: int = WINDOW_US, pair: Pair | None = None
 ) -> Figure:
-    """Six panels of one pair: ideal picture, real picture, what flare adds, input, target, and provenance.
+    """Six panels of one pair: ideal picture, real picture, what flare adds, input, target, and causes.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _frame(axes: Axes, title: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw six panels of simulated pairs: ideal and real picture, difference, input, target, and provenance."""
+    """Draw six panels of simulated pairs: ideal and real picture, difference, input, target, and causes."""
     parser = argparse.ArgumentParser(prog="python -m data_simu.tools.pictures", description=main.__doc__)
     parser.add_argument("--config", type=Path, default="configs/simu_config.yaml", help="default: %(default)s")
     parser.add_argument("--pairs", type=int, nargs="+", default=[0], metavar="N", help="numbers of pairs (default: 0)")

@@ -114,7 +114,7 @@ class Recording:
 
     @property
     def extra_columns(self) -> list[str]:
-        """Names of the per-event columns beyond `t, x, y, p`, such as provenance labels."""
+        """Names of the per-event columns beyond `t, x, y, p`, such as the cause of each event."""
         if isinstance(self._node, h5py.Dataset):
             return []
         return [
@@ -349,7 +349,7 @@ def save_events(
     source : where the events come from, kept as an attribute.
     clock_us : start and end of the recorded time, where it is known.
     attributes : further attributes of the file.
-    columns : further per-event arrays, such as provenance labels, by name.
+    columns : further per-event arrays, such as the cause of each event, by name.
     """
     with RecordingWriter(path, events.sensor_size, source=source, clock_us=clock_us, attributes=attributes) as writer:
         writer.append(events, **(columns or {}))

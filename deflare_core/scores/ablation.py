@@ -45,9 +45,9 @@ class AblationConfig(StrictModel):
     kept: float | None = Field(None, gt=0, lt=1)
     """Share of other events than flare's that the decision level keeps on `level_data`; none: as configured."""
     level_data: DataConfig | None = None
-    """Pairs with provenance that decision levels are chosen on; never the scored ones."""
+    """Pairs with causes that decision levels are chosen on; never the scored ones."""
     data: DataConfig
-    """Pairs with provenance to score."""
+    """Pairs with causes to score."""
     workers: int = Field(0, ge=0)
     """Processes that score while later variants are trained; 0 scores in this one."""
     runs_dir: Path = Path("runs/ablation")

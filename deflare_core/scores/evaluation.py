@@ -26,7 +26,7 @@ from deflare_core.io.recordings import RecordingError, open_recording
 from deflare_core.model import VoxelNetwork
 from deflare_core.scores.distances import distance_scores, event_distances
 from deflare_core.scores.legacy import legacy_scores
-from deflare_core.scores.metrics import PROVENANCE, psnr, voxel_scores
+from deflare_core.scores.metrics import CAUSES, psnr, voxel_scores
 from deflare_core.scores.predictions import (
     Method,
     Prediction,
@@ -124,9 +124,9 @@ def methods_of(config: TestConfig) -> list[Method]:
 def methods_to_compare(data: EventVoxelDataset) -> tuple[str, ...]:
     """Names of everything that a network is compared with, and of the network.
 
-    The oracle is among them only where every recording that can be read carries provenance, as simulated ones do.
+    The oracle is among them only where every recording that can be read carries causes, as simulated ones do.
     """
-    known = all(_has_provenance(data, pair) for pair in data.pairs)
+    known = all(_has_causes(data, pair) for pair in data.pairs)
     return (*BASELINES, *(["oracle"] if known else []), "network")
 
 
@@ -218,7 +218,7 @@ def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: Recor
 
     `loss` is a network's mean squared error before rounding; all other scores are of the predicted events.
     `count_ratio` is their number over the target's, `invented` the share of them that were not recorded, and where
-    recordings carry provenance, `flare_removed` and the `_kept` shares count input events.
+    recordings carry causes, `flare_removed` and the `_kept` shares count input events.
     """
     rows, noisy_parts, clean_parts = [], [], []
     labels: list[np.ndarray] = []
@@ -238,18 +238,16 @@ def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: Recor
 
 
 def event_scores(estimate: Events, noisy: Events, clean: Events, labels: list[np.ndarray]) -> Scores:
-    """The number of events over the target's, the share that is invented, and shares of input events by provenance."""
+    """The number of events over the target's, the share that is invented, and shares of input events by cause."""
     kept = matched(estimate, noisy)
     invented = (len(estimate) - int(kept.sum())) / max(len(estimate), 1)
     counts = {"count_ratio": len(estimate) / max(len(clean), 1), "invented": invented}
-    return counts | (provenance_shares(kept, np.concatenate(labels)) if labels else {})
+    return counts | (score_causes(kept, np.concatenate(labels)) if labels else {})
 
 
-def provenance_shares(kept: np.ndarray, labels: np.ndarray) -> Scores:
-    """The share of flare events removed and of the others kept; a provenance without events has no share."""
-    shares = {
-        name: float(kept[labels == label].mean()) for label, name in PROVENANCE.items() if (labels == label).any()
-    }
+def score_causes(kept: np.ndarray, labels: np.ndarray) -> Scores:
+    """The share of flare events removed and of the others kept; a cause without events has no share."""
+    shares = {name: float(kept[labels == label].mean()) for label, name in CAUSES.items() if (labels == label).any()}
     return {
         ("flare_removed" if name == "flare" else f"{name}_kept"): 1 - share if name == "flare" else share
         for name, share in shares.items()
@@ -272,8 +270,8 @@ def _method(name: str, config: TestConfig) -> Method:
     return oracle_method() if name == "oracle" else baseline_method(name)
 
 
-def _has_provenance(data: EventVoxelDataset, pair: RecordingPair) -> bool:
-    """Whether the input of a pair carries provenance labels; one that cannot be read is named when it is scored."""
+def _has_causes(data: EventVoxelDataset, pair: RecordingPair) -> bool:
+    """Whether the input of a pair carries causes; one that cannot be read is named when it is scored."""
     try:
         with open_recording(pair.noisy, data.sensor_size) as recording:
             return "label" in recording.extra_columns

@@ -1,4 +1,4 @@
-"""Metrics on signed voxels of one absolute window, and on provenance labels; definitions as published for E-Deflare.
+"""Metrics on signed voxels of one absolute window, and on the causes of events; definitions as published for E-Deflare.
 
 Every voxel metric takes estimate and truth `(bins, H, W)` of whole events, as arrays or as tensors on any device.
 Scores of a recording are means over its windows, those of a data set means over its recordings.
@@ -14,7 +14,7 @@ import torch
 
 Voxel = np.ndarray | torch.Tensor
 BACKGROUND, LIGHT, FLARE, NOISE = range(4)
-PROVENANCE = {BACKGROUND: "background", LIGHT: "light", FLARE: "flare", NOISE: "noise"}
+CAUSES = {BACKGROUND: "background", LIGHT: "light", FLARE: "flare", NOISE: "noise"}
 
 
 def mse(estimate: Voxel, truth: Voxel) -> float:

@@ -106,7 +106,7 @@ def baseline_method(name: str, seed: int = 0) -> Method:
 
 def oracle_method() -> Method:
     """The input without the events that flare caused, which no method that removes events can beat by much."""
-    described = "the input without the events that flare caused, by the provenance of simulated recordings"
+    described = "the input without the events that flare caused, by the causes in simulated recordings"
     return Method("oracle", _digest("oracle"), _without_flare, described)
 
 
@@ -140,7 +140,9 @@ def _without_flare(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
     for t0_us, noisy, _ in data.events(pair):
         labels = data.provenance(pair, t0_us)
         if labels is None:
-            raise RecordingError(f"{pair.noisy}: carries no provenance labels, which the oracle needs; leave it out.")
+            raise RecordingError(
+                f"{pair.noisy}: carries no causes (column `label`), which the oracle needs; leave it out."
+            )
         parts.append(noisy[labels != FLARE])
     return Prediction(Events.concatenate(parts))
 

@@ -19,12 +19,12 @@ from deflare_core.deflaring.stream import run_network
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
 from deflare_core.loop.optimizer import make_optimizer
 from deflare_core.model import VoxelNetwork
-from deflare_core.scores.metrics import PROVENANCE
+from deflare_core.scores.metrics import CAUSES
 from deflare_core.system.markdown import markdown_table
 
 Window = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Input voxel and target voxel of one window."""
-PROVENANCES = (*PROVENANCE.values(), "empty")
+CELL_KINDS = (*CAUSES.values(), "empty")
 
 
 def residual_report(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, float]:
@@ -98,7 +98,7 @@ def residual_spent(
     t0_us: int,
     window_us: int = WINDOW_US,
 ) -> dict[str, float]:
-    """Where a residual is spent: the share of its absolute sum for each provenance, and for cells without events.
+    """Where a residual is spent: the share of its absolute sum for each cause, and for cells without events.
 
     A cell's part is divided as its events are, so the shares add up to 1; of a residual of zeros they are nan.
 
@@ -106,24 +106,24 @@ def residual_spent(
     ----------
     residual : `(bins, H, W)`.
     events : the window's input events.
-    labels : their provenance, keys of `PROVENANCE`.
+    labels : their causes, keys of `CAUSES`.
     t0_us, window_us : start and length of the window.
     """
-    counts = provenance_voxels(events, labels, len(residual), t0_us, window_us)
+    counts = encode_causes(events, labels, len(residual), t0_us, window_us)
     size, total = np.abs(residual.astype(np.float64)), counts.sum(0)
     spent = [(size * count / np.maximum(total, 1)).sum() for count in counts]
     spent.append(size[total == 0].sum())
     whole = size.sum()
-    return {name: float(part / whole) if whole else np.nan for name, part in zip(PROVENANCES, spent, strict=True)}
+    return {name: float(part / whole) if whole else np.nan for name, part in zip(CELL_KINDS, spent, strict=True)}
 
 
-def provenance_voxels(
+def encode_causes(
     events: Events, labels: NDArray[np.uint8], num_bins: int = NUM_BINS, t0_us: int = 0, window_us: int = WINDOW_US
 ) -> NDArray[np.float32]:
-    """The number of events of each provenance in each cell, both polarities alike, float32 `(4, bins, H, W)`."""
+    """The number of events of each cause in each cell, both polarities alike, float32 `(4, bins, H, W)`."""
     unsigned = Events(events.t, events.x, events.y, np.ones(len(events), np.int8), events.sensor_size)
     return np.stack(
-        [events_to_voxel(unsigned[labels == label], num_bins, None, window_us, t0_us=t0_us) for label in PROVENANCE]
+        [events_to_voxel(unsigned[labels == label], num_bins, None, window_us, t0_us=t0_us) for label in CAUSES]
     )
 
 

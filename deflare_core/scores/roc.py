@@ -1,7 +1,7 @@
 """How well a network tells flare's events from all others, whatever level its output is rounded at.
 
 Every event is given the share of its cell, and of its polarity where the network sees both, that the output keeps.
-Where a recording carries provenance, sweeping a threshold over that share gives the curve of flare removed against
+Where a recording carries causes, sweeping a threshold over that share gives the curve of flare removed against
 others kept, the area under it, and the level to round at.
 """
 
@@ -69,14 +69,14 @@ class Roc:
 
 
 def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
-    """The events of all windows of a data set with provenance, by the share of their cell that the network keeps.
+    """The events of all windows of a data set with causes, by the share of their cell that the network keeps.
 
     Every recording weighs the same, as in all scores; otherwise the few with ten million events would decide.
 
     Raises
     ------
     RecordingError
-        When a recording carries no provenance.
+        When a recording carries no causes.
     """
     weights = np.zeros((2, STEPS + 1))
     for pair in data.pairs:
@@ -84,7 +84,9 @@ def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
         for t0_us, noisy, _ in data.events(pair, model.config.context):
             labels = data.provenance(pair, t0_us)
             if labels is None:
-                raise RecordingError(f"{pair.noisy}: carries no provenance labels, which tell flare from the rest.")
+                raise RecordingError(
+                    f"{pair.noisy}: carries no causes (column `label`), which tell flare from the rest."
+                )
             steps = np.rint(kept_shares(model, noisy, t0_us, data.window_us, data.num_bins) * STEPS).astype(np.int64)
             for row, chosen in zip(counted, (labels == FLARE, labels != FLARE), strict=True):
                 row += np.bincount(steps[chosen], minlength=STEPS + 1)

@@ -23,7 +23,7 @@ class Inspected:
     ----------
     events : its events.
     clock_us : start and end of the recorded time.
-    labels : the provenance of each event (keys of `metrics.PROVENANCE`), where the recording carries it.
+    labels : the cause of each event (keys of `metrics.CAUSES`), where the recording carries it.
     """
 
     events: Events
@@ -37,7 +37,7 @@ class Inspected:
 
 
 def read_inspected(path: str | Path) -> Inspected:
-    """The recording of a file, with its provenance labels if it has them.
+    """The recording of a file, with its causes if it has them.
 
     Raises
     ------

@@ -10,12 +10,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from deflare_core.scores.residuals import PROVENANCES
+from deflare_core.scores.residuals import CELL_KINDS
 from deflare_core.show.figures import ACCENT, NEUTRAL, new_figure
-from deflare_core.show.statistics_figures import PROVENANCE_COLOURS
+from deflare_core.show.statistics_figures import CAUSE_COLOURS
 
 DENSITY_MAP = matplotlib.colormaps["Greys"]
-SPENT_COLOURS = {**PROVENANCE_COLOURS, "empty": "#ececec"}
+SPENT_COLOURS = {**CAUSE_COLOURS, "empty": "#ececec"}
 
 
 def residual_figure(
@@ -49,12 +49,12 @@ def residual_figure(
 
 
 def spent_figure(spent: Mapping[str, Mapping[str, float]]) -> Figure:
-    """One bar for each named residual: its share at cells of each provenance, as `residual_spent` gives them."""
+    """One bar for each named residual: its share at cells of each cause, as `residual_spent` gives them."""
     figure = new_figure(7, 0.45 * len(spent) + 1.3)
     axes = figure.subplots()
     names = list(spent)
     left = np.zeros(len(names))
-    for kind in PROVENANCES:
+    for kind in CELL_KINDS:
         share = np.array([100 * np.nan_to_num(spent[name][kind]) for name in names])
         bars = axes.barh(names, share, left=left, color=SPENT_COLOURS[kind], label=kind, height=0.7)
         colour = "white" if kind in ("background", "flare") else "black"

@@ -1,7 +1,7 @@
-"""Figures of a recording's statistics: intervals, flicker, provenance, and what sets a pair's two sides apart.
+"""Figures of a recording's statistics: intervals, flicker, causes, and what sets a pair's two sides apart.
 
 They return a matplotlib Figure, as those of `figures.py` do. Red and blue stay what they are there, polarities, so
-recordings and provenances have colours of their own.
+recordings and causes have colours of their own.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
-from deflare_core.scores.metrics import PROVENANCE
+from deflare_core.scores.metrics import CAUSES
 from deflare_core.show.figures import ACCENT, NEUTRAL, accumulate, draw_signed, new_figure, symmetric_limit
 from deflare_core.streams.statistics import INTERVAL_EDGES_US, interval_histogram, intervals_us, rate_spectrum
 
 RECORDING_COLOURS = (NEUTRAL, ACCENT, "#b8860b", "#7a3e9d")
-PROVENANCE_COLOURS = {"background": NEUTRAL, "light": "#e3a62b", "flare": "#7a3e9d", "noise": "#bdbdbd"}
+CAUSE_COLOURS = {"background": NEUTRAL, "light": "#e3a62b", "flare": "#7a3e9d", "noise": "#bdbdbd"}
 SURPLUS_MAP = matplotlib.colormaps["PRGn_r"]
 """Purple, the colour of flare, where the input has more events; green, that of the target, where it has."""
 MAINS_HZ = (100.0, 120.0)
@@ -83,14 +83,14 @@ def spectrum_frequencies_hz(duration_us: int) -> NDArray[np.float64]:
     return np.linspace(20, 400, 19 * steps_in_20_hz + 1)
 
 
-def provenance_figure(
+def draw_causes(
     recordings: Mapping[str, tuple[Events, NDArray[np.uint8]]], clock_us: tuple[int, int], window_us: int = WINDOW_US
 ) -> Figure:
     """What the events of each window are due to: stacked bars of shares, one panel for each recording.
 
     Parameters
     ----------
-    recordings : events and their labels (keys of `PROVENANCE`), by name.
+    recordings : events and their labels (keys of `CAUSES`), by name.
     clock_us : start and end of all recordings.
     window_us : length of a window, microseconds.
     """
@@ -98,12 +98,12 @@ def provenance_figure(
     figure = new_figure(7, 2.2 * len(recordings) + 0.5)
     grid = figure.subplots(len(recordings), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, (events, labels)) in zip(grid, recordings.items(), strict=True):
-        counts = provenance_counts(events, labels, edges_us)
+        counts = count_causes(events, labels, edges_us)
         total = counts.sum(0)
         tops = np.zeros(len(total))
-        for kind, share in zip(PROVENANCE.values(), 100 * counts / np.maximum(total, 1), strict=True):
+        for kind, share in zip(CAUSES.values(), 100 * counts / np.maximum(total, 1), strict=True):
             where, width = edges_us[:-1] / 1e3, 0.9 * window_us / 1e3
-            axes.bar(where, share, width, tops, align="edge", color=PROVENANCE_COLOURS[kind], label=kind)
+            axes.bar(where, share, width, tops, align="edge", color=CAUSE_COLOURS[kind], label=kind)
             tops += share
         for edge_us, count in zip(edges_us, total, strict=False):
             axes.text((edge_us + 0.45 * window_us) / 1e3, 101, f"{count:,}", fontsize=7, ha="center", va="bottom")
@@ -114,11 +114,11 @@ def provenance_figure(
     return figure
 
 
-def provenance_counts(events: Events, labels: NDArray[np.uint8], edges_us: NDArray[np.int64]) -> NDArray[np.int64]:
+def count_causes(events: Events, labels: NDArray[np.uint8], edges_us: NDArray[np.int64]) -> NDArray[np.int64]:
     """How many events of each label lie between consecutive edges, int64 `(4, len(edges) - 1)`."""
     if len(labels) != len(events):
         raise ValueError(f"{len(labels)} labels cannot belong to {len(events)} events.")
-    return np.stack([np.diff(np.searchsorted(events.t[labels == label], edges_us)) for label in PROVENANCE])
+    return np.stack([np.diff(np.searchsorted(events.t[labels == label], edges_us)) for label in CAUSES])
 
 
 def pair_figure(flare: Events, clean: Events, t_start_us: int, t_end_us: int) -> Figure:

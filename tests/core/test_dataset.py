@@ -218,7 +218,7 @@ def test_two_clocks_in_one_pair_are_refused(pair_folders):
         EventVoxelDataset(*pair_folders)[0]
 
 
-def test_provenance_labels_match_the_windows_events(pair_folders):
+def test_causes_match_the_windows_events(pair_folders):
     data = EventVoxelDataset(*pair_folders)
     for t0_us, noisy, clean in data.events(data.pairs[0]):
         labels = data.provenance(data.pairs[0], t0_us)

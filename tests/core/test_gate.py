@@ -207,8 +207,8 @@ def test_the_data_set_splits_polarities(pair_folders):
         assert (two >= 0).all()
 
 
-def test_recordings_without_provenance_have_no_roc(tmp_path):
+def test_recordings_without_causes_have_no_roc(tmp_path):
     for kind in ("noisy", "clean"):
         save_events(tmp_path / kind / "a.h5", make_events(num=10), source="test", clock_us=(0, 100_000))
-    with pytest.raises(ValueError, match="no provenance labels"):
+    with pytest.raises(ValueError, match="carries no causes"):
         roc_of(gate(), EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean"))

@@ -8,7 +8,7 @@ from deflare_core.checkpoint import load_pretrained
 from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import load_events, save_events
 from deflare_core.model import count_parameters
-from deflare_core.scores.evaluation import provenance_shares
+from deflare_core.scores.evaluation import score_causes
 from deflare_core.streams.matching import matched
 from deflare_core.system.places import PRETRAINED, PROJECT_ROOT
 from deflare_core.system.settings import load_config
@@ -41,7 +41,7 @@ def test_it_is_small_and_says_what_it_is(model):
 def test_it_removes_flare_and_keeps_the_rest(model, tmp_path):
     pair = simulate(DEMO, 9)
     output, kept = deflared(model, pair, tmp_path)
-    shares = provenance_shares(kept, pair.flare_label)
+    shares = score_causes(kept, pair.flare_label)
     assert len(output) == kept.sum(), "Every event of the output was recorded, at its own time."
     assert shares["background_kept"] > 0.97
     assert shares["flare_removed"] > 0.3

@@ -153,7 +153,7 @@ def test_the_quickstart_runs_with_other_parameters(tmp_path):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A simulation configuration of a few pixels, data sets with and without provenance, and two recordings."""
+    """A simulation configuration of a few pixels, data sets with and without causes, and two recordings."""
     from data_simu import SimulationConfig, simulate, write_dataset
     from deflare_core.io.recordings import save_events
     from deflare_core.system.settings import load_config

@@ -50,7 +50,7 @@ def test_the_identity_scores_as_the_input(data, tmp_path):
     assert scores["background_kept"] == 1
     assert scores["invented"] == 0
     assert scores["count_ratio"] == pytest.approx(2), "The noisy files hold twice the clean files' events."
-    assert "light_kept" not in scores, "A provenance without events has no share."
+    assert "light_kept" not in scores, "A cause without events has no share."
     write_tables(result, tmp_path / "out")
     with (tmp_path / "out/recordings.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2 * 3
@@ -153,7 +153,7 @@ def test_recordings_without_labels_have_no_oracle(data):
     pair = data.pairs[0]
     save_events(pair.noisy, make_events(9, 500, duration_us=100_000), source="test", clock_us=(0, 100_000))
     found = evaluate_methods([oracle_method()], data, progress=False)
-    assert "provenance" in found.failures[pair.name]
+    assert "causes" in found.failures[pair.name]
 
 
 def test_the_report_is_a_page_with_its_pictures(data, tmp_path):

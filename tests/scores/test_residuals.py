@@ -7,11 +7,11 @@ from deflare_core.codec import events_to_voxel
 from deflare_core.config import ModelConfig
 from deflare_core.events import Events
 from deflare_core.model import VoxelNetwork, build_model
-from deflare_core.scores.metrics import PROVENANCE
+from deflare_core.scores.metrics import CAUSES
 from deflare_core.scores.residuals import (
     correlation,
+    encode_causes,
     gradient_norms,
-    provenance_voxels,
     report_table,
     residual_report,
     residual_spent,
@@ -101,12 +101,12 @@ def test_where_a_residual_is_spent_by_hand():
     assert all(np.isnan(share) for share in residual_spent(0 * residual, events, labels, t0_us=0).values())
 
 
-def test_every_event_is_in_the_voxel_of_its_provenance():
+def test_every_event_is_in_the_voxel_of_its_cause():
     events = make_events(seed=4, num=400)
     labels = np.random.default_rng(4).integers(0, 4, 400).astype(np.uint8)
-    voxels = provenance_voxels(events, labels)
+    voxels = encode_causes(events, labels)
     assert voxels.shape == (4, 8, 12, 16)
-    assert voxels.sum((1, 2, 3)).tolist() == [(labels == label).sum() for label in PROVENANCE]
+    assert voxels.sum((1, 2, 3)).tolist() == [(labels == label).sum() for label in CAUSES]
     residual = np.random.default_rng(5).normal(size=(8, 12, 16))
     assert sum(residual_spent(residual, events, labels, t0_us=0).values()) == pytest.approx(1)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from deflare_core.scores.residuals import PROVENANCES
+from deflare_core.scores.residuals import CELL_KINDS
 from deflare_core.show.residual_figures import SPENT_COLOURS, residual_figure, spent_figure
 
 
@@ -23,12 +23,12 @@ def test_cells_are_counted_by_wanted_and_given_value():
 
 
 def test_bars_show_where_it_is_spent():
-    half = dict(zip(PROVENANCES, (0.5, 0, 0.25, 0.05, 0.2), strict=True))
-    figure = spent_figure({"wanted": half, "identity": dict.fromkeys(PROVENANCES, np.nan)})
+    half = dict(zip(CELL_KINDS, (0.5, 0, 0.25, 0.05, 0.2), strict=True))
+    figure = spent_figure({"wanted": half, "identity": dict.fromkeys(CELL_KINDS, np.nan)})
     axes = figure.axes[0]
     bars = {container.get_label(): container.patches for container in axes.containers}
-    assert [bars[kind][0].get_width() for kind in PROVENANCES] == pytest.approx([50, 0, 25, 5, 20])
-    assert [bars[kind][0].get_x() for kind in PROVENANCES] == pytest.approx([0, 50, 50, 75, 80])
-    assert all(bars[kind][1].get_width() == 0 for kind in PROVENANCES)
+    assert [bars[kind][0].get_width() for kind in CELL_KINDS] == pytest.approx([50, 0, 25, 5, 20])
+    assert [bars[kind][0].get_x() for kind in CELL_KINDS] == pytest.approx([0, 50, 50, 75, 80])
+    assert all(bars[kind][1].get_width() == 0 for kind in CELL_KINDS)
     assert {kind: to_hex(patches[0].get_facecolor()) for kind, patches in bars.items()} == SPENT_COLOURS
     assert "no residual" in {text.get_text() for text in axes.texts}

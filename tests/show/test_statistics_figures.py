@@ -6,12 +6,12 @@ from support.recordings import make_events
 from deflare_core.events import Events
 from deflare_core.show.figures import strongest
 from deflare_core.show.statistics_figures import (
-    PROVENANCE_COLOURS,
+    CAUSE_COLOURS,
+    count_causes,
+    draw_causes,
     event_counts,
     interval_figure,
     pair_figure,
-    provenance_counts,
-    provenance_figure,
     spectrum_figure,
     spectrum_frequencies_hz,
 )
@@ -72,20 +72,20 @@ def test_no_line_falls_between_the_frequencies(duration_us):
 LABELLED = at_one_pixel([0, 1, 2, 3, 20_000, 20_001]), np.array([0, 0, 2, 3, 1, 2], np.uint8)
 
 
-def test_provenance_is_counted_by_hand():
+def test_causes_are_counted_by_hand():
     edges_us = np.array([0, 20_000, 40_000, 60_000])
-    assert provenance_counts(*LABELLED, edges_us).tolist() == [[2, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]]
+    assert count_causes(*LABELLED, edges_us).tolist() == [[2, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]]
     with pytest.raises(ValueError, match="2 labels cannot belong to 6 events"):
-        provenance_counts(LABELLED[0], LABELLED[1][:2], edges_us)
+        count_causes(LABELLED[0], LABELLED[1][:2], edges_us)
 
 
-def test_provenance_bars_stand_on_each_other_and_reach_100():
-    figure = provenance_figure({"input": LABELLED}, (0, 60_000))
+def test_cause_bars_stand_on_each_other_and_reach_100():
+    figure = draw_causes({"input": LABELLED}, (0, 60_000))
     bars = {container.get_label(): container.patches for container in figure.axes[0].containers}
     heights = {name: [patch.get_height() for patch in patches] for name, patches in bars.items()}
     assert heights == {"background": [50, 0, 0], "light": [0, 50, 0], "flare": [25, 50, 0], "noise": [25, 0, 0]}
     assert [patch.get_y() for patch in bars["flare"]] == [50, 50, 0], "On top of background and light."
-    assert {name: to_hex(patches[0].get_facecolor()) for name, patches in bars.items()} == PROVENANCE_COLOURS
+    assert {name: to_hex(patches[0].get_facecolor()) for name, patches in bars.items()} == CAUSE_COLOURS
     assert [text.get_text() for text in figure.axes[0].texts] == ["4", "2", "0"]
 
 
