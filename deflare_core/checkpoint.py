@@ -29,6 +29,7 @@ from deflare_core.events import NUM_BINS, WINDOW_US
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import pick_device
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.revision import git_revision, versions
 from deflare_core.system.settings import differing, make_config
@@ -42,7 +43,7 @@ HOW_AND_WHERE = {
 """Settings that change how a run works and what it reports, not what it learns."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(DeflareError):
     """A checkpoint that cannot be used; the message names it and says why."""
 
 

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize, checked_sensor_size, trusted_events
 from deflare_core.kernels.codec_loops import MAX_COUNT, choose_kept, count_events, decode_bins, encode_bins
 from deflare_core.kernels.event_tensors import EventTensors, as_event_tensors, decode_tensor, encode_tensors
+from deflare_core.system.errors import DeflareError
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def events_to_voxel(
 
     Raises
     ------
-    ValueError
+    DeflareError
         When an event lies outside the window (or the sensor), or the sizes do not agree.
     """
     edges = bin_edges_us(num_bins, fixed_duration_us, t0_us)
@@ -149,13 +150,13 @@ def voxel_to_events(
 
     Raises
     ------
-    ValueError
+    DeflareError
         When a cell is not finite or beyond +-32,767, or the shape does not fit.
     """
     voxel = _as_three_axes(voxel)
     shape = tuple(voxel.shape[1:])
     if sensor_size is not None and checked_sensor_size(sensor_size) != shape:
-        raise ValueError(f"The voxel is {shape} (height, width), but sensor_size is {tuple(sensor_size)}.")
+        raise DeflareError(f"The voxel is {shape} (height, width), but sensor_size is {tuple(sensor_size)}.")
     edges = bin_edges_us(voxel.shape[0], total_duration, t0_us)
     if isinstance(voxel, np.ndarray):
         return _decode_array(voxel, edges, seed)
@@ -281,11 +282,11 @@ def bin_edges_us(num_bins: int, duration_us: int, t0_us: int) -> NDArray[np.int6
 
     Raises
     ------
-    ValueError
+    DeflareError
         When there is no bin, or a bin would be shorter than a microsecond.
     """
     if num_bins < 1 or duration_us < num_bins:
-        raise ValueError(
+        raise DeflareError(
             f"A window needs at least one bin of at least 1 us; received {num_bins} bins in {duration_us} us."
         )
     bins = np.arange(num_bins + 1, dtype=np.int64)
@@ -295,17 +296,17 @@ def bin_edges_us(num_bins: int, duration_us: int, t0_us: int) -> NDArray[np.int6
 def _as_events(events: Events | np.ndarray, sensor_size: SensorSize | None) -> Events:
     if isinstance(events, Events):
         if sensor_size is not None and checked_sensor_size(sensor_size) != events.sensor_size:
-            raise ValueError(f"The events' sensor is {events.sensor_size}, but sensor_size is {tuple(sensor_size)}.")
+            raise DeflareError(f"The events' sensor is {events.sensor_size}, but sensor_size is {tuple(sensor_size)}.")
         return events
     if sensor_size is None:
-        raise ValueError("A plain array of events needs sensor_size=(height, width).")
+        raise DeflareError("A plain array of events needs sensor_size=(height, width).")
     return Events.from_array(events, sensor_size)
 
 
 def _as_three_axes(voxel: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
     shape = tuple(voxel.shape)
     if len(shape) < 3 or any(n != 1 for n in shape[:-3]):
-        raise ValueError(f"A voxel is (bins, height, width); received shape {shape}.")
+        raise DeflareError(f"A voxel is (bins, height, width); received shape {shape}.")
     return voxel.reshape(shape[-3:])
 
 
@@ -319,7 +320,7 @@ def _inside_tensors(events: EventTensors, edges: np.ndarray, outside: Outside) -
     height, width = events.sensor_size
     on_sensor = (events.x >= 0) & (events.x < width) & (events.y >= 0) & (events.y < height)
     if not bool(on_sensor.all()):
-        raise ValueError(f"{int((~on_sensor).sum())} events lie outside the sensor {events.sensor_size}.")
+        raise DeflareError(f"{int((~on_sensor).sum())} events lie outside the sensor {events.sensor_size}.")
     inside = (events.t >= int(edges[0])) & (events.t < int(edges[-1]))
     num_outside = int((~inside).sum())
     _report_outside(num_outside, edges, outside)
@@ -334,7 +335,7 @@ def _report_outside(num_outside: int, edges: np.ndarray, outside: Outside) -> No
         return
     message = f"{num_outside} events lie outside the window [{edges[0]}, {edges[-1]}) us"
     if outside == "error":
-        raise ValueError(f"{message}; cut them off with events.window(t_start_us, t_end_us), or pass outside='drop'.")
+        raise DeflareError(f"{message}; cut them off with events.window(t_start_us, t_end_us), or pass outside='drop'.")
     log.warning("%s and were left out.", message)
 
 
@@ -355,10 +356,10 @@ def refuse_cells(num_unfit: int, example: str = "") -> None:
 
     Raises
     ------
-    ValueError
+    DeflareError
         Always.
     """
-    raise ValueError(
+    raise DeflareError(
         f"{num_unfit} cells of the voxel are not finite or beyond +-{MAX_COUNT}{example}. "
         "Check the network or file that made it."
     )

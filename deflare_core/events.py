@@ -13,6 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from deflare_core.system.errors import DeflareError
+
 SensorSize = tuple[int, int]
 PolarityRule = Literal["strict", "lenient"]
 
@@ -37,7 +39,7 @@ class Events:
 
     Raises
     ------
-    ValueError
+    DeflareError
         When the arrays differ in length or dtype, time goes backwards, a pixel lies outside the sensor, or
         a polarity is neither -1 nor +1.
     """
@@ -125,11 +127,11 @@ class Events:
         if array.dtype.names is not None:
             missing = {"t", "x", "y", "p"} - set(array.dtype.names)
             if missing:
-                raise ValueError(f"The structured array lacks {sorted(missing)}; it has {list(array.dtype.names)}.")
+                raise DeflareError(f"The structured array lacks {sorted(missing)}; it has {list(array.dtype.names)}.")
             t, x, y, p = (array[name] for name in "txyp")
             return cls.from_columns(t, x, y, p, sensor_size, polarity=polarity)
         if array.ndim != 2 or array.shape[1] != 4:
-            raise ValueError(f"Expected an (N, 4) array of [t, x, y, p]; received shape {array.shape}.")
+            raise DeflareError(f"Expected an (N, 4) array of [t, x, y, p]; received shape {array.shape}.")
         t, x, y, p = array.T
         return cls.from_columns(t, x, y, p, sensor_size, polarity=polarity)
 
@@ -163,14 +165,14 @@ def normalised_polarity(values: np.ndarray, rule: PolarityRule = "strict") -> np
 
     Raises
     ------
-    ValueError
+    DeflareError
         Under the rule `strict`, when another value occurs; the message lists the values found.
     """
     values = np.asarray(values)
     positive = values == 1
     if rule == "strict" and not (positive | (values == 0) | (values == -1)).all():
         found = ", ".join(str(v) for v in np.unique(values)[:8])
-        raise ValueError(
+        raise DeflareError(
             f"Polarity must be 0/1, -1/+1 or False/True; found the values {found}. "
             "Choose the polarity rule 'lenient' to read 1 as positive and anything else as negative."
         )
@@ -182,9 +184,9 @@ def checked_sensor_size(sensor_size: SensorSize) -> SensorSize:
     try:
         height, width = (int(n) for n in sensor_size)
     except (TypeError, ValueError):
-        raise ValueError(f"sensor_size must be (height, width); received {sensor_size!r}.") from None
+        raise DeflareError(f"sensor_size must be (height, width); received {sensor_size!r}.") from None
     if not (1 <= height <= 65_536 and 1 <= width <= 65_536):
-        raise ValueError(f"sensor_size must be (height, width) from 1 to 65536 pixels; received {sensor_size!r}.")
+        raise DeflareError(f"sensor_size must be (height, width) from 1 to 65536 pixels; received {sensor_size!r}.")
     return height, width
 
 
@@ -205,19 +207,19 @@ def events_digest(events: Events) -> str:
 
 
 def exact_integers(values: np.ndarray, dtype: type[np.integer], name: str) -> np.ndarray:
-    """The values of column `name` in `dtype`; a value that would change on the way is a ValueError."""
+    """The values of column `name` in `dtype`; a value that would change on the way is a DeflareError."""
     values = np.asarray(values)
     if values.dtype == dtype:
         return values
     if values.dtype.kind not in "iufb":
-        raise ValueError(f"Column {name} must be numeric; received dtype {values.dtype}.")
+        raise DeflareError(f"Column {name} must be numeric; received dtype {values.dtype}.")
     info = np.iinfo(dtype)
     unfit = ~np.isfinite(values) | (values < info.min) | (values > info.max)
     unfit |= values != np.trunc(values)
     if unfit.any():
         where = int(unfit.argmax())
         unit = " (time is in whole microseconds)" if name == "t" else ""
-        raise ValueError(
+        raise DeflareError(
             f"Column {name} must hold whole numbers that fit {np.dtype(dtype)}{unit}; "
             f"received {values[where]} at event {where}."
         )
@@ -247,7 +249,7 @@ def _check_values(events: Events) -> None:
     backwards = events.t[1:] < events.t[:-1]
     if backwards.any():
         i = int(backwards.argmax()) + 1
-        raise ValueError(
+        raise DeflareError(
             f"Time must not go backwards: event {i} is at {events.t[i]} us, the one before it at {events.t[i - 1]} us. "
             "Sort the recording by time first."
         )
@@ -257,11 +259,11 @@ def _check_values(events: Events) -> None:
         largest = int(column.max())
         if largest >= limit:
             i = int((column >= limit).argmax())
-            raise ValueError(
+            raise DeflareError(
                 f"{name} reaches {largest}, outside the sensor of height {height} and width {width}; the first such "
                 f"event, number {i} of those read at once, is at x {events.x[i]}, y {events.y[i]}, {events.t[i]} us. "
                 "Give the sensor size of the camera that made the recording; where the file states another, correct "
                 "that statement or such events."
             )
     if not (np.abs(events.p) == 1).all():
-        raise ValueError(f"Column p must hold only -1 and +1; found {np.unique(events.p)[:8].tolist()}.")
+        raise DeflareError(f"Column p must hold only -1 and +1; found {np.unique(events.p)[:8].tolist()}.")

@@ -44,6 +44,7 @@ from deflare_core.loop.sampling import batch_seed, sample_indices, step_batches,
 from deflare_core.losses import LOSSES
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.system.devices import pick_device
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.prefetch import ahead
 from deflare_core.system.processes import Processes, joined
 from deflare_core.system.signals import StopFlag, ignore_signals, stop_requested
@@ -64,7 +65,7 @@ class Windows(Protocol):
         """What messages call a window."""
 
 
-class TrainingError(ValueError):
+class TrainingError(DeflareError):
     """Training that cannot go on; the message says at which step, on which recordings, and what to do."""
 
 

@@ -30,6 +30,7 @@ from papermill.parameterize import parameterize_notebook
 
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import device_name, pick_device
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PROJECT_ROOT
 from deflare_core.system.revision import digest, git_revision, versions
 
@@ -37,7 +38,7 @@ NOTEBOOKS = PROJECT_ROOT / "notebooks"
 REPORTS = PROJECT_ROOT / "reports"
 
 
-class NotebookError(ValueError):
+class NotebookError(DeflareError):
     """A notebook that cannot be run as asked, or that failed; the message says which cell and where it is."""
 
 

@@ -18,12 +18,13 @@ from deflare_core.io.recordings import Recording, open_recording
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.show.debug import DEBUG_OUTPUT, write_window_pictures
 from deflare_core.system.atomic_files import HDF5_SUFFIXES, check_output, complete_or_absent
+from deflare_core.system.errors import DeflareError
 from deflare_core.windows import window_seed
 
 SUFFIXES = (".npy", ".pt")
 
 
-class VoxelFileError(ValueError):
+class VoxelFileError(DeflareError):
     """A voxel file that cannot be read or written; the message names it."""
 
 
@@ -126,7 +127,7 @@ def decode_file(
             start_us = t0_us + k * window_us
             try:
                 events = voxel_to_events(voxel, window_us, t0_us=start_us, seed=window_seed(seed, start_us))
-            except ValueError as error:
+            except DeflareError as error:
                 raise VoxelFileError(f"{source}, window {k}: {error}") from error
             writer.append(events)
             num_events += len(events)

@@ -20,6 +20,7 @@ import numpy as np
 
 from deflare_core.events import SensorSize, checked_sensor_size
 from deflare_core.io.columns import PIECE_EVENTS, Columns, Content, TimeUnit
+from deflare_core.system.errors import DeflareError
 
 EVT_VERSIONS = {"2": "evt2", "2.0": "evt2", "3": "evt3", "3.0": "evt3"}
 WORD_BYTES = {"evt2": 4, "evt3": 2, "dat": 8}
@@ -31,7 +32,7 @@ def read_evt(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | N
     stated = evt_version(_head(path))
     version = EVT_VERSIONS.get(stated)
     if version is None:
-        raise ValueError(
+        raise DeflareError(
             f"is EVT{stated}; read are EVT2 and EVT3. Convert it to DAT or CSV with the tools of the camera's maker."
         )
     _check_whole_words(path, WORD_BYTES[version], 0)
@@ -68,7 +69,9 @@ def _faery() -> ModuleType:
     try:
         import faery
     except ImportError as error:
-        raise ValueError("camera formats are read through faery, which is not installed: pip install faery.") from error
+        raise DeflareError(
+            "camera formats are read through faery, which is not installed: pip install faery."
+        ) from error
     return faery
 
 
@@ -90,13 +93,13 @@ def _batch(packets: Iterator[np.ndarray]) -> list[np.ndarray]:
 
 @contextmanager
 def _decoding() -> Iterator[None]:
-    """Turn what faery raises into a ValueError: bare exceptions, and panics, which are not even those."""
+    """Turn what faery raises into a DeflareError: bare exceptions, and panics, which are not even those."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        raise ValueError(_undecodable(error)) from error
+        raise DeflareError(_undecodable(error)) from error
 
 
 def _undecodable(error: BaseException) -> str:
@@ -125,4 +128,4 @@ def _check_whole_words(path: Path, word_bytes: int, bytes_before: int) -> None:
             start = file.tell()
         start = file.tell() if line.strip() == b"% end" else start
     if (path.stat().st_size - start - bytes_before) % word_bytes:
-        raise ValueError("the file is cut short: it ends in the middle of an event; copy or record it again.")
+        raise DeflareError("the file is cut short: it ends in the middle of an event; copy or record it again.")

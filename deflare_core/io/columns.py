@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from deflare_core.events import SensorSize
+from deflare_core.system.errors import DeflareError
 
 TimeUnit = Literal["s", "ms", "us"]
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -27,14 +28,14 @@ class Content:
 
 
 def checked_columns(columns: Mapping[str, np.ndarray]) -> Columns:
-    """The columns in their order; one that is missing or does not fit the others is a ValueError."""
+    """The columns in their order; one that is missing or does not fit the others is a DeflareError."""
     missing = [name for name in "txyp" if name not in columns]
     if missing:
-        raise ValueError(f"lacks {missing}; it holds {sorted(columns)}.")
+        raise DeflareError(f"lacks {missing}; it holds {sorted(columns)}.")
     t, x, y, p = (columns[name] for name in "txyp")
     shapes = {name: columns[name].shape for name in "txyp"}
     if len(set(shapes.values())) > 1 or t.ndim != 1:
-        raise ValueError(f"t, x, y and p must be one-dimensional and of one length; their shapes are {shapes}.")
+        raise DeflareError(f"t, x, y and p must be one-dimensional and of one length; their shapes are {shapes}.")
     return t, x, y, p
 
 

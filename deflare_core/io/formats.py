@@ -42,6 +42,7 @@ from deflare_core.io.columns import (
     microseconds,
 )
 from deflare_core.io.text import read_csv
+from deflare_core.system.errors import DeflareError
 
 Format = Literal["hdf5", "npz", "npy", "csv", "evt", "dat", "aedat4"]
 
@@ -71,7 +72,7 @@ DAMAGED_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, Toke
 """What numpy raises where an array's header or its length is damaged."""
 
 
-class RecordingError(ValueError):
+class RecordingError(DeflareError):
     """A recording that cannot be read as asked; the message names the file, what was found and what to do."""
 
 
@@ -148,22 +149,22 @@ def read_stream(
     found = format_of(path)
     with errors_named(path):
         if time_unit is not None and time_unit not in MICROSECONDS:
-            raise ValueError(f"time_unit must be 's', 'ms' or 'us'; received {time_unit!r}.")
+            raise DeflareError(f"time_unit must be 's', 'ms' or 'us'; received {time_unit!r}.")
         content = READERS[found](path, sensor_size, time_unit)
         size = agreed_sensor_size(content.sensor_size, sensor_size)
     return EventStream(found, size, _pieces(path, content.columns, size, polarity))
 
 
 def agreed_sensor_size(stated: SensorSize | None, asked: SensorSize | None) -> SensorSize:
-    """The one size (height, width) that the file states or the caller asked for; two that differ are a ValueError."""
+    """The one size (height, width) that the file states or the caller asked for; two that differ are a DeflareError."""
     if stated is None and asked is None:
-        raise ValueError(
+        raise DeflareError(
             "the file does not state its sensor; give sensor_size=(height, width), as in --sensor-size 480 640, or "
             "write a file that does: deflare convert OLD NEW.h5 --sensor-size 480 640."
         )
     asked = stated if asked is None else checked_sensor_size(asked)
     if stated is not None and stated != asked:
-        raise ValueError(
+        raise DeflareError(
             f"the sensor is {stated} (height, width), but {asked} was asked for; the file states that size itself, so "
             "give none or the same, and if events lie outside it, correct them or that statement."
         )
@@ -177,8 +178,8 @@ def _pieces(path: Path, columns: Iterator[Columns], size: SensorSize, polarity: 
         for piece in columns:
             try:
                 events = Events.from_columns(*piece, size, polarity=polarity)
-            except ValueError as error:
-                raise ValueError(f"{error} (events counted from {first})" if first else str(error)) from error
+            except DeflareError as error:
+                raise DeflareError(f"{error} (events counted from {first})" if first else str(error)) from error
             yield events
             first += len(events)
 
@@ -190,16 +191,16 @@ def _format_of_head(head: bytes) -> Format:
             return found
     for signature, name in UNREAD.items():
         if head.startswith(signature):
-            raise ValueError(f"is {name}, which is not read; export it as AEDAT4, HDF5 or text with its own tools.")
+            raise DeflareError(f"is {name}, which is not read; export it as AEDAT4, HDF5 or text with its own tools.")
     if not head:
-        raise ValueError("the file is empty.")
+        raise DeflareError("the file is empty.")
     if evt_version(head):
         return "evt"
     if head.startswith(b"%") and re.search(rb"^% *(Data file containing|Version [12]\b)", head, re.MULTILINE):
         return "dat"
     if b"\0" not in head and _is_text(head):
         return "csv"
-    raise ValueError(f"is in no known format; read are {', '.join(FORMAT_NAMES.values())}.")
+    raise DeflareError(f"is in no known format; read are {', '.join(FORMAT_NAMES.values())}.")
 
 
 def _is_text(head: bytes) -> bool:
@@ -216,7 +217,7 @@ def _read_npz(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | 
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGED_ARRAY) as error:
-        raise ValueError(f"the archive is damaged or cut short ({error}); copy or make it again.") from error
+        raise DeflareError(f"the archive is damaged or cut short ({error}); copy or make it again.") from error
     size = arrays.pop("sensor_size", None)
     stated = None if size is None else checked_sensor_size(tuple(size.tolist()))
     if len(arrays) == 1:
@@ -228,7 +229,7 @@ def _read_npy(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | 
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except DAMAGED_ARRAY as error:
-        raise ValueError(f"the array cannot be read, or was cut short ({error}); copy or make it again.") from error
+        raise DeflareError(f"the array cannot be read, or was cut short ({error}); copy or make it again.") from error
     return Content(None, _array_pieces(checked_columns(_array_columns(array)), time_unit))
 
 
@@ -237,7 +238,7 @@ def _array_columns(array: np.ndarray) -> dict[str, np.ndarray]:
     if array.dtype.names is not None:
         return {name: array[name] for name in array.dtype.names}
     if array.ndim != 2 or array.shape[1] != 4:
-        raise ValueError(f"expected fields x, y, t, p or an (N, 4) array [t, x, y, p]; its shape is {array.shape}.")
+        raise DeflareError(f"expected fields x, y, t, p or an (N, 4) array [t, x, y, p]; its shape is {array.shape}.")
     return dict(zip("txyp", array.T, strict=True))
 
 
@@ -245,7 +246,7 @@ def _array_pieces(columns: Columns, time_unit: TimeUnit | None) -> Iterator[Colu
     for first in range(0, len(columns[0]), PIECE_EVENTS):
         t, x, y, p = (column[first : first + PIECE_EVENTS] for column in columns)
         if time_unit is None and t.dtype.kind == "f" and (np.isfinite(t) & (t != np.trunc(t))).any():
-            raise ValueError("the times are not whole microseconds; give time_unit='s', 'ms' or 'us'.")
+            raise DeflareError("the times are not whole microseconds; give time_unit='s', 'ms' or 'us'.")
         yield microseconds(t, time_unit or "us"), x, y, p
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from deflare_core.system.errors import DeflareError
+
 COLUMNS = ("t", "x", "y", "p")
 CLOCK_ATTRIBUTES = ("t_start_us", "t_end_us")
 
@@ -40,9 +42,9 @@ def event_node(file: h5py.File) -> h5py.Group | h5py.Dataset:
     if len(found) > 1:
         found = [item for item in found if item.name.endswith("/left")] or found
     if not found:
-        raise ValueError(f"no group 'events'; the file holds {sorted(file)}, and no other group of t, x, y, p.")
+        raise DeflareError(f"no group 'events'; the file holds {sorted(file)}, and no other group of t, x, y, p.")
     if len(found) > 1:
-        raise ValueError(f"several groups of events, {[item.name for item in found]}; keep one of them in the file.")
+        raise DeflareError(f"several groups of events, {[item.name for item in found]}; keep one of them in the file.")
     return found[0]
 
 
@@ -51,21 +53,21 @@ def _column_names(item: h5py.Group | h5py.Dataset) -> set[str]:
 
 
 def event_columns(node: h5py.Group | h5py.Dataset) -> dict[str, Any]:
-    """The columns t, x, y and p of a group or table, by name; ones that cannot be read are a ValueError."""
+    """The columns t, x, y and p of a group or table, by name; ones that cannot be read are a DeflareError."""
     if isinstance(node, h5py.Dataset):
         columns: dict[str, Any] = {name: _Field(node, name) for name in COLUMNS}
     else:
         missing = [name for name in COLUMNS if not isinstance(node.get(name), h5py.Dataset)]
         if missing:
-            raise ValueError(f"the group '{node.name[1:]}' lacks {missing}; it holds {sorted(node)}.")
+            raise DeflareError(f"the group '{node.name[1:]}' lacks {missing}; it holds {sorted(node)}.")
         columns = {name: node[name] for name in COLUMNS}
     _check_decompressed([node] if isinstance(node, h5py.Dataset) else list(columns.values()))
     for name, column in columns.items():
         if column.dtype.kind not in "iufb":
-            raise ValueError(f"{node.name[1:]}/{name} must be numeric; its dtype is {column.dtype}.")
+            raise DeflareError(f"{node.name[1:]}/{name} must be numeric; its dtype is {column.dtype}.")
     shapes = {name: column.shape for name, column in columns.items()}
     if len(set(shapes.values())) > 1 or len(shapes["t"]) != 1:
-        raise ValueError(f"t, x, y and p must be one-dimensional and of one length; their shapes are {shapes}.")
+        raise DeflareError(f"t, x, y and p must be one-dimensional and of one length; their shapes are {shapes}.")
     return columns
 
 
@@ -81,7 +83,7 @@ def _check_decompressed(datasets: list[h5py.Dataset]) -> None:
         for k in range(properties.get_nfilters()):
             number, _, _, name = properties.get_filter(k)
             if not h5py.h5z.filter_avail(number):
-                raise ValueError(
+                raise DeflareError(
                     f"{dataset.name[1:]} is compressed with HDF5 filter {number} ({name.decode() or 'unnamed'}), which "
                     "is not installed; install its plugin (HDF5_PLUGIN_PATH), or export the recording as RAW."
                 )

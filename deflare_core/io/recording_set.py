@@ -9,6 +9,7 @@ from pathlib import Path
 from deflare_core.events import PolarityRule, SensorSize
 from deflare_core.io.columns import TimeUnit
 from deflare_core.io.recordings import Recording, open_recording
+from deflare_core.system.errors import DeflareError
 
 
 @contextmanager
@@ -27,13 +28,13 @@ def opened_together(
 
     Raises
     ------
-    ValueError
+    DeflareError
         When there is none, or when their sensors differ.
     RecordingError
         When one cannot be read.
     """
     if not recordings:
-        raise ValueError("Expected at least one recording by name; received none.")
+        raise DeflareError("Expected at least one recording by name; received none.")
     with ExitStack() as stack:
         opened = {
             name: item
@@ -43,7 +44,7 @@ def opened_together(
         }
         sizes = {name: recording.sensor_size for name, recording in opened.items()}
         if len(set(sizes.values())) > 1:
-            raise ValueError(f"The recordings must be of one sensor size (height, width); received {sizes}.")
+            raise DeflareError(f"The recordings must be of one sensor size (height, width); received {sizes}.")
         yield opened
 
 
@@ -54,12 +55,12 @@ def shared_span_us(
 
     Raises
     ------
-    ValueError
+    DeflareError
         When nothing lies between them.
     """
     starts, ends = zip(*(recording.clock_us for recording in recordings.values()), strict=True)
     start = min(starts) if t_start_us is None else t_start_us
     end = max(ends) if t_end_us is None else t_end_us
     if end <= start:
-        raise ValueError(f"The span must end after it starts; received [{start}, {end}) us.")
+        raise DeflareError(f"The span must end after it starts; received [{start}, {end}) us.")
     return start, end

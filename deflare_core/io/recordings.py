@@ -34,6 +34,7 @@ from deflare_core.io.formats import (
 )
 from deflare_core.io.layouts import CLOCK_ATTRIBUTES, COLUMNS, event_columns, event_node, first_of, t_offset_us
 from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, Attributes, RecordingWriter, check_length
+from deflare_core.system.errors import DeflareError
 
 CACHE_BYTES = 1 << 24
 """Decompressed chunks kept of each column, so that neighbouring windows do not decompress one twice."""
@@ -231,7 +232,9 @@ class Recording:
         misplaced = misplaced or (index == low > 0 and column[low - 1] >= stored_us)
         misplaced = misplaced or (index == high < len(self) and column[high] < stored_us)
         if misplaced:
-            raise ValueError("ms_to_idx does not fit the timestamps; remove it from the file or write the file again.")
+            raise DeflareError(
+                "ms_to_idx does not fit the timestamps; remove it from the file or write the file again."
+            )
 
 
 class ConvertedRecording(Recording):

@@ -20,6 +20,7 @@ from deflare_core.io.columns import (
     checked_columns,
     microseconds,
 )
+from deflare_core.system.errors import DeflareError
 
 CSV_NAMES: Mapping[str, str] = {
     "t": "t",
@@ -68,7 +69,7 @@ def _text_head(path: Path) -> _TextHead:
             if words and not comment and _is_number(words[0]):
                 break
             if words and not comment and not {"x", "y"} <= set(words):
-                raise ValueError(
+                raise DeflareError(
                     f"is text, but line {num_lines + 1} holds neither numbers nor the names t, x, y, p: {line[:60]!r}."
                 )
             if words and (not comment or (len(words) >= 4 and set(words) <= CSV_NAMES.keys())):
@@ -87,17 +88,17 @@ def _is_number(word: str) -> bool:
 
 
 def _agreed_unit(head: _TextHead, asked: TimeUnit | None) -> TimeUnit:
-    """The unit of time that the caller, a header line or a column's name declares; none, or two, is a ValueError."""
+    """The unit of time that the caller, a header line or a column's name declares; none, or two, is a DeflareError."""
     named = {name.removeprefix("t_") for name in head.names if name in ("t_s", "t_ms", "t_us")}
     stated = {head.declared["time_unit"]} if "time_unit" in head.declared else set()
     units = named | stated | ({asked} if asked else set())
     if not units:
-        raise ValueError(
+        raise DeflareError(
             "does not say its unit of time; give time_unit='s', 'ms' or 'us', as in --time-unit us, or begin it with "
             "'# time_unit: us'."
         )
     if len(units) > 1 or not units <= MICROSECONDS.keys():
-        raise ValueError(f"the unit of time must be one of 's', 'ms' and 'us'; declared are {sorted(units)}.")
+        raise DeflareError(f"the unit of time must be one of 's', 'ms' and 'us'; declared are {sorted(units)}.")
     return units.pop()  # type: ignore[return-value]
 
 
@@ -109,7 +110,7 @@ def _text_pieces(path: Path, head: _TextHead, unit: TimeUnit) -> Iterator[Column
         while piece := list(islice(lines, PIECE_EVENTS)):
             table = _numbers(piece, head.separator, first_line)
             if table.size and table.shape[1] != len(names):
-                raise ValueError(f"has {table.shape[1]} columns; expected {names}. Name them in a line of their own.")
+                raise DeflareError(f"has {table.shape[1]} columns; expected {names}. Name them in a line of their own.")
             t, x, y, p = checked_columns(dict(zip(names, table.T.reshape(len(names), -1), strict=True)))
             yield microseconds(t, unit), x, y, p
             first_line += len(piece)
@@ -124,4 +125,4 @@ def _numbers(lines: list[str], separator: str | None, first_line: int) -> np.nda
         return np.loadtxt(lines, delimiter=separator, ndmin=2, comments=None)
     except ValueError as error:
         cause = str(error).split(";")[0].rstrip(".")
-        raise ValueError(f"not a table of numbers: {cause} (rows counted from line {first_line}).") from error
+        raise DeflareError(f"not a table of numbers: {cause} (rows counted from line {first_line}).") from error

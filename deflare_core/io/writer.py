@@ -23,6 +23,7 @@ import numpy as np
 from deflare_core.events import Events, SensorSize, checked_sensor_size
 from deflare_core.io.layouts import CLOCK_ATTRIBUTES, COLUMNS
 from deflare_core.system.atomic_files import EnduringFile, complete_or_absent
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.signals import signals_held
 
 DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
@@ -153,7 +154,7 @@ class RecordingWriter:
         if events.sensor_size != self.sensor_size:
             raise ValueError(f"The recording is {self.sensor_size}; received events of a sensor {events.sensor_size}.")
         if len(events) and self._last_us is not None and events.t[0] < self._last_us:
-            raise ValueError(f"Events from {events.t[0]} us cannot follow one at {self._last_us} us.")
+            raise DeflareError(f"Events from {events.t[0]} us cannot follow one at {self._last_us} us.")
         expected = self._group.keys() - {*COLUMNS, "ms_to_idx"} if self.num_events else columns.keys()
         if columns.keys() != expected or any(len(values) != len(events) for values in columns.values()):
             lengths = {name: len(values) for name, values in columns.items()}
@@ -179,11 +180,11 @@ def check_length(end_us: int) -> None:
 
     Raises
     ------
-    ValueError
+    DeflareError
         When it is longer than `LONGEST_US`.
     """
     if end_us > LONGEST_US:
-        raise ValueError(
+        raise DeflareError(
             f"An event lies {end_us / HOUR_US:,.0f} hours after the recording's first one, more than the "
             f"{LONGEST_US // HOUR_US} that are written. Check its timestamps and their unit, or divide it."
         )

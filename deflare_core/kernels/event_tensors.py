@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from deflare_core.events import Events, SensorSize
+from deflare_core.system.errors import DeflareError
 
 
 class EventTensors(NamedTuple):
@@ -38,7 +39,9 @@ def as_event_tensors(events: EventTensors | torch.Tensor, sensor_size: SensorSiz
     if isinstance(events, EventTensors):
         return events
     if events.ndim != 2 or events.shape[1] != 4 or sensor_size is None:
-        raise ValueError(f"Expected an (N, 4) tensor and a sensor_size; received {tuple(events.shape)}, {sensor_size}.")
+        raise DeflareError(
+            f"Expected an (N, 4) tensor and a sensor_size; received {tuple(events.shape)}, {sensor_size}."
+        )
     t, x, y, p = (events[:, i] for i in range(4))
     return EventTensors(t.long(), x.int(), y.int(), torch.where(p == 1, 1, -1).to(torch.int8), sensor_size)
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.errors import DeflareError
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
 
-class RunLogError(ValueError):
+class RunLogError(DeflareError):
     """A log that cannot be written; the message says what to do."""
 
 

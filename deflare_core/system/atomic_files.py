@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deflare_core.system.errors import DeflareError
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -22,16 +24,16 @@ def check_output(target: str | Path, source: str | Path, suffixes: tuple[str, ..
 
     Raises
     ------
-    ValueError
+    DeflareError
         When the name is that of the recording itself or of a folder, or ends in none of the suffixes.
     """
     target = Path(target)
     if target.suffix.lower() not in suffixes:
-        raise ValueError(f"{target}: the name must end in one of {', '.join(suffixes)}.")
+        raise DeflareError(f"{target}: the name must end in one of {', '.join(suffixes)}.")
     if target.resolve() == Path(source).resolve():
-        raise ValueError(f"{target}: is the recording itself; name another file.")
+        raise DeflareError(f"{target}: is the recording itself; name another file.")
     if target.is_dir():
-        raise ValueError(f"{target}: is a folder; name a file in it.")
+        raise DeflareError(f"{target}: is a folder; name a file in it.")
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from deflare_core.system.errors import DeflareError
 
-class ConfigError(ValueError):
+
+class ConfigError(DeflareError):
     """A configuration that cannot be used; the message names the file, the key, the value and what to do."""
 
 

@@ -8,7 +8,7 @@ import pytest
 from deflare_core.system.places import PROJECT_ROOT
 
 CORE = (
-    *("events", "system", "windows", "config", "kernels", "io", "codec", "dataset", "model", "losses", "streams"),
+    *("system", "events", "windows", "config", "kernels", "io", "codec", "dataset", "model", "losses", "streams"),
     *("deflaring", "loop", "checkpoint", "training", "inference", "scores", "show", "app", "__main__", "__init__"),
 )
 SIMULATOR = ("config", "scene", "optics", "sensor", "simulation", "gpu", "composition", "pairs", "stream", "tools")
