@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,10 @@ from deflare_core.system.settings import load_config, make_config
 from deflare_core.system.signals import Terminated, termination_raised
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
+    from deflare_core.events import Events
     from deflare_core.model import VoxelNetwork
 
 
@@ -78,7 +81,8 @@ def encode(options: argparse.Namespace) -> None:
     """Write a recording's windows as a voxel file."""
     from deflare_core.deflaring.voxel_files import encode_file
 
-    start_us, shape = encode_file(options.input, options.output, debug=options.debug, **reading(options))
+    show_first = window_pictures(f"encode_{options.output.stem}", "input") if options.debug else None
+    start_us, shape = encode_file(options.input, options.output, show_first=show_first, **reading(options))
     print(f"{options.output}: {shape} (windows, bins, height, width), first window at {start_us} us")
 
 
@@ -88,9 +92,17 @@ def decode(options: argparse.Namespace) -> None:
 
     if options.seed < 0:
         raise ValueError(f"--seed must be at least 0; received {options.seed}.")
-    settings = {"t0_us": options.t0_us, "seed": options.seed, "debug": options.debug}
+    show_first = window_pictures(f"decode_{options.output.stem}", "output") if options.debug else None
+    settings = {"t0_us": options.t0_us, "seed": options.seed, "show_first": show_first}
     num_events = decode_file(options.input, options.output, **settings)
     print(f"{options.output}: {num_events:,} events")
+
+
+def window_pictures(folder: str, name: str) -> Callable[[Events, np.ndarray, int], object]:
+    """What pictures a window in a folder of `reports/debug_output`."""
+    from deflare_core.show.debug import DEBUG_OUTPUT, write_window_pictures
+
+    return partial(write_window_pictures, DEBUG_OUTPUT / folder, name)
 
 
 def train(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +12,17 @@ import torch
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.deflaring.stream import window_starts
-from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
+from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize
 from deflare_core.io.columns import TimeUnit
 from deflare_core.io.recordings import Recording, open_recording
 from deflare_core.io.writer import RecordingWriter
-from deflare_core.show.debug import DEBUG_OUTPUT, write_window_pictures
 from deflare_core.system.atomic_files import HDF5_SUFFIXES, check_output, complete_or_absent
 from deflare_core.system.errors import DeflareError
 from deflare_core.windows import window_seed
 
 SUFFIXES = (".npy", ".pt")
+ShowWindow = Callable[[Events, np.ndarray, int], object]
+"""Is given the events of a window, its voxel `(bins, H, W)`, and its start in microseconds."""
 
 
 class VoxelFileError(DeflareError):
@@ -37,9 +38,17 @@ def encode_file(
     sensor_size: SensorSize | None = None,
     polarity: PolarityRule = "strict",
     time_unit: TimeUnit | None = None,
-    debug: bool = False,
+    show_first: ShowWindow | None = None,
 ) -> tuple[int, tuple[int, ...]]:
-    """Start of the first window in microseconds, and the shape of the array that was written.
+    """Start of the first window in microseconds, and the shape `(windows, bins, H, W)` of the float32 array written.
+
+    Parameters
+    ----------
+    source : a recording.
+    target : the voxel file to make, `.npy` or `.pt`; it is written complete or not at all.
+    num_bins, window_us : bins of a window, and its length in microseconds.
+    sensor_size, polarity, time_unit : how to read the recording; see `open_recording`.
+    show_first : is given the first window.
 
     Raises
     ------
@@ -55,22 +64,22 @@ def encode_file(
         shape = (len(starts), num_bins, *recording.sensor_size)
         if 0 in shape:
             raise VoxelFileError(f"{source}: is empty and declares no duration, so there is no window to encode.")
-        voxels = _voxels(recording, starts, window_us, num_bins, f"encode_{target.stem}" if debug else "")
+        voxels = _encode_windows(recording, starts, window_us, num_bins, show_first)
         WRITERS[target.suffix](temporary, shape, voxels)
         return starts.start, shape
 
 
-def _voxels(
-    recording: Recording, starts: range, window_us: int, num_bins: int, debug_name: str
+def _encode_windows(
+    recording: Recording, starts: range, window_us: int, num_bins: int, show_first: ShowWindow | None
 ) -> Iterator[np.ndarray]:
-    """The voxel of each window, in one array that is used again."""
+    """The voxel of each window, float32 `(bins, H, W)`: one array that each next window overwrites."""
     voxel, num_events = np.empty((num_bins, *recording.sensor_size), np.float32), 0
     for t0_us in starts:
         events = recording.window(t0_us, t0_us + window_us)
         num_events += len(events)
         events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us, out=voxel)
-        if debug_name and t0_us == starts.start:
-            write_window_pictures(DEBUG_OUTPUT / debug_name, "input", events, voxel, t0_us)
+        if show_first and t0_us == starts.start:
+            show_first(events, voxel, t0_us)
         yield voxel
     recording.check_all_read(num_events)
 
@@ -105,9 +114,17 @@ def decode_file(
     t0_us: int = 0,
     window_us: int = WINDOW_US,
     seed: int = 0,
-    debug: bool = False,
+    show_first: ShowWindow | None = None,
 ) -> int:
     """The number of events written to the recording `target`, drawn window by window from a voxel file.
+
+    Parameters
+    ----------
+    source : a `.npy` or `.pt` file of numbers `(windows, bins, H, W)`, or `(bins, H, W)` for one window.
+    target : the HDF5 recording to make; it is written complete or not at all.
+    t0_us, window_us : start of the first window, and the length of each, microseconds.
+    seed : decides where the events of a cell are within their bin.
+    show_first : is given the first window.
 
     Raises
     ------
@@ -117,7 +134,7 @@ def decode_file(
         When no such recording can be made of it (`check_output`).
     """
     check_output(target, source, HDF5_SUFFIXES)
-    windows = _read(Path(source))
+    windows = _read_windows(Path(source))
     num_events, (_, height, width) = 0, windows.shape[1:]
     clock_us = (t0_us, t0_us + len(windows) * window_us)
     with RecordingWriter(
@@ -131,14 +148,15 @@ def decode_file(
                 raise VoxelFileError(f"{source}, window {k}: {error}") from error
             writer.append(events)
             num_events += len(events)
-            if debug and k == 0:
-                write_window_pictures(DEBUG_OUTPUT / f"decode_{Path(target).stem}", "output", events, voxel, start_us)
+            if show_first and k == 0:
+                show_first(events, voxel, start_us)
     return num_events
 
 
-def _read(path: Path) -> np.ndarray:
-    """The file's array as `(windows, bins, H, W)`."""
-    _check_suffix(path)
+def _read_windows(path: Path) -> np.ndarray:
+    """The file's array as `(windows, bins, H, W)`, of any dtype of numbers."""
+    if path.suffix not in SUFFIXES:
+        raise VoxelFileError(f"{path}: voxel files end in {' or '.join(SUFFIXES)}.")
     try:
         array = np.load(path, mmap_mode="r") if path.suffix == ".npy" else torch.load(path, weights_only=True).numpy()
     except FileNotFoundError:
@@ -152,8 +170,3 @@ def _read(path: Path) -> np.ndarray:
             f"{path}: must hold (bins, H, W) or (windows, bins, H, W); found {array.dtype} {array.shape}."
         )
     return array.reshape(-1, *array.shape[-3:])
-
-
-def _check_suffix(path: Path) -> None:
-    if path.suffix not in SUFFIXES:
-        raise VoxelFileError(f"{path}: voxel files end in {' or '.join(SUFFIXES)}.")
