@@ -8,9 +8,8 @@ where numba's vectors are what makes tiles fast; Triton has no CPU target.
 
 from numba import boolean, cuda, float32, int64
 
+from data_simu.scalars import HALF, ONE, ZERO, F, Int, floor
 from data_simu.scene.raycast import (
-    HALF,
-    Int,
     albedo_at,
     between,
     board_share,
@@ -23,7 +22,7 @@ from data_simu.scene.raycast import (
 )
 from data_simu.sensor import firing
 from data_simu.sensor.firing import NUM_ROWS
-from data_simu.sensor.pixel import ONE, ZERO, F, floor, log, part_step, pole_step
+from data_simu.sensor.pixel import log, part_step, pole_step
 from data_simu.sensor.targets import pair_up
 from data_simu.sensor.tiles import CLEAN, REAL, SMALLEST_FLICKER
 

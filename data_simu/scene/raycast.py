@@ -10,14 +10,12 @@ import math
 
 import numpy as np
 
-from data_simu.sensor.pixel import floor
+from data_simu.scalars import HALF, ONE, TWO, ZERO, F, Int, floor
 from deflare_core.kernels.numba_cache import compiled
 
 TEXTURE = 512
 FLOOR, CEILING, LEFT, RIGHT, END = range(5)
 FAR_M = np.float32(400)
-F, Int = np.float32, np.int32
-ZERO, HALF, ONE, TWO = F(0), F(0.5), F(1), F(2)
 SOFTENING_M2 = F(0.05)
 PYRAMID = (4 * TEXTURE**2 - 1) // 3
 """Texels of a texture with all its halves."""

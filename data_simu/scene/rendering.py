@@ -6,13 +6,8 @@ A run's quantities lie in one flat workspace, a row for each, from where the ray
 
 import numpy as np
 
+from data_simu.scalars import HALF, ONE, TWO, ZERO, F, Int
 from data_simu.scene.raycast import (
-    HALF,
-    ONE,
-    TWO,
-    ZERO,
-    F,
-    Int,
     albedo_at,
     between,
     board_share,

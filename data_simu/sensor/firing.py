@@ -10,10 +10,8 @@ longer one. Few arrays are passed about, because the CPU counts references to ea
 
 import numpy as np
 
+from data_simu.scalars import ONE, ZERO, F
 from data_simu.sensor.pixel import (
-    ONE,
-    ZERO,
-    F,
     exp_of_negative,
     jitter,
     noise_strength,

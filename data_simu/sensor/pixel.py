@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from data_simu.scalars import HALF, ONE, ZERO, F, Int, scalar
 from deflare_core.kernels.codec_loops import random_below
-from deflare_core.kernels.numba_cache import compiled
 
-F, Int = np.float32, np.int32
-ONE, HALF, ZERO = F(1), F(0.5), F(0)
 US_PER_RADIAN = F(1e6 / (2 * np.pi))
 LN2, LOG2_E = F(np.log(2)), F(1 / np.log(2))
 LOG_TERMS = (F(2), F(2 / 3), F(2 / 5), F(2 / 7), F(2 / 9))
@@ -25,15 +23,6 @@ SAME = F(1e-3)
 NEWTON_STEPS, CLOSE = 12, F(3e-5)
 MANTISSA_BITS, MANTISSA, BIAS = Int(23), Int(0x007FFFFF), Int(127)
 SQRT_HALF_BITS = Int(np.sqrt(HALF).view(np.int32))
-
-scalar = compiled(fastmath={"contract", "nsz", "arcp"})
-
-
-@scalar
-def floor(value):  # type: ignore[no-untyped-def]
-    """The largest whole number not above a number of at most 2^31 in size."""
-    whole = F(Int(value))
-    return whole - ONE if whole > value else whole
 
 
 @scalar

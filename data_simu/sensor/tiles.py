@@ -8,9 +8,10 @@ lamps whose flicker shows in it, and in one step from key time to key time where
 
 import numpy as np
 
+from data_simu.scalars import ONE, ZERO, F
 from data_simu.sensor import firing
 from data_simu.sensor.firing import NUM_STATES, PIXEL_SHIFT, TIME_SHIFT
-from data_simu.sensor.pixel import ONE, ZERO, F, log, part_step, pole_step
+from data_simu.sensor.pixel import log, part_step, pole_step
 from deflare_core.kernels.numba_cache import compiled
 
 TILE = 256

@@ -11,7 +11,9 @@ CORE = (
     *("system", "events", "windows", "config", "kernels", "io", "codec", "dataset", "model", "losses", "streams"),
     *("deflaring", "loop", "checkpoint", "training", "inference", "scores", "show", "app", "__main__", "__init__"),
 )
-SIMULATOR = ("config", "scene", "optics", "sensor", "simulation", "gpu", "composition", "pairs", "stream", "tools")
+SIMULATOR = (
+    *("config", "scalars", "scene", "optics", "sensor", "simulation", "gpu", "composition", "pairs", "stream", "tools"),
+)
 FLOORS = [f"deflare_core.{name}" for name in CORE] + [f"data_simu.{name}" for name in (*SIMULATOR, "__init__")]
 """Every room, from the bottom up, of each package."""
 SEEN_BY_SIMULATOR = {f"deflare_core.{name}" for name in CORE[: CORE.index("dataset")]}
