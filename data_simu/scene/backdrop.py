@@ -14,22 +14,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from data_simu.scene.raycast import TEXTURE
-from deflare_core.kernels.numba_cache import compiled
 from deflare_core.system.settings import ConfigError
 
-Image = NDArray[np.float32]
+Picture = NDArray[np.float32]
 Loader = Callable[[Path, np.random.Generator], tuple[NDArray[Any], bool]]
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 """Weights of linear red, green and blue (Rec. 709)."""
 SATURATION, BOOST = 0.98, 10.0
 MEDIAN_ALBEDO = 0.2
+UPRIGHT = 1
+"""The orientation, as TIFF and EXIF number it, of a picture whose first row is its top."""
 PERIODIC_RATIO = 2.0
 """Largest step from the last row to the first of a periodic picture, in steps between neighbouring rows."""
 
 
-def draw_backdrop(source: str | Path, rng: np.random.Generator) -> tuple[Image, str]:
+def draw_backdrop(source: str | Path, rng: np.random.Generator) -> tuple[Picture, str]:
     """A texture `(512, 512)` of a random picture of a folder, or of the file itself, and the picture's path.
 
     Raises
@@ -53,7 +55,7 @@ def draw_file(source: Path, rng: np.random.Generator) -> Path:
     return source
 
 
-def read_picture(path: str | Path, rng: np.random.Generator | None = None) -> Image:
+def read_picture(path: str | Path, rng: np.random.Generator | None = None) -> Picture:
     """Linear luminance `(H, W)` of a picture, `boosted` where the file can hold no more than white.
 
     Parameters
@@ -80,7 +82,7 @@ def read_values(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], boo
         raise ConfigError(f"{path}: is no picture that is read here; read are {_read_kinds()}.")
     try:
         values, encoded = loader(path, rng)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
         raise ConfigError(f"{path}: cannot be read as a picture: {error}") from error
     if values.ndim not in (2, 3) or not values.size or values.dtype.kind != "f" or not np.isfinite(values).all():
         raise ConfigError(
@@ -89,20 +91,20 @@ def read_values(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], boo
     return values, encoded
 
 
-def linear_of_srgb(encoded: NDArray[Any]) -> Image:
+def linear_of_srgb(encoded: NDArray[Any]) -> Picture:
     """Linear light, from 0 to 1, of values encoded as sRGB (IEC 61966-2-1)."""
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return linear.astype(np.float32)
 
 
-def luminance_of(linear: NDArray[Any]) -> Image:
+def luminance_of(linear: NDArray[Any]) -> Picture:
     """Luminance `(H, W)` of linear colours; a fourth channel, the opacity, has no say, and grey is itself."""
     if linear.ndim == 2:
         return linear.astype(np.float32)
     return linear[..., :3].astype(np.float32) @ LUMINANCE if linear.shape[2] >= 3 else linear[..., 0]
 
 
-def boosted(luminance: Image) -> Image:
+def boosted(luminance: Picture) -> Picture:
     """The picture with what is saturated lifted: L (1 + 9 s^2 (3 - 2 s)), s = (L - 0.98) / 0.02 cut to 0 to 1.
 
     A white of 1 stands for anything brighter. Up to 0.98 nothing changes, at 1 the value is 10.
@@ -111,7 +113,7 @@ def boosted(luminance: Image) -> Image:
     return (luminance * (1 + (BOOST - 1) * s**2 * (3 - 2 * s))).astype(np.float32)
 
 
-def as_texture(luminance: Image, rng: np.random.Generator) -> Image:
+def as_texture(luminance: Picture, rng: np.random.Generator) -> Picture:
     """A periodic texture `(512, 512)` of albedo, median 0.2, from a random crop of at least half of the picture.
 
     The crop has the picture's shape and is resampled by area to a square. Across an axis on which its ends do not
@@ -123,14 +125,14 @@ def as_texture(luminance: Image, rng: np.random.Generator) -> Image:
     return crop * np.float32(MEDIAN_ALBEDO / _middle(crop))
 
 
-def resampled(picture: Image, num_rows: int) -> Image:
+def resampled(picture: Picture, num_rows: int) -> Picture:
     """The picture with another number of rows, each the mean of the area that it covers, at least a row high."""
     step = len(picture) / num_rows
     weights = area_weights((np.arange(num_rows) + 0.5) * step, max(step, 1.0), len(picture))
     return (weights / weights.sum(axis=1, keepdims=True)) @ picture
 
 
-def area_weights(centres: NDArray[np.floating], width: float, size: int) -> Image:
+def area_weights(centres: NDArray[np.floating], width: float, size: int) -> Picture:
     """The share of each of `size` pixels in boxes of a width (pixels) around centres, `(centres, size)`.
 
     Pixel k reaches from k to k + 1. A box that lies inside sums to 1; outside the pixels there is nothing.
@@ -140,14 +142,14 @@ def area_weights(centres: NDArray[np.floating], width: float, size: int) -> Imag
     return (np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None) / width).astype(np.float32)
 
 
-def _crop(luminance: Image, rng: np.random.Generator) -> Image:
+def _crop(luminance: Picture, rng: np.random.Generator) -> Picture:
     share = np.sqrt(rng.uniform(0.5, 1.0))
     height, width = (int(np.ceil(share * n)) for n in luminance.shape)
     row, column = (int(rng.integers(n - m + 1)) for n, m in zip(luminance.shape, (height, width), strict=True))
     return luminance[row : row + height, column : column + width]
 
 
-def periodic_rows(picture: Image) -> Image:
+def periodic_rows(picture: Picture) -> Picture:
     """The picture resampled to 512 rows of which the last goes over into the first."""
     steps = np.abs(np.diff(picture, axis=0)).mean() if len(picture) > 1 else 0.0
     if np.abs(picture[-1] - picture[0]).mean() <= PERIODIC_RATIO * steps:
@@ -156,7 +158,7 @@ def periodic_rows(picture: Image) -> Image:
     return np.concatenate([half, half[::-1]])
 
 
-def _middle(picture: Image) -> float:
+def _middle(picture: Picture) -> float:
     """The median; of what is lit where most is black; 1 where all is."""
     lit = picture[picture > 0]
     return float(np.median(picture)) or (float(np.median(lit)) if lit.size else 1.0)
@@ -172,11 +174,11 @@ def _read_kinds() -> str:
     return ", ".join(_LOADERS)
 
 
-def _load_encoded(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], bool]:
-    # matplotlib takes half a second to import, which runs without backdrops need not spend.
-    from matplotlib.image import imread
-
-    return _fractions(np.asarray(imread(path))), True
+def _load_photograph(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], bool]:
+    with Image.open(path) as photograph:
+        # Bits become 0 and 255; palettes and printing inks become red, green, blue and opacity.
+        plain = {"L": None, "RGB": None, "RGBA": None, "I;16": None, "1": "L"}.get(photograph.mode, "RGBA")
+        return _fractions(np.asarray(photograph.convert(plain) if plain else photograph)), True
 
 
 def _load_array(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], bool]:
@@ -193,56 +195,29 @@ def _fractions(values: NDArray[Any]) -> NDArray[Any]:
     return values / np.float32(np.iinfo(values.dtype).max) if values.dtype.kind in "ui" else values
 
 
-def _load_hdr(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], bool]:
-    """Linear colours of a Radiance file: a mantissa for each colour and an exponent for all (Ward, 1991)."""
-    header, found, rest = path.read_bytes().partition(b"\n\n")
-    size, _, data = rest.partition(b"\n")
-    words = size.split()
-    rgbe = header.startswith(b"#?") and b"xyze" not in header
-    if not (found and rgbe and len(words) == 4 and words[::2] == [b"-Y", b"+X"]):
-        raise ValueError("the header is not that of a Radiance RGBE file whose rows run downwards")
-    pixels = np.zeros((int(words[1]), int(words[3]), 4), np.uint8)
-    if not _unpack(np.frombuffer(data, np.uint8), pixels):
-        raise ValueError("the data end early, or are packed in the way of before 1991")
-    return np.ldexp(pixels[..., :3].astype(np.float32), pixels[..., 3:].astype(np.int32) - 136), False
-
-
-@compiled()
-def _unpack(data, pixels):  # type: ignore[no-untyped-def]
-    """Whether the rows of a Radiance file, flat or packed in runs colour by colour, could be written to the pixels."""
-    height, width, _ = pixels.shape
-    k = 0
-    for row in range(height):
-        if k + 4 > len(data):
-            return False
-        if data[k] != 2 or data[k + 1] != 2 or data[k + 2] != width >> 8 or data[k + 3] != width & 255:
-            if len(data) - k < 4 * width or (data[k] == 1 and data[k + 1] == 1 and data[k + 2] == 1):
-                return False
-            for column in range(width):
-                pixels[row, column] = data[k + 4 * column : k + 4 * column + 4]
-            k += 4 * width
-            continue
-        k += 4
-        for channel in range(4):
-            column = 0
-            while column < width:
-                if k + 1 >= len(data):
-                    return False
-                run = data[k] > 128
-                count = data[k] - 128 if run else int(data[k])
-                if count == 0 or column + count > width or (not run and k + count >= len(data)):
-                    return False
-                for i in range(count):
-                    pixels[row, column + i, channel] = data[k + 1 if run else k + 1 + i]
-                column += count
-                k += 2 if run else 1 + count
-    return True
+def _load_radiance(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], bool]:
+    """Linear colours of a Radiance file, flat or packed in runs, as OpenImageIO reads them."""
+    try:
+        import OpenImageIO
+    except ImportError as error:
+        raise ValueError(
+            "Radiance files are read through OpenImageIO, which is not installed: pip install OpenImageIO"
+        ) from error
+    file = OpenImageIO.ImageInput.open(str(path))
+    if file is None:
+        raise ValueError(OpenImageIO.geterror())
+    values = file.read_image("float")
+    if file.format_name() != "hdr" or file.spec().get_int_attribute("Orientation", UPRIGHT) != UPRIGHT:
+        raise ValueError("this is not a Radiance file whose rows run downwards")
+    if values is None:
+        raise ValueError(file.geterror())
+    return values, False
 
 
 _LOADERS: dict[str, Loader] = {
-    ".png": _load_encoded,
-    ".jpg": _load_encoded,
-    ".jpeg": _load_encoded,
-    ".hdr": _load_hdr,
+    ".png": _load_photograph,
+    ".jpg": _load_photograph,
+    ".jpeg": _load_photograph,
+    ".hdr": _load_radiance,
     ".npy": _load_array,
 }

@@ -1,11 +1,22 @@
 """Backdrops: files against values by hand, textures that repeat and follow from the seed, and a recording of one."""
 
+import sys
+
 import numpy as np
 import pytest
 from matplotlib.image import imsave
+from PIL import Image
 
 from data_simu.config import SceneConfig, SimulationConfig, SourceConfig
-from data_simu.scene.backdrop import as_texture, boosted, draw_backdrop, periodic_rows, read_picture, resampled
+from data_simu.scene.backdrop import (
+    as_texture,
+    boosted,
+    draw_backdrop,
+    periodic_rows,
+    read_picture,
+    read_values,
+    resampled,
+)
 from data_simu.scene.raycast import PYRAMID, TEXTURE
 from data_simu.scene.scene import draw_scene
 from data_simu.simulation import simulate
@@ -18,13 +29,6 @@ def photograph(path, height=60, width=80, seed=0):
     """A file of coloured noise."""
     imsave(path, RNG(seed).random((height, width, 3)))
     return path
-
-
-def packed_row(row):
-    """A row of a Radiance file: for each channel a run where it is constant, else its values."""
-    n = len(row)
-    lines = [bytes([128 + n, line[0]]) if (line == line[0]).all() else bytes([n, *line]) for line in row.T]
-    return bytes([2, 2, 0, n]) + b"".join(lines)
 
 
 def rgbe(path, pixels, packed):
@@ -51,6 +55,36 @@ def test_an_srgb_picture_becomes_linear_luminance(tmp_path):
     assert read[1, 1] == pytest.approx(0.2126 * 10 / 255 / 12.92 + 0.0722 * 0.5028865, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("mode", "value", "shape", "expected"),
+    [
+        ("1", 1, (2, 3), 1),
+        ("L", 51, (2, 3), 0.2),
+        ("LA", (51, 128), (2, 3, 4), 0.2),
+        ("P", 2, (2, 3, 4), 0.2),
+        ("RGB", (51, 51, 51), (2, 3, 3), 0.2),
+        ("RGBA", (51, 51, 51, 128), (2, 3, 4), 0.2),
+        ("I;16", 13_107, (2, 3), 0.2),
+    ],
+)
+def test_photographs_of_every_kind_are_shares_of_the_largest_value(tmp_path, mode, value, shape, expected):
+    photograph = Image.new(mode, (3, 2), value)
+    if mode == "P":
+        photograph.putpalette([0, 0, 0, 255, 0, 0, 51, 51, 51])
+    photograph.save(tmp_path / "p.png")
+    values, encoded = read_values(tmp_path / "p.png", RNG(0))
+    assert (values.shape, values.dtype, encoded) == (shape, np.float32, True)
+    assert values[..., :3] == pytest.approx(expected), "Opacity has no say, and no kind is read on another scale."
+
+
+def test_a_photograph_is_read_as_it_is_stored_not_as_it_was_held(tmp_path):
+    stored = Image.fromarray(np.array([[0, 255, 0], [255, 255, 0]], np.uint8))
+    held = stored.getexif()
+    held[274] = 6
+    stored.save(tmp_path / "p.png", exif=held)
+    assert read_values(tmp_path / "p.png", RNG(0))[0].tolist() == [[0, 1, 0], [1, 1, 0]]
+
+
 def test_what_is_saturated_is_lifted_smoothly():
     given = np.array([0.0, 0.5, 0.98, 0.985, 0.99, 1.0], np.float32)
     expected = [0, 0.5, 0.98, 0.985 * (1 + 9 * 0.25**2 * 2.5), 0.99 * 5.5, 10]
@@ -75,6 +109,28 @@ def test_a_radiance_file_by_hand(tmp_path, packed):
     expected = (pixels[..., :3] * 2.0 ** (140 - 136)) @ [0.2126, 0.7152, 0.0722]
     assert read == pytest.approx(expected, rel=1e-5)
     assert read.max() > 1000, "Beyond white."
+
+
+def test_radiance_files_of_other_orders_and_colours_are_refused(tmp_path):
+    rgbe(tmp_path / "p.hdr", np.full((4, 9, 4), 130, np.uint8), packed=True)
+    right = (tmp_path / "p.hdr").read_bytes()
+    Image.new("L", (3, 2)).save(tmp_path / "p.png")
+    others = {
+        "rows upwards": right.replace(b"-Y", b"+Y"),
+        "CIE XYZ": right.replace(b"rgbe\n", b"xyze\n"),
+        "the last byte is missing": right[:-1],
+        "another format": (tmp_path / "p.png").read_bytes(),
+    }
+    for content in others.values():
+        (tmp_path / "p.hdr").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"p.hdr: cannot be read as a picture: \w+"):
+            read_picture(tmp_path / "p.hdr")
+
+
+def test_a_radiance_file_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "OpenImageIO", None)
+    with pytest.raises(ConfigError, match=r"p.hdr: .*pip install OpenImageIO"):
+        read_picture(rgbe(tmp_path / "p.hdr", np.full((4, 9, 4), 130, np.uint8), packed=True))
 
 
 def test_a_video_gives_one_of_its_frames(tmp_path):
