@@ -31,17 +31,17 @@ from deflare_core.show.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE
 from deflare_core.streams.statistics import (
     INTERVAL_EDGES_US,
     LOCKED_BY_CHANCE,
-    block_means,
-    block_variation,
-    burst_lengths,
-    flicker_share,
-    interval_histogram,
-    intervals_us,
-    isolated_rate_hz,
-    isolated_share,
-    on_share,
-    rate_spectrum,
-    rates_hz,
+    average_blocks,
+    count_bursts,
+    find_block_variation,
+    find_flicker_share,
+    find_intervals_us,
+    find_isolated_rates_hz,
+    find_isolated_share,
+    find_on_share,
+    find_rates_hz,
+    find_spectrum,
+    share_intervals,
 )
 from deflare_core.system.atomic_files import complete_or_absent
 
@@ -60,17 +60,17 @@ Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 Curve = Callable[[Events, int], Points]
 
 STATISTICS: dict[str, Statistic] = {
-    "rate per pixel, Hz": lambda events, length_us: rates_hz(events, length_us).mean(),
+    "rate per pixel, Hz": lambda events, length_us: find_rates_hz(events, length_us).mean(),
     "active pixels' rate, median, Hz": lambda events, length_us: _active_rate(events, length_us, 50),
     "active pixels' rate, 95 %, Hz": lambda events, length_us: _active_rate(events, length_us, 95),
-    "ON share": lambda events, length_us: on_share(events),
-    "interval, median, us": lambda events, length_us: _mean_or_nan(np.median, intervals_us(events)),
-    "intervals below 1 ms, share": lambda events, length_us: _mean_or_nan(np.mean, intervals_us(events) < 1000),
-    "burst length, mean": lambda events, length_us: _mean_or_nan(np.mean, burst_lengths(events)),
-    "isolated events, share": lambda events, length_us: isolated_share(events),
-    "isolated rate per pixel, Hz": lambda events, length_us: isolated_rate_hz(events, length_us).mean(),
-    "isolated rate, variation over blocks": lambda events, length_us: block_variation(
-        isolated_rate_hz(events, length_us)
+    "ON share": lambda events, length_us: find_on_share(events),
+    "interval, median, us": lambda events, length_us: _mean_or_nan(np.median, find_intervals_us(events)),
+    "intervals below 1 ms, share": lambda events, length_us: _mean_or_nan(np.mean, find_intervals_us(events) < 1000),
+    "burst length, mean": lambda events, length_us: _mean_or_nan(np.mean, count_bursts(events)),
+    "isolated events, share": lambda events, length_us: find_isolated_share(events),
+    "isolated rate per pixel, Hz": lambda events, length_us: find_isolated_rates_hz(events, length_us).mean(),
+    "isolated rate, variation over blocks": lambda events, length_us: find_block_variation(
+        find_isolated_rates_hz(events, length_us)
     ),
 }
 FLICKER_HZ = {"locked to 100 Hz, share": 100.0, "locked to 120 Hz, share": LAMP_HZ}
@@ -133,7 +133,7 @@ def figures_of(events: Events, length_us: int) -> dict[str, float]:
     measured = {name: np.array([measure(part, length_us) for part in parts]) for name, measure in STATISTICS.items()}
     means = {name: _mean_or_nan(np.mean, values[np.isfinite(values)]) for name, values in measured.items()}
     start, lasting_us = beginning(events)
-    locked = {name: flicker_share(start, lasting_us, flicker_hz) for name, flicker_hz in FLICKER_HZ.items()}
+    locked = {name: find_flicker_share(start, lasting_us, flicker_hz) for name, flicker_hz in FLICKER_HZ.items()}
     # Below what chance gives there is no flicker, and how far below says nothing.
     return means | {name: float(np.maximum(share, LOCKED_BY_CHANCE)) for name, share in locked.items()}
 
@@ -295,30 +295,30 @@ def _mean_or_nan(mean: Callable[..., np.floating], values: np.ndarray) -> float:
 
 
 def _active_rate(events: Events, length_us: int, percentile: float) -> float:
-    rates = rates_hz(events, length_us)
+    rates = find_rates_hz(events, length_us)
     return float(np.percentile(rates[rates > 0], percentile)) if len(events) else np.nan
 
 
 def _rate_curve(events: Events, length_us: int) -> Points:
     """The share of the pixels that fire at a rate or faster: counts in a short stretch would be a comb in bins."""
     levels_hz = np.geomspace(10, 1e4, 61)
-    rates = np.sort(rates_hz(events, length_us), axis=None)
+    rates = np.sort(find_rates_hz(events, length_us), axis=None)
     return levels_hz, 1 - np.searchsorted(rates, levels_hz) / rates.size
 
 
 def _interval_curve(events: Events, length_us: int) -> Points:
-    return np.sqrt(INTERVAL_EDGES_US[1:] * INTERVAL_EDGES_US[:-1]), interval_histogram(intervals_us(events))
+    return np.sqrt(INTERVAL_EDGES_US[1:] * INTERVAL_EDGES_US[:-1]), share_intervals(find_intervals_us(events))
 
 
 def _burst_curve(events: Events, length_us: int) -> Points:
-    lengths, num = np.arange(1.0, 31), max(1, len(burst_lengths(events)))
-    return lengths, np.bincount(np.minimum(burst_lengths(events), 31), minlength=32)[1:31] / num
+    lengths, num = np.arange(1.0, 31), max(1, len(count_bursts(events)))
+    return lengths, np.bincount(np.minimum(count_bursts(events), 31), minlength=32)[1:31] / num
 
 
 def _isolated_curve(events: Events, length_us: int) -> Points:
     """The rate that a share of the blocks of 16 x 16 pixels does not exceed, over that share."""
     shares = np.linspace(0, 1, 51)
-    means = block_means(isolated_rate_hz(events, length_us))
+    means = average_blocks(find_isolated_rates_hz(events, length_us))
     return shares, np.quantile(means, shares) if means.size else np.full(51, np.nan)
 
 
@@ -333,7 +333,7 @@ def _draw_curves(
 
 
 def _spectrum(events: Events) -> Points:
-    return SPECTRUM_HZ, rate_spectrum(*beginning(events), SPECTRUM_HZ)
+    return SPECTRUM_HZ, find_spectrum(*beginning(events), SPECTRUM_HZ)
 
 
 def _mean_curve(curve: Curve, length_us: int, events: Events) -> Points:
@@ -348,7 +348,7 @@ def _draw_balance(axes: Axes, real: Mapping[str, Events], simulated: Mapping[str
     """A point for each stretch: its share of positive events over its rate."""
     colours = [NEUTRAL] * len(simulated) + [REAL_COLOURS[k % len(REAL_COLOURS)] for k in range(len(real))]
     for events, colour in zip([*simulated.values(), *real.values()], colours, strict=True):
-        points = [(rates_hz(part, length_us).mean(), on_share(part)) for part in stretches(events, length_us)]
+        points = [(find_rates_hz(part, length_us).mean(), find_on_share(part)) for part in stretches(events, length_us)]
         rates, shares = np.array(points).T
         axes.scatter(rates, shares, s=14, color=colour, alpha=0.7, linewidths=0)
     axes.axhline(0.5, color=NEUTRAL, linewidth=0.6)

@@ -30,7 +30,7 @@ from deflare_core.io.layouts import CLOCK_ATTRIBUTES
 from deflare_core.io.recordings import Recording
 from deflare_core.model import VoxelNetwork, has_triton
 from deflare_core.streams.baselines import Baseline
-from deflare_core.streams.matching import matched
+from deflare_core.streams.matching import find_matched
 from deflare_core.windows import Window, neighbour_offsets
 
 Item = TypeVar("Item")
@@ -211,7 +211,7 @@ def baseline_windows(
         new = [events for _, events, _ in stretch]
         recorded = Events.concatenate(new if lead is None else [lead, *new])
         after = baseline(recorded, (start_us if lead is None else start_us - lead_us, end_us), seed)
-        kept, synthesised = matched(after, recorded), ~matched(recorded, after)
+        kept, synthesised = find_matched(after, recorded), ~find_matched(recorded, after)
         for t0_us, _, _ in stretch:
             ours, theirs = (_span(events, t0_us, t0_us + window_us) for events in (after, recorded))
             yield AppliedVoxel(after[ours], synthesised[ours], kept[theirs])

@@ -65,7 +65,7 @@ def run_ablation(config: AblationConfig, progress: bool = True) -> str:
     with worker_processes(config.workers) as submit:
         begun = {"": list(begun_scores(methods[""], data, cache, False, submit))}
         for name, settings in config.variants.items():
-            checkpoints = [trained(config, name, settings, seed, progress) for seed in config.seeds]
+            checkpoints = [train_variant(config, name, settings, seed, progress) for seed in config.seeds]
             methods[name] = [checkpoint_method(path, name=f"seed_{path.parent.name}") for path in checkpoints]
             begun[name] = list(begun_scores(methods[name], data, cache / name, False, submit))
             areas[name] = [roc_of(load_model(path), data).area for path in checkpoints]
@@ -73,13 +73,13 @@ def run_ablation(config: AblationConfig, progress: bool = True) -> str:
             name: collected(methods[name], tqdm(results, name or "references", disable=not progress))
             for name, results in begun.items()
         }
-    text = ablation_table(found, areas)
+    text = tabulate_variants(found, areas)
     with complete_or_absent(config.output_dir / "ablation.md") as path:
         path.write_text(text + "\n")
     return text
 
 
-def trained(config: AblationConfig, name: str, settings: tuple[str, ...], seed: int, progress: bool) -> Path:
+def train_variant(config: AblationConfig, name: str, settings: tuple[str, ...], seed: int, progress: bool) -> Path:
     """The last checkpoint of a variant's run with a seed, at the level that the configuration chooses.
 
     Raises
@@ -105,7 +105,7 @@ def trained(config: AblationConfig, name: str, settings: tuple[str, ...], seed: 
     return checkpoint
 
 
-def ablation_table(found: dict[str, Evaluation], areas: dict[str, list[float]]) -> str:
+def tabulate_variants(found: dict[str, Evaluation], areas: dict[str, list[float]]) -> str:
     """A row for each reference and variant: the mean over seeds and recordings, with its interval over recordings.
 
     Parameters

@@ -21,12 +21,12 @@ SCORES = ("mse", "r_f1", "flare_removed", "background_kept", "light_kept", "coun
 THIRDS = ("least", "middle", "most")
 
 
-def flicker_of(entry: Entry) -> str:
+def find_flicker(entry: Entry) -> str:
     """The kinds of flicker of a recording's lamps, joined by +."""
     return "+".join(sorted({lamp["flicker"] for lamp in entry["plan"]["scene"]["lamps"]})) or "no lamp"
 
 
-def flare_share_of(entry: Entry) -> float:
+def find_flare_share(entry: Entry) -> float:
     """The share of a recording's input events that flare caused."""
     counts = entry["input_events"]
     return counts["flare"] / max(sum(counts.values()), 1)
@@ -34,10 +34,10 @@ def flare_share_of(entry: Entry) -> float:
 
 KINDS: dict[str, Callable[[Entry], str]] = {
     "scene": lambda entry: entry["plan"]["scene"]["family"],
-    "flicker": flicker_of,
+    "flicker": find_flicker,
 }
 AMOUNTS: dict[str, Callable[[Entry], float]] = {
-    "share of flare": flare_share_of,
+    "share of flare": find_flare_share,
     "brightest lamp": lambda entry: max((lamp["radiance"] for lamp in entry["plan"]["scene"]["lamps"]), default=0),
     "speed": lambda entry: entry["plan"]["scene"]["speed_m_s"],
     "light scattered": lambda entry: entry["plan"]["lens"]["scatter"] + entry["plan"]["lens"]["veil"],
@@ -52,13 +52,13 @@ def write_breakdown(evaluation: Evaluation, method: str, manifest: Path, split: 
     RecordingError
         When the manifest cannot be read.
     """
-    table = breakdown_table(evaluation, method, read_manifest(manifest, split))
+    table = tabulate_groups(evaluation, method, read_manifest(manifest, split))
     text = f"# Where the error of {method} sits\n\n{table}\n"
     with complete_or_absent(path) as temporary:
         temporary.write_text(text)
 
 
-def groups_of(plans: dict[str, Entry]) -> dict[str, dict[str, list[str]]]:
+def group_recordings(plans: dict[str, Entry]) -> dict[str, dict[str, list[str]]]:
     """The names of the recordings in each group, by what they are grouped by and by group."""
     groups: dict[str, dict[str, list[str]]] = {}
     for title, kind in KINDS.items():
@@ -71,14 +71,14 @@ def groups_of(plans: dict[str, Entry]) -> dict[str, dict[str, list[str]]]:
     return groups
 
 
-def breakdown_table(
+def tabulate_groups(
     evaluation: Evaluation, method: str, plans: dict[str, Entry], scores: Sequence[str] = SCORES
 ) -> str:
     """A method's mean scores in every group, in Markdown; recordings that were not scored do not count."""
     scored = evaluation.scores[method]
     known = {name: entry for name, entry in plans.items() if name in scored}
     rows = [["all", "", str(len(known)), *_means(scored, list(known), scores)]]
-    for title, groups in groups_of(known).items():
+    for title, groups in group_recordings(known).items():
         rows += [
             [title, group, str(len(names)), *_means(scored, names, scores)] for group, names in sorted(groups.items())
         ]

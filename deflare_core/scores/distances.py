@@ -3,7 +3,7 @@
 Events are points in (x, y, p, t), as in the evaluation of E-Deflare (arXiv 2512.09016), on scales that both streams
 share: the sensor's width, its height and the window are 100 long each, and the polarities lie 100 apart. The published
 tables take distances from estimate to truth alone, which an estimate of few events can make as small as it likes;
-`distance_scores` gives both directions.
+`score_distances` gives both directions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class EventDistances(NamedTuple):
     to_estimate: Distances
 
 
-def event_distances(estimate: Events, truth: Events, t0_us: int, window_us: int) -> EventDistances:
+def measure_distances(estimate: Events, truth: Events, t0_us: int, window_us: int) -> EventDistances:
     """The distances between the events of one window, in both directions, exact.
 
     Parameters
@@ -53,15 +53,15 @@ def event_distances(estimate: Events, truth: Events, t0_us: int, window_us: int)
     height, width = truth.sensor_size
     scale = SIDE / np.array([max(width - 1, 1), max(height - 1, 1), 2, window_us])
     points = (np.column_stack([e.x, e.y, e.p, e.t - t0_us]) * scale for e in (estimate, truth))
-    return pair_distances(*points)
+    return measure_point_distances(*points)
 
 
-def pair_distances(estimate: Points, truth: Points) -> EventDistances:
+def measure_point_distances(estimate: Points, truth: Points) -> EventDistances:
     """The distances between two sets of places `(N, 4)` in (x, y, p, t), in both directions."""
-    return EventDistances(nearest(estimate, truth), nearest(truth, estimate))
+    return EventDistances(find_nearest(estimate, truth), find_nearest(truth, estimate))
 
 
-def distance_scores(distances: EventDistances) -> dict[str, float]:
+def score_distances(distances: EventDistances) -> dict[str, float]:
     """The Chamfer and the Gaussian score, each from estimate to truth, back, and the mean of both directions.
 
     Of no events from which to measure the mean is 0.
@@ -72,7 +72,7 @@ def distance_scores(distances: EventDistances) -> dict[str, float]:
     return {"chamfer": chamfer, "chamfer_back": chamfer_back, "gauss": gauss, "gauss_back": gauss_back} | both
 
 
-def nearest(points: Points, others: Points) -> Distances:
+def find_nearest(points: Points, others: Points) -> Distances:
     """The distance of each of the places to the nearest of the other ones, both `(N, 4)` in (x, y, p, t).
 
     Polarities lie so far apart that the nearest event is nearly always of the same one, and so many events are in both

@@ -24,9 +24,9 @@ from deflare_core.events import Events
 from deflare_core.io.pairs import RecordingPair
 from deflare_core.io.recordings import RecordingError, open_recording
 from deflare_core.model import VoxelNetwork
-from deflare_core.scores.distances import distance_scores, event_distances
-from deflare_core.scores.legacy import legacy_scores
-from deflare_core.scores.metrics import CAUSES, psnr, voxel_scores
+from deflare_core.scores.distances import measure_distances, score_distances
+from deflare_core.scores.legacy import score_as_published
+from deflare_core.scores.metrics import CAUSES, psnr, score_voxels
 from deflare_core.scores.predictions import (
     Method,
     Prediction,
@@ -40,7 +40,7 @@ from deflare_core.scores.predictions import (
     stored_prediction,
 )
 from deflare_core.streams.baselines import BASELINES
-from deflare_core.streams.matching import matched
+from deflare_core.streams.matching import find_matched
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.workers import Submit, completed, failed, late, worker_processes
 
@@ -225,21 +225,21 @@ def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: Recor
     for t0_us, noisy, clean in data.events(pair):
         estimate = prediction.events.window(t0_us, t0_us + data.window_us)
         voxels = (events_to_voxel(e, data.num_bins, None, data.window_us, t0_us=t0_us) for e in (estimate, clean))
-        distances = event_distances(estimate, clean, t0_us, data.window_us)
-        rows.append(voxel_scores(*voxels) | distance_scores(distances))
+        distances = measure_distances(estimate, clean, t0_us, data.window_us)
+        rows.append(score_voxels(*voxels) | score_distances(distances))
         noisy_parts.append(noisy)
         clean_parts.append(clean)
         labels += [] if (known := data.provenance(pair, t0_us)) is None else [known]
     noisy, clean = Events.concatenate(noisy_parts), Events.concatenate(clean_parts)
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     loss = {} if prediction.loss is None else {"loss": prediction.loss}
-    published = {f"legacy_{k}": v for k, v in legacy_scores(prediction.events, clean).items()} if legacy else {}
+    published = {f"legacy_{k}": v for k, v in score_as_published(prediction.events, clean).items()} if legacy else {}
     return loss | means | event_scores(prediction.events, noisy, clean, labels) | published
 
 
 def event_scores(estimate: Events, noisy: Events, clean: Events, labels: list[np.ndarray]) -> Scores:
     """The number of events over the target's, the share that is invented, and shares of input events by cause."""
-    kept = matched(estimate, noisy)
+    kept = find_matched(estimate, noisy)
     invented = (len(estimate) - int(kept.sum())) / max(len(estimate), 1)
     counts = {"count_ratio": len(estimate) / max(len(clean), 1), "invented": invented}
     return counts | (score_causes(kept, np.concatenate(labels)) if labels else {})

@@ -10,28 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
-from deflare_core.scores.distances import SIDE, distance_scores, pair_distances
-from deflare_core.scores.metrics import voxel_scores
+from deflare_core.scores.distances import SIDE, measure_point_distances, score_distances
+from deflare_core.scores.metrics import score_voxels
 
 BIN_US = WINDOW_US // NUM_BINS
 NEVER_ZERO = 1e-6
 """Added to extents so that one of 0 can be divided by; it also keeps the far end of an integer scale below 100."""
 
 
-def legacy_scores(estimate: Events, truth: Events) -> dict[str, float]:
+def score_as_published(estimate: Events, truth: Events) -> dict[str, float]:
     """Every published metric of a recording by name, means over its pieces of 20 ms; none where a stream is empty."""
     # Pieces are paired by their number among those that are not empty, whatever time each one is from.
-    rows = [piece_scores(*pair) for pair in zip(pieces(estimate), pieces(truth), strict=False)]
+    rows = [score_piece(*pair) for pair in zip(cut_pieces(estimate), cut_pieces(truth), strict=False)]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
 
 
-def piece_scores(estimate: Events, truth: Events) -> dict[str, float]:
+def score_piece(estimate: Events, truth: Events) -> dict[str, float]:
     """Every published metric of a pair of pieces."""
-    distances = distance_scores(pair_distances(scaled(estimate), scaled(truth)))
-    return voxel_scores(legacy_voxel(estimate), legacy_voxel(truth)) | {k: distances[k] for k in ("chamfer", "gauss")}
+    distances = score_distances(measure_point_distances(scale_piece(estimate), scale_piece(truth)))
+    return score_voxels(encode_piece(estimate), encode_piece(truth)) | {k: distances[k] for k in ("chamfer", "gauss")}
 
 
-def pieces(events: Events) -> list[Events]:
+def cut_pieces(events: Events) -> list[Events]:
     """The pieces of 20 ms that hold events."""
     if not len(events):
         return []
@@ -42,7 +42,7 @@ def pieces(events: Events) -> list[Events]:
     return [piece for piece in found if len(piece)]
 
 
-def legacy_voxel(piece: Events) -> NDArray[np.float32]:
+def encode_piece(piece: Events) -> NDArray[np.float32]:
     """The signed voxel `(8, H, W)` of a piece."""
     # Bins start at the piece's first event, and what is late for the last one goes into it.
     late = np.minimum((piece.t - piece.t[0]) // BIN_US, NUM_BINS - 1)
@@ -51,7 +51,7 @@ def legacy_voxel(piece: Events) -> NDArray[np.float32]:
     return voxel
 
 
-def scaled(piece: Events) -> NDArray[np.float64]:
+def scale_piece(piece: Events) -> NDArray[np.float64]:
     """The places `(N, 4)` of a piece's events in (x, y, p, t), each from 0 to 100 of the piece's own extent."""
     # Columns, rows and polarities are cut to whole numbers.
     x, y = (np.trunc(_stretched(column.astype(np.int64))) for column in (piece.x, piece.y))

@@ -24,23 +24,23 @@ def mse(estimate: Voxel, truth: Voxel) -> float:
 
 def pmse(estimate: Voxel, truth: Voxel, k: int) -> float:
     """The mean squared difference after k x k average pooling of each polarity; an incomplete pool does not count."""
-    difference = _pooled(polarities(estimate), k) - _pooled(polarities(truth), k)
+    difference = _pooled(split_polarities(estimate), k) - _pooled(split_polarities(truth), k)
     return float((difference**2).mean())
 
 
 def r_f1(estimate: Voxel, truth: Voxel) -> float:
     """The F1 score of occupied cells, by polarity, bin and pixel."""
-    return _f1(polarities(estimate) > 0, polarities(truth) > 0)
+    return _f1(split_polarities(estimate) > 0, split_polarities(truth) > 0)
 
 
 def t_f1(estimate: Voxel, truth: Voxel) -> float:
     """The F1 score of occupied pixels by polarity, over the whole window."""
-    return _f1(polarities(estimate).sum(1) > 0, polarities(truth).sum(1) > 0)
+    return _f1(split_polarities(estimate).sum(1) > 0, split_polarities(truth).sum(1) > 0)
 
 
 def tp_f1(estimate: Voxel, truth: Voxel) -> float:
     """The F1 score of occupied pixels, over the whole window and both polarities."""
-    return _f1(polarities(estimate).sum((0, 1)) > 0, polarities(truth).sum((0, 1)) > 0)
+    return _f1(split_polarities(estimate).sum((0, 1)) > 0, split_polarities(truth).sum((0, 1)) > 0)
 
 
 def psnr(error: float, data_range: float) -> float:
@@ -62,7 +62,7 @@ VOXEL_METRICS: dict[str, Callable[[Voxel, Voxel], float]] = {
 HIGHER_IS_BETTER = ("r_f1", "t_f1", "tp_f1")
 
 
-def voxel_scores(estimate: Voxel, truth: Voxel) -> dict[str, float]:
+def score_voxels(estimate: Voxel, truth: Voxel) -> dict[str, float]:
     """Every voxel metric of one window, by name.
 
     Raises
@@ -75,7 +75,7 @@ def voxel_scores(estimate: Voxel, truth: Voxel) -> dict[str, float]:
     return {name: metric(estimate, truth) for name, metric in VOXEL_METRICS.items()}
 
 
-def polarities(voxel: Voxel) -> Any:
+def split_polarities(voxel: Voxel) -> Any:
     """The positive part and the size of the negative part, `(2, bins, H, W)` float64."""
     stack: Any = torch.stack if isinstance(voxel, torch.Tensor) else np.stack
     exact = _exact(voxel)

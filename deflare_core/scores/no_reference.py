@@ -17,9 +17,9 @@ from deflare_core.deflaring.stream import deflare_windows
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
 from deflare_core.model import VoxelNetwork
 from deflare_core.streams.baselines import Baseline
-from deflare_core.streams.comb_filter import mains_frequency_hz
-from deflare_core.streams.matching import matched
-from deflare_core.streams.statistics import flicker_share, locked_pixels, rate_spectrum
+from deflare_core.streams.comb_filter import find_mains_hz
+from deflare_core.streams.matching import find_matched
+from deflare_core.streams.statistics import find_flicker_share, find_locked_pixels, find_spectrum
 from deflare_core.system.markdown import markdown_table
 from deflare_core.windows import Clock, window_seed
 
@@ -58,17 +58,17 @@ def no_reference_scores(
 
     num_before, num_after       events in and out.
     kept, removed               shares of the recorded events that are in the output with their own time, pixel and
-                                polarity (`metrics.matched`), and that are not.
+                                polarity (`find_matched`), and that are not.
     invented                    the share of the output's events that were not recorded.
     power_before, power_after   power at the flicker's frequency for each event of busy pixels; about 1 is no flicker.
     locked_before, locked_after share of the busy pixels' events that are at locked pixels, each stream by itself
-                                (`statistics.flicker_share`); in the output, pixels that are no longer busy are out.
+                                (`find_flicker_share`); in the output, pixels that are no longer busy are out.
     flicker_rate_before_hz, flicker_rate_after_hz, flicker_kept
                                 events per second at flickering pixels, and the share of their recorded events kept.
     moving_rate_before_hz, moving_rate_after_hz, moving_kept
                                 the same at all other pixels, in the time span only.
 
-    Flickering pixels are those that `statistics.locked_pixels` finds in the input, whatever the method does to them.
+    Flickering pixels are those that `find_locked_pixels` finds in the input, whatever the method does to them.
     All others count as moving: edges that pass, but also noise and pixels with too few events to tell. Whatever moves
     across a flickering pixel counts as flicker.
 
@@ -88,15 +88,15 @@ def no_reference_scores(
     """
     if before.sensor_size != after.sensor_size:
         raise ValueError(f"Sensors of {before.sensor_size} and {after.sensor_size} pixels do not compare.")
-    kept = matched(after, before)
-    at_lamp = locked_pixels(before, duration_us, flicker_hz)
+    kept = find_matched(after, before)
+    at_lamp = find_locked_pixels(before, duration_us, flicker_hz)
     sides = {"before": before, "after": after}
     return (
         {f"num_{side}": float(len(events)) for side, events in sides.items()}
         | {"kept": _share(kept), "removed": 1 - _share(kept)}
         | {"invented": 1 - int(kept.sum()) / len(after) if len(after) else np.nan}
         | {f"power_{side}": _power(events, before, duration_us, flicker_hz) for side, events in sides.items()}
-        | {f"locked_{side}": flicker_share(events, duration_us, flicker_hz) for side, events in sides.items()}
+        | {f"locked_{side}": find_flicker_share(events, duration_us, flicker_hz) for side, events in sides.items()}
         | _counted("flicker", before, after, kept, at_lamp, _whole(before, duration_us))
         | _counted("moving", before, after, kept, ~at_lamp, span_us or _whole(before, duration_us))
     )
@@ -124,7 +124,7 @@ def no_reference_table(
     """
     if not outputs:
         raise ValueError("There are no methods to compare.")
-    flicker_hz = flicker_hz or mains_frequency_hz(recording)
+    flicker_hz = flicker_hz or find_mains_hz(recording)
     duration_us = recording.duration_us + 1
     scores = {
         name: no_reference_scores(recording, events, duration_us, flicker_hz, span_us)
@@ -195,7 +195,7 @@ def _within(events: Events, pixels: NDArray[np.bool_], span_us: tuple[int, int])
 
 
 def _power(events: Events, before: Events, duration_us: int, flicker_hz: float) -> float:
-    return float(rate_spectrum(events, _remaining(events, before, duration_us), np.array([flicker_hz]))[0])
+    return float(find_spectrum(events, _remaining(events, before, duration_us), np.array([flicker_hz]))[0])
 
 
 def _remaining(events: Events, before: Events, duration_us: int) -> int:

@@ -27,7 +27,7 @@ Window = tuple[NDArray[np.float32], NDArray[np.float32]]
 CELL_KINDS = (*CAUSES.values(), "empty")
 
 
-def residual_report(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, float]:
+def measure_residual(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, float]:
     """What the network does to one window, in figures by name.
 
     `energy_kept`: the output's sum of squares over the input's. `positive_kept`: of the cells with a positive input,
@@ -45,7 +45,7 @@ def residual_report(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArra
     """
     output, before, after = (voxel.astype(np.float64) for voxel in (run_network(model, raw), raw, truth))
     given, wanted = output - before, after - before
-    last, rest = gradient_norms(model, raw, truth)
+    last, rest = measure_gradients(model, raw, truth)
     return {
         "energy_kept": float((output**2).sum() / (before**2).sum()),
         "positive_kept": float((np.rint(output[before > 0]) >= 1).mean()),
@@ -55,14 +55,14 @@ def residual_report(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArra
         "residual_std": float(given.std()),
         "wanted_mean": float(wanted.mean()),
         "wanted_std": float(wanted.std()),
-        "correlation": correlation(given, wanted),
+        "correlation": correlate(given, wanted),
         "error_over_input": float(((given - wanted) ** 2).sum() / (wanted**2).sum()),
         "gradient_last": last,
         "gradient_rest": rest,
     }
 
 
-def report_table(reports: Mapping[str, Mapping[str, float]]) -> str:
+def tabulate_residuals(reports: Mapping[str, Mapping[str, float]]) -> str:
     """Reports side by side as a Markdown table: a row for each figure, a column for each named report."""
     rows = [
         [name.replace("_", " "), *(f"{report[name]:.4g}" for report in reports.values())]
@@ -71,7 +71,7 @@ def report_table(reports: Mapping[str, Mapping[str, float]]) -> str:
     return markdown_table(["", *reports], rows)
 
 
-def gradient_norms(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray[np.float32]) -> tuple[float, float]:
+def measure_gradients(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray[np.float32]) -> tuple[float, float]:
     """The norm of the mean squared error's gradient in the network's last layer, and in all its other weights."""
     model.eval()
     model.zero_grad(set_to_none=True)
@@ -84,14 +84,14 @@ def gradient_norms(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray
     return squares[True] ** 0.5, squares[False] ** 0.5
 
 
-def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+def correlate(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """The correlation coefficient of two arrays of one shape; nan if one of them is constant."""
     if not (a.std() and b.std()):
         return np.nan
     return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
 
-def residual_spent(
+def share_residual(
     residual: NDArray[np.floating],
     events: Events,
     labels: NDArray[np.uint8],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.io.recordings import open_recording
-from deflare_core.streams.statistics import on_share
+from deflare_core.streams.statistics import find_on_share
 from deflare_core.system.markdown import markdown_table
 
 
@@ -81,6 +81,6 @@ def _facts(recording: Inspected) -> list[str]:
         *(f"{edge_us / 1e3:,.1f}" for edge_us in recording.clock_us),
         f"{len(events):,}",
         f"{len(events) / max(recording.duration_us, 1):.3g}",
-        f"{on_share(events):.1%}",
+        f"{find_on_share(events):.1%}",
         f"{num_active / (height * width):.1%}",
     ]

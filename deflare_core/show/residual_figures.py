@@ -49,7 +49,7 @@ def residual_figure(
 
 
 def spent_figure(spent: Mapping[str, Mapping[str, float]]) -> Figure:
-    """One bar for each named residual: its share at cells of each cause, as `residual_spent` gives them."""
+    """One bar for each named residual: its share at cells of each cause, as `share_residual` gives them."""
     figure = new_figure(7, 0.45 * len(spent) + 1.3)
     axes = figure.subplots()
     names = list(spent)

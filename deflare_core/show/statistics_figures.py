@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.scores.metrics import CAUSES
 from deflare_core.show.figures import ACCENT, NEUTRAL, accumulate, draw_signed, new_figure, symmetric_limit
-from deflare_core.streams.statistics import INTERVAL_EDGES_US, interval_histogram, intervals_us, rate_spectrum
+from deflare_core.streams.statistics import INTERVAL_EDGES_US, find_intervals_us, find_spectrum, share_intervals
 
 RECORDING_COLOURS = (NEUTRAL, ACCENT, "#b8860b", "#7a3e9d")
 CAUSE_COLOURS = {"background": NEUTRAL, "light": "#e3a62b", "flare": "#7a3e9d", "noise": "#bdbdbd"}
@@ -32,11 +32,11 @@ def interval_figure(recordings: Mapping[str, Events]) -> Figure:
     figure = new_figure(7, 3.2)
     axes = figure.subplots()
     for (name, events), colour in zip(recordings.items(), RECORDING_COLOURS, strict=False):
-        intervals = intervals_us(events)
+        intervals = find_intervals_us(events)
         label = f"{name}: {len(intervals):,} intervals"
         if len(intervals):
             label += f", median {np.median(intervals) / 1e3:,.2f} ms"
-        axes.stairs(interval_histogram(intervals) * 100, INTERVAL_EDGES_US / 1e3, color=colour, label=label)
+        axes.stairs(share_intervals(intervals) * 100, INTERVAL_EDGES_US / 1e3, color=colour, label=label)
     axes.set(xscale="log", xlabel="time to the pixel's next event, ms", ylabel="share of intervals, %")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -59,7 +59,7 @@ def spectrum_figure(
     axes = figure.subplots()
     for (name, events), colour in zip(recordings.items(), RECORDING_COLOURS, strict=False):
         start_us = int(events.t[0]) if len(events) else 0
-        power = rate_spectrum(events.window(start_us, start_us + duration_us), duration_us, frequencies_hz)
+        power = find_spectrum(events.window(start_us, start_us + duration_us), duration_us, frequencies_hz)
         axes.plot(frequencies_hz, power, color=colour, linewidth=1, label=f"{name}: {_peak(frequencies_hz, power)}")
     for k, hz in enumerate(marked_hz):
         axes.axvline(hz, color=NEUTRAL, linewidth=0.7, linestyle=":", zorder=0)

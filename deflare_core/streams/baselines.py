@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.events import WINDOW_US, Events
-from deflare_core.streams.comb_filter import mains_frequency_hz, remove_flicker
-from deflare_core.streams.filters import has_support, polarity_focused
+from deflare_core.streams.comb_filter import find_mains_hz, remove_flicker
+from deflare_core.streams.filters import find_focused, find_supported
 from deflare_core.windows import Clock, window_seed
 
 Baseline = Callable[[Events, Clock, int], Events]
@@ -28,10 +28,10 @@ BASELINES: dict[str, Baseline] = {
     "input": lambda events, clock_us, seed: events,
     "empty": lambda events, clock_us, seed: Events.empty(events.sensor_size),
     "encode_decode": encode_decode,
-    "baf": lambda events, clock_us, seed: events[has_support(events)],
-    "efr": lambda events, clock_us, seed: remove_flicker(events, mains_frequency_hz(events)),
-    "pfd_a": lambda events, clock_us, seed: events[polarity_focused(events, clock_us[0], "a")],
-    "pfd_b": lambda events, clock_us, seed: events[polarity_focused(events, clock_us[0], "b")],
+    "baf": lambda events, clock_us, seed: events[find_supported(events)],
+    "efr": lambda events, clock_us, seed: remove_flicker(events, find_mains_hz(events)),
+    "pfd_a": lambda events, clock_us, seed: events[find_focused(events, clock_us[0], "a")],
+    "pfd_b": lambda events, clock_us, seed: events[find_focused(events, clock_us[0], "b")],
 }
 """Every baseline by name: from events, the start and end of their clock, and a seed of what is random, to events."""
 ABOUT = {

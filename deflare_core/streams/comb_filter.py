@@ -17,7 +17,7 @@ import numpy as np
 
 from deflare_core.events import Events
 from deflare_core.kernels.numba_cache import compiled
-from deflare_core.streams.statistics import rate_spectrum
+from deflare_core.streams.statistics import find_spectrum
 
 FIRST_POLE, THRESHOLD = 0.6, 0.7
 CELLS_PER_PERIOD = 10
@@ -51,13 +51,13 @@ def remove_flicker(events: Events, flicker_hz: float) -> Events:
     return Events(t[in_time], x.astype(np.uint16), y.astype(np.uint16), p[in_time], events.sensor_size)
 
 
-def mains_frequency_hz(events: Events) -> float:
+def find_mains_hz(events: Events) -> float:
     """100 or 120, whichever the recording's first two seconds flicker at more; 100 where no pixel is busy."""
     if not len(events):
         return MAINS_HZ[0]
     lasting_us = min(LOOKED_AT_US, events.duration_us + 1)
     start = events.window(int(events.t[0]), int(events.t[0]) + lasting_us)
-    power = rate_spectrum(start, lasting_us, np.array(MAINS_HZ))
+    power = find_spectrum(start, lasting_us, np.array(MAINS_HZ))
     return MAINS_HZ[int(np.nanargmax(power))] if np.isfinite(power).any() else MAINS_HZ[0]
 
 

@@ -18,7 +18,7 @@ LARGEST_DIFFERENCE = 1.0
 """Polarity changes per window that variant a lets a pixel differ from its neighbours, and variant b lets them have."""
 
 
-def has_support(events: Events, support_us: int = SUPPORT_US) -> NDArray[np.bool_]:
+def find_supported(events: Events, support_us: int = SUPPORT_US) -> NDArray[np.bool_]:
     """Whether one of the 8 pixels around each event fired in the time before it, `(N,)` (Delbruck, 2008).
 
     Parameters
@@ -29,7 +29,7 @@ def has_support(events: Events, support_us: int = SUPPORT_US) -> NDArray[np.bool
     return _find_support(events.t, events.x, events.y, *events.sensor_size, support_us)
 
 
-def polarity_focused(
+def find_focused(
     events: Events, t0_us: int, variant: Literal["a", "b"], window_us: int = WINDOW_US
 ) -> NDArray[np.bool_]:
     """Which events polarity-focused denoising keeps, `(N,)`, in windows `[t0 + k * window, ...)` one by one.

@@ -9,11 +9,11 @@ from deflare_core.events import Events
 from deflare_core.kernels.numba_cache import compiled
 
 
-def matched(estimate: Events, recorded: Events) -> NDArray[np.bool_]:
+def find_matched(estimate: Events, recorded: Events) -> NDArray[np.bool_]:
     """Which of the recorded events are in the estimate, with their exact time, pixel and polarity.
 
     An estimate may hold only as many of several equal ones; then the first ones count. What any method kept of a
-    recording can be told from this, and `len(estimate) - matched(estimate, recorded).sum()` events are its own.
+    recording can be told from this, and `len(estimate) - find_matched(estimate, recorded).sum()` events are its own.
     """
     start_us = min((int(events.t[0]) for events in (estimate, recorded) if len(events)), default=0)
     ours, theirs = _keys(estimate, start_us), _keys(recorded, start_us)

@@ -20,7 +20,7 @@ LOCKED_BY_CHANCE = 0.01
 """Share of pixels without flicker that count as locked to it."""
 
 
-def rates_hz(events: Events, duration_us: int) -> NDArray[np.float64]:
+def find_rates_hz(events: Events, duration_us: int) -> NDArray[np.float64]:
     """Events per second of every pixel, `(H, W)`.
 
     Parameters
@@ -33,12 +33,12 @@ def rates_hz(events: Events, duration_us: int) -> NDArray[np.float64]:
     return counts.reshape(height, width) * (1e6 / duration_us)
 
 
-def on_share(events: Events) -> float:
+def find_on_share(events: Events) -> float:
     """The share of positive events."""
     return float((events.p > 0).mean()) if len(events) else np.nan
 
 
-def intervals_us(events: Events, same_polarity: bool = False) -> NDArray[np.int64]:
+def find_intervals_us(events: Events, same_polarity: bool = False) -> NDArray[np.int64]:
     """The times from each event to the next one of its pixel, microseconds, pixel by pixel.
 
     Parameters
@@ -53,21 +53,21 @@ def intervals_us(events: Events, same_polarity: bool = False) -> NDArray[np.int6
     return np.diff(events.t[order])[np.diff(group[order]) == 0]
 
 
-def interval_histogram(
+def share_intervals(
     intervals: NDArray[np.int64], edges: NDArray[np.float64] = INTERVAL_EDGES_US
 ) -> NDArray[np.float64]:
     """The share of all intervals that falls into each bin; what lies outside the edges is missing from the sum.
 
     Parameters
     ----------
-    intervals : microseconds, as `intervals_us` gives them.
+    intervals : microseconds, as `find_intervals_us` gives them.
     edges : increasing, one more than there are bins, microseconds.
     """
     counts = np.histogram(intervals, edges)[0]
     return counts / len(intervals) if len(intervals) else np.full(len(counts), np.nan)
 
 
-def burst_lengths(events: Events) -> NDArray[np.int64]:
+def count_bursts(events: Events) -> NDArray[np.int64]:
     """How many events of one polarity follow each other at a pixel, for each such run, pixel by pixel."""
     group = 2 * _pixel(events) + (events.p > 0)
     order = np.argsort(group // 2, kind="stable")
@@ -75,7 +75,7 @@ def burst_lengths(events: Events) -> NDArray[np.int64]:
     return np.diff(starts, append=len(order))
 
 
-def rate_spectrum(events: Events, duration_us: int, frequencies_hz: NDArray[np.float64]) -> NDArray[np.float64]:
+def find_spectrum(events: Events, duration_us: int, frequencies_hz: NDArray[np.float64]) -> NDArray[np.float64]:
     """The power of the busy pixels' signed event rate at each frequency; 1 is that of events at random times.
 
     It is the sum over pixels of `|sum_i p_i exp(-2 pi i f t_i)|^2`, less what a constant rate would give, over the
@@ -96,7 +96,7 @@ def rate_spectrum(events: Events, duration_us: int, frequencies_hz: NDArray[np.f
     return _sum_power(seconds, p, first, duration_us / 1e6, np.asarray(frequencies_hz, np.float64)) / len(t)
 
 
-def locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> NDArray[np.bool_]:
+def find_locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> NDArray[np.bool_]:
     """Which pixels are locked to a frequency, bool `(H, W)`; of pixels that are not busy none is.
 
     A pixel is locked where the directions of its `sum_i p_i exp(2 pi i f t_i)`, one for each period with events, agree
@@ -125,7 +125,7 @@ def locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> NDArra
     return busy.reshape(height, width)
 
 
-def flicker_share(events: Events, duration_us: int, flicker_hz: float) -> float:
+def find_flicker_share(events: Events, duration_us: int, flicker_hz: float) -> float:
     """The share of the busy pixels' events that are at pixels locked to a frequency; nan without busy pixels.
 
     Parameters
@@ -137,15 +137,15 @@ def flicker_share(events: Events, duration_us: int, flicker_hz: float) -> float:
     Raises
     ------
     ValueError
-        When the recording is shorter than five periods; see `locked_pixels`.
+        When the recording is shorter than five periods; see `find_locked_pixels`.
     """
-    locked = locked_pixels(events, duration_us, flicker_hz).ravel()
+    locked = find_locked_pixels(events, duration_us, flicker_hz).ravel()
     counts = np.bincount(_pixel(events), minlength=len(locked))
     num_busy = counts[counts >= BUSY].sum()
     return float(counts[locked].sum() / num_busy) if num_busy else np.nan
 
 
-def is_isolated(events: Events, radius: int = 1, within_us: int = 10_000) -> NDArray[np.bool_]:
+def find_isolated(events: Events, radius: int = 1, within_us: int = 10_000) -> NDArray[np.bool_]:
     """Whether each event had no other one nearby in the time before, as noise has; bool `(N,)`.
 
     False for the events of the first `within_us`, whose time before is not on record.
@@ -159,16 +159,18 @@ def is_isolated(events: Events, radius: int = 1, within_us: int = 10_000) -> NDA
     return _find_isolated(events.t, events.x, events.y, *events.sensor_size, radius, within_us)
 
 
-def isolated_share(events: Events, radius: int = 1, within_us: int = 10_000) -> float:
-    """The share of isolated events among those after the first `within_us`; see `is_isolated`."""
+def find_isolated_share(events: Events, radius: int = 1, within_us: int = 10_000) -> float:
+    """The share of isolated events among those after the first `within_us`; see `find_isolated`."""
     if not len(events):
         return np.nan
     num_known = int((events.t >= events.t[0] + within_us).sum())
-    return float(is_isolated(events, radius, within_us).sum() / num_known) if num_known else np.nan
+    return float(find_isolated(events, radius, within_us).sum() / num_known) if num_known else np.nan
 
 
-def isolated_rate_hz(events: Events, duration_us: int, radius: int = 1, within_us: int = 10_000) -> NDArray[np.float64]:
-    """Isolated events per second of every pixel, `(H, W)`; see `is_isolated`.
+def find_isolated_rates_hz(
+    events: Events, duration_us: int, radius: int = 1, within_us: int = 10_000
+) -> NDArray[np.float64]:
+    """Isolated events per second of every pixel, `(H, W)`; see `find_isolated`.
 
     Raises
     ------
@@ -177,22 +179,22 @@ def isolated_rate_hz(events: Events, duration_us: int, radius: int = 1, within_u
     """
     if duration_us <= within_us:
         raise ValueError(f"{duration_us} us is not longer than the {within_us} us that an event is isolated for.")
-    return rates_hz(events[is_isolated(events, radius, within_us)], duration_us - within_us)
+    return find_rates_hz(events[find_isolated(events, radius, within_us)], duration_us - within_us)
 
 
-def block_means(rates: NDArray[np.float64], block: int = 16) -> NDArray[np.float64]:
+def average_blocks(rates: NDArray[np.float64], block: int = 16) -> NDArray[np.float64]:
     """The mean of a picture `(H, W)` over each whole block of `block` x `block` pixels, `(H // block, W // block)`."""
     rows, columns = (size // block for size in rates.shape)
     whole = rates[: rows * block, : columns * block]
     return whole.reshape(rows, block, columns, block).mean(axis=(1, 3))
 
 
-def block_variation(rates: NDArray[np.float64], block: int = 16) -> float:
+def find_block_variation(rates: NDArray[np.float64], block: int = 16) -> float:
     """The coefficient of variation of a picture `(H, W)` over its blocks: standard deviation over mean.
 
     That of a sensor with equal pixels is not 0 but one over the root of the number of events in a block.
     """
-    means = block_means(rates, block)
+    means = average_blocks(rates, block)
     return float(means.std() / means.mean()) if means.size and means.any() else np.nan
 
 

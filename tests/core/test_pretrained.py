@@ -9,7 +9,7 @@ from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import load_events, save_events
 from deflare_core.model import count_parameters
 from deflare_core.scores.evaluation import score_causes
-from deflare_core.streams.matching import matched
+from deflare_core.streams.matching import find_matched
 from deflare_core.system.places import PRETRAINED, PROJECT_ROOT
 from deflare_core.system.settings import load_config
 
@@ -26,7 +26,7 @@ def deflared(model, pair, folder):
     save_events(folder / "in.h5", pair.flare, source="test", clock_us=pair.clock_us)
     deflare_recording(model, folder / "in.h5", folder / "out.h5", progress=False)
     output = load_events(folder / "out.h5")
-    return output, matched(output, pair.flare)
+    return output, find_matched(output, pair.flare)
 
 
 def test_it_is_small_and_says_what_it_is(model):

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from deflare_core.checkpoint import find_checkpoint, read_checkpoint
-from deflare_core.scores.ablation import DONE, AblationConfig, ablation_table, run_ablation, trained
+from deflare_core.scores.ablation import DONE, AblationConfig, run_ablation, tabulate_variants, train_variant
 from deflare_core.scores.evaluation import Evaluation
 from deflare_core.system.settings import make_config
 from deflare_core.training import TrainingError
@@ -48,21 +48,21 @@ def test_every_variant_is_trained_scored_and_told(config, workers):
 
 
 def test_a_complete_run_is_not_repeated(config, monkeypatch):
-    trained(config, "gate", (), 0, progress=False)
+    train_variant(config, "gate", (), 0, progress=False)
     monkeypatch.setattr("deflare_core.scores.ablation.fit", lambda *_, **__: pytest.fail("The run was trained again."))
-    assert trained(config, "gate", (), 0, progress=False).name == "checkpoint_epoch_0000_iter_000002"
+    assert train_variant(config, "gate", (), 0, progress=False).name == "checkpoint_epoch_0000_iter_000002"
 
 
 def test_a_complete_run_of_other_settings_is_not_taken_for_the_variant(config):
-    trained(config, "gate", (), 0, progress=False)
+    train_variant(config, "gate", (), 0, progress=False)
     with pytest.raises(TrainingError, match=r"other settings \(optimizer\.learning_rate: 0\.\d+ -> 0\.5\); delete it"):
-        trained(config, "gate", ("optimizer.learning_rate=0.5",), 0, progress=False)
+        train_variant(config, "gate", ("optimizer.learning_rate=0.5",), 0, progress=False)
 
 
 def test_a_run_that_was_killed_after_its_level_was_chosen_goes_on(config):
-    folder = trained(config, "gate", (), 0, progress=False).parent
+    folder = train_variant(config, "gate", (), 0, progress=False).parent
     (folder / DONE).unlink()
-    assert trained(config, "gate", (), 0, progress=False).parent == folder
+    assert train_variant(config, "gate", (), 0, progress=False).parent == folder
     assert (folder / DONE).exists()
 
 
@@ -71,6 +71,6 @@ def test_scores_are_means_over_seeds_and_recordings():
     seeds = Evaluation(
         {"seed_0": {"a": {"mse": 1.0}, "b": {"mse": 2.0}}, "seed_1": {"a": {"mse": 3.0}, "b": {"mse": 2.0}}}
     )
-    table = ablation_table({"": reference, "x": seeds}, {"x": [0.8, 0.9]})
+    table = tabulate_variants({"": reference, "x": seeds}, {"x": [0.8, 0.9]})
     assert "| x | 2.0000 [2.000, 2.000] |" in table
     assert table.endswith("| 0.850 [0.800, 0.900] |")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deflare_core.events import Events
-from deflare_core.scores.distances import FARTHEST, distance_scores, event_distances, nearest
+from deflare_core.scores.distances import FARTHEST, find_nearest, measure_distances, score_distances
 
 SIZE, WINDOW = (11, 21), 20_000
 
@@ -15,7 +15,7 @@ def events(*rows):
 
 
 def distances(estimate, truth, t0_us=0):
-    return event_distances(estimate, truth, t0_us, WINDOW)
+    return measure_distances(estimate, truth, t0_us, WINDOW)
 
 
 def test_distances_along_each_axis_by_hand():
@@ -41,7 +41,7 @@ def test_the_other_polarity_counts_where_it_is_nearer():
 
 
 def test_the_gaussian_score_by_hand():
-    scores = distance_scores(distances(events((100, 0, 0, 1), (0, 20, 0, 1)), events((0, 0, 0, 1))))
+    scores = score_distances(distances(events((100, 0, 0, 1), (0, 20, 0, 1)), events((0, 0, 0, 1))))
     assert scores["gauss"] == pytest.approx((1 - np.exp(-(0.5**2) / 0.4) + 1) / 2), "0.1 ms of 20 are 0.5, 100 is far."
     assert scores["gauss_back"] == pytest.approx(1 - np.exp(-(0.5**2) / 0.4))
     assert scores["gauss_both"] == pytest.approx((scores["gauss"] + scores["gauss_back"]) / 2)
@@ -49,7 +49,7 @@ def test_the_gaussian_score_by_hand():
 
 def test_each_direction_is_seen():
     truth = events((0, 0, 0, 1), (0, 4, 0, 1))
-    some = distance_scores(distances(events((0, 0, 0, 1)), truth))
+    some = score_distances(distances(events((0, 0, 0, 1)), truth))
     assert (some["chamfer"], some["chamfer_back"], some["chamfer_both"]) == pytest.approx((0, 10, 5))
     assert some["gauss"] == 0, "Deleting events costs nothing in the published direction."
     assert some["gauss_back"] == pytest.approx((1 - np.exp(-(20**2) / 0.4)) / 2)
@@ -57,9 +57,9 @@ def test_each_direction_is_seen():
 
 def test_an_empty_stream_is_as_far_as_can_be():
     nothing, truth = events(), events((0, 0, 0, 1))
-    scores = distance_scores(distances(nothing, truth))
+    scores = score_distances(distances(nothing, truth))
     assert (scores["chamfer"], scores["chamfer_back"]) == (0, FARTHEST)
-    assert set(distance_scores(distances(nothing, nothing)).values()) == {0.0}
+    assert set(score_distances(distances(nothing, nothing)).values()) == {0.0}
 
 
 def test_sensors_must_agree():
@@ -76,4 +76,4 @@ places = st.lists(
 def test_nearest_is_what_comparing_all_gives(one, other):
     one, other = np.array(one, np.float64), np.array(other, np.float64)
     expected = np.sqrt(((one[:, None] - other[None]) ** 2).sum(2)).min(1)
-    assert np.allclose(nearest(one, other), expected), "The search must be exact."
+    assert np.allclose(find_nearest(one, other), expected), "The search must be exact."

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from deflare_core.events import Events
-from deflare_core.scores.legacy import legacy_scores, legacy_voxel, pieces, scaled
-from deflare_core.scores.metrics import voxel_scores
+from deflare_core.scores.legacy import cut_pieces, encode_piece, scale_piece, score_as_published
+from deflare_core.scores.metrics import score_voxels
 
 SIZE = (8, 8)
 
@@ -14,7 +14,7 @@ def events(*rows, size=SIZE):
 
 def test_equal_streams_score_as_equal():
     one = events((0, 0, 0, 1), (9_000, 3, 4, -1), (25_000, 7, 7, 1))
-    scores = legacy_scores(one, one)
+    scores = score_as_published(one, one)
     perfect = {"mse": 0, "pmse_2": 0, "pmse_4": 0, "r_f1": 1, "t_f1": 1, "tp_f1": 1, "chamfer": 0, "gauss": 0}
     assert scores == perfect
 
@@ -22,42 +22,42 @@ def test_equal_streams_score_as_equal():
 def test_each_stream_starts_at_its_own_first_event():
     truth = events((0, 0, 0, 1), (9_000, 3, 4, -1))
     late = events((7_000, 0, 0, 1), (16_000, 3, 4, -1))
-    assert legacy_scores(late, truth)["mse"] == 0, "A shift of the whole stream goes unnoticed."
+    assert score_as_published(late, truth)["mse"] == 0, "A shift of the whole stream goes unnoticed."
 
 
 def test_silent_pieces_are_left_out_and_the_rest_moves_up():
     one = events((0, 0, 0, 1), (65_000, 1, 1, 1))
-    assert [piece.t.tolist() for piece in pieces(one)] == [[0], [65_000]]
-    assert pieces(events()) == []
+    assert [piece.t.tolist() for piece in cut_pieces(one)] == [[0], [65_000]]
+    assert cut_pieces(events()) == []
     other = events((0, 0, 0, 1), (25_000, 1, 1, 1))
-    assert legacy_scores(one, other)["r_f1"] == 1, "An event 40 ms too late is paired with the one in its place."
+    assert score_as_published(one, other)["r_f1"] == 1, "An event 40 ms too late is paired with the one in its place."
     longer = events((0, 0, 0, 1), (25_000, 1, 1, 1), (45_000, 2, 2, 1))
-    assert legacy_scores(longer, other)["r_f1"] == 1, "Pieces without a partner do not count."
+    assert score_as_published(longer, other)["r_f1"] == 1, "Pieces without a partner do not count."
 
 
 def test_bins_start_at_the_pieces_first_event():
     piece = events((22_400, 0, 0, 1), (24_800, 1, 0, 1), (24_950, 2, 0, -1))
-    voxel = legacy_voxel(piece)
+    voxel = encode_piece(piece)
     assert voxel[0, 0].tolist()[:3] == [1, 1, 0], "On the absolute grid 22,400 and 24,800 us are bins 0 and 1."
     assert voxel[1, 0, 2] == -1
-    late = legacy_voxel(events((0, 0, 0, 1), (20_500, 1, 0, 1)))
+    late = encode_piece(events((0, 0, 0, 1), (20_500, 1, 0, 1)))
     assert late[7, 0, 1] == 1, "What is later than the last bin goes into it."
 
 
 def test_scales_are_those_of_each_piece():
     piece = events((0, 2, 0, -1), (500, 3, 1, 1), (1_000, 5, 4, 1))
-    x, y, p, t = scaled(piece).T
+    x, y, p, t = scale_piece(piece).T
     assert x.tolist() == [0, 33, 99], "A third of the extent is cut to 33; the far end to 99."
     assert y.tolist() == [0, 24, 99], "A quarter is just below 25."
     assert p.tolist() == [0, -27, -27], "2 * 100 wraps around in 8 bits: the polarities are 27 apart."
     assert t == pytest.approx([0, 50, 100], abs=1e-3), "Time is not cut."
-    assert scaled(events((5, 3, 3, 1)))[0].tolist() == [0, 0, 0, 0], "Of one event there is no extent."
+    assert scale_piece(events((5, 3, 3, 1)))[0].tolist() == [0, 0, 0, 0], "Of one event there is no extent."
 
 
 def test_a_polarity_gap_of_27_is_what_a_wrong_polarity_costs():
     truth = events((0, 0, 0, -1), (10, 7, 7, -1), (20, 0, 0, 1), (20_010, 1, 1, 1))
     wrong = events((0, 0, 0, -1), (10, 7, 7, 1), (20, 0, 0, 1), (20_010, 1, 1, 1))
-    scores = legacy_scores(wrong, truth)
+    scores = score_as_published(wrong, truth)
     assert scores["chamfer"] == pytest.approx(27 / 3 / 2, rel=1e-6), "One of three in the first of two pieces."
     assert scores["gauss"] == pytest.approx(1 / 3 / 2, rel=1e-6), "27 is as far as can be."
     assert scores["mse"] == 2**2 / (8 * 8 * 8) / 2, "One cell of the first piece is off by 2."
@@ -79,7 +79,7 @@ def test_without_the_quirks_at_work_legacy_and_strict_agree():
             events(*zip(t, rng.integers(0, 8, 61), rng.integers(0, 8, 61), rng.choice([-1, 1], 61), strict=True))
         )
     estimate, truth = streams
-    strict = voxel_scores(legacy_voxel(estimate), legacy_voxel(truth))
-    legacy = legacy_scores(estimate, truth)
+    strict = score_voxels(encode_piece(estimate), encode_piece(truth))
+    legacy = score_as_published(estimate, truth)
     assert {name: legacy[name] for name in strict} == strict
-    assert legacy_scores(events(), truth) == {}, "Of an empty stream there is nothing to pair."
+    assert score_as_published(events(), truth) == {}, "Of an empty stream there is nothing to pair."

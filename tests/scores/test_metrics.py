@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from deflare_core.events import Events
-from deflare_core.scores.metrics import mse, pmse, psnr, r_f1, t_f1, tp_f1, voxel_scores
-from deflare_core.streams.matching import matched
+from deflare_core.scores.metrics import mse, pmse, psnr, r_f1, score_voxels, t_f1, tp_f1
+from deflare_core.streams.matching import find_matched
 
 
 def voxel(**cells):
@@ -46,12 +46,12 @@ def test_f1_scores_by_hand():
 def test_scores_of_equal_empty_and_unequal_voxels():
     one = np.zeros((2, 4, 4), np.float32)
     one[0, 0, 0] = 1
-    same = voxel_scores(one, one)
+    same = score_voxels(one, one)
     assert same == {"mse": 0, "pmse_2": 0, "pmse_4": 0, "r_f1": 1, "t_f1": 1, "tp_f1": 1}
     assert r_f1(voxel(), voxel()) == 1
     assert r_f1(voxel(), voxel(b0_0_0=1)) == 0
     with pytest.raises(ValueError, match="must have one shape"):
-        voxel_scores(voxel(), voxel()[:1])
+        score_voxels(voxel(), voxel()[:1])
 
 
 def test_cancelling_polarities_still_count_when_summed_over_bins():
@@ -69,16 +69,16 @@ def test_matched_events_by_hand():
     rows = [[0, 0, 0, 1], [5, 1, 0, 1], [5, 1, 0, 1], [5, 2, 0, -1], [9, 0, 1, 1]]
     recorded = Events.from_array(np.array(rows), (2, 4))
     estimate = Events.from_array(np.array([[5, 1, 0, 1], [5, 2, 0, 1], [9, 0, 1, 1], [9, 1, 1, 1]]), (2, 4))
-    found = matched(estimate, recorded)
+    found = find_matched(estimate, recorded)
     assert found.tolist() == [False, True, False, False, True], "Of two equal events one is in the estimate."
     assert len(estimate) - found.sum() == 2, "One of wrong polarity and one elsewhere are its own."
-    assert matched(recorded, recorded).all()
-    assert not matched(Events.empty((2, 4)), recorded).any()
+    assert find_matched(recorded, recorded).all()
+    assert not find_matched(Events.empty((2, 4)), recorded).any()
 
 
 def test_tensors_score_like_arrays():
     rng = np.random.default_rng(0)
     estimate, truth = (rng.poisson(0.4, (8, 13, 17)) - rng.poisson(0.4, (8, 13, 17)) for _ in range(2))
-    arrays = voxel_scores(estimate.astype(np.float32), truth.astype(np.float32))
-    tensors = voxel_scores(*(torch.from_numpy(v.astype(np.float32)) for v in (estimate, truth)))
+    arrays = score_voxels(estimate.astype(np.float32), truth.astype(np.float32))
+    tensors = score_voxels(*(torch.from_numpy(v.astype(np.float32)) for v in (estimate, truth)))
     assert tensors == pytest.approx(arrays, rel=1e-12)

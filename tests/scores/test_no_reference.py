@@ -11,7 +11,7 @@ from deflare_core.events import Events
 from deflare_core.model import build_model
 from deflare_core.scores.no_reference import no_reference_scores, no_reference_table, outputs_of, whole_recording
 from deflare_core.streams.baselines import BASELINES
-from deflare_core.streams.statistics import locked_pixels
+from deflare_core.streams.statistics import find_locked_pixels
 
 HZ, DURATION_US = 100.0, 400_000
 BLOCK, ROWS, COLUMNS, PERIODS = 4, 8, 40, 40
@@ -45,9 +45,9 @@ def scores_of(after: Events, span_us=None) -> dict[str, float]:
 def test_the_block_is_locked_and_nothing_else():
     expected = np.zeros((ROWS, COLUMNS), bool)
     expected[:BLOCK, :BLOCK] = True
-    assert np.array_equal(locked_pixels(SCENE, DURATION_US, HZ), expected)
-    assert not locked_pixels(SCENE[~IN_BLOCK], DURATION_US, HZ).any(), "A pixel with one event is not busy."
-    assert not locked_pixels(Events.empty((3, 5)), DURATION_US, HZ).any(), "Without events nothing is locked."
+    assert np.array_equal(find_locked_pixels(SCENE, DURATION_US, HZ), expected)
+    assert not find_locked_pixels(SCENE[~IN_BLOCK], DURATION_US, HZ).any(), "A pixel with one event is not busy."
+    assert not find_locked_pixels(Events.empty((3, 5)), DURATION_US, HZ).any(), "Without events nothing is locked."
 
 
 def test_the_identity_changes_no_figure():

@@ -9,12 +9,12 @@ from deflare_core.events import Events
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.scores.metrics import CAUSES
 from deflare_core.scores.residuals import (
-    correlation,
+    correlate,
     encode_causes,
-    gradient_norms,
-    report_table,
-    residual_report,
-    residual_spent,
+    measure_gradients,
+    measure_residual,
+    share_residual,
+    tabulate_residuals,
     train_briefly,
 )
 
@@ -50,7 +50,7 @@ def window(seed) -> tuple:
 
 
 def test_the_identity_keeps_everything():
-    report = residual_report(Scaled(1), RAW, TRUTH)
+    report = measure_residual(Scaled(1), RAW, TRUTH)
     assert (report["energy_kept"], report["positive_kept"], report["is_identity"]) == (1, 1, 1)
     assert (report["relative_difference"], report["residual_std"]) == (0, 0)
     assert report["error_over_input"] == 1, "Doing nothing is as good as doing nothing."
@@ -59,7 +59,7 @@ def test_the_identity_keeps_everything():
 
 
 def test_a_network_that_returns_nothing_keeps_nothing():
-    report = residual_report(Scaled(0), RAW, TRUTH)
+    report = measure_residual(Scaled(0), RAW, TRUTH)
     assert (report["energy_kept"], report["positive_kept"], report["is_identity"]) == (0, 0, 0)
     assert report["relative_difference"] == 1, "The residual is minus the input."
     assert report["residual_mean"] == -0.5
@@ -67,7 +67,7 @@ def test_a_network_that_returns_nothing_keeps_nothing():
 
 
 def test_halving_by_hand():
-    report = residual_report(Scaled(0.5), RAW, TRUTH)
+    report = measure_residual(Scaled(0.5), RAW, TRUTH)
     assert report["energy_kept"] == 0.25
     assert report["positive_kept"] == 0.5, "Half of 2 is an event; half of 1 rounds to none."
     assert report["error_over_input"] == 1 + 0.25 + 0.25
@@ -75,17 +75,17 @@ def test_halving_by_hand():
 
 
 def test_gradients_by_hand():
-    last, rest = gradient_norms(Scaled(gain=3, before=2), RAW, TRUTH)
+    last, rest = measure_gradients(Scaled(gain=3, before=2), RAW, TRUTH)
     slope = 2 / 4 * ((6 * RAW - TRUTH) * RAW).sum()
     assert last == pytest.approx(2 * slope), "By the last weight: what the layer before hands it."
     assert rest == pytest.approx(3 * slope)
-    assert gradient_norms(Scaled(0), RAW, TRUTH)[1] == 0, "Behind a last layer of zeros nothing learns yet."
+    assert measure_gradients(Scaled(0), RAW, TRUTH)[1] == 0, "Behind a last layer of zeros nothing learns yet."
 
 
 def test_correlation_is_signed():
     a = np.array([0.0, 1, 2])
-    assert correlation(a, 3 * a) == pytest.approx(1)
-    assert correlation(a, -a) == pytest.approx(-1)
+    assert correlate(a, 3 * a) == pytest.approx(1)
+    assert correlate(a, -a) == pytest.approx(-1)
 
 
 def test_where_a_residual_is_spent_by_hand():
@@ -93,12 +93,12 @@ def test_where_a_residual_is_spent_by_hand():
     events = Events.from_columns(*map(np.array, columns), (1, 3))
     labels = np.array([0, 2, 2, 3], np.uint8)
     residual = np.array([[[-2, 3, 1]], [[0, 4, 0]]], np.float32)
-    spent = residual_spent(residual, events, labels, t0_us=0)
+    spent = share_residual(residual, events, labels, t0_us=0)
     expected = {"background": 1, "light": 0, "flare": 1 + 3, "noise": 4, "empty": 1}
     assert spent == {name: pytest.approx(part / 10) for name, part in expected.items()}, (
         "The first cell's 2 are halved between background and flare, whose signs cancel in the voxel."
     )
-    assert all(np.isnan(share) for share in residual_spent(0 * residual, events, labels, t0_us=0).values())
+    assert all(np.isnan(share) for share in share_residual(0 * residual, events, labels, t0_us=0).values())
 
 
 def test_every_event_is_in_the_voxel_of_its_cause():
@@ -108,11 +108,11 @@ def test_every_event_is_in_the_voxel_of_its_cause():
     assert voxels.shape == (4, 8, 12, 16)
     assert voxels.sum((1, 2, 3)).tolist() == [(labels == label).sum() for label in CAUSES]
     residual = np.random.default_rng(5).normal(size=(8, 12, 16))
-    assert sum(residual_spent(residual, events, labels, t0_us=0).values()) == pytest.approx(1)
+    assert sum(share_residual(residual, events, labels, t0_us=0).values()) == pytest.approx(1)
 
 
 def test_the_true_residual_network_starts_as_the_identity_and_its_last_layer_learns():
-    plain, true = (residual_report(small(name), *window(1)) for name in NAMES)
+    plain, true = (measure_residual(small(name), *window(1)) for name in NAMES)
     assert (true["is_identity"], true["energy_kept"], true["error_over_input"]) == (1, 1, 1)
     assert true["gradient_last"] > 0
     assert true["gradient_rest"] == 0, "Behind a last layer of zeros nothing learns in the first step."
@@ -125,15 +125,15 @@ def test_a_short_training_learns_and_repeats():
     settings = {"steps": 12, "seed": 3, "learning_rate": 2e-3, "crop": 8}
     windows = [window(seed) for seed in range(2)]
     first, again = small(NAMES[1]), small(NAMES[1])
-    before = residual_report(first, *windows[0])["error_over_input"]
+    before = measure_residual(first, *windows[0])["error_over_input"]
     assert train_briefly(first, windows, **settings) == train_briefly(again, windows, **settings)
-    assert residual_report(first, *windows[0])["error_over_input"] < before == 1
+    assert measure_residual(first, *windows[0])["error_over_input"] < before == 1
     other = train_briefly(small(NAMES[1]), windows, **{**settings, "seed": 4})
     assert other != train_briefly(small(NAMES[1]), windows, **settings), "Another seed, other crops."
 
 
 def test_reports_stand_side_by_side():
-    table = report_table(
+    table = tabulate_residuals(
         {
             "before": {"energy_kept": 1.0, "correlation": np.nan},
             "after": {"energy_kept": 0.51234} | {"correlation": 0.25},

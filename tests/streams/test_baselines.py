@@ -9,11 +9,11 @@ from support.recordings import make_events, same_events
 
 from deflare_core.codec import events_to_voxel
 from deflare_core.events import Events
-from deflare_core.scores.metrics import voxel_scores
+from deflare_core.scores.metrics import score_voxels
 from deflare_core.streams.baselines import BASELINES, baseline_named
-from deflare_core.streams.comb_filter import mains_frequency_hz, remove_flicker
-from deflare_core.streams.filters import has_support, polarity_focused
-from deflare_core.streams.matching import matched
+from deflare_core.streams.comb_filter import find_mains_hz, remove_flicker
+from deflare_core.streams.filters import find_focused, find_supported
+from deflare_core.streams.matching import find_matched
 
 SIZE = (12, 16)
 
@@ -30,38 +30,38 @@ def block(times_and_polarities, columns=range(4, 10), rows=range(4, 9)):
 
 def test_only_neighbours_of_the_time_before_support_an_event():
     events = stream([(0, 3, 3, 1), (0, 9, 9, 1), (5_000, 4, 3, 1), (5_000, 9, 9, 1), (30_000, 3, 4, 1)])
-    kept = {(int(t), int(x)) for t, x, k in zip(events.t, events.x, has_support(events), strict=True) if k}
+    kept = {(int(t), int(x)) for t, x, k in zip(events.t, events.x, find_supported(events), strict=True) if k}
     assert kept == {(5_000, 4)}, "Not the first of them, not a pixel by itself, not after more than 10 ms."
 
 
 def test_support_reaches_over_no_edge():
-    assert not has_support(stream([(0, 15, 0, 1), (1, 0, 1, 1)])).any(), "Rows do not wrap around."
+    assert not find_supported(stream([(0, 15, 0, 1), (1, 0, 1, 1)])).any(), "Rows do not wrap around."
 
 
 @pytest.mark.parametrize("variant", ["a", "b"])
 def test_polarity_focus_removes_noise_and_keeps_an_edge(variant):
     edge = block([(1_000, 1), (1_500, 1), (12_000, -1)])
     events = stream([*edge, (3_000, 0, 0, 1), (4_000, 14, 1, -1)])
-    kept = events[polarity_focused(events, 0, variant)]
+    kept = events[find_focused(events, 0, variant)]
     assert not ((kept.x == 0) | (kept.x == 14)).any(), "Lone events go."
     assert len(kept) > 0.75 * len(edge), "An edge that brightens and darkens once stays, but for its corners."
 
 
 def test_flicker_stays_under_a_and_goes_under_b():
     flicker = stream(block([(2_000 * k, 1 if k % 2 else -1) for k in range(1, 8)]))
-    assert polarity_focused(flicker, 0, "a").mean() > 0.75, "Everything around changes as often."
-    assert polarity_focused(flicker, 0, "b").mean() == 0, "Six changes in a window are flicker."
+    assert find_focused(flicker, 0, "a").mean() > 0.75, "Everything around changes as often."
+    assert find_focused(flicker, 0, "b").mean() == 0, "Six changes in a window are flicker."
 
 
 def test_windows_of_polarity_focus_are_independent():
     flicker = block([(2_000 * k, 1 if k % 2 else -1) for k in range(1, 8)])
     edge = [(t + 20_000, x, y, p) for t, x, y, p in block([(1_000, 1)])]
     both = stream([*flicker, *edge])
-    kept = both[polarity_focused(both, 0, "b")]
+    kept = both[find_focused(both, 0, "b")]
     assert len(kept) > 0
     assert kept.t.min() >= 20_000
     with pytest.raises(ValueError, match="before the first window"):
-        polarity_focused(both, 20_000, "a")
+        find_focused(both, 20_000, "a")
 
 
 def test_a_flickering_pixel_is_silenced_and_an_edge_is_not():
@@ -136,8 +136,8 @@ def test_pixels_are_filtered_by_themselves():
 @pytest.mark.parametrize("flicker_hz", [100.0, 120.0])
 def test_the_mains_frequency_is_found(flicker_hz):
     lamp = [(int(k * 1e6 / flicker_hz) + at, 5, 5, p) for k in range(60) for at, p in ((0, 1), (4_000, -1))]
-    assert mains_frequency_hz(stream(lamp)) == flicker_hz
-    assert mains_frequency_hz(Events.empty(SIZE)) == 100.0
+    assert find_mains_hz(stream(lamp)) == flicker_hz
+    assert find_mains_hz(Events.empty(SIZE)) == 100.0
 
 
 def test_encoding_and_decoding_costs_times_only():
@@ -146,8 +146,8 @@ def test_encoding_and_decoding_costs_times_only():
     for t0_us in (0, 20_000, 40_000):
         voxels = [events_to_voxel(e.window(t0_us, t0_us + 20_000), t0_us=t0_us) for e in (again, events)]
         perfect = {"mse": 0, "pmse_2": 0, "pmse_4": 0, "r_f1": 1, "t_f1": 1, "tp_f1": 1}
-        assert voxel_scores(*voxels) == perfect, "Every voxel score is that of the input itself."
-    assert matched(again, events).mean() < 0.1
+        assert score_voxels(*voxels) == perfect, "Every voxel score is that of the input itself."
+    assert find_matched(again, events).mean() < 0.1
 
 
 @settings(deadline=None)
@@ -160,4 +160,4 @@ def test_every_baseline_gives_valid_events_again_and_again(seed, num, name):
     assert same_events(checked, BASELINES[name](events, (40_000, 100_000), 1)), "The same input gives the same output."
     assert np.array_equal(before, events.to_array()), "The input stays as it was."
     if name in ("input", "empty", "baf", "pfd_a", "pfd_b"):
-        assert matched(found, events).sum() == len(found), "A filter invents nothing."
+        assert find_matched(found, events).sum() == len(found), "A filter invents nothing."

@@ -8,18 +8,18 @@ from support.recordings import make_events
 
 from deflare_core.events import Events
 from deflare_core.streams.statistics import (
-    block_means,
-    block_variation,
-    burst_lengths,
-    flicker_share,
-    interval_histogram,
-    intervals_us,
-    is_isolated,
-    isolated_rate_hz,
-    isolated_share,
-    on_share,
-    rate_spectrum,
-    rates_hz,
+    average_blocks,
+    count_bursts,
+    find_block_variation,
+    find_flicker_share,
+    find_intervals_us,
+    find_isolated,
+    find_isolated_rates_hz,
+    find_isolated_share,
+    find_on_share,
+    find_rates_hz,
+    find_spectrum,
+    share_intervals,
 )
 
 
@@ -46,49 +46,53 @@ def lamp(hz, duration_us=500_000, pixels=20, seed=0) -> Events:
 
 
 def test_rates_and_on_share_by_hand():
-    rates = rates_hz(FEW, 2000)
+    rates = find_rates_hz(FEW, 2000)
     assert (rates[0, 0], rates[0, 1], rates.sum()) == (2000, 500, 2500), "Four events and one in 2 ms."
-    assert on_share(FEW) == 0.6, "Three of five are positive."
+    assert find_on_share(FEW) == 0.6, "Three of five are positive."
 
 
 def test_intervals_by_hand():
-    assert intervals_us(FEW).tolist() == [300, 100, 600], "The pixel that fired once has none."
-    assert intervals_us(FEW, same_polarity=True).tolist() == [300, 700], "The negative event between is passed over."
+    assert find_intervals_us(FEW).tolist() == [300, 100, 600], "The pixel that fired once has none."
+    assert find_intervals_us(FEW, same_polarity=True).tolist() == [300, 700], (
+        "The negative event between is passed over."
+    )
 
 
 def test_interval_histogram_counts_shares_of_all():
-    shares = interval_histogram(np.array([5, 20, 30, 200]), np.array([10.0, 100, 1000]))
+    shares = share_intervals(np.array([5, 20, 30, 200]), np.array([10.0, 100, 1000]))
     assert shares.tolist() == [0.5, 0.25], "The interval below the first edge counts in the total only."
 
 
 def test_bursts_by_hand():
-    assert burst_lengths(FEW).tolist() == [2, 1, 1, 1], "Up twice, down, up; then the other pixel's one."
+    assert count_bursts(FEW).tolist() == [2, 1, 1, 1], "Up twice, down, up; then the other pixel's one."
 
 
 def test_bursts_of_neighbours_are_apart():
     two = events_of((0, 0, 0, 1), (1, 1, 0, 1))
-    assert burst_lengths(two).tolist() == [1, 1], "Equal polarity at the next pixel is no run."
+    assert count_bursts(two).tolist() == [1, 1], "Equal polarity at the next pixel is no run."
 
 
 def test_isolation_by_hand():
     events = events_of((0, 0, 0, 1), (20_000, 0, 0, 1), (25_000, 1, 1, 1), (30_000, 4, 3, 1), (34_000, 1, 1, -1))
-    assert is_isolated(events).tolist() == [False, True, False, True, False], "First unknown, near, alone, own pixel."
-    assert isolated_share(events) == 0.5, "Two of the four whose past is known."
-    assert is_isolated(events, radius=0).tolist() == [False, True, True, True, False], "Without neighbours."
-    assert isolated_rate_hz(events, 50_000).sum() == pytest.approx(2 / 0.04), "Two in the 40 ms after the first 10."
+    assert find_isolated(events).tolist() == [False, True, False, True, False], "First unknown, near, alone, own pixel."
+    assert find_isolated_share(events) == 0.5, "Two of the four whose past is known."
+    assert find_isolated(events, radius=0).tolist() == [False, True, True, True, False], "Without neighbours."
+    assert find_isolated_rates_hz(events, 50_000).sum() == pytest.approx(2 / 0.04), (
+        "Two in the 40 ms after the first 10."
+    )
 
 
 def test_block_means_and_variation_by_hand():
     rates = np.zeros((4, 5))
     rates[:2, :2] = 3
     rates[:, 4] = 100
-    assert block_means(rates, 2).tolist() == [[3, 0], [0, 0]], "The fifth column fills no block."
-    assert block_variation(rates, 2) == pytest.approx(np.sqrt(3)), "Mean 3/4, standard deviation 3 sqrt(3)/4."
+    assert average_blocks(rates, 2).tolist() == [[3, 0], [0, 0]], "The fifth column fills no block."
+    assert find_block_variation(rates, 2) == pytest.approx(np.sqrt(3)), "Mean 3/4, standard deviation 3 sqrt(3)/4."
 
 
 def test_a_lamp_shows_at_its_own_frequency():
     frequencies = np.arange(20.0, 500, 2)
-    spectrum = rate_spectrum(lamp(120), 500_000, frequencies)
+    spectrum = find_spectrum(lamp(120), 500_000, frequencies)
     assert frequencies[spectrum.argmax()] == 120
     assert spectrum.max() == pytest.approx(120, rel=0.01), "All 120 events of a pixel in step: n^2 / n."
     assert spectrum[frequencies == 240] < 1, "Up and down are half a period apart, so the signed rate has no harmonic."
@@ -98,7 +102,7 @@ def test_a_pixel_of_one_polarity_shows_at_its_rate():
     t = (np.arange(60) * 1e6 / 120).astype(int)
     zeros = np.zeros(60, int)
     events = Events.from_columns(t, zeros, zeros, zeros + 1, (1, 1))
-    power = rate_spectrum(events, 500_000, np.array([90.0, 120.0, 150.0]))
+    power = find_spectrum(events, 500_000, np.array([90.0, 120.0, 150.0]))
     assert power == pytest.approx([0, 60, 0], abs=0.1)
 
 
@@ -107,41 +111,41 @@ def test_random_times_give_power_one(signs):
     rng = np.random.default_rng(3)
     events = make_events(seed=3, num=20_000, duration_us=300_000)
     one_sign = Events.from_columns(events.t, events.x, events.y, rng.choice(signs, len(events)), events.sensor_size)
-    spectrum = rate_spectrum(one_sign, 300_000, np.linspace(5, 500, 60))
+    spectrum = find_spectrum(one_sign, 300_000, np.linspace(5, 500, 60))
     assert spectrum.mean() == pytest.approx(1, rel=0.1)
     assert np.abs(spectrum - 1).max() < 0.5
 
 
 def test_flicker_share_finds_the_lamp_and_only_at_its_frequency():
-    assert flicker_share(lamp(120), 500_000, 120) == 1
-    assert flicker_share(lamp(120), 500_000, 100) == 0
+    assert find_flicker_share(lamp(120), 500_000, 120) == 1
+    assert find_flicker_share(lamp(120), 500_000, 100) == 0
 
 
 def test_random_times_are_locked_by_chance_only():
     events = make_events(seed=5, num=100_000, sensor_size=(60, 80), duration_us=500_000)
-    assert flicker_share(events, 500_000, 100) == pytest.approx(0.01, abs=0.008)
+    assert find_flicker_share(events, 500_000, 100) == pytest.approx(0.01, abs=0.008)
 
 
 def test_a_burst_is_not_locked():
     t = np.arange(20) * 100
     zeros = np.zeros(20, int)
-    assert flicker_share(Events.from_columns(t, zeros, zeros, zeros + 1, (1, 1)), 100_000, 100) == 0
+    assert find_flicker_share(Events.from_columns(t, zeros, zeros, zeros + 1, (1, 1)), 100_000, 100) == 0
 
 
 def test_a_share_of_nothing_is_nan():
     nothing = Events.empty((32, 32))
-    shares = [on_share(nothing), isolated_share(nothing), flicker_share(nothing, 100_000, 100)]
-    spectrum = rate_spectrum(nothing, 100_000, np.array([100.0]))
-    assert np.isnan([*shares, *spectrum, *interval_histogram(intervals_us(nothing))]).all()
-    assert len(burst_lengths(nothing)) == 0
-    assert np.isnan(block_variation(isolated_rate_hz(nothing, 100_000)))
+    shares = [find_on_share(nothing), find_isolated_share(nothing), find_flicker_share(nothing, 100_000, 100)]
+    spectrum = find_spectrum(nothing, 100_000, np.array([100.0]))
+    assert np.isnan([*shares, *spectrum, *share_intervals(find_intervals_us(nothing))]).all()
+    assert len(count_bursts(nothing)) == 0
+    assert np.isnan(find_block_variation(find_isolated_rates_hz(nothing, 100_000)))
 
 
 def test_recordings_too_short_to_tell_are_refused():
     with pytest.raises(ValueError, match="five periods"):
-        flicker_share(FEW, 1000, 100)
+        find_flicker_share(FEW, 1000, 100)
     with pytest.raises(ValueError, match="not longer"):
-        isolated_rate_hz(FEW, 10_000)
+        find_isolated_rates_hz(FEW, 10_000)
 
 
 @given(seed=st.integers(0, 99), num=st.integers(0, 300), radius=st.integers(0, 2), within_us=st.integers(1, 5000))
@@ -152,12 +156,12 @@ def test_isolation_is_what_its_definition_says(seed, num, radius, within_us):
     for i in range(num):
         near = (np.abs(x[:i] - x[i]) <= radius) & (np.abs(y[:i] - y[i]) <= radius) & (t[:i] > t[i] - within_us)
         expected.append(t[i] - t[0] >= within_us and not near.any())
-    assert is_isolated(events, radius, within_us).tolist() == expected
+    assert find_isolated(events, radius, within_us).tolist() == expected
 
 
 @given(seed=st.integers(0, 99), num=st.integers(0, 300))
 def test_every_event_is_in_one_burst_and_ends_one_interval(seed, num):
     events = make_events(seed=seed, num=num, sensor_size=(3, 4))
     num_active = len(np.unique(events.y.astype(int) * 4 + events.x))
-    assert burst_lengths(events).sum() == num
-    assert len(intervals_us(events)) == num - num_active
+    assert count_bursts(events).sum() == num
+    assert len(find_intervals_us(events)) == num - num_active
