@@ -43,6 +43,14 @@ def versions() -> dict[str, str]:
 
 
 def digest(path: str | Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
+    """The SHA-256 of a file, in hexadecimal; one that has not changed is read once in a process."""
+    found = Path(path).resolve()
+    stated = found.stat()
+    return _digest_of(found, stated.st_size, stated.st_mtime_ns)
+
+
+@functools.cache
+def _digest_of(path: Path, size: int, mtime_ns: int) -> str:
+    """The digest of a file of that size and time of change; another size or time is another file."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
