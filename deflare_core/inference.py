@@ -20,10 +20,9 @@ from tqdm import tqdm
 from deflare_core.codec import AppliedVoxel
 from deflare_core.deflaring.jobs import WORK_KEY, work_key
 from deflare_core.deflaring.journal import Journal
-from deflare_core.deflaring.stream import baseline_windows, deflare_overlapping, deflare_windows, window_starts
+from deflare_core.deflaring.stream import baseline_windows, deflare_overlapping, deflare_windows
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
 from deflare_core.io.columns import TimeUnit
-from deflare_core.io.layouts import CLOCK_ATTRIBUTES
 from deflare_core.io.recordings import Recording, open_recording
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.model import VoxelNetwork
@@ -117,7 +116,7 @@ def deflare_recording(
         recording.check_length()
         key = work_key(method, source, {**settings, **reading})
         with Journal(target, key) as journal:
-            starts = window_starts(recording, window_us)
+            starts = recording.window_starts(window_us)
             deflared = all_deflared(method, recording, starts, journal, window_us, num_bins, seed, overlap)
             writer = deflared_writer(recording, source, target, key)
             with (
@@ -212,7 +211,7 @@ def out_of_memory_explained(method: VoxelNetwork | str, sensor_size: SensorSize)
 
 def deflared_writer(recording: Recording, source: str | Path, target: str | Path, key: str) -> RecordingWriter:
     """A writer of what becomes of a recording, on the same sensor and declared clock, with the key of the work."""
-    clock_us = recording.clock_us if CLOCK_ATTRIBUTES[0] in recording.attributes else None
+    clock_us = recording.clock_us if recording.declares_clock else None
     return RecordingWriter(
         target,
         recording.sensor_size,

@@ -26,8 +26,6 @@ from deflare_core.codec import (
 )
 from deflare_core.deflaring.decision_level import level_for
 from deflare_core.events import Events
-from deflare_core.io.layouts import CLOCK_ATTRIBUTES
-from deflare_core.io.recordings import Recording
 from deflare_core.model import VoxelNetwork, has_triton
 from deflare_core.streams.baselines import Baseline
 from deflare_core.streams.matching import find_matched
@@ -37,17 +35,6 @@ Item = TypeVar("Item")
 
 STRETCH_US, LEAD_US = 500_000, 300_000
 """A baseline works on stretches of half a second, and sees some time before each, for filters with a memory."""
-
-
-def window_starts(recording: Recording, window_us: int) -> range:
-    """The absolute times at which the windows begin that cover the recording.
-
-    They start at the recording's declared start, or on the grid of whole window lengths.
-    """
-    start_us, end_us = recording.clock_us
-    if CLOCK_ATTRIBUTES[0] not in recording.attributes:
-        start_us = start_us // window_us * window_us
-    return range(start_us, end_us, window_us)
 
 
 @torch.inference_mode()

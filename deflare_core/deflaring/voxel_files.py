@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
-from deflare_core.deflaring.stream import window_starts
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize
 from deflare_core.io.columns import TimeUnit
 from deflare_core.io.recordings import Recording, open_recording
@@ -60,7 +59,7 @@ def encode_file(
     target = Path(target)
     check_output(target, source, SUFFIXES)
     with open_recording(source, sensor_size, polarity, time_unit) as recording, complete_or_absent(target) as temporary:
-        starts = window_starts(recording, window_us)
+        starts = recording.window_starts(window_us)
         shape = (len(starts), num_bins, *recording.sensor_size)
         if 0 in shape:
             raise VoxelFileError(f"{source}: is empty and declares no duration, so there is no window to encode.")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from deflare_core.events import STRUCTURED_DTYPE, Events, PolarityRule, SensorSize
 from deflare_core.io.columns import TimeUnit
 from deflare_core.io.formats import format_of, read_stream
-from deflare_core.io.layouts import CLOCK_ATTRIBUTES, COLUMNS
+from deflare_core.io.layouts import COLUMNS
 from deflare_core.io.recordings import Recording, open_recording, write_stream
 from deflare_core.io.writer import DTYPES, RecordingWriter
 from deflare_core.system.atomic_files import HDF5_SUFFIXES, check_output, complete_or_absent
@@ -76,14 +76,13 @@ def _pieces(
 
 def _write_hdf5(target: Path, recording: Recording, progress: bool) -> None:
     recording.check_length()
-    declared = CLOCK_ATTRIBUTES[0] in recording.attributes
     attributes = _plain_attributes(recording)
     source = str(attributes.pop("source", recording.path.name))
     writer = RecordingWriter(
         target,
         recording.sensor_size,
         source=source,
-        clock_us=recording.clock_us if declared else None,
+        clock_us=recording.clock_us if recording.declares_clock else None,
         attributes=attributes,
     )
     with writer:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deflare_core.events import SensorSize
-from deflare_core.io.layouts import CLOCK_ATTRIBUTES
 from deflare_core.io.recordings import Recording, RecordingError, open_recording
 
 RECORDING_SUFFIXES = (".h5", ".hdf5")
@@ -32,7 +31,7 @@ def pair_clock_us(
     RecordingError
         When the two have no clock in common.
     """
-    declared = [recording.clock_us for recording in (noisy, clean) if _declares_clock(recording)]
+    declared = [recording.clock_us for recording in (noisy, clean) if recording.declares_clock]
     starts = {start for start, _ in declared}
     if len(starts) > 1:
         raise RecordingError(
@@ -128,10 +127,6 @@ def _id_of(name: str) -> int | None:
     """The last number in a recording's name: 470 of `composed_00470`."""
     numbers = re.findall(r"\d+", name)
     return int(numbers[-1]) if numbers else None
-
-
-def _declares_clock(recording: Recording) -> bool:
-    return all(name in recording.attributes for name in CLOCK_ATTRIBUTES)
 
 
 def _check_reach(recording: Recording, start_us: int, end_us: int) -> None:

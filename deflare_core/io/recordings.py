@@ -89,6 +89,11 @@ class Recording:
         return len(self)
 
     @property
+    def declares_clock(self) -> bool:
+        """Whether the file says when it starts and ends; one that says only one of them declares nothing."""
+        return all(name in self.attributes for name in CLOCK_ATTRIBUTES)
+
+    @property
     def clock_us(self) -> tuple[int, int]:
         """Start and end: as the file declares them, else `[first event, last event + 1)`; (0, 0) if it is empty.
 
@@ -104,7 +109,7 @@ class Recording:
                 f"{self.path}: Time must not go backwards: the first event is at {found[0]} us, the last at "
                 f"{found[1] - 1} us. Sort the recording by time first."
             )
-        if not all(name in self.attributes for name in CLOCK_ATTRIBUTES):
+        if not self.declares_clock:
             return found or (0, 0)
         start, end = (int(self.attributes[name]) for name in CLOCK_ATTRIBUTES)
         if found and not start <= found[0] < found[1] <= end:
@@ -112,6 +117,14 @@ class Recording:
                 f"{self.path}: has events in [{found[0]}, {found[1]}) us, but declares [{start}, {end}) us."
             )
         return start, end
+
+    def window_starts(self, window_us: int) -> range:
+        """The absolute times, in microseconds, at which the windows begin that cover the recording.
+
+        The first is the declared start or, without one, the last whole multiple of `window_us` before the first event.
+        """
+        start_us, end_us = self.clock_us
+        return range(start_us if self.declares_clock else start_us // window_us * window_us, end_us, window_us)
 
     @property
     def extra_columns(self) -> list[str]:

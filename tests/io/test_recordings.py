@@ -5,17 +5,18 @@ import pytest
 from support.recordings import make_events, same_events
 
 from deflare_core.events import Events
+from deflare_core.io.convert import convert
 from deflare_core.io.recordings import RecordingError, load_events, open_recording, save_events
 from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, RecordingWriter
 from deflare_core.system.atomic_files import complete_or_absent
 
 
-def write_h5(path, group="events", root_attributes=None, **columns):
+def write_h5(path, attributes=None, group="events", **columns):
     with h5py.File(path, "w") as file:
         events = file.create_group(group)
         for name, values in columns.items():
             events[name] = values
-        events.attrs.update(root_attributes if root_attributes is not None else {"height": 12, "width": 16})
+        events.attrs.update({"height": 12, "width": 16} if attributes is None else attributes)
     return path
 
 
@@ -66,7 +67,7 @@ def test_a_window_read_from_disk_is_the_window_of_the_whole(tmp_path, indexed):
     if indexed:
         save_events(path, events, source="test")
     else:
-        write_h5(path, root_attributes={"height": 4, "width": 4}, **plain(events))
+        write_h5(path, attributes={"height": 4, "width": 4}, **plain(events))
     with open_recording(path) as recording:
         for start in (-20_000, 0, 1, 99_999, 250_000, 299_000, 400_000):
             expected = events.window(start, start + 20_000)
@@ -146,7 +147,7 @@ def test_bad_files_are_refused_by_name_and_cause(tmp_path):
         write_h5(tmp_path / "beyond.h5", **plain(events, x=events.x + 1)): "x reaches 16, outside the sensor",
         write_h5(tmp_path / "order.h5", **plain(events, t=events.t[::-1])): "must not go backwards",
         write_h5(tmp_path / "polarity.h5", **plain(events, p=np.full(500, 2))): "found the values 2",
-        write_h5(tmp_path / "size.h5", root_attributes={}, **plain(events)): r"give sensor_size=\(height, width\)",
+        write_h5(tmp_path / "size.h5", attributes={}, **plain(events)): r"give sensor_size=\(height, width\)",
     }
     for path, message in cases.items():
         with pytest.raises(RecordingError, match=message) as caught:
@@ -197,3 +198,34 @@ def test_lenient_polarity_reads_the_records_rule(tmp_path):
     path = write_h5(tmp_path / "a.h5", t=[0, 1], x=[0, 0], y=[0, 0], p=[1, 5])
     assert load_events(path, polarity="lenient").p.tolist() == [1, -1]
     assert isinstance(load_events(path, polarity="lenient"), Events)
+
+
+@pytest.mark.parametrize(
+    ("clock", "declares", "starts"),
+    [
+        ({}, False, [0, 20_000]),
+        ({"t_start_us": 0}, False, [0, 20_000]),
+        ({"t_start_us": 5_000}, False, [0, 20_000]),
+        ({"t_end_us": 90_000}, False, [0, 20_000]),
+        ({"t_start_us": 0, "t_end_us": 60_000}, True, [0, 20_000, 40_000]),
+        ({"t_start_us": 5_000, "t_end_us": 45_000}, True, [5_000, 25_000]),
+        ({"t_start_us": 12_345, "t_end_us": 30_001}, True, [12_345]),
+    ],
+)
+def test_windows_start_at_a_declared_clock_or_on_the_grid_of_whole_windows(tmp_path, clock, declares, starts):
+    attributes = {"height": 12, "width": 16, **clock}
+    path = write_h5(tmp_path / "a.h5", attributes, t=[12_345, 30_000], x=[0, 0], y=[0, 0], p=[1, 0])
+    with open_recording(path) as recording:
+        assert recording.declares_clock == declares, "A clock is declared by its start and its end together."
+        assert list(recording.window_starts(20_000)) == starts, "Windows cover the clock."
+        if not declares:
+            assert recording.clock_us == (12_345, 30_001), "An undeclared clock is that of the events."
+
+
+@pytest.mark.parametrize("declared", ["t_start_us", "t_end_us"])
+def test_half_a_clock_is_not_copied_as_a_whole_one(tmp_path, declared):
+    attributes = {"height": 12, "width": 16, declared: 0}
+    path = write_h5(tmp_path / "a.h5", attributes, t=[12_345, 30_000], x=[0, 0], y=[0, 0], p=[1, 0])
+    convert(path, tmp_path / "b.h5", progress=False)
+    with open_recording(tmp_path / "b.h5") as recording:
+        assert not recording.declares_clock, "What the source does not declare, its copy does not either."
