@@ -149,7 +149,7 @@ def roc(options: argparse.Namespace) -> None:
     from deflare_core.checkpoint import find_checkpoint, load_model, set_level
     from deflare_core.dataset import EventVoxelDataset
     from deflare_core.scores.roc import roc_of
-    from deflare_core.show.figures import roc_figure, save_figure
+    from deflare_core.show.figures import draw_roc, save_figure
 
     if not 0 < options.kept < 1:
         raise ValueError(f"--kept is a share between 0 and 1, such as 0.95; received {options.kept:g}.")
@@ -160,7 +160,7 @@ def roc(options: argparse.Namespace) -> None:
     level = found.level_at(options.kept)
     removed = found.removed_at(options.kept)
     print(f"area {found.area:.4f}; {removed:.1%} of flare removed where {options.kept:.0%} are kept, level {level}")
-    print(f"{save_figure(roc_figure(found, options.kept), config.output_dir / 'roc.png')}")
+    print(f"{save_figure(draw_roc(found, options.kept), config.output_dir / 'roc.png')}")
     if options.set_level:
         set_level(find_checkpoint(config.checkpoint), level)
 
@@ -186,7 +186,7 @@ def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None =
     from deflare_core.scores.breakdown import write_breakdown
     from deflare_core.scores.evaluation import evaluate_methods, methods_of
     from deflare_core.show.debug import write_debug_windows
-    from deflare_core.show.report import markdown_of, write_report
+    from deflare_core.show.report import tabulate_scores, write_report
 
     data, methods = EventVoxelDataset.from_config(config.data), methods_of(config)
     cache = config.output_dir / "predictions"
@@ -200,7 +200,7 @@ def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None =
     if manifest.exists():
         split = "test" if config.data.noisy_dir.name.endswith("_test") else "train"
         write_breakdown(result, methods[-1].name, manifest, split, folder / "breakdown.md")
-    print(markdown_of(result) + f"\nReport in {page}")
+    print(tabulate_scores(result) + f"\nReport in {page}")
     if debug_dir:
         scored = result.scores[methods[-1].name]
         pictured = write_debug_windows(data, methods[-1], cache, debug_dir, scored)
@@ -311,12 +311,12 @@ def video(options: argparse.Namespace) -> None:
 def sheet(options: argparse.Namespace) -> None:
     """Picture a recording, or two, from its start to its end: before and after."""
     from deflare_core.io.recording_set import opened_together
-    from deflare_core.show.contact_sheet import contact_sheet
+    from deflare_core.show.contact_sheet import draw_contact_sheet
     from deflare_core.show.figures import save_figure
 
     recordings, target = before_and_after(options.files, (".png", ".pdf", ".svg"))
     with opened_together(recordings, **reading(options)) as opened:
-        print(f"{save_figure(contact_sheet(opened), target)}")
+        print(f"{save_figure(draw_contact_sheet(opened), target)}")
 
 
 def before_and_after(files: list[Path], suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from deflare_core.events import Events
 from deflare_core.io.recording_set import opened_together, shared_span_us
 from deflare_core.io.recordings import Recording
-from deflare_core.show.figures import accumulate, draw_signed
+from deflare_core.show.figures import draw_signed, sum_polarities
 
 SHEET_WINDOW_US = 20_000
 MAX_PANEL_PIXELS = 200
 
 
-def contact_sheet(recordings: Mapping[str, Path | Recording], num: int = 8) -> Figure:
+def draw_contact_sheet(recordings: Mapping[str, Path | Recording], num: int = 8) -> Figure:
     """One row per named recording and one column per window, with the number of events in each panel.
 
     The windows are spread evenly from the start of the recordings to their end. They last 20 ms, or less where `num`
@@ -39,12 +39,12 @@ def contact_sheet(recordings: Mapping[str, Path | Recording], num: int = 8) -> F
     if num < 1:
         raise ValueError(f"num must be at least 1; received {num}.")
     with opened_together(recordings) as opened:
-        windows = sheet_windows_us(*shared_span_us(opened), num)
+        windows = spread_windows_us(*shared_span_us(opened), num)
         panels = {name: [_panel(recording.window(*w)) for w in windows] for name, recording in opened.items()}
     return _drawn(panels, windows)
 
 
-def sheet_windows_us(t_start_us: int, t_end_us: int, num: int) -> list[tuple[int, int]]:
+def spread_windows_us(t_start_us: int, t_end_us: int, num: int) -> list[tuple[int, int]]:
     """Start and end of `num` windows from the start to the end of a span, each in the middle of its share of it."""
     edges = np.linspace(t_start_us, t_end_us, num + 1)
     length = min(SHEET_WINDOW_US, max(1, (t_end_us - t_start_us) // num))
@@ -54,7 +54,7 @@ def sheet_windows_us(t_start_us: int, t_end_us: int, num: int) -> list[tuple[int
 
 def _panel(events: Events) -> tuple[np.ndarray, int]:
     """The signed sum of events over blocks of pixels, as fine as a small panel can show, and their number."""
-    picture = accumulate(events)
+    picture = sum_polarities(events)
     size = -(-max(picture.shape) // MAX_PANEL_PIXELS)
     padded = np.pad(picture, [(0, -length % size) for length in picture.shape])
     blocks = padded.reshape(padded.shape[0] // size, size, padded.shape[1] // size, size)

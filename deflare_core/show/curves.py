@@ -22,7 +22,7 @@ LEGEND = {"frameon": False, "loc": "lower right", "bbox_to_anchor": (1, 1), "nco
 Entries = list[dict[str, Any]]
 
 
-def training_curves(run_dir: str | Path, detailed: bool = False) -> Figure:
+def draw_training_curves(run_dir: str | Path, detailed: bool = False) -> Figure:
     """Panels over the steps of a run: loss of each step with its moving average, loss of each epoch, learning rate.
 
     The losses are on a logarithmic scale; the best epoch stands in a light-green box.
@@ -38,14 +38,14 @@ def training_curves(run_dir: str | Path, detailed: bool = False) -> Figure:
         When the folder holds the log of no step.
     """
     entries = read_run(Path(run_dir))
-    extra = [name for name in ("learning_rate", *(DETAILS if detailed else ())) if len(column(entries, name)[0])]
+    extra = [name for name in ("learning_rate", *(DETAILS if detailed else ())) if len(list_column(entries, name)[0])]
     heights = [3, 3, *(1.5 for _ in extra)]
     figure = Figure(figsize=(8, sum(heights) + 0.6), dpi=110, layout="constrained")
     grid = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     draw_batch_loss(grid[0], entries)
     draw_epoch_loss(grid[1], entries)
     for axes, name in zip(grid[2:], extra, strict=True):
-        axes.plot(*column(entries, name), color=NEUTRAL, linewidth=0.8)
+        axes.plot(*list_column(entries, name), color=NEUTRAL, linewidth=0.8)
         axes.set_ylabel(DETAILS.get(name, name.replace("_", " ")))
         if name == "gradient_norm":
             axes.set_yscale("log")
@@ -57,7 +57,7 @@ def training_curves(run_dir: str | Path, detailed: bool = False) -> Figure:
 def write_curves(run_dir: str | Path, detailed: bool = False) -> Path:
     """The path at which the run's curves were written as PNG: `reports/training_curves/RUN/`."""
     path = REPORTS / Path(run_dir).resolve().name / CURVES
-    figure = training_curves(run_dir, detailed)
+    figure = draw_training_curves(run_dir, detailed)
     with complete_or_absent(path) as temporary:
         figure.savefig(temporary, format="png")
     return path
@@ -79,36 +79,36 @@ def read_run(run_dir: Path) -> Entries:
 
 def draw_batch_loss(axes: Axes, entries: Entries) -> None:
     """The loss of each step and the mean of the last ones, a fiftieth of the run."""
-    steps, losses = column(entries, "loss")
+    steps, losses = list_column(entries, "loss")
     width = max(1, len(losses) // 50)
     axes.plot(steps, losses, color=NEGATIVE, alpha=0.4, linewidth=0.8, label="training, each step")
     if width > 1:
         label = f"mean of the last {width} steps"
-        axes.plot(steps[width - 1 :], moving_average(losses, width), color=POSITIVE, linewidth=1.4, label=label)
+        axes.plot(steps[width - 1 :], average_steps(losses, width), color=POSITIVE, linewidth=1.4, label=label)
     scale_losses(axes)
     axes.legend(**LEGEND)
 
 
 def draw_epoch_loss(axes: Axes, entries: Entries) -> None:
     """The mean training loss over the steps of each epoch, each validation, and the best epoch in a box."""
-    steps, losses = column(entries, "loss")
-    epochs = epoch_of_steps(entries)
+    steps, losses = list_column(entries, "loss")
+    epochs = list_epochs(entries)
     for epoch in np.unique(epochs):
         here = epochs == epoch
         label = "training, mean of each epoch" if epoch == epochs[0] else ""
         axes.hlines(losses[here].mean(), steps[here][0] - 1, steps[here][-1], color=NEGATIVE, linewidth=2, label=label)
-    axes.plot(*validations(entries), "o-", color=ACCENT, markersize=4, linewidth=1, label="validation")
+    axes.plot(*list_validations(entries), "o-", color=ACCENT, markersize=4, linewidth=1, label="validation")
     scale_losses(axes)
     box = {"boxstyle": "round", "facecolor": "lightgreen", "edgecolor": "none"}
-    axes.text(0.02, 0.05, best_epoch(entries), transform=axes.transAxes, bbox=box, fontsize=9)
+    axes.text(0.02, 0.05, find_best_epoch(entries), transform=axes.transAxes, bbox=box, fontsize=9)
     axes.legend(**LEGEND)
 
 
-def best_epoch(entries: Entries) -> str:
+def find_best_epoch(entries: Entries) -> str:
     """Which epoch, counted from 1, was best: by its validation, or by its mean training loss where there is none."""
-    steps, losses = column(entries, "loss")
-    epochs = epoch_of_steps(entries)
-    validated, scores = validations(entries)
+    steps, losses = list_column(entries, "loss")
+    epochs = list_epochs(entries)
+    validated, scores = list_validations(entries)
     if len(scores):
         step = int(validated[np.argmin(scores)])
         epoch = epochs[np.searchsorted(steps, step)]
@@ -118,23 +118,23 @@ def best_epoch(entries: Entries) -> str:
     return f"best: epoch {epoch}, mean training loss {means[epoch]:.4g}"
 
 
-def moving_average(values: np.ndarray, width: int) -> np.ndarray:
+def average_steps(values: np.ndarray, width: int) -> np.ndarray:
     """The mean of each `width` values in a row, float64, `width - 1` values shorter."""
     return np.convolve(values, np.ones(width) / width, "valid")
 
 
-def column(entries: Entries, name: str) -> tuple[np.ndarray, np.ndarray]:
+def list_column(entries: Entries, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The steps that logged a figure, and the figure at each."""
     found = [(entry["step"], entry[name]) for entry in entries if name in entry and "loss" in entry]
     return np.array([step for step, _ in found], int), np.array([value for _, value in found], float)
 
 
-def epoch_of_steps(entries: Entries) -> np.ndarray:
+def list_epochs(entries: Entries) -> np.ndarray:
     """The epoch of each step, counted from 1."""
     return np.array([int(entry.get("epoch", 0)) + 1 for entry in entries if "loss" in entry])
 
 
-def validations(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
+def list_validations(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
     """The steps that were validated, and the loss of each."""
     found = [(entry["step"], entry["validation"]["loss"]) for entry in entries if "validation" in entry]
     return np.array([step for step, _ in found], int), np.array([loss for _, loss in found], float)

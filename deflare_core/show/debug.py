@@ -26,11 +26,11 @@ from deflare_core.loop.sampling import sample_indices
 from deflare_core.model import TrueResidualUNet3D, VoxelNetwork
 from deflare_core.scores.predictions import Method, predicted
 from deflare_core.show.figures import (
-    event_cloud_figure,
-    event_series_figure,
+    draw_event_cloud,
+    draw_event_series,
+    draw_voxels,
+    find_limit,
     save_figure,
-    symmetric_limit,
-    voxel_figure,
 )
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.processes import joined
@@ -68,9 +68,9 @@ def write_window_pictures(folder: Path, name: str, events: Events, voxel: np.nda
     """The pictures of one 20 ms window: its events as a cloud and as a series, and the bins of its voxel."""
     t_end_us = t0_us + WINDOW_US
     figures = {
-        "events_3d": event_cloud_figure(events, seed=0),
-        "events_2d": event_series_figure({name: events}, t0_us, t_end_us),
-        "voxel_bins": voxel_figure({name: voxel}, t0_us, WINDOW_US),
+        "events_3d": draw_event_cloud(events, seed=0),
+        "events_2d": draw_event_series({name: events}, t0_us, t_end_us),
+        "voxel_bins": draw_voxels({name: voxel}, t0_us, WINDOW_US),
     }
     return [save_figure(figure, folder / f"{name}_{kind}.png") for kind, figure in figures.items()]
 
@@ -177,13 +177,13 @@ def write_debug_windows(
                 shown = network_window(method.model, name, (t0_us, noisy, window_seed(0, t0_us)), *settings)
             else:
                 output = predicted(method, data, pair, cache).events.window(t0_us, t0_us + data.window_us)
-                shown = filtered_window(name, t0_us, noisy, output, *settings)
+                shown = show_filtered_window(name, t0_us, noisy, output, *settings)
             folders.append(folder / f"{pair.name}_window_{k}")
             write_debug_window(folders[-1], shown)
     return folders
 
 
-def filtered_window(
+def show_filtered_window(
     name: str, t0_us: int, noisy: Events, output: Events, clean: Events, window_us: int, num_bins: int
 ) -> DebugWindow:
     """What a method that is no network made of a window."""
@@ -194,22 +194,22 @@ def filtered_window(
 
 def write_debug_window(folder: Path, shown: DebugWindow) -> None:
     """Write the pictures of one window, all voxels on one colour scale, and the figures about it."""
-    t_end_us, limit = shown.t0_us + shown.window_us, symmetric_limit(list(shown.voxels.values()))
+    t_end_us, limit = shown.t0_us + shown.window_us, find_limit(list(shown.voxels.values()))
     events = dict(shown.events)
     if "residual" in shown.voxels:
         events["residual"] = voxel_to_events(shown.voxels["residual"], shown.window_us, t0_us=shown.t0_us, seed=0)
     for name, found in events.items():
         part = folder / f"{EVENT_FOLDERS[name]}_{name}_events"
-        save_figure(event_cloud_figure(found, seed=0), part / "events_3d.png")
-        save_figure(event_series_figure({name: found}, shown.t0_us, t_end_us), part / "events_2d.png")
+        save_figure(draw_event_cloud(found, seed=0), part / "events_3d.png")
+        save_figure(draw_event_series({name: found}, shown.t0_us, t_end_us), part / "events_2d.png")
     for name, voxel in shown.voxels.items():
-        picture = voxel_figure({name: voxel}, shown.t0_us, shown.window_us, limit)
+        picture = draw_voxels({name: voxel}, shown.t0_us, shown.window_us, limit)
         save_figure(picture, folder / f"{VOXEL_FOLDERS[name]}_{name}_voxel" / "voxel_bins.png")
     with complete_or_absent(folder / "debug_summary.txt") as path:
-        path.write_text(debug_summary(shown))
+        path.write_text(summarise_window(shown))
 
 
-def debug_summary(shown: DebugWindow) -> str:
+def summarise_window(shown: DebugWindow) -> str:
     """Counts, means and deviations of a window, and whether its output is the input plus the residual."""
     span_ms = [t_us / 1e3 for t_us in (shown.t0_us, shown.t0_us + shown.window_us)]
     lines = [f"{shown.name}, {span_ms[0]:.1f} to {span_ms[1]:.1f} ms"]

@@ -29,23 +29,23 @@ VOXEL_PANEL_PIXELS = 192
 METHOD_COLOURS = {"input": NEUTRAL, "target": ACCENT, "output": POSITIVE, "network": POSITIVE}
 
 
-def voxel_figure(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, limit: float | None = None) -> Figure:
+def draw_voxels(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, limit: float | None = None) -> Figure:
     """One row of bin images for each named voxel `(bins, H, W)`, all on one symmetric colour scale.
 
     Parameters
     ----------
     voxels : voxels of one shape by name, such as input, target, output and residual.
     t0_us, window_us : start and length of the window, for the titles.
-    limit : the colour scale's end, events per cell; none takes that of `symmetric_limit`.
+    limit : the colour scale's end, events per cell; none takes that of `find_limit`.
     """
-    limit = limit or symmetric_limit(list(voxels.values()))
+    limit = limit or find_limit(list(voxels.values()))
     num_bins, height, width = next(iter(voxels.values())).shape
     panel, block = 1.75, -(-width // VOXEL_PANEL_PIXELS)
-    figure = new_figure(panel * num_bins + 1, panel * height / width * len(voxels) + 0.5)
+    figure = make_figure(panel * num_bins + 1, panel * height / width * len(voxels) + 0.5)
     grid = figure.subplots(len(voxels), num_bins, sharex=True, sharey=True, squeeze=False)
     for row, (name, voxel) in zip(grid, voxels.items(), strict=True):
         for b, axes in enumerate(row):
-            image = draw_signed(axes, strongest(voxel[b], block), limit)
+            image = draw_signed(axes, find_strongest(voxel[b], block), limit)
             axes.set(xticks=[], yticks=[])
         row[0].set_ylabel(f"{name}\n{voxel.sum():+,.0f} net", fontsize=9)
     for b, axes in enumerate(grid[0]):
@@ -56,12 +56,12 @@ def voxel_figure(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, l
     return figure
 
 
-def events_figure(recordings: Mapping[str, Events], t_start_us: int, t_end_us: int) -> Figure:
+def draw_events(recordings: Mapping[str, Events], t_start_us: int, t_end_us: int) -> Figure:
     """One panel per named recording: the signed sum of events at each pixel over `[t_start_us, t_end_us)`."""
-    images = {name: accumulate(events.window(t_start_us, t_end_us)) for name, events in recordings.items()}
-    limit = symmetric_limit(list(images.values()))
+    images = {name: sum_polarities(events.window(t_start_us, t_end_us)) for name, events in recordings.items()}
+    limit = find_limit(list(images.values()))
     height, width = next(iter(images.values())).shape
-    figure = new_figure(4.2 * len(images) + 0.8, 4.2 * height / width + 0.9)
+    figure = make_figure(4.2 * len(images) + 0.8, 4.2 * height / width + 0.9)
     grid = figure.subplots(1, len(images), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, picture) in zip(grid, images.items(), strict=True):
         image = draw_signed(axes, picture, limit)
@@ -73,14 +73,12 @@ def events_figure(recordings: Mapping[str, Events], t_start_us: int, t_end_us: i
     return figure
 
 
-def event_series_figure(
-    recordings: Mapping[str, Events], t_start_us: int, t_end_us: int, num_frames: int = 5
-) -> Figure:
+def draw_event_series(recordings: Mapping[str, Events], t_start_us: int, t_end_us: int, num_frames: int = 5) -> Figure:
     """Red and blue dots of the events in consecutive slices of time, one row per named recording."""
     edges = np.linspace(t_start_us, t_end_us, num_frames + 1).astype(int)
     height, width = next(iter(recordings.values())).sensor_size
     panel = DOTS_PANEL_INCHES
-    figure = new_figure(panel * num_frames + 0.6, (panel * height / width + 0.2) * len(recordings) + 0.7)
+    figure = make_figure(panel * num_frames + 0.6, (panel * height / width + 0.2) * len(recordings) + 0.7)
     grid = figure.subplots(len(recordings), num_frames, sharex=True, sharey=True, squeeze=False)
     for row, (name, events) in zip(grid, recordings.items(), strict=True):
         for axes, start, end in zip(row, edges[:-1], edges[1:], strict=True):
@@ -94,10 +92,10 @@ def event_series_figure(
     return figure
 
 
-def event_cloud_figure(events: Events, seed: int, max_events: int = 20_000) -> Figure:
+def draw_event_cloud(events: Events, seed: int, max_events: int = 20_000) -> Figure:
     """The events as a cloud in x, y and time; of more than `max_events` a random sample, whose size the title says."""
-    shown = sampled(events, max_events, seed)
-    figure = new_figure(6.5, 5.2)
+    shown = sample_events(events, max_events, seed)
+    figure = make_figure(6.5, 5.2)
     axes = figure.add_subplot(projection="3d")
     colours = np.where(shown.p > 0, POSITIVE, NEGATIVE)
     size = np.clip(12_000 / max(len(shown), 1), 0.6, 4)
@@ -111,10 +109,10 @@ def event_cloud_figure(events: Events, seed: int, max_events: int = 20_000) -> F
     return figure
 
 
-def event_rate_figure(recordings: Mapping[str, Events], clock_us: tuple[int, int], bin_us: int = 1000) -> Figure:
+def draw_event_rates(recordings: Mapping[str, Events], clock_us: tuple[int, int], bin_us: int = 1000) -> Figure:
     """The event rate over time by polarity, one panel per named recording, on one scale."""
     edges = np.arange(clock_us[0], clock_us[1] + bin_us, bin_us)
-    figure = new_figure(8, 1.9 * len(recordings) + 0.7)
+    figure = make_figure(8, 1.9 * len(recordings) + 0.7)
     grid = figure.subplots(len(recordings), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, events) in zip(grid, recordings.items(), strict=True):
         for sign, colour, label in ((1, POSITIVE, "positive"), (-1, NEGATIVE, "negative")):
@@ -131,7 +129,7 @@ def learning_curve_figure(log: Sequence[Mapping], title: str = "") -> Figure:
     """Training loss by step with its moving average, and the validation loss, on a logarithmic scale."""
     steps = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
     validations = [(entry["step"], entry["validation"]["loss"]) for entry in log if "validation" in entry]
-    figure = new_figure(7, 3.6)
+    figure = make_figure(7, 3.6)
     axes = figure.subplots()
     if steps:
         step, loss = np.array(steps).T
@@ -159,7 +157,7 @@ def scale_losses(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def scores_figure(
+def draw_scores(
     summary: Mapping[str, Mapping[str, float]],
     names: Sequence[str],
     intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
@@ -169,7 +167,7 @@ def scores_figure(
     Lines across the ends of bars show the intervals, where there are any.
     """
     known = intervals or {}
-    figure = new_figure(1.5 * len(names) + 1, 0.24 * len(summary) + 0.8)
+    figure = make_figure(1.5 * len(names) + 1, 0.24 * len(summary) + 0.8)
     grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     colours = [METHOD_COLOURS.get(method, NEUTRAL) for method in summary]
     for axes, name in zip(grid, names, strict=True):
@@ -209,7 +207,7 @@ def draw_signed(axes: Axes, picture: np.ndarray, limit: float) -> AxesImage:
     return axes.imshow(picture, cmap=SIGNED_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
 
 
-def accumulate(events: Events) -> np.ndarray:
+def sum_polarities(events: Events) -> np.ndarray:
     """The signed sum of events at each pixel, int64 `(H, W)`."""
     height, width = events.sensor_size
     pixel = events.y.astype(np.int64) * width + events.x
@@ -217,7 +215,7 @@ def accumulate(events: Events) -> np.ndarray:
     return (positive - negative).reshape(height, width)
 
 
-def strongest(picture: np.ndarray, block: int) -> np.ndarray:
+def find_strongest(picture: np.ndarray, block: int) -> np.ndarray:
     """The entry farthest from 0 of each block of `block` x `block` pixels; the last rows and columns fill up with 0."""
     height, width = picture.shape
     padded = np.pad(picture, ((0, -height % block), (0, -width % block)))
@@ -226,7 +224,7 @@ def strongest(picture: np.ndarray, block: int) -> np.ndarray:
     return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
 
 
-def sampled(events: Events, max_events: int, seed: int) -> Events:
+def sample_events(events: Events, max_events: int, seed: int) -> Events:
     """At most `max_events` of the events, in their order; which of them is drawn from the seed."""
     if len(events) <= max_events:
         return events
@@ -235,7 +233,7 @@ def sampled(events: Events, max_events: int, seed: int) -> Events:
     return events[is_shown]
 
 
-def symmetric_limit(pictures: Sequence[np.ndarray]) -> float:
+def find_limit(pictures: Sequence[np.ndarray]) -> float:
     """A colour limit for all pictures that 99 % of their occupied cells keep to, at least 1 event.
 
     Lamps saturate, so that what moves stays visible beside them.
@@ -245,7 +243,7 @@ def symmetric_limit(pictures: Sequence[np.ndarray]) -> float:
     return max(1.0, float(np.percentile(occupied, 99))) if len(occupied) else 1.0
 
 
-def new_figure(width_inches: float, height_inches: float) -> Figure:
+def make_figure(width_inches: float, height_inches: float) -> Figure:
     """An empty figure in which labels and legends find room by themselves."""
     return Figure(figsize=(width_inches, height_inches), dpi=110, layout="constrained")
 
@@ -272,9 +270,9 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def roc_figure(roc: Roc, kept: float) -> Figure:
+def draw_roc(roc: Roc, kept: float) -> Figure:
     """The curve of a network, with the point that keeps the given share of the other events."""
-    figure = new_figure(5, 4.2)
+    figure = make_figure(5, 4.2)
     axes = figure.subplots()
     axes.plot(1 - roc.kept, roc.removed, color=METHOD_COLOURS["network"], label=f"network, area {roc.area:.3f}")
     axes.plot([0, 1], [0, 1], color=NEUTRAL, linestyle=":", label="chance, area 0.5")

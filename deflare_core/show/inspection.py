@@ -50,13 +50,13 @@ def read_inspected(path: str | Path) -> Inspected:
         return Inspected(recording.load(), recording.clock_us, labels)
 
 
-def facts_table(recordings: Mapping[str, Inspected]) -> str:
+def tabulate_facts(recordings: Mapping[str, Inspected]) -> str:
     """A Markdown table of the named recordings: sensor, times, number of events, rate and polarity."""
     head = ["", "sensor, pixels", "start, ms", "end, ms", "events", "events per µs", "positive", "pixels with events"]
     return markdown_table(head, [[name, *_facts(recording)] for name, recording in recordings.items()])
 
 
-def busiest_window_us(recording: Inspected, window_us: int = WINDOW_US) -> int:
+def find_busiest_window_us(recording: Inspected, window_us: int = WINDOW_US) -> int:
     """The start of the whole window with the most events, the first of such; windows count from the clock's start.
 
     Raises

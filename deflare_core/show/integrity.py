@@ -10,7 +10,7 @@ from deflare_core.io.verify import FolderReport, RecordingCheck
 from deflare_core.system.markdown import markdown_table
 
 
-def integrity_table(reports: dict[str, FolderReport]) -> str:
+def tabulate_integrity(reports: dict[str, FolderReport]) -> str:
     """A Markdown table with a row for each named pair of folders, then a list of everything that is wrong.
 
     Parameters
@@ -23,7 +23,7 @@ def integrity_table(reports: dict[str, FolderReport]) -> str:
     return "\n".join([table, "", *(problems or ["Nothing is wrong."])])
 
 
-def dataset_folders(root: str | Path) -> dict[str, tuple[Path, Path]]:
+def find_folders(root: str | Path) -> dict[str, tuple[Path, Path]]:
     """The folders of inputs and of targets under a data set's root: "training", and "test" where there is one."""
     pairs = {}
     for name, suffix in (("training", ""), ("test", "_test")):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from deflare_core.events import Events
-from deflare_core.show.figures import NEGATIVE, POSITIVE, sampled
+from deflare_core.show.figures import NEGATIVE, POSITIVE, sample_events
 
 
-def event_cloud_plotly(events: Events, seed: int, max_events: int = 20_000) -> go.Figure:
-    """The cloud that `event_cloud_figure` draws, of the same events, as a plotly figure.
+def draw_turning_cloud(events: Events, seed: int, max_events: int = 20_000) -> go.Figure:
+    """The cloud that `draw_event_cloud` draws, of the same events, as a plotly figure.
 
     `figure.write_html(path)` writes a page of about 5 MB that works without a network.
     """
-    shown = sampled(events, max_events, seed)
+    shown = sample_events(events, max_events, seed)
     figure = go.Figure()
     for sign, colour, name in ((1, POSITIVE, "positive (brighter)"), (-1, NEGATIVE, "negative (darker)")):
         part = shown[shown.p == sign]

@@ -16,7 +16,7 @@ from deflare_core.scores.evaluation import PEAK_EVENTS, Evaluation
 from deflare_core.scores.metrics import HIGHER_IS_BETTER
 from deflare_core.scores.predictions import Method, predicted
 from deflare_core.scores.published import PUBLISHED_SCORES
-from deflare_core.show.figures import events_figure, save_figure, scores_figure
+from deflare_core.show.figures import draw_events, draw_scores, save_figure
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.markdown import markdown_table
 from deflare_core.system.revision import git_revision
@@ -53,7 +53,7 @@ STYLE = (
 )
 
 
-def markdown_of(evaluation: Evaluation) -> str:
+def tabulate_scores(evaluation: Evaluation) -> str:
     """The tables of an evaluation: a row for each method, means over recordings with their 95 % intervals."""
     summary, parts = evaluation.summary(), []
     for title, names in TABLES.items():
@@ -61,7 +61,7 @@ def markdown_of(evaluation: Evaluation) -> str:
         if known:
             parts.append(f"### {title}\n\n{NOTES[title]}\n\n{_table(evaluation, known)}\n")
         if known and title == LEGACY:
-            parts.append(published_tables())
+            parts.append(tabulate_published())
     return "\n".join(parts + _failures(evaluation))
 
 
@@ -76,26 +76,26 @@ def write_tables(evaluation: Evaluation, folder: str | Path) -> None:
     intervals = {method: evaluation.intervals(method) for method in evaluation.scores}
     summary = {"mean": evaluation.summary(), "interval_95": intervals, "failures": evaluation.failures}
     _write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
-    _write_text(folder / "summary.md", markdown_of(evaluation))
+    _write_text(folder / "summary.md", tabulate_scores(evaluation))
 
 
 def write_pictures(
     evaluation: Evaluation, methods: Sequence[Method], data: EventVoxelDataset, cache: Path | None, folder: str | Path
 ) -> list[Path]:
-    """The figures written: scores of all methods, and the cases of `case_figures`."""
+    """The figures written: scores of all methods, and the cases of `draw_cases`."""
     folder = Path(folder)
-    figures = {"scores": summary_figure(evaluation)} | case_figures(evaluation, methods[-1], data, cache)
+    figures = {"scores": draw_summary(evaluation)} | draw_cases(evaluation, methods[-1], data, cache)
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def summary_figure(evaluation: Evaluation) -> Figure:
+def draw_summary(evaluation: Evaluation) -> Figure:
     """The most telling scores of all methods, side by side."""
     summary = evaluation.summary()
     known = [name for name in FIGURE_SCORES if any(name in scores for scores in summary.values())]
-    return scores_figure(summary, known, {method: evaluation.intervals(method) for method in evaluation.scores})
+    return draw_scores(summary, known, {method: evaluation.intervals(method) for method in evaluation.scores})
 
 
-def case_figures(
+def draw_cases(
     evaluation: Evaluation, method: Method, data: EventVoxelDataset, cache: Path | None
 ) -> dict[str, Figure]:
     """Input, output and target of the recordings that a method helps most, middling and least, by place and name.
@@ -114,7 +114,7 @@ def case_figures(
             method.name: predicted(method, data, pair, cache).events,
             "target": load_events(pair.clean, data.sensor_size),
         }
-        figures[f"{place}_{name}"] = events_figure(shown, middle, middle + data.window_us)
+        figures[f"{place}_{name}"] = draw_events(shown, middle, middle + data.window_us)
     return figures
 
 
@@ -132,14 +132,14 @@ def write_report(
     pictures = write_pictures(evaluation, methods, data, cache, folder)
     shown = [f"![{path.stem}]({path.name})\n\n*{_caption(path.stem, evaluation, methods[-1])}*\n" for path in pictures]
     head = f"# {title}\n\n{_about(evaluation, data)}\n\n{_methods_list(methods)}\n"
-    text = "\n".join([head, markdown_of(evaluation), "### Pictures\n", *shown])
+    text = "\n".join([head, tabulate_scores(evaluation), "### Pictures\n", *shown])
     _write_text(folder / "report.md", text)
     page = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{markdown2html(text)}\n"
     _write_text(folder / "index.html", page)
     return folder / "index.html"
 
 
-def published_tables() -> str:
+def tabulate_published() -> str:
     """The published scores, marked as published on other data, a row for each method and data set."""
     names = list(next(iter(PUBLISHED_SCORES.values())))
     rows = [

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from deflare_core.scores.residuals import CELL_KINDS
-from deflare_core.show.figures import ACCENT, NEUTRAL, new_figure
+from deflare_core.show.figures import ACCENT, NEUTRAL, make_figure
 from deflare_core.show.statistics_figures import CAUSE_COLOURS
 
 DENSITY_MAP = matplotlib.colormaps["Greys"]
 SPENT_COLOURS = {**CAUSE_COLOURS, "empty": "#ececec"}
 
 
-def residual_figure(
+def draw_residuals(
     wanted: NDArray[np.floating], given: Mapping[str, NDArray[np.floating]], limit: float | None = None
 ) -> Figure:
     """One panel per named residual: how many cells have which wanted and given value; the green line is perfection.
@@ -35,7 +35,7 @@ def residual_figure(
     edges = np.arange(-end - 0.25, end + 0.5, 0.5)
     tables = {name: _joint(wanted, residual, edges) for name, residual in given.items()}
     top = max(table.max() for table in tables.values())
-    figure = new_figure(3.5 * len(given) + 0.9, 3.9)
+    figure = make_figure(3.5 * len(given) + 0.9, 3.9)
     grid = figure.subplots(1, len(given), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (name, table) in zip(grid, tables.items(), strict=True):
         image = axes.pcolormesh(edges, edges, table.T, cmap=DENSITY_MAP, norm=LogNorm(0.5, top))
@@ -48,9 +48,9 @@ def residual_figure(
     return figure
 
 
-def spent_figure(spent: Mapping[str, Mapping[str, float]]) -> Figure:
+def draw_residual_shares(spent: Mapping[str, Mapping[str, float]]) -> Figure:
     """One bar for each named residual: its share at cells of each cause, as `share_residual` gives them."""
-    figure = new_figure(7, 0.45 * len(spent) + 1.3)
+    figure = make_figure(7, 0.45 * len(spent) + 1.3)
     axes = figure.subplots()
     names = list(spent)
     left = np.zeros(len(names))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.scores.metrics import CAUSES
-from deflare_core.show.figures import ACCENT, NEUTRAL, accumulate, draw_signed, new_figure, symmetric_limit
+from deflare_core.show.figures import ACCENT, NEUTRAL, draw_signed, find_limit, make_figure, sum_polarities
 from deflare_core.streams.statistics import INTERVAL_EDGES_US, find_intervals_us, find_spectrum, share_intervals
 
 RECORDING_COLOURS = (NEUTRAL, ACCENT, "#b8860b", "#7a3e9d")
@@ -27,9 +27,9 @@ MAINS_HZ = (100.0, 120.0)
 """At what lamps flicker on a mains of 50 and of 60 Hz."""
 
 
-def interval_figure(recordings: Mapping[str, Events]) -> Figure:
+def draw_intervals(recordings: Mapping[str, Events]) -> Figure:
     """The times from each event to the next of its pixel, as shares of all of them, on a logarithmic time axis."""
-    figure = new_figure(7, 3.2)
+    figure = make_figure(7, 3.2)
     axes = figure.subplots()
     for (name, events), colour in zip(recordings.items(), RECORDING_COLOURS, strict=False):
         intervals = find_intervals_us(events)
@@ -43,9 +43,7 @@ def interval_figure(recordings: Mapping[str, Events]) -> Figure:
     return figure
 
 
-def spectrum_figure(
-    recordings: Mapping[str, Events], duration_us: int, marked_hz: Sequence[float] = MAINS_HZ
-) -> Figure:
+def draw_spectra(recordings: Mapping[str, Events], duration_us: int, marked_hz: Sequence[float] = MAINS_HZ) -> Figure:
     """The flicker spectrum of each recording from 20 to 400 Hz, with the frequencies of lamps on the mains marked.
 
     Parameters
@@ -54,8 +52,8 @@ def spectrum_figure(
     duration_us : their length from their first event on; later events are left out.
     marked_hz : frequencies to mark.
     """
-    frequencies_hz = spectrum_frequencies_hz(duration_us)
-    figure = new_figure(7, 3.4)
+    frequencies_hz = list_frequencies_hz(duration_us)
+    figure = make_figure(7, 3.4)
     axes = figure.subplots()
     for (name, events), colour in zip(recordings.items(), RECORDING_COLOURS, strict=False):
         start_us = int(events.t[0]) if len(events) else 0
@@ -77,7 +75,7 @@ def spectrum_figure(
     return figure
 
 
-def spectrum_frequencies_hz(duration_us: int) -> NDArray[np.float64]:
+def list_frequencies_hz(duration_us: int) -> NDArray[np.float64]:
     """Frequencies from 20 to 400 Hz, two or more to the width of a line; every multiple of 20 Hz is among them."""
     steps_in_20_hz = int(np.ceil(2 * 20 * duration_us / 1e6))
     return np.linspace(20, 400, 19 * steps_in_20_hz + 1)
@@ -95,7 +93,7 @@ def draw_causes(
     window_us : length of a window, microseconds.
     """
     edges_us = np.arange(clock_us[0], clock_us[1] + window_us, window_us)
-    figure = new_figure(7, 2.2 * len(recordings) + 0.5)
+    figure = make_figure(7, 2.2 * len(recordings) + 0.5)
     grid = figure.subplots(len(recordings), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, (events, labels)) in zip(grid, recordings.items(), strict=True):
         counts = count_causes(events, labels, edges_us)
@@ -121,18 +119,18 @@ def count_causes(events: Events, labels: NDArray[np.uint8], edges_us: NDArray[np
     return np.stack([np.diff(np.searchsorted(events.t[labels == label], edges_us)) for label in CAUSES])
 
 
-def pair_figure(flare: Events, clean: Events, t_start_us: int, t_end_us: int) -> Figure:
+def draw_pair(flare: Events, clean: Events, t_start_us: int, t_end_us: int) -> Figure:
     """Input and target of one window, and where the input has more events (purple) or fewer (green)."""
     window = {"input": flare.window(t_start_us, t_end_us), "target": clean.window(t_start_us, t_end_us)}
-    sums = {name: accumulate(events) for name, events in window.items()}
-    surplus = event_counts(window["input"]) - event_counts(window["target"])
+    sums = {name: sum_polarities(events) for name, events in window.items()}
+    surplus = count_events(window["input"]) - count_events(window["target"])
     height, width = flare.sensor_size
-    figure = new_figure(12.6, 3.6 * height / width + 1.2)
+    figure = make_figure(12.6, 3.6 * height / width + 1.2)
     grid = figure.subplots(1, 3, sharex=True, sharey=True)
     for axes, (name, picture) in zip(grid, sums.items(), strict=False):
-        image = draw_signed(axes, picture, symmetric_limit(list(sums.values())))
+        image = draw_signed(axes, picture, find_limit(list(sums.values())))
         axes.set_title(f"{name}: {len(window[name]):,} events", fontsize=10)
-    limit = symmetric_limit([surplus])
+    limit = find_limit([surplus])
     difference = grid[2].imshow(surplus, cmap=SURPLUS_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
     more, fewer = surplus.clip(min=0).sum(), (-surplus).clip(min=0).sum()
     grid[2].set_title(f"input less target: {more:,} more, {fewer:,} fewer", fontsize=10)
@@ -147,7 +145,7 @@ def pair_figure(flare: Events, clean: Events, t_start_us: int, t_end_us: int) ->
     return figure
 
 
-def event_counts(events: Events) -> NDArray[np.int64]:
+def count_events(events: Events) -> NDArray[np.int64]:
     """The number of events at each pixel, of both polarities, int64 `(H, W)`."""
     height, width = events.sensor_size
     pixel = events.y.astype(np.int64) * width + events.x

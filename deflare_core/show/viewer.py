@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from deflare_core.codec import events_to_voxel
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.io.recordings import Recording
-from deflare_core.show.figures import SIGNED_MAP, draw_signed, symmetric_limit
+from deflare_core.show.figures import SIGNED_MAP, draw_signed, find_limit
 
 Voxel = np.ndarray | torch.Tensor
 LoadWindow = Callable[[int], Sequence[Any]]
@@ -74,8 +74,8 @@ class VoxelBinViewer(anywidget.AnyWidget):
         self, input: Voxel, target: Voxel | None = None, output: Voxel | None = None, *, window_us: int = WINDOW_US
     ) -> None:
         self._load_window: LoadWindow | None = None
-        self.voxels = checked_voxels(input, target, output)
-        super().__init__(limit=default_limit(list(self.voxels.values())))
+        self.voxels = check_voxels(input, target, output)
+        super().__init__(limit=find_default_limit(list(self.voxels.values())))
         self.set_trait("window_us", window_us)
         self.on_msg(self._answer)
 
@@ -136,7 +136,7 @@ class VoxelBinViewer(anywidget.AnyWidget):
 
     def show(self, input: Voxel, target: Voxel | None = None, output: Voxel | None = None) -> None:
         """Replace the voxels on show; bin, colour limit and zoom stay, so that windows can be compared."""
-        self.voxels = checked_voxels(input, target, output)
+        self.voxels = check_voxels(input, target, output)
         self.bin_index = min(self.bin_index, self.num_bins - 1)
         self._send_window()
 
@@ -206,7 +206,7 @@ class VoxelBinViewer(anywidget.AnyWidget):
         return bin_index
 
 
-def checked_voxels(
+def check_voxels(
     input: Voxel, target: Voxel | None = None, output: Voxel | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """The given voxels by title, float32 `(bins, H, W)` in host memory, all of one shape."""
@@ -254,9 +254,9 @@ def _packed(voxel: NDArray[np.float32]) -> np.ndarray:
     return voxel.astype("<f4", copy=False)
 
 
-def default_limit(voxels: list[NDArray[np.float32]]) -> float:
-    """The colour limit of `symmetric_limit` in whole events per cell."""
-    return float(np.ceil(symmetric_limit(voxels)))
+def find_default_limit(voxels: list[NDArray[np.float32]]) -> float:
+    """The colour limit of `find_limit` in whole events per cell."""
+    return float(np.ceil(find_limit(voxels)))
 
 
 def _panel_grid(count: int, sensor_size: tuple[int, ...]) -> tuple[Figure, list[Axes]]:

@@ -18,7 +18,7 @@ from deflare_core.app import notebook
 from deflare_core.app.notebook import NotebookError, serve_notebook
 from deflare_core.codec import events_to_voxel
 from deflare_core.io.recordings import save_events
-from deflare_core.show.viewer import default_limit
+from deflare_core.show.viewer import find_default_limit
 
 SHOTS = ROOT / "reports" / "screenshots"
 SIZE = (60, 80)
@@ -89,7 +89,7 @@ def test_the_app_shows_the_named_recording_and_follows_the_slider(address, recor
         page.screenshot(SHOTS / "viewer_app.png")
         first = {name: events.window(1_000_000, 1_020_000) for name, events in recordings.items()}
         voxels = {name: events_to_voxel(events, t0_us=1_000_000) for name, events in first.items()}
-        limit = default_limit(list(voxels.values()))
+        limit = find_default_limit(list(voxels.values()))
         for title, voxel in zip(("Input", "Output"), voxels.values(), strict=True):
             pixels = panel_pixels(page, title)
             assert np.array_equal(pixels, expected_pixels(voxel[5], pixels.shape[:2], limit=limit)), title

@@ -74,11 +74,11 @@ def tiny_notebook(tmp_path, *sources, parameters="value = 1\noutput_dir = None")
 
 
 FIGURE = """
-from deflare_core.notebook import enter
-from deflare_core.figures import event_rate_figure
+from deflare_core.app.notebook import enter
+from deflare_core.show.figures import draw_event_rates
 from deflare_core.events import Events
 output_dir = enter(output_dir)
-event_rate_figure({"none": Events.empty((2, 2))}, (0, 1000))
+draw_event_rates({"none": Events.empty((2, 2))}, (0, 1000))
 """
 
 

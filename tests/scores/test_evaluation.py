@@ -29,7 +29,7 @@ from deflare_core.scores.predictions import (
     predicted,
     prediction_key,
 )
-from deflare_core.show.report import markdown_of, write_report, write_tables
+from deflare_core.show.report import tabulate_scores, write_report, write_tables
 from deflare_core.streams.baselines import BASELINES
 from deflare_core.system.settings import ConfigError, make_config
 
@@ -134,7 +134,7 @@ def test_a_bad_recording_is_named_and_the_others_are_scored(data, tmp_path):
     found = evaluate_methods([baseline_method("input")], data, progress=False)
     assert list(found.scores["input"]) == [data.pairs[0].name, data.pairs[2].name]
     assert str(data.pairs[1].noisy) in found.failures[data.pairs[1].name]
-    assert data.pairs[1].name in markdown_of(found), "The report says what is missing."
+    assert data.pairs[1].name in tabulate_scores(found), "The report says what is missing."
     with pytest.raises(RecordingError, match="composed_00001"):
         evaluate(build_model(MODEL, seed=0), data, progress=False)
 

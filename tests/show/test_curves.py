@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
+from deflare_core.app import live_curves
 from deflare_core.app.commands import main
 from deflare_core.loop.run_log import RunLog, RunLogError, read_log
-from deflare_core.show import curves
-from deflare_core.show.curves import best_epoch, moving_average, read_run, training_curves
+from deflare_core.show.curves import average_steps, draw_training_curves, find_best_epoch, read_run
 
 STEPS_PER_EPOCH = 25
 
@@ -43,11 +43,11 @@ def axes_by_label(figure) -> dict:
 
 
 def test_the_moving_average_of_a_ramp_is_a_ramp():
-    assert moving_average(np.arange(5.0), 3).tolist() == pytest.approx([1, 2, 3])
+    assert average_steps(np.arange(5.0), 3).tolist() == pytest.approx([1, 2, 3])
 
 
 def test_the_curves_show_what_the_log_says(run_dir):
-    panels = axes_by_label(training_curves(run_dir))
+    panels = axes_by_label(draw_training_curves(run_dir))
     assert list(panels) == ["batch", "epoch", "learning rate"]
     assert panels["batch"].get_yscale() == panels["epoch"].get_yscale() == "log"
     raw, smooth = panels["batch"].lines
@@ -60,18 +60,21 @@ def test_the_curves_show_what_the_log_says(run_dir):
 
 
 def test_the_best_epoch_stands_in_a_light_green_box(run_dir):
-    (text,) = axes_by_label(training_curves(run_dir))["epoch"].texts
+    (text,) = axes_by_label(draw_training_curves(run_dir))["epoch"].texts
     assert text.get_text() == "best: epoch 6, step 150, validation loss 0.1"
     assert text.get_bbox_patch().get_facecolor() == to_rgba("lightgreen")
 
 
 def test_without_validation_the_best_epoch_is_that_of_the_training_loss():
     entries = [{"step": k + 1, "epoch": k // 2, "loss": loss} for k, loss in enumerate([4, 2, 1, 2, 2, 2])]
-    assert best_epoch(entries) == "best: epoch 2, mean training loss 1.5"
+    assert find_best_epoch(entries) == "best: epoch 2, mean training loss 1.5"
 
 
 def test_the_details_are_the_gradient_and_the_duration(run_dir):
-    assert list(axes_by_label(training_curves(run_dir, detailed=True)))[3:] == ["gradient norm", "seconds per step"]
+    assert list(axes_by_label(draw_training_curves(run_dir, detailed=True)))[3:] == [
+        "gradient norm",
+        "seconds per step",
+    ]
 
 
 def test_tensorboard_scalars_stand_in_for_a_missing_log(run_dir):
@@ -80,14 +83,14 @@ def test_tensorboard_scalars_stand_in_for_a_missing_log(run_dir):
     for found, expected in zip(read_run(run_dir), written, strict=True):
         figures = expected.get("validation", expected)
         assert found.get("validation", found) == pytest.approx(figures), "All of them, in float32."
-    (text,) = axes_by_label(training_curves(run_dir))["epoch"].texts
+    (text,) = axes_by_label(draw_training_curves(run_dir))["epoch"].texts
     assert text.get_text().startswith("best: epoch 6, step 150")
 
 
 def test_a_log_of_an_earlier_version_is_drawn_too(tmp_path):
     lines = [{"step": 1, "loss": 0.2, "seconds": 0.1}, {"step": 1, "epoch": 0, "validation": {"loss": 0.3}}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert list(axes_by_label(training_curves(tmp_path))) == ["batch", "epoch"], "It has no learning rate."
+    assert list(axes_by_label(draw_training_curves(tmp_path))) == ["batch", "epoch"], "It has no learning rate."
 
 
 def test_the_command_writes_the_picture_under_reports(run_dir, tmp_path, monkeypatch, capsys):
@@ -107,9 +110,9 @@ def test_live_curves_follow_the_log_while_it_grows(tmp_path, monkeypatch):
         def update(self, figure):
             drawn.append(sum(len(line.get_xdata()) for line in figure.axes[0].lines[:1]))
 
-    monkeypatch.setattr(curves, "display", lambda figure, display_id: Cell())
+    monkeypatch.setattr(live_curves, "display", lambda figure, display_id: Cell())
     log = RunLog(tmp_path / "run", 0)
-    with curves.live_curves(tmp_path / "run", every_s=0.01):
+    with live_curves.live_curves(tmp_path / "run", every_s=0.01):
         for step in range(1, 4):
             log.append(step_line(step))
             deadline = time.monotonic() + 20
@@ -125,4 +128,4 @@ def test_live_curves_follow_the_log_while_it_grows(tmp_path, monkeypatch):
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(RunLogError, match=r"has no metrics\.jsonl or TensorBoard scalars"):
-        training_curves(tmp_path)
+        draw_training_curves(tmp_path)

@@ -14,7 +14,13 @@ from deflare_core.dataset import EventVoxelDataset
 from deflare_core.model import build_model
 from deflare_core.scores.predictions import baseline_method
 from deflare_core.show import debug
-from deflare_core.show.debug import debug_summary, debug_training, network_window, residuals_noted, write_debug_windows
+from deflare_core.show.debug import (
+    debug_training,
+    network_window,
+    residuals_noted,
+    summarise_window,
+    write_debug_windows,
+)
 from deflare_core.system.settings import make_config
 from deflare_core.training import TrainingError, fit, make_optimizer
 
@@ -92,7 +98,7 @@ def test_the_residual_shown_is_the_one_that_was_added(pair_folders):
     assert np.abs(shown.voxels["residual"]).max() > 0.1
     assert np.array_equal(shown.voxels["input"] + shown.voxels["residual"], shown.voxels["output"])
     shown.voxels["output"][0, 0, 0] += 1
-    assert "output = input + residual is False, largest difference 1" in debug_summary(shown), "The check can fail."
+    assert "output = input + residual is False, largest difference 1" in summarise_window(shown), "The check can fail."
 
 
 def test_noting_residuals_leaves_the_network_as_it_was():

@@ -5,14 +5,14 @@ import pytest
 from support.recordings import make_events
 
 from deflare_core.show.figures import (
-    event_cloud_figure,
-    event_series_figure,
-    events_figure,
+    draw_event_cloud,
+    draw_event_series,
+    draw_events,
+    draw_scores,
+    draw_voxels,
+    find_limit,
+    find_strongest,
     learning_curve_figure,
-    scores_figure,
-    strongest,
-    symmetric_limit,
-    voxel_figure,
 )
 
 
@@ -23,25 +23,25 @@ def images(figure) -> list:
 def test_all_panels_share_one_limit_that_is_symmetric_about_zero():
     rng = np.random.default_rng(0)
     voxels = {name: rng.integers(-3, 4, (4, 6, 8)).astype(np.float32) * k for k, name in ((1, "input"), (2, "output"))}
-    shown = images(voxel_figure(voxels, 0, 20_000))
+    shown = images(draw_voxels(voxels, 0, 20_000))
     assert len(shown) == 8
     assert {image.get_clim() for image in shown} == {(-6.0, 6.0)}
     recordings = {"input": make_events(seed=1), "target": make_events(seed=2, num=100)}
-    low, high = {image.get_clim() for image in images(events_figure(recordings, 0, 20_000))}.pop()
+    low, high = {image.get_clim() for image in images(draw_events(recordings, 0, 20_000))}.pop()
     assert low == -high
 
 
 def test_the_limit_ignores_faint_noise_and_lets_lamps_saturate():
     picture = np.zeros((100, 100))
-    assert symmetric_limit([picture]) == 1
+    assert find_limit([picture]) == 1
     picture[:, :10] = -2
     picture[0, :3] = 90
     noise = np.full_like(picture, 0.01)
-    assert symmetric_limit([picture, noise]) == 2
+    assert find_limit([picture, noise]) == 2
 
 
 def test_a_cloud_says_how_many_of_how_many_it_shows():
-    figure = event_cloud_figure(make_events(num=5_000), seed=0, max_events=2_000)
+    figure = draw_event_cloud(make_events(num=5_000), seed=0, max_events=2_000)
     (axes,) = figure.axes
     assert axes.get_title() == "2,000 of 5,000 events"
     assert len(axes.collections[0].get_offsets()) == 2_000, "As many are drawn as the title says."
@@ -50,7 +50,7 @@ def test_a_cloud_says_how_many_of_how_many_it_shows():
 
 def test_a_series_draws_every_event_in_its_slice():
     events = make_events(num=600)
-    figure = event_series_figure({"input": events}, 0, 20_000, num_frames=4)
+    figure = draw_event_series({"input": events}, 0, 20_000, num_frames=4)
     drawn = [len(axes.collections[0].get_offsets()) for axes in figure.axes]
     assert sum(drawn) == 600
     assert drawn[1] == len(events.window(5_000, 10_000))
@@ -61,11 +61,11 @@ def test_a_series_draws_every_event_in_its_slice():
 def test_a_single_event_survives_in_a_picture_drawn_small():
     picture = np.zeros((6, 9))
     picture[4, 7], picture[5, 8] = -1, 3
-    small = strongest(picture, 3)
+    small = find_strongest(picture, 3)
     assert small.tolist() == [[0, 0, 0], [0, 0, 3]]
     picture[5, 8] = 0
-    assert strongest(picture, 3)[1, 2] == -1
-    assert strongest(picture, 4).shape == (2, 3), "Rows and columns that fill no block have one of their own."
+    assert find_strongest(picture, 3)[1, 2] == -1
+    assert find_strongest(picture, 4).shape == (2, 3), "Rows and columns that fill no block have one of their own."
 
 
 def test_the_learning_curve_has_a_mean_only_where_it_is_one():
@@ -80,7 +80,7 @@ def test_the_learning_curve_has_a_mean_only_where_it_is_one():
 
 
 def test_a_bar_that_would_dwarf_the_others_is_cut_off_and_says_so():
-    figure = scores_figure({"input": {"mse": 1.0}, "network": {"mse": 1.2}, "wild": {"mse": 1e3}}, ["mse"])
+    figure = draw_scores({"input": {"mse": 1.0}, "network": {"mse": 1.2}, "wild": {"mse": 1e3}}, ["mse"])
     widths = [bar.get_width() for bar in figure.axes[0].patches]
     assert widths == pytest.approx([1.0, 1.2, 6.0])
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "1.2", "1e+03 >"]

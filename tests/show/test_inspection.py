@@ -4,7 +4,7 @@ from support.recordings import same_events
 
 from deflare_core.events import Events
 from deflare_core.io.recordings import load_events
-from deflare_core.show.inspection import Inspected, busiest_window_us, facts_table, read_inspected
+from deflare_core.show.inspection import Inspected, find_busiest_window_us, read_inspected, tabulate_facts
 
 
 def recording(t, clock_us) -> Inspected:
@@ -14,18 +14,18 @@ def recording(t, clock_us) -> Inspected:
 
 
 def test_facts_by_hand():
-    table = facts_table({"mine": recording([10_000, 10_500, 20_000, 40_000], (10_000, 50_000))})
+    table = tabulate_facts({"mine": recording([10_000, 10_500, 20_000, 40_000], (10_000, 50_000))})
     cells = [cell.strip() for cell in table.splitlines()[2].strip("|").split("|")]
     assert cells == ["mine", "5 x 2", "10.0", "50.0", "4", "0.0001", "75.0%", "10.0%"]
 
 
 def test_the_busiest_window_has_the_most_events():
     found = recording([100, 20_000, 20_001, 20_002, 40_000, 40_001, 60_500], (0, 61_000))
-    assert busiest_window_us(found) == 20_000, "1, 3 and 2 events; the fourth window is not whole."
+    assert find_busiest_window_us(found) == 20_000, "1, 3 and 2 events; the fourth window is not whole."
     shifted = recording([5100, 5200, 25_000], (5000, 45_000))
-    assert busiest_window_us(shifted) == 5000, "Windows are counted from the clock's start."
+    assert find_busiest_window_us(shifted) == 5000, "Windows are counted from the clock's start."
     with pytest.raises(ValueError, match="19999 us are shorter than a window of 20000"):
-        busiest_window_us(recording([1], (0, 19_999)))
+        find_busiest_window_us(recording([1], (0, 19_999)))
 
 
 def test_a_file_is_read_with_its_labels(pair_folders):

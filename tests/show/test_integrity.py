@@ -4,7 +4,7 @@ from support.recordings import make_events
 
 from deflare_core.io.recordings import save_events
 from deflare_core.io.verify import verify_folders
-from deflare_core.show.integrity import dataset_folders, integrity_table
+from deflare_core.show.integrity import find_folders, tabulate_integrity
 from deflare_core.system.markdown import markdown_table
 
 
@@ -17,7 +17,7 @@ def test_a_table_is_markdown():
 
 
 def test_a_sound_data_set_is_one_row(pair_folders):
-    table = integrity_table({"training": verify_folders(*pair_folders)})
+    table = tabulate_integrity({"training": verify_folders(*pair_folders)})
     assert cells(table, 0) == ["training", "3", "0", "0", "16 x 12", "100.0", "2,000 to 4,000", "0"]
     assert table.endswith("Nothing is wrong.")
 
@@ -28,7 +28,7 @@ def test_what_is_wrong_is_counted_and_named(pair_folders):
     (noisy / "composed_00001_bg_flare.h5").unlink()
     clock = {"source": "test", "clock_us": (0, 50_000)}
     save_events(clean / "composed_00002_bg_light.h5", make_events(sensor_size=(4, 5)), **clock)
-    table = integrity_table({"training": verify_folders(noisy, clean)})
+    table = tabulate_integrity({"training": verify_folders(noisy, clean)})
     expected = ["training", "2", "1", "1", "5 x 4, 16 x 12", "50.0 to 100.0", "500 to 4,000", "3"]
     assert cells(table, 0) == expected
     problems = [line for line in table.splitlines() if line.startswith("- ")]
@@ -41,7 +41,7 @@ def test_the_test_set_counts_where_there_is_one(pair_folders, tmp_path):
     root = tmp_path / "set"
     shutil.copytree(pair_folders[0], root / "background_with_flare_events")
     shutil.copytree(pair_folders[1], root / "background_with_light_events")
-    assert list(dataset_folders(root)) == ["training"]
-    assert verify_folders(*dataset_folders(root)["training"]).num_pairs == 3
+    assert list(find_folders(root)) == ["training"]
+    assert verify_folders(*find_folders(root)["training"]).num_pairs == 3
     (root / "background_with_flare_events_test").mkdir()
-    assert list(dataset_folders(root)) == ["training", "test"], "Half a test set is one that is wrong, not none."
+    assert list(find_folders(root)) == ["training", "test"], "Half a test set is one that is wrong, not none."

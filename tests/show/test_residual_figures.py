@@ -3,12 +3,12 @@ import pytest
 from matplotlib.colors import to_hex
 
 from deflare_core.scores.residuals import CELL_KINDS
-from deflare_core.show.residual_figures import SPENT_COLOURS, residual_figure, spent_figure
+from deflare_core.show.residual_figures import SPENT_COLOURS, draw_residual_shares, draw_residuals
 
 
 def test_cells_are_counted_by_wanted_and_given_value():
     wanted = np.array([[[0, 0, -2, 1]]], float)
-    figure = residual_figure(wanted, {"none": 0 * wanted, "wild": np.array([[[0, 0, -2, 9.0]]])}, limit=2)
+    figure = draw_residuals(wanted, {"none": 0 * wanted, "wild": np.array([[[0, 0, -2, 9.0]]])}, limit=2)
     none, wild = (axes.collections[0].get_array() for axes in figure.axes[:2])
     edges = np.arange(-2.25, 2.5, 0.5)
     zero, minus_two, one = (np.searchsorted(edges, value, side="right") - 1 for value in (0, -2, 1))
@@ -24,7 +24,7 @@ def test_cells_are_counted_by_wanted_and_given_value():
 
 def test_bars_show_where_it_is_spent():
     half = dict(zip(CELL_KINDS, (0.5, 0, 0.25, 0.05, 0.2), strict=True))
-    figure = spent_figure({"wanted": half, "identity": dict.fromkeys(CELL_KINDS, np.nan)})
+    figure = draw_residual_shares({"wanted": half, "identity": dict.fromkeys(CELL_KINDS, np.nan)})
     axes = figure.axes[0]
     bars = {container.get_label(): container.patches for container in axes.containers}
     assert [bars[kind][0].get_width() for kind in CELL_KINDS] == pytest.approx([50, 0, 25, 5, 20])

@@ -4,16 +4,16 @@ from matplotlib.colors import to_hex
 from support.recordings import make_events
 
 from deflare_core.events import Events
-from deflare_core.show.figures import strongest
+from deflare_core.show.figures import find_strongest
 from deflare_core.show.statistics_figures import (
     CAUSE_COLOURS,
     count_causes,
+    count_events,
     draw_causes,
-    event_counts,
-    interval_figure,
-    pair_figure,
-    spectrum_figure,
-    spectrum_frequencies_hz,
+    draw_intervals,
+    draw_pair,
+    draw_spectra,
+    list_frequencies_hz,
 )
 from deflare_core.streams.statistics import INTERVAL_EDGES_US
 
@@ -30,7 +30,7 @@ def lamp(flicker_hz, duration_us=500_000) -> Events:
 
 
 def test_intervals_are_drawn_as_shares_by_hand():
-    figure = interval_figure({"mine": at_one_pixel([0, 1050, 2100, 12_600])})
+    figure = draw_intervals({"mine": at_one_pixel([0, 1050, 2100, 12_600])})
     drawn, edges, _ = figure.axes[0].patches[0].get_data()
     assert edges == pytest.approx(INTERVAL_EDGES_US / 1e3), "The axis is in milliseconds."
     assert drawn[np.searchsorted(edges, 1.05) - 1] == pytest.approx(200 / 3), "Two of the three are 1.05 ms."
@@ -41,7 +41,7 @@ def test_intervals_are_drawn_as_shares_by_hand():
 
 
 def test_the_spectrum_peaks_where_the_lamp_flickers():
-    axes = spectrum_figure({"lamp": lamp(120), "nothing": Events.empty((2, 3))}, 500_000).axes[0]
+    axes = draw_spectra({"lamp": lamp(120), "nothing": Events.empty((2, 3))}, 500_000).axes[0]
     frequencies, power = axes.lines[0].get_data()
     assert frequencies[np.argmax(power)] == 120
     assert max(power) == pytest.approx(120, rel=0.01), "All of the pixel's 120 events are in step."
@@ -57,13 +57,13 @@ def test_the_spectrum_covers_the_stated_time_only():
     both = Events.from_columns(
         *(np.concatenate([getattr(early, name), getattr(late, name)]) for name in "txyp"), early.sensor_size
     )
-    drawn, alone = (spectrum_figure({"lamp": each}, 500_000).axes[0].lines[0].get_ydata() for each in (both, early))
+    drawn, alone = (draw_spectra({"lamp": each}, 500_000).axes[0].lines[0].get_ydata() for each in (both, early))
     assert np.array_equal(drawn, alone)
 
 
 @pytest.mark.parametrize("duration_us", [20_000, 100_000, 333_333, 2_080_000])
 def test_no_line_falls_between_the_frequencies(duration_us):
-    frequencies = spectrum_frequencies_hz(duration_us)
+    frequencies = list_frequencies_hz(duration_us)
     assert (frequencies[0], frequencies[-1]) == (20, 400)
     assert {100, 120} <= set(frequencies.round(9))
     assert np.diff(frequencies).max() <= 0.5e6 / duration_us + 1e-9, "Two to the width of a line."
@@ -91,22 +91,22 @@ def test_cause_bars_stand_on_each_other_and_reach_100():
 
 def test_a_pair_shows_where_events_are_more_and_fewer():
     flare, clean = at_one_pixel([5, 6], [1, -1]), Events.from_columns([7], [2], [1], [1], (2, 3))
-    first, second, third = (axes.images[0].get_array() for axes in pair_figure(flare, clean, 0, 20_000).axes[:3])
+    first, second, third = (axes.images[0].get_array() for axes in draw_pair(flare, clean, 0, 20_000).axes[:3])
     assert not first.any(), "Up and down cancel in the signed sum,"
     assert second.tolist() == [[0, 0, 0], [0, 0, 1]]
     assert third.tolist() == [[2, 0, 0], [0, 0, -1]], "but not in the number of events."
-    titles = [axes.get_title() for axes in pair_figure(flare, clean, 0, 20_000).axes[:3]]
+    titles = [axes.get_title() for axes in draw_pair(flare, clean, 0, 20_000).axes[:3]]
     assert titles == ["input: 2 events", "target: 1 events", "input less target: 2 more, 1 fewer"]
 
 
 def test_every_event_is_counted_at_its_pixel():
     events = make_events(seed=2, num=300)
-    counts = event_counts(events)
+    counts = count_events(events)
     assert counts.sum() == 300
     assert counts[3, 4] == ((events.y == 3) & (events.x == 4)).sum()
 
 
 def test_the_strongest_pixel_of_a_block_is_what_is_drawn_small():
     picture = np.array([[0, -3, 1], [2, 0, 0], [0, 0, -1]])
-    assert strongest(picture, 2).tolist() == [[-3, 1], [0, -1]]
-    assert np.array_equal(strongest(picture, 1), picture)
+    assert find_strongest(picture, 2).tolist() == [[-3, 1], [0, -1]]
+    assert np.array_equal(find_strongest(picture, 1), picture)

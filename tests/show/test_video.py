@@ -12,7 +12,7 @@ from deflare_core.app.commands import main
 from deflare_core.events import Events
 from deflare_core.io.convert import convert
 from deflare_core.io.recordings import RecordingError, open_recording, save_events
-from deflare_core.show.contact_sheet import contact_sheet, sheet_windows_us
+from deflare_core.show.contact_sheet import draw_contact_sheet, spread_windows_us
 from deflare_core.show.video import speed_text, write_video
 
 SIZE = (120, 160)  # enlarged three times: panels of 480 x 360 under a strip of 32 pixels
@@ -196,7 +196,7 @@ def test_what_a_file_does_not_state_is_said_on_the_command_line(pair, tmp_path):
 
 
 def test_contact_sheet_has_a_panel_for_each_recording_and_window(pair):
-    figure = contact_sheet(pair, num=2)
+    figure = draw_contact_sheet(pair, num=2)
     panels = [axes for axes in figure.axes if axes.images]
     assert len(panels) == 4, "Two recordings at two times are four panels."
     assert [axes.get_title() for axes in panels] == ["0.0 to 5.0 ms", "5.0 to 10.0 ms", "", ""]
@@ -207,7 +207,7 @@ def test_contact_sheet_has_a_panel_for_each_recording_and_window(pair):
 
 def test_contact_sheet_sums_blocks_of_a_large_sensor(tmp_path):
     path = save_blocks(tmp_path / "a.h5", block(0, 0, 0, 1, 4), sensor_size=(301, 401))
-    picture = contact_sheet({"a": path}, num=1).axes[0].images[0].get_array()
+    picture = draw_contact_sheet({"a": path}, num=1).axes[0].images[0].get_array()
     assert picture.shape == (101, 134), "Blocks of 3 x 3 pixels keep a panel under 200."
     assert picture[:3, :3].tolist() == [[9, 3, 0], [3, 1, 0], [0, 0, 0]], "Blocks hold the sum of their events."
 
@@ -215,17 +215,17 @@ def test_contact_sheet_sums_blocks_of_a_large_sensor(tmp_path):
 @pytest.mark.parametrize(("num", "named"), [(0, "received 0"), (-1, "received -1")])
 def test_contact_sheet_needs_a_window(pair, num, named):
     with pytest.raises(ValueError, match=named):
-        contact_sheet(pair, num=num)
+        draw_contact_sheet(pair, num=num)
 
 
 def test_contact_sheet_windows_by_hand():
-    assert sheet_windows_us(0, 100_000, 2) == [(15_000, 35_000), (65_000, 85_000)], "20 ms in the middle of each half."
-    assert sheet_windows_us(7, 17, 2) == [(7, 12), (12, 17)], "A short recording is divided."
+    assert spread_windows_us(0, 100_000, 2) == [(15_000, 35_000), (65_000, 85_000)], "20 ms in the middle of each half."
+    assert spread_windows_us(7, 17, 2) == [(7, 12), (12, 17)], "A short recording is divided."
 
 
 @given(st.integers(0, 10**12), st.integers(16, 10**8), st.integers(1, 16))
 def test_contact_sheet_windows_stay_apart_and_inside(start, duration, num):
-    edges = np.array(sheet_windows_us(start, start + duration, num)).ravel()
+    edges = np.array(spread_windows_us(start, start + duration, num)).ravel()
     assert (np.diff(edges) >= 0).all(), "Windows follow each other."
     assert start <= edges[0], "No window starts before the recording."
     assert edges[-1] <= start + duration, "No window ends after the recording."

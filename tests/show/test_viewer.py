@@ -11,7 +11,7 @@ from PIL import Image
 from traitlets import TraitError
 
 from deflare_core.events import Events
-from deflare_core.show.viewer import VoxelBinViewer, default_limit, encode_window
+from deflare_core.show.viewer import VoxelBinViewer, encode_window, find_default_limit
 
 SHAPE = (8, 12, 16)
 
@@ -140,11 +140,11 @@ def test_controls_link_with_ordinary_widgets():
 
 def test_limit_ignores_empty_cells_faint_noise_and_the_few_strongest():
     voxel = np.zeros((8, 100, 100), np.float32)
-    assert default_limit([voxel]) == 1
+    assert find_default_limit([voxel]) == 1
     voxel[0, :40] = 3
     voxel[1, 0, :10] = -50
     faint = np.full_like(voxel, 0.4)
-    assert default_limit([voxel, faint]) == 3
+    assert find_default_limit([voxel, faint]) == 3
 
 
 def test_stepping_loads_the_window_and_keeps_bin_and_limit():
