@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from data_simu.simulation import Pair, simulate
 from deflare_core.events import events_digest
 from deflare_core.io.recordings import RecordingError, open_recording, save_events
 from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.workers import late, worker_processes
 
 FLARE_FOLDER, CLEAN_FOLDER = "background_with_flare_events", "background_with_light_events"
 
@@ -52,7 +52,7 @@ def write_dataset(
     ----------
     config : what to simulate, and how many pairs.
     root : folder of the data set.
-    workers : processes; none takes one per processor.
+    workers : processes that simulate, one per processor by default; 1 simulates in this process.
     progress : show a progress bar with the remaining time.
 
     Raises
@@ -63,15 +63,7 @@ def write_dataset(
     root = Path(root)
     standing = _standing_entries(config, root)
     files = list(pair_files(config, root))
-    jobs = [(config, file) for file in files]
-    with tqdm(total=len(jobs), unit="pair", disable=not progress) as bar:
-        # The first pair is made here, so that the other processes find the compiled loops on disk.
-        entries = [_write_job(job) for job in jobs[:1]]
-        bar.update(len(entries))
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            for entry in pool.map(_write_job, jobs[1:]):
-                entries.append(entry)
-                bar.update()
+    entries = list(tqdm(_write_pairs(config, files, workers), total=len(files), unit="pair", disable=not progress))
     by_file = {entry["files"][0]: entry for entry in [*standing, *entries]}
     recordings = sorted(by_file.values(), key=lambda entry: (entry["split"] == "test", entry["files"]))
     counts = {f"num_{split}": sum(entry["split"] == split for entry in recordings) for split in ("train", "test")}
@@ -79,6 +71,18 @@ def write_dataset(
     with complete_or_absent(root / "manifest.json") as path:
         path.write_text(json.dumps(manifest, indent=1) + "\n")
     return root / "manifest.json"
+
+
+def _write_pairs(config: SimulationConfig, files: Sequence[PairFile], workers: int | None) -> Iterator[dict[str, Any]]:
+    """The manifest's entries of pairs in their order, each as soon as its files are complete."""
+    # The first pair is made here, so that the other processes find the compiled loops on disk.
+    yield from (write_pair(config, file) for file in files[:1])
+    workers = workers or os.cpu_count() or 1
+    num_processes = workers if workers > 1 else 0
+    with worker_processes(num_processes) as submit:
+        written = (submit(write_pair, config, file) for file in files[1:])
+        for entry in late(written, 2 * num_processes):
+            yield entry.result()
 
 
 def pair_files(config: SimulationConfig, root: Path) -> Iterator[PairFile]:
@@ -175,7 +179,3 @@ def _finished_entry(file: PairFile, key: str) -> dict[str, Any] | None:
         if found != {(key, str(file.seed))}:
             raise RecordingError(f"{file.flare}: was made with another configuration or seed; choose another folder.")
         return json.loads(str(flare.attributes["entry"]))
-
-
-def _write_job(job: tuple[SimulationConfig, PairFile]) -> dict[str, Any]:
-    return write_pair(*job)

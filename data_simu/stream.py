@@ -10,11 +10,9 @@ import copy
 import functools
 import itertools
 import os
-import queue
 import sys
-import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import nullcontext
+from contextlib import closing
 from multiprocessing.util import Finalize
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,6 +28,7 @@ from data_simu.simulation import simulate
 from deflare_core.config import SimulatedDataConfig
 from deflare_core.events import WINDOW_US
 from deflare_core.kernels.event_tensors import EventTensors, cells_of, side_by_side
+from deflare_core.system.prefetch import ahead
 from deflare_core.system.settings import ConfigError, load_config
 from deflare_core.windows import neighbour_offsets
 
@@ -75,30 +74,13 @@ class SimulatedPairs(IterableDataset[Sample]):
         self.first, self.workers, self.ahead = first, workers, ahead
 
     def __iter__(self) -> Iterator[Sample]:
-        for samples in self._made(self.windows):
-            yield from samples
+        with closing(ahead(self._simulated(self.windows), self.ahead)) as pairs:
+            for samples in pairs:
+                yield from samples
 
-    def pairs(self) -> Iterator[TensorPair]:
+    def pairs(self) -> Generator[TensorPair, None, None]:
         """The pairs themselves, as events on the device."""
-        return self._made(lambda pair: pair)
-
-    def _made(self, make: Callable[[TensorPair], Made]) -> Generator[Made, None, None]:
-        """What is made of each pair, by the thread that simulates: nothing here waits for the GPU."""
-        ready: queue.Queue[Made | BaseException] = queue.Queue(self.ahead)
-        stopped = threading.Event()
-        thread = threading.Thread(target=self._produce, args=(make, ready, stopped), daemon=True)
-        thread.start()
-        try:
-            while True:
-                made = ready.get()
-                if isinstance(made, BaseException):
-                    raise made
-                yield made
-        finally:
-            stopped.set()
-            while thread.is_alive():
-                _drain(ready)
-                thread.join(0.05)
+        return ahead(self._simulated(lambda pair: pair), self.ahead)
 
     def windows(self, pair: TensorPair) -> list[Sample]:
         """The windows of a pair; what is left at its end and fills none is left out."""
@@ -116,25 +98,19 @@ class SimulatedPairs(IterableDataset[Sample]):
         voxel.view(-1).index_add_(0, cells, (p.abs() if self.split_polarity else p).float())
         return voxel
 
-    def _produce(self, make: Callable[[TensorPair], Any], ready: queue.Queue[Any], stopped: threading.Event) -> None:
-        """Lay ready what is made of pairs until stopped; lay an error where there is one."""
-        try:
-            with torch.cuda.stream(torch.cuda.Stream(self.device)) if self.device.type == "cuda" else nullcontext():
-                for preparation in self._preparations():
-                    if stopped.is_set():
-                        return
-                    ready.put(self._simulated(preparation, make))
-        except BaseException as error:
-            ready.put(error)
-
-    def _simulated(self, preparation: Any, make: Callable[[TensorPair], Made]) -> Made:
+    def _simulated(self, make: Callable[[TensorPair], Made]) -> Iterator[Made]:
+        """What is made of each pair, complete on the device, so that whoever takes it does not wait for the GPU."""
         if self.device.type == "cpu":
-            return make(preparation)
-        made = make(simulate_on(preparation, self.device))
-        torch.cuda.current_stream(self.device).synchronize()
-        for tensor in _tensors_in(made):
-            tensor.record_stream(torch.cuda.default_stream(self.device))
-        return made
+            yield from map(make, self._preparations())
+            return
+        stream = torch.cuda.Stream(self.device)
+        for preparation in self._preparations():
+            with torch.cuda.stream(stream):
+                made = make(simulate_on(preparation, self.device))
+                stream.synchronize()
+                for tensor in _tensors_in(made):
+                    tensor.record_stream(torch.cuda.default_stream(self.device))
+            yield made
 
     def _preparations(self) -> Iterator[Any]:
         source = _Preparations(self.config, self.split, self.device.type)
@@ -326,12 +302,3 @@ def leave_at_once(worker: int) -> None:
     that did fail ends as it would.
     """
     Finalize(None, lambda: sys.exc_info()[0] or os._exit(0), exitpriority=LAST)
-
-
-def _drain(ready: queue.Queue[Any]) -> None:
-    """Take what lies ready, so that a thread that waits to lay down more can end."""
-    while True:
-        try:
-            ready.get_nowait()
-        except queue.Empty:
-            return

@@ -1,5 +1,6 @@
 """Pairs as a whole: what input and target share, targets, repeatability, and the data set on disk."""
 
+import contextlib
 import json
 import os
 import signal
@@ -245,6 +246,43 @@ def test_a_killed_data_set_goes_on_to_the_same_events(tmp_path):
     for entry, file in zip(manifest["recordings"], pair_files(config, root), strict=True):
         pair = simulate(config, file.seed)
         assert entry["digests"] == [events_digest(pair.flare), events_digest(pair.clean)], file.flare.name
+
+
+def test_one_worker_is_this_process(tmp_path, monkeypatch):
+    config = SMALL.model_copy(update={"sensor_size": (24, 32), "duration_us": 20_000})
+    simulated = []
+    monkeypatch.setattr("data_simu.pairs.simulate", lambda *given: simulated.append(given) or simulate(*given))
+    write_dataset(config, tmp_path, workers=1, progress=False)
+    assert len(simulated) == 3, "All three pairs were simulated here."
+
+
+def process_state(pid):
+    """The letter that /proc gives for the state of a process, None once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return None
+
+
+def test_workers_end_with_the_process_that_was_killed(tmp_path):
+    (tmp_path / "simu_config.yaml").write_text("sensor_size: [24, 32]\nduration_us: 60000\nnum_train: 400\n")
+    command = [sys.executable, "-m", "deflare_core", "simulate", "--workers", "2", "--output-dir", str(tmp_path)]
+    command += ["--config", str(tmp_path / "simu_config.yaml")]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and len(list(tmp_path.rglob("composed_*.h5"))) < 12:
+            time.sleep(0.01)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+        process.wait()
+        assert len(workers) >= 2, "Two processes simulate."
+        deadline_s = time.monotonic() + 20
+        while any(process_state(pid) not in (None, "Z") for pid in workers) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        assert {process_state(pid) for pid in workers} <= {None, "Z"}, "A worker went on without its parent."
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_the_process_that_compiles_makes_the_events_of_all_others(tmp_path):
