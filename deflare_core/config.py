@@ -277,9 +277,8 @@ class TestConfig(StrictModel):
     data: DataConfig
     """Pairs to score."""
     methods: tuple[str, ...] = ("input", "network")
-    """What to compare: network, a baseline (input, empty, encode_decode, baf, efr, pfd_a, pfd_b; efr_50hz for another
-    frequency than the mains'), oracle (the input without flare's events, by recorded causes), or another checkpoint as
-    NAME=PATH. Gains in pictures are the last one's."""
+    """What to compare: network, any baseline that `deflare infer` knows, oracle (the input without flare's events, by
+    recorded causes), or another checkpoint as NAME=PATH. Gains in pictures are the last one's."""
     legacy: bool = False
     """Also score as published numbers were computed; see deflare_core/legacy_metrics.py."""
     output_dir: Path = Path("reports/evaluation")

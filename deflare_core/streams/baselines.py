@@ -1,18 +1,32 @@
-"""Baselines: what a trained network has to beat, each a function from a whole recording to a whole recording."""
+"""Baselines: what a trained network has to beat, each a function from a whole recording to a whole recording.
+
+A baseline is one row of `ROWS`: its name, what it is, and its function. Commands, configurations, reports and error
+messages take all three from there.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.streams.comb_filter import find_mains_hz, remove_flicker
 from deflare_core.streams.filters import find_focused, find_supported
+from deflare_core.system.errors import DeflareError
 from deflare_core.windows import Clock, window_seed
 
 Baseline = Callable[[Events, Clock, int], Events]
-"""From a whole recording, the start and end of its clock, and a seed, to a whole recording."""
+"""From a whole recording, the start and end of its clock in microseconds, and a seed, to a whole recording."""
+
+
+class BaselineRow(NamedTuple):
+    """A baseline: its name in commands and tables, what it is, and what it does."""
+
+    name: str
+    about: str
+    function: Baseline
 
 
 def encode_decode(events: Events, clock_us: Clock, seed: int) -> Events:
@@ -24,51 +38,69 @@ def encode_decode(events: Events, clock_us: Clock, seed: int) -> Events:
     return Events.concatenate(parts)
 
 
-BASELINES: dict[str, Baseline] = {
-    "input": lambda events, clock_us, seed: events,
-    "empty": lambda events, clock_us, seed: Events.empty(events.sensor_size),
-    "encode_decode": encode_decode,
-    "baf": lambda events, clock_us, seed: events[find_supported(events)],
-    "efr": lambda events, clock_us, seed: remove_flicker(events, find_mains_hz(events)),
-    "pfd_a": lambda events, clock_us, seed: events[find_focused(events, clock_us[0], "a")],
-    "pfd_b": lambda events, clock_us, seed: events[find_focused(events, clock_us[0], "b")],
-}
-"""Every baseline by name: from events, the start and end of their clock, and a seed of what is random, to events."""
-ABOUT = {
-    "input": "the recording as it is",
-    "empty": "no events at all: what any score gives for deleting everything",
-    "encode_decode": "through the voxel and back: recorded times are lost, every voxel score is that of the input",
-    "baf": "background-activity filter: events that a neighbouring pixel supports (Delbruck, 2008)",
-    "efr": "comb filter at 100 or 120 Hz, whichever the recording flickers at more (Wang et al., ICRA 2022); in its "
-    "first period a pixel's events pass, since there is nothing yet to compare them with",
-    "pfd_a": "polarity-focused denoising, general variant: pixels that change polarity as often as their neighbours",
-    "pfd_b": "polarity-focused denoising, variant for flicker: pixels around which polarity rests",
-}
-"""What each baseline is, for reports."""
-COMB_AT = re.compile(r"efr_([1-9]\d*(?:\.\d+)?)hz")
+ROWS = (
+    BaselineRow("input", "the recording as it is", lambda events, clock_us, seed: events),
+    BaselineRow(
+        "empty",
+        "no events at all: what any score gives for deleting everything",
+        lambda events, clock_us, seed: Events.empty(events.sensor_size),
+    ),
+    BaselineRow(
+        "encode_decode",
+        "through the voxel and back: recorded times are lost, every voxel score is that of the input",
+        encode_decode,
+    ),
+    BaselineRow(
+        "baf",
+        "background-activity filter: events that a neighbouring pixel supports (Delbruck, 2008)",
+        lambda events, clock_us, seed: events[find_supported(events)],
+    ),
+    BaselineRow(
+        "efr",
+        "comb filter at 100 or 120 Hz, whichever the recording flickers at more (Wang et al., ICRA 2022); in its first "
+        "period a pixel's events pass, since there is nothing yet to compare them with",
+        lambda events, clock_us, seed: remove_flicker(events, find_mains_hz(events)),
+    ),
+    BaselineRow(
+        "pfd_a",
+        "polarity-focused denoising, general variant: pixels that change polarity as often as their neighbours",
+        lambda events, clock_us, seed: events[find_focused(events, clock_us[0], "a")],
+    ),
+    BaselineRow(
+        "pfd_b",
+        "polarity-focused denoising, variant for flicker: pixels around which polarity rests",
+        lambda events, clock_us, seed: events[find_focused(events, clock_us[0], "b")],
+    ),
+)
+BASELINES: dict[str, Baseline] = {row.name: row.function for row in ROWS}
+"""The function of every baseline by name, in the order of tables."""
 
 
-def baseline_named(name: str) -> Baseline:
+def find_baseline(name: str) -> BaselineRow:
     """The baseline of that name; `efr_50hz` is the comb filter for 50 Hz and its multiples, `efr_90.5hz` for others.
 
     Raises
     ------
-    ValueError
+    DeflareError
         When there is none of that name.
     """
-    if comb := COMB_AT.fullmatch(name):
-        flicker_hz = float(comb.group(1))
-        return lambda events, clock_us, seed: remove_flicker(events, flicker_hz)
-    if name not in BASELINES:
-        known = ", ".join(BASELINES)
-        raise ValueError(
-            f"There is no method '{name}'; known are network, oracle (to evaluate), {known}, "
-            "and efr at another frequency, such as efr_50hz."
-        )
-    return BASELINES[name]
+    if comb := re.fullmatch(r"efr_([1-9]\d*(?:\.\d+)?)hz", name):
+        hz = float(comb[1])
+        return BaselineRow(name, f"comb filter at {comb[1]} Hz (see efr)", lambda e, clock, seed: remove_flicker(e, hz))
+    for row in ROWS:
+        if row.name == name:
+            return row
+    raise DeflareError(
+        f"There is no method '{name}'; known are network, oracle (to evaluate), {', '.join(BASELINES)}, and efr at "
+        "another frequency, such as efr_50hz."
+    )
+
+
+def baseline_named(name: str) -> Baseline:
+    """The function of the baseline of that name; see `find_baseline`."""
+    return find_baseline(name).function
 
 
 def about(name: str) -> str:
-    """What the baseline of that name is, for reports."""
-    comb = COMB_AT.fullmatch(name)
-    return f"comb filter at {comb.group(1)} Hz (see efr)" if comb else ABOUT[name]
+    """What the baseline of that name is, for reports; see `find_baseline`."""
+    return find_baseline(name).about

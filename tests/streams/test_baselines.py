@@ -8,9 +8,10 @@ from scipy.signal import lfilter
 from support.recordings import make_events, same_events
 
 from deflare_core.codec import events_to_voxel
+from deflare_core.config import InferenceConfig
 from deflare_core.events import Events
 from deflare_core.scores.metrics import score_voxels
-from deflare_core.streams.baselines import BASELINES, baseline_named
+from deflare_core.streams.baselines import BASELINES, baseline_named, find_baseline
 from deflare_core.streams.comb_filter import find_mains_hz, remove_flicker
 from deflare_core.streams.filters import find_focused, find_supported
 from deflare_core.streams.matching import find_matched
@@ -161,3 +162,10 @@ def test_every_baseline_gives_valid_events_again_and_again(seed, num, name):
     assert np.array_equal(before, events.to_array()), "The input stays as it was."
     if name in ("input", "empty", "baf", "pfd_a", "pfd_b"):
         assert find_matched(found, events).sum() == len(found), "A filter invents nothing."
+
+
+def test_the_help_of_infer_names_every_baseline():
+    about = InferenceConfig.model_fields["method"].description
+    missing = [name for name in BASELINES if name not in about]
+    assert not missing, f"The help of `deflare infer` does not name {missing}."
+    assert [find_baseline(name).name for name in (*BASELINES, "efr_50hz")] == [*BASELINES, "efr_50hz"]
