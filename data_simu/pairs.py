@@ -27,7 +27,7 @@ from data_simu.simulation import Pair, simulate
 from deflare_core.events import events_digest
 from deflare_core.io.recordings import RecordingError, open_recording, save_events
 from deflare_core.system.atomic_files import complete_or_absent
-from deflare_core.system.workers import late, worker_processes
+from deflare_core.system.workers import delay_items, worker_processes
 
 FLARE_FOLDER, CLEAN_FOLDER = "background_with_flare_events", "background_with_light_events"
 
@@ -81,7 +81,7 @@ def _write_pairs(config: SimulationConfig, files: Sequence[PairFile], workers: i
     num_processes = workers if workers > 1 else 0
     with worker_processes(num_processes) as submit:
         written = (submit(write_pair, config, file) for file in files[1:])
-        for entry in late(written, 2 * num_processes):
+        for entry in delay_items(written, 2 * num_processes):
             yield entry.result()
 
 

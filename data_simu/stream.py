@@ -28,7 +28,7 @@ from data_simu.simulation import simulate
 from deflare_core.config import SimulatedDataConfig
 from deflare_core.events import WINDOW_US
 from deflare_core.kernels.event_tensors import EventTensors, cells_of, side_by_side
-from deflare_core.system.prefetch import ahead
+from deflare_core.system.prefetch import prefetch
 from deflare_core.system.settings import ConfigError, load_config
 from deflare_core.windows import neighbour_offsets
 
@@ -74,13 +74,13 @@ class SimulatedPairs(IterableDataset[Sample]):
         self.first, self.workers, self.ahead = first, workers, ahead
 
     def __iter__(self) -> Iterator[Sample]:
-        with closing(ahead(self._simulated(self.windows), self.ahead)) as pairs:
+        with closing(prefetch(self._simulated(self.windows), self.ahead)) as pairs:
             for samples in pairs:
                 yield from samples
 
     def pairs(self) -> Generator[TensorPair, None, None]:
         """The pairs themselves, as events on the device."""
-        return ahead(self._simulated(lambda pair: pair), self.ahead)
+        return prefetch(self._simulated(lambda pair: pair), self.ahead)
 
     def windows(self, pair: TensorPair) -> list[Sample]:
         """The windows of a pair; what is left at its end and fills none is left out."""

@@ -31,7 +31,7 @@ from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import pick_device
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PRETRAINED
-from deflare_core.system.revision import git_revision, versions
+from deflare_core.system.revision import find_revision, list_versions
 from deflare_core.system.settings import differing, make_config
 
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.safetensors"
@@ -67,11 +67,6 @@ class Checkpoint:
     training: dict[str, Any]
 
 
-def checkpoint_name(epoch: int, step: int) -> str:
-    """The folder name of a checkpoint: `checkpoint_epoch_0000_iter_002500`."""
-    return f"checkpoint_epoch_{epoch:04d}_iter_{step:06d}"
-
-
 def save_checkpoint(
     folder: str | Path,
     model: VoxelNetwork,
@@ -83,17 +78,18 @@ def save_checkpoint(
     training: dict[str, Any],
     trained: nn.Module | None = None,
 ) -> Path:
-    """The checkpoint folder written under `folder`, complete or not at all.
+    """Write a checkpoint folder under `folder`, complete or not at all; returns its path.
 
     Parameters
     ----------
     folder : the run's folder.
     model : the network to use from now on.
     optimizer : its optimizer.
-    epoch, step, metrics, training : what `Checkpoint` tells of it.
+    epoch : passes over the data that are complete.
+    step, metrics, training : see `Checkpoint`.
     trained : the network that the optimizer trains, where `model` is an average of it.
     """
-    path = Path(folder) / checkpoint_name(epoch, step)
+    path = Path(folder) / f"checkpoint_epoch_{epoch:04d}_iter_{step:06d}"
     description = {
         "format": FORMAT,
         "model": model.config.model_dump(mode="json"),
@@ -101,19 +97,19 @@ def save_checkpoint(
         "step": step,
         "metrics": metrics,
         "training": training,
-        "versions": versions(),
-        "git_revision": git_revision(),
+        "versions": list_versions(),
+        "git_revision": find_revision(),
     }
     with complete_or_absent(path) as temporary:
         temporary.mkdir()
         save_file(_contiguous(model.state_dict()), temporary / WEIGHTS)
-        save_file(_contiguous(_flat_state(optimizer) | _flat_weights(trained)), temporary / TRAINING)
+        save_file(_contiguous(_name_state(optimizer, trained)), temporary / TRAINING)
         (temporary / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
     return path
 
 
 def link_checkpoint(path: Path, name: Literal["best", "last"]) -> None:
-    """Let `best` or `last` in the run folder lead to the checkpoint, from one moment to the next."""
+    """Let `best` or `last` in the run folder lead to the checkpoint; the link is replaced in one operation."""
     temporary = path.with_name(f".{name}.{os.getpid()}.part")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(path.name)
@@ -141,7 +137,7 @@ def find_checkpoint(path: str | Path, which: Literal["best", "last"] = "best") -
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """What the checkpoint folder says about itself, without its weights.
+    """Read what the checkpoint folder says about itself, without its weights.
 
     Raises
     ------
@@ -161,13 +157,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def check_cut(checkpoint: Checkpoint, window_us: int, num_bins: int) -> None:
-    """Nothing, if the network was trained on windows and bins of this kind.
-
-    Raises
-    ------
-    CheckpointError
-        When it was trained on others.
-    """
+    """Raise CheckpointError unless the network was trained on windows of `window_us` with `num_bins` bins."""
     trained = {"window_us": WINDOW_US, "num_bins": NUM_BINS} | checkpoint.training.get("data", {})
     for name, given in (("window_us", window_us), ("num_bins", num_bins)):
         if trained[name] != given:
@@ -177,16 +167,16 @@ def check_cut(checkpoint: Checkpoint, window_us: int, num_bins: int) -> None:
             )
 
 
-def changed_settings(checkpoint: Checkpoint, config: TrainConfig) -> dict[str, str]:
-    """What a run learns otherwise than the checkpoint's did: "before -> now" by setting, but for `HOW_AND_WHERE`."""
+def compare_settings(checkpoint: Checkpoint, config: TrainConfig) -> dict[str, str]:
+    """The settings in which two runs learn differently, as "before -> now" by name; those of `HOW_AND_WHERE` do not."""
     before = checkpoint.training | {"model": checkpoint.model.model_dump(mode="json")}
     changed = differing(before, config.model_dump(mode="json"))
     return {name: change for name, change in changed.items() if name.rpartition(".")[2] not in HOW_AND_WHERE}
 
 
-def told(changed: dict[str, str]) -> str:
-    """Changed settings in one line."""
-    return "; ".join(f"{name}: {change}" for name, change in changed.items())
+def describe_changes(changes: dict[str, str]) -> str:
+    """Settings that have changed, in one line."""
+    return "; ".join(f"{name}: {change}" for name, change in changes.items())
 
 
 def load_model(path: str | Path, device: str = "auto") -> VoxelNetwork:
@@ -209,7 +199,7 @@ def load_model(path: str | Path, device: str = "auto") -> VoxelNetwork:
 
 
 def load_pretrained(device: str = "auto") -> VoxelNetwork:
-    """The network that comes with the package, in evaluation mode on the device; see pretrained/README.md beside this.
+    """The network that comes with the package, in evaluation mode on the device; see deflare_core/pretrained/README.md.
 
     Parameters
     ----------
@@ -248,25 +238,27 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_training_state(path: Path, optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    """Put a checkpoint's optimizer state back in place, and the weights in training where it has them apart.
+    """Put back a checkpoint's optimizer state, and the weights in training where it has them besides an average.
 
     Raises
     ------
     CheckpointError
         When the state is damaged or does not fit the optimizer or the model.
     """
-    tensors = _read_tensors(path / TRAINING)
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        kind, *rest = name.split(".")
-        if kind == "optimizer":
-            state.setdefault(int(rest[0]), {})[rest[1]] = tensor
+    weights: dict[str, torch.Tensor] = {}
+    for name, tensor in _read_tensors(path / TRAINING).items():
+        kind, _, rest = name.partition(".")
+        if kind == "weights":
+            weights[rest] = tensor
+        elif kind == "optimizer":
+            number, _, entry = rest.partition(".")
+            state.setdefault(int(number), {})[entry] = tensor
     groups = optimizer.state_dict()["param_groups"]
     expected = sum(len(group["params"]) for group in groups)
     if len(state) not in (0, expected):
         raise CheckpointError(f"{path / TRAINING}: has state for {len(state)} parameters, the network has {expected}.")
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
     if weights:
         _load_state(model, weights, path / TRAINING)
 
@@ -286,13 +278,13 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{path}: cannot be read ({error}); use another checkpoint.") from error
 
 
-def _flat_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def _name_state(optimizer: torch.optim.Optimizer, trained: nn.Module | None) -> dict[str, torch.Tensor]:
+    """The tensors of training.safetensors by name: `optimizer.PARAMETER.ENTRY`, and `weights.NAME` of `trained`."""
     state = optimizer.state_dict()["state"]
-    return {f"optimizer.{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
-
-
-def _flat_weights(model: nn.Module | None) -> dict[str, torch.Tensor]:
-    return {f"weights.{name}": value for name, value in model.state_dict().items()} if model is not None else {}
+    named = {f"optimizer.{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
+    return named | {
+        f"weights.{name}": value for name, value in ({} if trained is None else trained.state_dict()).items()
+    }
 
 
 def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

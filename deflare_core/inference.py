@@ -7,14 +7,13 @@ network and writing overlap; memory holds a few windows. A run that was interrup
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from deflare_core.codec import AppliedVoxel
@@ -28,7 +27,8 @@ from deflare_core.io.writer import RecordingWriter
 from deflare_core.model import VoxelNetwork
 from deflare_core.streams.baselines import baseline_named
 from deflare_core.system.atomic_files import HDF5_SUFFIXES, check_output
-from deflare_core.system.prefetch import ahead
+from deflare_core.system.devices import explain_out_of_memory
+from deflare_core.system.prefetch import prefetch
 from deflare_core.windows import Window, window_seed
 
 INPUT_KEPT = "input_kept"
@@ -121,7 +121,7 @@ def deflare_recording(
             writer = deflared_writer(recording, source, target, key)
             with (
                 closing(deflared) as windows,
-                out_of_memory_explained(method, recording.sensor_size),
+                explain_out_of_memory(lambda: advise_on_memory(method, recording.sensor_size)),
                 tqdm(windows, total=len(starts), unit="window", disable=not progress) as bar,
             ):
                 counts = write_windows(bar, recording, writer, flags)
@@ -147,7 +147,7 @@ def all_deflared(
 
     def read(first: int, end: int | None = None) -> Generator[Window, None, None]:
         windows = ((t0_us, recording.window(t0_us, t0_us + window_us)) for t0_us in starts[first:end])
-        return ahead((t0_us, events, window_seed(seed, t0_us)) for t0_us, events in windows)
+        return prefetch((t0_us, events, window_seed(seed, t0_us)) for t0_us, events in windows)
 
     if isinstance(method, str):
         yield from baseline_windows(baseline_named(method), read(0), window_us, seed)
@@ -158,7 +158,7 @@ def all_deflared(
     # A blend needs the window before, and a network those it also sees; what is made of them again is dropped.
     repeated = min(journal.num_done, method.config.context + overlap)
     deflare = deflare_overlapping if overlap else deflare_windows
-    with closing(ahead(deflare(method, read(journal.num_done - repeated), window_us, num_bins))) as deflared:
+    with closing(prefetch(deflare(method, read(journal.num_done - repeated), window_us, num_bins))) as deflared:
         for window in islice(deflared, repeated, None):
             journal.append(window)
             yield window
@@ -188,25 +188,12 @@ def write_windows(
     return num_in, num_kept, num_in - num_kept, num_out - num_kept
 
 
-@contextmanager
-def out_of_memory_explained(method: VoxelNetwork | str, sensor_size: SensorSize) -> Iterator[None]:
-    """Turn a GPU's out-of-memory error into advice: strips of the frame are of 3-D networks only.
-
-    Raises
-    ------
-    ValueError
-        When the memory does not suffice.
-    """
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        height, width = sensor_size
-        in_strips = not isinstance(method, str) and not method.is_flat
-        strips = f"Let it work on strips of them with strip_rows={max(8, height // 8)}, or use" if in_strips else "Use"
-        raise ValueError(
-            f"The GPU's memory does not suffice for frames of {height} x {width} ({str(error).splitlines()[0]}). "
-            f"{strips} device=cpu."
-        ) from error
+def advise_on_memory(method: VoxelNetwork | str, sensor_size: SensorSize) -> tuple[str, str]:
+    """What needs too much of a GPU's memory, and what needs less: strips of the frame are of 3-D networks only."""
+    height, width = sensor_size
+    in_strips = not isinstance(method, str) and not method.is_flat
+    strips = f"Let it work on strips of them with strip_rows={max(8, height // 8)}, or use" if in_strips else "Use"
+    return f"for frames of {height} x {width}", f"{strips} device=cpu."
 
 
 def deflared_writer(recording: Recording, source: str | Path, target: str | Path, key: str) -> RecordingWriter:

@@ -39,7 +39,7 @@ from deflare_core.show.figures import save_figure
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import device_name
 from deflare_core.system.places import PROJECT_ROOT
-from deflare_core.system.revision import versions
+from deflare_core.system.revision import list_versions
 
 F_MAPS = ((32, 64, 128), (48, 96, 144), (64, 128, 256), (32, 64, 128, 256))
 SENSOR_SIZE, CPU_SENSOR_SIZE = (480, 640), (120, 160)
@@ -76,7 +76,9 @@ def run_benchmark(device: torch.device, folder: Path) -> str:
     with complete_or_absent(folder / "benchmark.md") as path:
         path.write_text(text)
     with complete_or_absent(folder / "benchmark.json") as path:
-        path.write_text(json.dumps({"versions": versions(), "rows": [row._asdict() for row in rows]}, indent=2) + "\n")
+        path.write_text(
+            json.dumps({"versions": list_versions(), "rows": [row._asdict() for row in rows]}, indent=2) + "\n"
+        )
     save_figure(benchmark_figure(rows), folder / "benchmark.png")
     return text
 

@@ -14,7 +14,7 @@ from deflare_core.app.arguments import make_parser, parse, parsed
 from deflare_core.config import InferenceConfig, TestConfig, TrainConfig
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.settings import load_config, make_config
-from deflare_core.system.signals import Terminated, termination_raised
+from deflare_core.system.signals import Terminated, raise_termination
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     options = parse(make_parser(COMMANDS), arguments)
     try:
-        with termination_raised():
+        with raise_termination():
             return options.run(options) or 0
     except (ValueError, OSError) as error:
         print(f"deflare {options.command}: error: {in_words(error)}", file=sys.stderr)
@@ -236,7 +236,7 @@ def infer(options: argparse.Namespace) -> int:
     What was done of a folder before is skipped; what cannot be deflared is named at the end, and the status is then 1.
     """
     from deflare_core.deflaring.jobs import recordings_to_deflare, text_files
-    from deflare_core.system.processes import joined
+    from deflare_core.system.processes import join_processes
 
     overrides = [*options.overrides, *([f"method={options.method.replace('-', '_')}"] if options.method else [])]
     if options.config:
@@ -245,7 +245,7 @@ def infer(options: argparse.Namespace) -> int:
         config = make_config(InferenceConfig, {}, overrides, origin="deflare infer")
     settings = {name: getattr(config, name) for name in ("window_us", "num_bins", "seed", "overlap", "flags")}
     settings |= reading(options)
-    with joined(config.device) as processes:
+    with join_processes(config.device) as processes:
         method = inference_method(config, processes.device)
         jobs = processes.share(recordings_to_deflare(options.input, options.output))
         if processes.is_first and (left_out := text_files(options.input)):

@@ -16,7 +16,7 @@ from deflare_core.config import ModelConfig
 from deflare_core.model import build_model
 from deflare_core.system.devices import device_name, pick_device
 from deflare_core.system.places import PROJECT_ROOT
-from deflare_core.system.revision import git_revision, versions
+from deflare_core.system.revision import find_revision, list_versions
 
 MODULES = (
     *("anywidget", "ipykernel", "ipywidgets", "jupyterlab", "nbconvert", "papermill"),
@@ -43,8 +43,8 @@ def examine() -> list[Finding]:
         "device": lambda: device_name(pick_device("auto")),
         "threads": lambda: f"{os.cpu_count()} processors, torch uses {torch.get_num_threads()}",
         "disk": lambda: f"{shutil.disk_usage(PROJECT_ROOT).free / 1e9:.0f} GB free at {PROJECT_ROOT}",
-        "versions": lambda: ", ".join(f"{name} {version}" for name, version in versions().items()),
-        "revision": git_revision,
+        "versions": lambda: ", ".join(f"{name} {version}" for name, version in list_versions().items()),
+        "revision": find_revision,
     }
     return [_find(subject, check) for subject, check in checks.items()]
 

@@ -24,7 +24,7 @@ from torch.serialization import safe_globals
 from deflare_core.checkpoint import CheckpointError, save_checkpoint
 from deflare_core.config import ModelConfig
 from deflare_core.model import VoxelNetwork, build_model
-from deflare_core.system.revision import digest
+from deflare_core.system.revision import hash_file
 from deflare_core.system.settings import ConfigError, make_config
 
 WEIGHTS_ENTRY = "model_state_dict"
@@ -61,7 +61,7 @@ def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
     weights = _weights_of(path)
     model = _network_for(weights, path)
     model.load_state_dict(weights)
-    origin = {"imported_from": path.name, "sha256": digest(path)}
+    origin = {"imported_from": path.name, "sha256": hash_file(path)}
     optimizer = torch.optim.Adam(model.parameters())
     return save_checkpoint(output_dir, model, optimizer, epoch=0, step=0, metrics={}, training=origin)
 

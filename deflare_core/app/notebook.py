@@ -32,7 +32,7 @@ from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import device_name, pick_device
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PROJECT_ROOT
-from deflare_core.system.revision import digest, git_revision, versions
+from deflare_core.system.revision import find_revision, hash_file, list_versions
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 REPORTS = PROJECT_ROOT / "reports"
@@ -158,9 +158,9 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
         "parameters": parameters,
         "elapsed_s": round(elapsed_s, 1),
         "device": device_name(pick_device("auto")),
-        "git_revision": git_revision(),
-        "versions": versions(),
-        "input_digests": {v: digest(PROJECT_ROOT / v) for v in parameters.values() if _is_file(v)},
+        "git_revision": find_revision(),
+        "versions": list_versions(),
+        "input_digests": {v: hash_file(PROJECT_ROOT / v) for v in parameters.values() if _is_file(v)},
     }
     with complete_or_absent(folder / "run.json") as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n")

@@ -14,7 +14,7 @@ from deflare_core.io.recordings import Recording
 from deflare_core.model import VoxelNetwork
 from deflare_core.streams.baselines import baseline_named
 from deflare_core.system.atomic_files import HDF5_SUFFIXES
-from deflare_core.system.revision import sources_digest
+from deflare_core.system.revision import hash_sources
 
 WORK_KEY = "work_key"
 """Attribute of a deflared recording: a digest of all that decided it."""
@@ -31,7 +31,7 @@ def is_deflared(method: VoxelNetwork | str, source: Path, target: Path, settings
 
 def work_key(method: VoxelNetwork | str, source: str | Path, settings: Mapping[str, Any]) -> str:
     """A digest of all that decides what becomes of a recording: sources, method, file, and every setting by name."""
-    parts = [sources_digest(), method_key(method), source_key(source), settings]
+    parts = [hash_sources(), method_key(method), source_key(source), settings]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

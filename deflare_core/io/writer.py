@@ -24,7 +24,7 @@ from deflare_core.events import Events, SensorSize, checked_sensor_size
 from deflare_core.io.layouts import CLOCK_ATTRIBUTES, COLUMNS
 from deflare_core.system.atomic_files import EnduringFile, complete_or_absent
 from deflare_core.system.errors import DeflareError
-from deflare_core.system.signals import signals_held
+from deflare_core.system.signals import hold_signals
 
 DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
 HOUR_US = 3_600_000_000
@@ -72,7 +72,7 @@ class RecordingWriter:
     def __enter__(self) -> Self:
         with ExitStack() as unfinished:
             temporary = unfinished.enter_context(self._output)
-            with signals_held():
+            with hold_signals():
                 self._begin(temporary)
                 unfinished.callback(self._close)
             unfinished.pop_all()
@@ -88,7 +88,7 @@ class RecordingWriter:
         for name, value in self._attributes.items():
             self._group.attrs[name] = value
 
-    @signals_held()
+    @hold_signals()
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if kind is None:
@@ -106,7 +106,7 @@ class RecordingWriter:
         self._file.close()
         self._disk.close()
 
-    @signals_held()
+    @hold_signals()
     def append(self, events: Events, **columns: np.ndarray) -> None:
         """Add events that follow those already written, with values for every extra column.
 
@@ -131,7 +131,7 @@ class RecordingWriter:
         if sum(map(len, self._waiting["t"])) >= CHUNK_EVENTS:
             self._write_whole_chunks()
 
-    @signals_held()
+    @hold_signals()
     def extend(self, name: str, values: np.ndarray) -> None:
         """Add values to a dataset of the file that counts something else than the events written."""
         if name not in self._file:

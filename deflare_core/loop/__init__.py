@@ -1,4 +1,5 @@
-"""The parts of the training loop: which windows make a step, their augmentation, the optimizer, the log.
+"""The parts of the training loop: which windows make a step, their augmentation, the optimizer, the run and its log.
 
-It may import what `model` may, and `model`; `training` puts the parts together.
+Read `run` first. It may import what `checkpoint` may, `checkpoint`, and of the simulator `data_simu.stream`; `training`
+puts the parts together.
 """

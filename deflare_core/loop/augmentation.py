@@ -8,17 +8,17 @@ from deflare_core.config import TrainerConfig
 from deflare_core.events import SensorSize
 
 Batch = dict[str, torch.Tensor]
-"""Voxels `(N, C, bins, H, W)` of the same windows, by name."""
+"""Voxels of the same windows by name, float32: raw `(N, inputs, bins, H, W)`, label `(N, C, bins, H, W)`."""
 
 
-def augmented(batch: Batch, trainer: TrainerConfig) -> Batch:
+def augment_batch(batch: Batch, trainer: TrainerConfig) -> Batch:
     """The batch cropped and mirrored as configured, all its voxels alike, by draws from torch's generator."""
-    batch = cropped(batch, trainer.crop_size)
+    batch = crop_batch(batch, trainer.crop_size)
     axes = [axis for axis in (-2, -1) if trainer.mirror and torch.rand(()) < 0.5]
     return {name: voxel.flip(axes) for name, voxel in batch.items()} if axes else batch
 
 
-def cropped(batch: Batch, size: SensorSize | None) -> Batch:
+def crop_batch(batch: Batch, size: SensorSize | None) -> Batch:
     """The same part of all voxels of a batch, drawn from torch's generator; all of a frame that is not larger."""
     if size is None:
         return batch

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from deflare_core.config import OptimizerConfig
-from deflare_core.model import VoxelNetwork
 
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
 
@@ -31,23 +31,24 @@ def learning_rate(config: OptimizerConfig, step: int, max_steps: int) -> float:
     return rate * config.milestone_factor ** sum(step >= milestone for milestone in config.milestones)
 
 
-class WeightAverage:
-    """A running average of a model's weights, in `model`: often better on new data than the weights themselves.
+def average_weights(model: nn.Module, decay: float, step: int = 0) -> AveragedModel:
+    """A running average of a model's weights after `step` steps: often better on new data than the weights.
+
+    At step n, counted from 1, it keeps min(decay, (1 + n) / (10 + n)) of itself: less at first, so that it forgets
+    its start. Buffers are the model's.
 
     Parameters
     ----------
     model : the network that is trained; the average starts as a copy of it.
-    decay : what share of the average stays at each step; less in the first steps, so that it forgets its start.
+    decay : what share of the average stays at each step.
+    step : steps that the average has taken already.
     """
 
-    def __init__(self, model: VoxelNetwork, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False)
-        self.decay = decay
-
     @torch.no_grad()
-    def update(self, model: VoxelNetwork, step: int) -> None:
-        """Take in the weights after the step, counted from 1."""
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), share)
-        for buffer, current in zip(self.model.buffers(), model.buffers(), strict=True):
-            buffer.copy_(current)
+    def blend(averages: Any, weights: Any, num_averaged: Any) -> None:
+        number = int(num_averaged)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + number) / (10 + number)))
+
+    average = AveragedModel(model, multi_avg_fn=blend).requires_grad_(False)
+    average.n_averaged.fill_(step + 1)  # At 0 its first update would copy the weights and forget the start at once.
+    return average

@@ -12,9 +12,17 @@ import numpy as np
 from pydantic import Field
 from tqdm import tqdm
 
-from deflare_core.checkpoint import changed_settings, find_checkpoint, load_model, read_checkpoint, set_level, told
+from deflare_core.checkpoint import (
+    compare_settings,
+    describe_changes,
+    find_checkpoint,
+    load_model,
+    read_checkpoint,
+    set_level,
+)
 from deflare_core.config import DataConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
+from deflare_core.loop.run import TrainingError
 from deflare_core.scores.evaluation import Evaluation, begun_scores, bootstrap_interval, collected
 from deflare_core.scores.predictions import baseline_method, checkpoint_method, oracle_method
 from deflare_core.scores.roc import roc_of
@@ -22,7 +30,7 @@ from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.markdown import markdown_table
 from deflare_core.system.settings import StrictModel, load_config
 from deflare_core.system.workers import worker_processes
-from deflare_core.training import TrainingError, fit
+from deflare_core.training import fit
 
 SCORES = ("mse", "pmse_2", "r_f1", "t_f1", "tp_f1", "chamfer_both", "count_ratio")
 SHARES = ("flare_removed", "background_kept", "light_kept", "invented")
@@ -92,8 +100,10 @@ def train_variant(config: AblationConfig, name: str, settings: tuple[str, ...], 
     run = load_config(TrainConfig, config.base, [*config.settings, *settings, *own])
     if (folder / DONE).exists():
         last = find_checkpoint(folder, "last")
-        if changed := changed_settings(read_checkpoint(last), run):
-            raise TrainingError(f"{folder}: holds a run of other settings ({told(changed)}); delete it to train anew.")
+        if changed := compare_settings(read_checkpoint(last), run):
+            raise TrainingError(
+                f"{folder}: holds a run of other settings ({describe_changes(changed)}); delete it to train anew."
+            )
         return last
     checkpoint = fit(run, resume=True, progress=progress)
     if read_checkpoint(checkpoint).step < run.trainer.max_steps:

@@ -42,7 +42,7 @@ from deflare_core.scores.predictions import (
 from deflare_core.streams.baselines import BASELINES
 from deflare_core.streams.matching import find_matched
 from deflare_core.system.atomic_files import complete_or_absent
-from deflare_core.system.workers import Submit, completed, failed, late, worker_processes
+from deflare_core.system.workers import Submit, delay_items, hold_error, hold_result, worker_processes
 
 Scores = dict[str, float]
 Interval = tuple[float, float]
@@ -151,7 +151,7 @@ def evaluate_methods(
     progress : show a progress bar.
     """
     with worker_processes(workers) as submit:
-        begun = late(begun_scores(methods, data, cache, legacy, submit), workers)
+        begun = delay_items(begun_scores(methods, data, cache, legacy, submit), workers)
         return collected(methods, tqdm(begun, total=len(data.pairs), unit="recording", disable=not progress))
 
 
@@ -163,7 +163,7 @@ def begun_scores(
         try:
             yield pair.name, [scored(method, data, pair, cache, legacy, submit) for method in methods]
         except RecordingError as error:
-            yield pair.name, [failed(error)]
+            yield pair.name, [hold_error(error)]
 
 
 def collected(methods: Sequence[Method], begun: Iterable[Scoring]) -> Evaluation:
@@ -191,7 +191,7 @@ def scored(
     key = [prediction_key(method, data, pair), SCORES_VERSION, legacy]
     stored = json.loads(path.read_text()) if path.exists() else {}
     if stored.get("key") == key:
-        return completed(stored["scores"])
+        return hold_result(stored["scores"])
     predicted(method, data, pair, cache)
     return submit(score_kept, path, key, data, pair, legacy)
 

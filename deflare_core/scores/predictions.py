@@ -27,7 +27,7 @@ from deflare_core.io.recordings import RecordingError, open_recording, save_even
 from deflare_core.model import VoxelNetwork
 from deflare_core.scores.metrics import FLARE, mse
 from deflare_core.streams.baselines import about, baseline_named
-from deflare_core.system.revision import digest, sources_digest
+from deflare_core.system.revision import hash_file, hash_sources
 from deflare_core.windows import window_seed
 
 
@@ -80,7 +80,7 @@ def network_method(model: VoxelNetwork, key: str, seed: int = 0, name: str = "ne
 def checkpoint_method(path: str | Path, device: str = "auto", seed: int = 0, name: str = "network") -> Method:
     """The network of a checkpoint, or of a run folder's best one."""
     folder = find_checkpoint(path)
-    weights = [digest(folder / file) for file in ("model.safetensors", "config.json")]
+    weights = [hash_file(folder / file) for file in ("model.safetensors", "config.json")]
     return network_method(
         load_model(folder, device), _digest(*weights), seed, name, origin=str(folder.with_name(folder.resolve().name))
     )
@@ -132,7 +132,7 @@ def prediction_path(cache: Path, method: Method, pair: RecordingPair) -> Path:
 def prediction_key(method: Method, data: EventVoxelDataset, pair: RecordingPair) -> str:
     """A digest of all that decides a prediction and its loss."""
     cut = data.window_us, data.num_bins, len(data.starts_us(pair))
-    return _digest(method.key, sources_digest(), *cut, digest(pair.noisy), digest(pair.clean))
+    return _digest(method.key, hash_sources(), *cut, hash_file(pair.noisy), hash_file(pair.clean))
 
 
 def _without_flare(data: EventVoxelDataset, pair: RecordingPair) -> Prediction:

@@ -22,6 +22,8 @@ from deflare_core.config import TrainConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.stream import applied, encoded, own, run_network, signed
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.loop.augmentation import Batch
+from deflare_core.loop.run import Run, TrainingError, start_run
 from deflare_core.loop.sampling import sample_indices
 from deflare_core.model import TrueResidualUNet3D, VoxelNetwork
 from deflare_core.scores.predictions import Method, predicted
@@ -33,8 +35,8 @@ from deflare_core.show.figures import (
     save_figure,
 )
 from deflare_core.system.atomic_files import complete_or_absent
-from deflare_core.system.processes import joined
-from deflare_core.training import Batch, Run, TrainingError, own_randomness, start_run, train_step, training_batches
+from deflare_core.system.processes import join_processes
+from deflare_core.training import keep_randomness, train_step, training_batches
 from deflare_core.windows import Window, neighbour_offsets, window_seed
 
 DEBUG_OUTPUT = Path("reports/debug_output")
@@ -85,12 +87,12 @@ def debug_training(config: TrainConfig, folder: Path = DEBUG_OUTPUT, *, resume: 
     TrainingError
         When the run cannot be started, or has taken its last step.
     """
-    with joined(config.trainer.device) as processes:
+    with join_processes(config.trainer.device) as processes:
         run = start_run(config, resume, processes)
         if run.step >= config.trainer.max_steps:
             raise TrainingError(f"{config.trainer.output_dir}: has taken all its steps; raise trainer.max_steps.")
         batches, last = training_batches(run), min(run.step + DEBUG_STEPS, config.trainer.max_steps)
-        with own_randomness(run):
+        with keep_randomness(run.device):
             return [_debug_step(run, batches, folder) for _ in range(run.step, last)]
 
 

@@ -19,7 +19,7 @@ from deflare_core.scores.published import PUBLISHED_SCORES
 from deflare_core.show.figures import draw_events, draw_scores, save_figure
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.markdown import markdown_table
-from deflare_core.system.revision import git_revision
+from deflare_core.system.revision import find_revision
 
 LEGACY = "Legacy mode: as published numbers were computed"
 TABLES = {
@@ -159,7 +159,7 @@ def _about(evaluation: Evaluation, data: EventVoxelDataset) -> str:
     return (
         f"{count} recordings{missing} at {width}x{height} pixels, each {_num_windows(evaluation, data)} windows of "
         f"{data.window_us / 1e3:g} ms in {data.num_bins} bins. Input: `{first.noisy.parent}`, target: "
-        f"`{first.clean.parent}`. Revision {git_revision()}.\n\nMeans over windows, then over recordings, with "
+        f"`{first.clean.parent}`. Revision {find_revision()}.\n\nMeans over windows, then over recordings, with "
         f"bootstrap 95 % intervals over recordings.{few} Arrows say which way is better."
     )
 

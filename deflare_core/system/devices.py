@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
+
+from deflare_core.system.errors import DeflareError
+
+
+class DeviceError(DeflareError):
+    """A device that is not there, or whose memory does not suffice; the message says what to do."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -12,7 +20,7 @@ def pick_device(name: str) -> torch.device:
 
     Raises
     ------
-    ValueError
+    DeviceError
         When the device is not there.
     """
     if name == "auto":
@@ -21,7 +29,7 @@ def pick_device(name: str) -> torch.device:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"The device '{name}' cannot be used ({reason}); use auto, cpu or cuda.") from None
+        raise DeviceError(f"The device '{name}' cannot be used ({reason}); use auto, cpu or cuda.") from None
     device = torch.device(name)
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)  # CUDA graphs and events are of the current one.
@@ -33,3 +41,24 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+@contextmanager
+def explain_out_of_memory(describe: Callable[[], tuple[str, str]]) -> Iterator[None]:
+    """Turn a GPU's out-of-memory error inside the block into one with advice.
+
+    Parameters
+    ----------
+    describe : gives what needs the memory ("for frames of 720 x 1280"), and a sentence on what to do.
+
+    Raises
+    ------
+    DeviceError
+        When the memory does not suffice.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        what, advice = describe()
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"The GPU's memory does not suffice {what} ({reason}). {advice}") from error

@@ -1,55 +1,27 @@
-"""Working ahead: an iterable's items made by a thread of its own, while the ones before are used."""
+"""Prefetching: an iterable's items, made by another thread while the ones before are used."""
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Generator, Iterable
-from queue import Full, Queue
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar, cast
 
 Item = TypeVar("Item")
-PATIENCE_S = 0.05
-"""How long a thread waits for a place in the queue before it looks whether it is still wanted."""
+END = object()
+"""What the iterator gives when it has no more items; None is an item like any other."""
 
 
-def ahead(items: Iterable[Item], size: int = 2) -> Generator[Item, None, None]:
-    """The same items in the same order, made up to `size` ahead; an error in making one comes out in its place."""
-    made: Queue[tuple[bool, object]] = Queue(size)
-    unwanted = threading.Event()
-    thread = threading.Thread(target=_make, args=(items, made, unwanted), daemon=True)
-    thread.start()
+def prefetch(items: Iterable[Item], size: int = 2) -> Generator[Item, None, None]:
+    """Yield the items in their order, up to `size` of them made ahead; an error in making one is raised in its place.
+
+    Close the generator where the rest is not wanted: it then waits for the item that is being made, and drops it.
+    """
+    iterator, thread = iter(items), ThreadPoolExecutor(1)
     try:
-        while True:
-            is_item, value = made.get()
-            if is_item:
-                yield value  # type: ignore[misc]
-            elif value is None:
-                return
-            else:
-                raise value  # type: ignore[misc]
+        made: deque[Future[object]] = deque(thread.submit(next, iterator, END) for _ in range(size))
+        while (item := made.popleft().result()) is not END:
+            made.append(thread.submit(next, iterator, END))
+            yield cast(Item, item)
     finally:
-        unwanted.set()
-        thread.join()
-
-
-def _make(items: Iterable[Item], made: Queue[tuple[bool, object]], unwanted: threading.Event) -> None:
-    """Put the items into the queue, and at the end nothing or what went wrong."""
-    end: BaseException | None = None
-    try:
-        for item in items:
-            if not _put(made, (True, item), unwanted):
-                return
-    except BaseException as error:
-        end = error
-    _put(made, (False, end), unwanted)
-
-
-def _put(made: Queue[tuple[bool, object]], value: tuple[bool, object], unwanted: threading.Event) -> bool:
-    """Whether the value found a place before it became unwanted."""
-    while not unwanted.is_set():
-        try:
-            made.put(value, timeout=PATIENCE_S)
-        except Full:
-            continue
-        return True
-    return False
+        thread.shutdown(cancel_futures=True)

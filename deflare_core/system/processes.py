@@ -47,7 +47,7 @@ class Processes:
         return items[self.rank :: self.count]
 
     def sum(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Put into each tensor, all of one type, its sum over the processes; one exchange serves them all."""
+        """Replace each tensor by its sum over the processes, in one exchange; all have one dtype and any shapes."""
         if self.count == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -70,8 +70,8 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
-    """The processes that torchrun started, connected; without torchrun, this one alone.
+def join_processes(device: str) -> Iterator[Processes]:
+    """Connect the processes that torchrun started; without torchrun there is this one alone.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def joined(device: str) -> Iterator[Processes]:
 
     Raises
     ------
-    ValueError
+    DeviceError
         When the device is not there.
     """
     count = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1

@@ -23,8 +23,8 @@ class StopFlag:
 
 
 @contextmanager
-def handled(handle: Handler, *numbers: signal.Signals) -> Iterator[dict[signal.Signals, Any]]:
-    """The handlers that the signals had, by signal; inside the block they have this one."""
+def replace_handlers(handle: Handler, *numbers: signal.Signals) -> Iterator[dict[signal.Signals, Any]]:
+    """Give the signals this handler inside the block; yields the ones that they had, by signal."""
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield before
@@ -34,8 +34,8 @@ def handled(handle: Handler, *numbers: signal.Signals) -> Iterator[dict[signal.S
 
 
 @contextmanager
-def stop_requested() -> Iterator[StopFlag]:
-    """A flag that SIGINT or SIGTERM sets.
+def flag_stop_signals() -> Iterator[StopFlag]:
+    """Let SIGINT and SIGTERM set a flag inside the block, and nothing else.
 
     A second SIGINT interrupts at once. A second SIGTERM does not: a scheduler and torchrun may both send one.
     """
@@ -46,7 +46,7 @@ def stop_requested() -> Iterator[StopFlag]:
         if number == signal.SIGINT:
             signal.signal(number, before[signal.SIGINT])
 
-    with handled(handle, *STOP_SIGNALS) as before:
+    with replace_handlers(handle, *STOP_SIGNALS) as before:
         yield flag
 
 
@@ -57,7 +57,7 @@ class Terminated(SystemExit):
 
 
 @contextmanager
-def termination_raised() -> Iterator[None]:
+def raise_termination() -> Iterator[None]:
     """Let SIGTERM raise `Terminated` inside the block.
 
     One that comes while the first is cleaned up after is ignored: a scheduler and torchrun may both send one.
@@ -67,22 +67,22 @@ def termination_raised() -> Iterator[None]:
         if not isinstance(sys.exception(), Terminated):
             raise Terminated(128 + number)
 
-    with handled(handle, signal.SIGTERM):
+    with replace_handlers(handle, signal.SIGTERM):
         yield
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
+def hold_signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM take effect after the block: HDF5 crashes when the file that it writes to raises.
 
-    Python handles signals in the main thread alone, so other threads have nothing to hold.
+    Python handles signals in the main thread only, so there is nothing to hold in another thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
     try:
-        with handled(lambda number, _: came.append(number), *STOP_SIGNALS):
+        with replace_handlers(lambda number, _: came.append(number), *STOP_SIGNALS):
             yield
     finally:
         if came:

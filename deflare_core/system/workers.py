@@ -1,4 +1,4 @@
-"""Worker processes: functions called in other processes, or at once in this one, in the same words."""
+"""Worker processes: functions called in other processes, or in this one, through one interface."""
 
 from __future__ import annotations
 
@@ -13,39 +13,45 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, TypeVar
 
+from deflare_core.system.errors import DeflareError
+
 Item = TypeVar("Item")
 Submit = Callable[..., "Future[Any]"]
-"""Takes a function and its arguments; what it gives has, or will have, the result."""
+"""Takes a function and its arguments, and gives a future of the result."""
+
+
+class WorkerError(DeflareError):
+    """A worker process that was killed; the message says what to lower."""
 
 
 @contextmanager
 def worker_processes(count: int) -> Iterator[Submit]:
-    """What calls functions in so many processes; with none, in this one and at once.
+    """Give a function that calls others in `count` processes; with 0 or 1, in this process and at once.
 
-    The processes are started anew, not forked, so that this one may use a GPU. When the block is left, what has not
-    begun is forgotten.
+    The processes are spawned, not forked, so that this one may use a GPU. Calls that have not begun when the block is
+    left are dropped.
 
     Raises
     ------
-    ValueError
+    WorkerError
         When one of the processes was killed.
     """
-    if not count:
+    if count <= 1:
         yield _call
         return
     pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_follow)
     try:
         yield pool.submit
     except BrokenProcessPool as error:
-        raise ValueError(
-            f"One of {count} processes was killed, as when memory does not suffice; lower workers, or set it to 0."
+        raise WorkerError(
+            f"One of {count} processes was killed, as when memory does not suffice; lower workers, or set it to 1."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def late(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """The same items, each given when `count` later ones have been made."""
+def delay_items(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """Yield the items in their order, each when the `count` after it have been made."""
     waiting: deque[Item] = deque()
     for item in items:
         waiting.append(item)
@@ -55,7 +61,7 @@ def late(items: Iterable[Item], count: int) -> Iterator[Item]:
 
 
 def is_worker() -> bool:
-    """Whether this process works for another one, beside others."""
+    """Whether another process started this one to work for it."""
     return parent_process() is not None
 
 
@@ -72,19 +78,19 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def completed(result: Any) -> Future[Any]:
-    """What has the result already."""
+def hold_result(result: Any) -> Future[Any]:
+    """A future that has its result already."""
     done: Future[Any] = Future()
     done.set_result(result)
     return done
 
 
-def failed(error: Exception) -> Future[Any]:
-    """What raises the error where its result is asked for."""
+def hold_error(error: Exception) -> Future[Any]:
+    """A future that raises the error where its result is asked for."""
     done: Future[Any] = Future()
     done.set_exception(error)
     return done
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    return completed(function(*arguments))
+    return hold_result(function(*arguments))

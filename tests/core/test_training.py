@@ -18,17 +18,12 @@ from deflare_core.checkpoint import CheckpointError, find_checkpoint, load_model
 from deflare_core.config import ModelConfig, TrainConfig
 from deflare_core.loop.gpu_memory import training_memory_gib
 from deflare_core.loop.optimizer import learning_rate
+from deflare_core.loop.run import TrainingError, share_batches, start_run
 from deflare_core.loop.run_log import RunLogError, read_log
 from deflare_core.loop.sampling import sample_indices
+from deflare_core.system.devices import DeviceError
 from deflare_core.system.settings import ConfigError, make_config
-from deflare_core.training import (
-    TrainingError,
-    fit,
-    start_run,
-    train_step,
-    training_batches,
-    with_batches_for,
-)
+from deflare_core.training import fit, train_step, training_batches
 
 EVERYTHING = {
     "model": {"layer_order": "gcrd"},
@@ -233,9 +228,9 @@ def test_two_stopped_processes_are_resumed_by_one(config, start, tmp_path):
 
 
 def test_more_processes_than_batches_are_refused(config):
-    assert with_batches_for(4, config()).trainer.accumulate_steps == 4, "One batch for each, unless said otherwise."
+    assert share_batches(4, config()).trainer.accumulate_steps == 4, "One batch for each, unless said otherwise."
     with pytest.raises(TrainingError, match="of 4 processes 3 would have nothing to do; set it to 4 or a multiple"):
-        with_batches_for(4, config(accumulate_steps=1))
+        share_batches(4, config(accumulate_steps=1))
 
 
 def test_every_epoch_passes_over_every_sample_once(config):
@@ -410,7 +405,7 @@ def test_too_little_memory_is_told_with_the_settings_that_need_less(config, monk
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
     monkeypatch.setattr(training, "voxel_loss", exhausted)
-    with pytest.raises(TrainingError, match="memory does not suffice at step 1") as caught:
+    with pytest.raises(DeviceError, match="memory does not suffice at step 1") as caught:
         fit(config(batch_size=4), progress=False)
     for setting in (
         "model.use_checkpoint=true",
@@ -495,6 +490,6 @@ def test_pairs_that_do_not_fit_the_gpu_are_told_in_words(tmp_path, monkeypatch):
     trainer = {"output_dir": tmp_path / "run", "device": "cpu"}
     config = make_config(TrainConfig, {"model": model, "data": data, "validation": data, "trainer": trainer})
     with pytest.raises(
-        TrainingError, match=r"25 simulated pairs of configs/simu_config.yaml \(CUDA out.*Lower num_pairs"
+        DeviceError, match=r"25 simulated pairs of configs/simu_config.yaml \(CUDA out.*Lower num_pairs"
     ):
         fit(config, progress=False)

@@ -9,7 +9,7 @@ from deflare_core.system.places import PROJECT_ROOT
 
 CORE = (
     *("system", "events", "windows", "config", "kernels", "io", "codec", "dataset", "model", "losses", "streams"),
-    *("deflaring", "loop", "checkpoint", "training", "inference", "scores", "show", "app", "__main__", "__init__"),
+    *("deflaring", "checkpoint", "loop", "training", "inference", "scores", "show", "app", "__main__", "__init__"),
 )
 SIMULATOR = (
     *("config", "scalars", "scene", "optics", "sensor", "simulation", "gpu", "composition", "pairs", "stream", "tools"),
@@ -17,7 +17,7 @@ SIMULATOR = (
 FLOORS = [f"deflare_core.{name}" for name in CORE] + [f"data_simu.{name}" for name in (*SIMULATOR, "__init__")]
 """Every room, from the bottom up, of each package."""
 SEEN_BY_SIMULATOR = {f"deflare_core.{name}" for name in CORE[: CORE.index("dataset")]}
-DOORS = {"deflare_core.training", "deflare_core.app"}
+DOORS = {"deflare_core.loop", "deflare_core.app"}
 """The rooms of the core that know the simulator."""
 ONLY_IN = {
     **{name: {"deflare_core.show", "data_simu.tools"} for name in ("matplotlib", "plotly", "av", "anywidget")},

@@ -16,7 +16,7 @@ from deflare_core.kernels.event_tensors import random_below_tensor
 from deflare_core.kernels.group_norm import PIECES, PiecewiseGroupNorm
 from deflare_core.model import has_triton
 
-SCRIPT = Path(__file__).parent / "folded_agreement.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "folded_agreement.py"
 
 
 @pytest.fixture(scope="module")

@@ -180,7 +180,7 @@ def test_other_sources_or_another_kind_of_device_make_other_predictions(data, mo
     before = keys("cpu")
     assert keys("cpu") == before
     assert [a == b for a, b in zip(before, keys("meta"), strict=True)] == [True, True, False], "Networks have a device."
-    monkeypatch.setattr("deflare_core.scores.predictions.sources_digest", lambda: "of other sources")
+    monkeypatch.setattr("deflare_core.scores.predictions.hash_sources", lambda: "of other sources")
     assert not set(before) & set(keys("cpu")), "Any source may decide what any method gives."
 
 

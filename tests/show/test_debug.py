@@ -11,6 +11,8 @@ from deflare_core.app.commands import main
 from deflare_core.checkpoint import save_checkpoint
 from deflare_core.config import ModelConfig, OptimizerConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
+from deflare_core.loop.optimizer import make_optimizer
+from deflare_core.loop.run import TrainingError
 from deflare_core.model import build_model
 from deflare_core.scores.predictions import baseline_method
 from deflare_core.show import debug
@@ -22,7 +24,7 @@ from deflare_core.show.debug import (
     write_debug_windows,
 )
 from deflare_core.system.settings import make_config
-from deflare_core.training import TrainingError, fit, make_optimizer
+from deflare_core.training import fit
 
 FOLDERS = [
     "1_input_events", "3_input_voxel", "4_target_events", "6_target_voxel", "7_output_events", "8_residual_events",

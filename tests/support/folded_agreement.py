@@ -10,7 +10,6 @@ import sys
 import numpy as np
 import torch
 
-from deflare_core import training
 from deflare_core.codec import apply_polarity_voxel, apply_voxel, events_to_voxel, polarity_voxel
 from deflare_core.config import ModelConfig
 from deflare_core.deflaring.stream import applied, deflare_windows, encoded, run_network
@@ -22,6 +21,7 @@ from deflare_core.kernels.cuda_graphs import GraphedGradient
 from deflare_core.kernels.event_tensors import EventTensors, cells_of
 from deflare_core.losses import LOSSES
 from deflare_core.model import VoxelNetwork, build_model
+from deflare_core.training import list_gradients
 from support.recordings import make_events, same_events
 
 NETWORKS = {
@@ -98,7 +98,7 @@ def batch_agreement(settings: dict, device: str) -> float:
     found = []
     for size in (1, 4):
         model.zero_grad()
-        total = training.gradients(model)
+        total = list_gradients(model)
         graph = GraphedGradient(model, LOSSES["mse"], raw[:size], label[:size])
         for part, its_label in zip(raw.split(size), label.split(size), strict=True):
             graph(part, its_label, size / 4)

@@ -17,7 +17,7 @@ from deflare_core.io.convert import convert
 from deflare_core.io.recordings import ConvertedRecording
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import EnduringFile
-from deflare_core.system.signals import Terminated, signals_held, termination_raised
+from deflare_core.system.signals import Terminated, hold_signals, raise_termination
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_an_open_copy_has_no_name_that_a_killed_process_could_leave(tmp_path, te
 
 def test_a_second_sigterm_does_not_disturb_the_clean_up():
     before, cleaned = signal.getsignal(signal.SIGTERM), []
-    with pytest.raises(Terminated), termination_raised():
+    with pytest.raises(Terminated), raise_termination():
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
@@ -78,7 +78,7 @@ def test_a_second_sigterm_does_not_disturb_the_clean_up():
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
 def test_a_signal_that_is_held_takes_effect_afterwards(number, error):
     done = []
-    with pytest.raises(error), termination_raised(), signals_held():
+    with pytest.raises(error), raise_termination(), hold_signals():
         signal.raise_signal(number)
         done.append(True)
     assert done, "The block is not interrupted."
