@@ -4,10 +4,10 @@ The light of background and flare adds up, I = I_b + I_f, and a pixel sees the l
 
     dL = w_b dL_b + w_f dL_f,    w_b = I_b / (I_b + I_f),    w_f = 1 - w_b.
 
-union           ignores the weights.
-thinned         guesses them from counts of events and draws lots.
-integrated      is given them, and lets every pixel sum its weighted events.
-rethresholded   is given the flare's light itself, and fires anew on the logarithm of the sum.
+unite_events         ignores the weights.
+thin_events          guesses them from counts of events and draws lots.
+integrate_events     is given them, and lets every pixel sum its weighted events.
+rethreshold_events   is given the flare's light itself, and fires again on the logarithm of the sum.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TOLERANCE = 1e-6
 MIN_RATIO = 0.002
 
 
-def union(background: Events, flare: Events) -> Events:
+def unite_events(background: Events, flare: Events) -> Events:
     """Both recordings' events in the order of time, the background's first where times are equal.
 
     It is dL = w_b dL_b + w_f dL_f with both weights 1: light on top of light suppresses nothing.
@@ -42,7 +42,7 @@ def union(background: Events, flare: Events) -> Events:
     return _sorted_by_time(t, x, y, p, background.sensor_size)
 
 
-def thinned(background: Events, flare: Events, rng: np.random.Generator) -> Events:
+def thin_events(background: Events, flare: Events, rng: np.random.Generator) -> Events:
     """The union less events drawn by lot: background ones are kept with probability 1 - A, flare's with A.
 
     This is the published probabilistic thinning, with A = N_f / (0.2 N_b + N_f) from the pixel's numbers of events
@@ -62,10 +62,10 @@ def thinned(background: Events, flare: Events, rng: np.random.Generator) -> Even
     flare_share = _flare_share(background, flare)
     kept = rng.random(len(background)) >= flare_share[_pixel(background)]
     kept_flare = rng.random(len(flare)) < flare_share[_pixel(flare)]
-    return union(background[kept], flare[kept_flare])
+    return unite_events(background[kept], flare[kept_flare])
 
 
-def integrated(background: Events, flare: Events, weight: NDArray[np.float32]) -> Events:
+def integrate_events(background: Events, flare: Events, weight: NDArray[np.float32]) -> Events:
     """The events that pixels fire when they sum dL = w_b dL_b + w_f dL_f and take 1 off whenever they reach +-1.
 
     In the order of time a background event adds p * w and a flare event p * (1 - w). Sums start at 0. With w = 1
@@ -92,7 +92,7 @@ def integrated(background: Events, flare: Events, weight: NDArray[np.float32]) -
     return trusted_events(both.t, both.x, both.y, fired, both.sensor_size)[fired != 0]
 
 
-def rethresholded(
+def rethreshold_events(
     background: Events,
     brightness_ratio: NDArray[np.float32],
     times_us: NDArray[np.int64],
@@ -125,7 +125,7 @@ def rethresholded(
     is_lit = (brightness_ratio.max(axis=0) >= min_ratio).ravel()
     is_on_lit = is_lit[_pixel(background)]
     fired = _fire_anew(background[is_on_lit], brightness_ratio, np.flatnonzero(is_lit), times_us, thresholds)
-    return union(background[~is_on_lit], fired)
+    return unite_events(background[~is_on_lit], fired)
 
 
 def _check_sizes(background: Events, flare: Events) -> None:

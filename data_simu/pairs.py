@@ -62,7 +62,7 @@ def write_dataset(
     """
     root = Path(root)
     standing = _standing_entries(config, root)
-    files = list(pair_files(config, root))
+    files = list(list_pair_files(config, root))
     entries = list(tqdm(_write_pairs(config, files, workers), total=len(files), unit="pair", disable=not progress))
     by_file = {entry["files"][0]: entry for entry in [*standing, *entries]}
     recordings = sorted(by_file.values(), key=lambda entry: (entry["split"] == "test", entry["files"]))
@@ -85,7 +85,7 @@ def _write_pairs(config: SimulationConfig, files: Sequence[PairFile], workers: i
             yield entry.result()
 
 
-def pair_files(config: SimulationConfig, root: Path) -> Iterator[PairFile]:
+def list_pair_files(config: SimulationConfig, root: Path) -> Iterator[PairFile]:
     """Every pair of the data set; training seeds are even, test seeds odd."""
     for split, count, suffix in (("train", config.num_train, ""), ("test", config.num_test, "_test")):
         for index in range(count):
@@ -93,13 +93,13 @@ def pair_files(config: SimulationConfig, root: Path) -> Iterator[PairFile]:
             yield PairFile(
                 split,
                 index,
-                pair_seed(config.seed, split, index),
+                derive_seed(config.seed, split, index),
                 root / (FLARE_FOLDER + suffix) / f"{name}_flare.h5",
                 root / (CLEAN_FOLDER + suffix) / f"{name}_light.h5",
             )
 
 
-def pair_seed(seed: int, split: str, index: int) -> int:
+def derive_seed(seed: int, split: str, index: int) -> int:
     """The seed of one recording: different for every data set seed, split and number."""
     drawn = np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 2
     return int(drawn) * 2 + (split == "test")
@@ -107,12 +107,12 @@ def pair_seed(seed: int, split: str, index: int) -> int:
 
 def write_pair(config: SimulationConfig, file: PairFile) -> dict[str, Any]:
     """The manifest's entry for a pair, which is simulated unless its files are complete already."""
-    key = config_key(config)
+    key = digest_config(config)
     entry = _finished_entry(file, key)
     if entry is not None:
         return entry
     pair = simulate(config, file.seed)
-    entry = describe(file, pair)
+    entry = describe_pair(file, pair)
     common = {"seed": str(file.seed), "config_key": key, "entry": json.dumps(entry)}
     for path, events, label in ((file.clean, pair.clean, pair.clean_label), (file.flare, pair.flare, pair.flare_label)):
         source = f"simulated, seed {file.seed}"
@@ -121,7 +121,7 @@ def write_pair(config: SimulationConfig, file: PairFile) -> dict[str, Any]:
     return entry
 
 
-def describe(file: PairFile, pair: Pair) -> dict[str, Any]:
+def describe_pair(file: PairFile, pair: Pair) -> dict[str, Any]:
     """What the manifest says of a pair: where it came from, counts, shares by cause, digests."""
     names = ("background", "light", "flare", "noise")
     counts = np.bincount(pair.flare_label, minlength=4)
@@ -135,7 +135,7 @@ def describe(file: PairFile, pair: Pair) -> dict[str, Any]:
     }
 
 
-def config_key(config: SimulationConfig) -> str:
+def digest_config(config: SimulationConfig) -> str:
     """A digest of everything in the configuration that decides one pair's events, names and sizes of files included."""
     settings = config.model_dump_json(exclude={"num_train", "num_test", "seed"})
     for source in (config.scene.backdrops, config.optics.flare_images):

@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_simu.config import SimulationConfig
-from data_simu.optics.flare import MovingFlare, flare_times, render_flare
+from data_simu.optics.flare import MovingFlare, plan_flare_times, render_flare
 from data_simu.optics.lens import Lens, draw_lens
-from data_simu.scene.poses import Poses, emitters_of, poses_of
+from data_simu.scene.poses import Poses, find_emitters, find_poses
 from data_simu.scene.rendering import render_rows
 from data_simu.scene.row_bands import Band, plan_bands
 from data_simu.scene.scene import Scene, draw_scene
-from data_simu.sensor.look_times import moments_of
-from data_simu.sensor.sensor import PairedSensor, Pixels, View, draw_pixels, recording
+from data_simu.sensor.look_times import find_moments
+from data_simu.sensor.sensor import PairedSensor, Pixels, View, draw_pixels, merge_recording
 from data_simu.sensor.targets import make_target
 from data_simu.sensor.tiles import CLEAN, REAL
 from deflare_core.events import Events, SensorSize
@@ -97,7 +97,7 @@ def simulate(config: SimulationConfig, seed: int, workers: int = 1) -> Pair:
     """
     setup = set_up(config, seed)
     parts = record(config, setup, workers)
-    clean, real = (recording(parts, view, config.sensor_size) for view in (CLEAN, REAL))
+    clean, real = (merge_recording(parts, view, config.sensor_size) for view in (CLEAN, REAL))
     target = make_target(config.target, clean, real)
     return Pair(
         real.events, target.events, real.label, target.label, (0, config.duration_us), setup.describe(config, seed)
@@ -110,8 +110,8 @@ def record(config: SimulationConfig, setup: Setup, workers: int = 1) -> list[Pai
     Bands do not depend on one another, so the number of threads makes no difference to the events.
     """
     bands = plan_bands(config, setup.scene)
-    flare_us = flare_times(config, setup.scene)
-    emitters = emitters_of(setup.scene, config.sensor_size, flare_us)
+    flare_us = plan_flare_times(config, setup.scene)
+    emitters = find_emitters(setup.scene, config.sensor_size, flare_us)
     jobs = [(config, setup, band, flare_us, emitters) for band in bands]
     if workers == 1:
         return [record_band(*job) for job in jobs]
@@ -124,29 +124,29 @@ def record_band(
 ) -> PairedSensor:
     """The part of the sensor that a band is, after it has seen everything."""
     width = config.sensor_size[1]
-    moments = moments_of(setup.scene.waveforms, band.times_us)
+    moments = find_moments(setup.scene.waveforms, band.times_us)
     pixels = setup.pixels.part(band.first * width, band.last * width)
     sensor = PairedSensor(pixels, config.min_flare_share, (0, config.duration_us))
     first = 0
-    for view in views_of(config, setup, band, flare_us, emitters):
+    for view in render_views(config, setup, band, flare_us, emitters):
         last = first + len(view.direct) - 1
         sensor.advance(moments.between(first, last), view)
         first = last
     return sensor
 
 
-def views_of(
+def render_views(
     config: SimulationConfig, setup: Setup, band: Band, flare_us: NDArray[np.float64], emitters: Image
 ) -> Iterator[View]:
     """What a band shows at its key times, some at once; each view begins with the key time that ended the last."""
     scene, rows, width = setup.scene, (band.first, band.last), config.sensor_size[1]
-    poses = poses_of(scene, config.sensor_size, band.times_us)
+    poses = find_poses(scene, config.sensor_size, band.times_us)
     moving = MovingFlare(setup.lens, flare_us, emitters, len(scene.waveforms), rows, width)
     shape = (KEYS_AT_ONCE + 1, len(scene.waveforms), band.last - band.first, width)
     direct, flare = np.empty((shape[0], 1 + shape[1], *shape[2:]), np.float32), np.empty(shape, np.float32)
     at = 0
     for k, t_us in enumerate(band.times_us):
-        render_rows_of(scene, poses, k, direct[at], band.first, config.sensor_size[0])
+        render_scene_rows(scene, poses, k, direct[at], band.first, config.sensor_size[0])
         moving.show(t_us, flare[at])
         if at == KEYS_AT_ONCE or k == len(band.times_us) - 1:
             yield View(direct[: at + 1], flare[: at + 1])
@@ -172,10 +172,10 @@ def render(config: SimulationConfig, seed: int, t_us: float, exposure_us: float 
 def render_scene(scene: Scene, sensor_size: SensorSize, t_us: float) -> Image:
     """The light of the scene, then that of each group of sources at mean brightness, `(1 + groups, H, W)`."""
     out = np.empty((1 + len(scene.waveforms), *sensor_size), np.float32)
-    render_rows_of(scene, poses_of(scene, sensor_size, np.array([t_us])), 0, out, 0, sensor_size[0])
+    render_scene_rows(scene, find_poses(scene, sensor_size, np.array([t_us])), 0, out, 0, sensor_size[0])
     return out
 
 
-def render_rows_of(scene: Scene, poses: Poses, k: int, out: Image, first_row: int, height: int) -> None:
+def render_scene_rows(scene: Scene, poses: Poses, k: int, out: Image, first_row: int, height: int) -> None:
     """Fill `out` `(1 + groups, rows, W)` with rows of the scene's pictures at moment `k`, the first of that number."""
     render_rows(out, first_row, height, k, poses, scene.mapping, scene.textures, np.float32(scene.ambient))

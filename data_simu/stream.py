@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from tqdm import tqdm
 
 from data_simu.config import SimulationConfig
-from data_simu.gpu.simulation import Prepared, TensorPair, prepare, simulate_on
-from data_simu.pairs import pair_seed
+from data_simu.gpu.simulation import Preparation, TensorPair, prepare, simulate_on
+from data_simu.pairs import derive_seed
 from data_simu.simulation import simulate
 from deflare_core.config import SimulatedDataConfig
 from deflare_core.events import WINDOW_US
@@ -176,7 +176,7 @@ class SimulatedWindows(Dataset[Sample]):
     def __init__(
         self, config: SimulatedDataConfig, device: torch.device, split_polarity: bool = False, progress: bool = True
     ) -> None:
-        kinds = kinds_of(config)
+        kinds = load_kinds(config)
         simulation = kinds[0][0]
         self.config, self.sensor_size, self.context = config, simulation.sensor_size, 0
         self.num_windows = simulation.duration_us // WINDOW_US
@@ -221,12 +221,12 @@ class SimulatedWindows(Dataset[Sample]):
         raise IndexError(f"Sample {index} of {len(self)}.")
 
 
-def simulation_of(config: SimulatedDataConfig) -> SimulationConfig:
+def load_simulation(config: SimulatedDataConfig) -> SimulationConfig:
     """What is simulated first, with the settings that replace those of the file."""
     return load_config(SimulationConfig, config.simulation, config.overrides)
 
 
-def kinds_of(config: SimulatedDataConfig) -> list[tuple[SimulationConfig, int]]:
+def load_kinds(config: SimulatedDataConfig) -> list[tuple[SimulationConfig, int]]:
     """What is simulated, and how many pairs of each kind.
 
     Raises
@@ -247,7 +247,7 @@ def kinds_of(config: SimulatedDataConfig) -> list[tuple[SimulationConfig, int]]:
 
 
 @functools.lru_cache(maxsize=2)
-def simulated_windows(
+def simulate_windows(
     config: SimulatedDataConfig, device: torch.device, split_polarity: bool, progress: bool
 ) -> SimulatedWindows:
     """The `SimulatedWindows` of a configuration; those of training and validation are kept for the next run."""
@@ -260,8 +260,8 @@ class _Preparations(Dataset[Any]):
     def __init__(self, config: SimulationConfig, split: str, device_type: str) -> None:
         self.config, self.split, self.device_type = config, split, device_type
 
-    def __getitem__(self, index: int) -> Prepared | TensorPair:
-        seed = pair_seed(self.config.seed, self.split, index)
+    def __getitem__(self, index: int) -> Preparation | TensorPair:
+        seed = derive_seed(self.config.seed, self.split, index)
         if self.device_type != "cpu":
             return prepare(self.config, seed)
         pair = simulate(self.config, seed)

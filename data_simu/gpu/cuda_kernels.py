@@ -10,19 +10,19 @@ from numba import boolean, cuda, float32, int64
 
 from data_simu.scalars import HALF, ONE, ZERO, F, Int, floor
 from data_simu.scene.raycast import (
-    albedo_at,
-    between,
     board_share,
     edge_share,
+    find_plane_spot,
+    interpolate,
     lamp_light,
-    meet,
-    plane_spot,
+    meet_planes,
+    read_albedo,
     stripe_share,
-    turned,
+    turn_ray,
 )
 from data_simu.sensor import firing
 from data_simu.sensor.firing import NUM_ROWS
-from data_simu.sensor.pixel import log, part_step, pole_step
+from data_simu.sensor.pixel import log, step_part, step_pole
 from data_simu.sensor.targets import pair_up
 from data_simu.sensor.tiles import CLEAN, REAL, SMALLEST_FLICKER
 
@@ -40,7 +40,7 @@ def render(out, height, width, poses, mapping, textures, ambient):
         row, column = pixel // width, pixel % width
         u = (F(column) - HALF * F(width - 1)) / poses.focal
         v = (F(row) - HALF * F(height - 1)) / poses.focal
-        x, y, z = turned(poses.turn[k], u, v)
+        x, y, z = turn_ray(poses.turn[k], u, v)
         picture = out[k, :, pixel]
         show_planes(picture, x, y, z, k, poses, mapping, textures)
         for board in range(poses.boards.shape[1]):
@@ -56,18 +56,18 @@ def render(out, height, width, poses, mapping, textures, ambient):
 def show_planes(picture, x, y, z, k, poses, mapping, textures):
     """Fill a pixel with the corridor and the lamps' light on it."""
     camera, inverse = poses.camera[k], poses.inverse[k]
-    axis, other, distance, second = meet(x, y, z, inverse)
-    start, u, v, footprint = plane_spot(
+    axis, other, distance, second = meet_planes(x, y, z, inverse)
+    start, u, v, footprint = find_plane_spot(
         axis, distance * x, distance * y, distance * z, camera, distance, poses.focal, mapping
     )
-    albedo = albedo_at(textures, start, u, v, footprint)
+    albedo = read_albedo(textures, start, u, v, footprint)
     steepest = max(inverse[0], inverse[1], inverse[2], inverse[3], inverse[4]) / poses.focal
     share = edge_share(distance, second, steepest)
     if share < ONE:
-        start, u, v, footprint = plane_spot(
+        start, u, v, footprint = find_plane_spot(
             other, second * x, second * y, second * z, camera, second, poses.focal, mapping
         )
-        albedo = share * albedo + (ONE - share) * albedo_at(textures, start, u, v, footprint)
+        albedo = share * albedo + (ONE - share) * read_albedo(textures, start, u, v, footprint)
     for channel in range(1, len(picture)):
         picture[channel] = ZERO
     picture[0] = albedo
@@ -93,7 +93,7 @@ def show_board(picture, x, y, z, k, poses, board, mapping, textures):
     if share > ZERO:
         repeats = mapping[surface, 1]
         u, v = across * repeats + mapping[surface, 2], down * repeats + mapping[surface, 3]
-        albedo = albedo_at(textures, mapping[surface, 0], u, v, distance * repeats * F(512) / poses.focal)
+        albedo = read_albedo(textures, mapping[surface, 0], u, v, distance * repeats * F(512) / poses.focal)
         for channel in range(len(picture)):
             picture[channel] *= ONE - share
         picture[0] += share * albedo
@@ -131,7 +131,7 @@ def render_flare(out, width, spots, places, sprites):
                 spot = spots[k, s]
                 start, side = places[Int(spot[4]), 0], places[Int(spot[4]), 1]
                 reach = HALF * F(side - 1)
-                light = sprite_at(sprites, start, side, F(column) - spot[0] + reach, F(row) - spot[1] + reach)
+                light = read_sprite(sprites, start, side, F(column) - spot[0] + reach, F(row) - spot[1] + reach)
                 out[k, Int(spot[3]), pixel] += spot[2] * light
 
 
@@ -144,14 +144,15 @@ def reaches(spot, places, left, right, top, bottom):
 
 
 @cuda.jit(device=True)
-def sprite_at(sprites, start, side, across, down):
+def read_sprite(sprites, start, side, across, down):
     """A sprite's value at a place between its pixels; 0 outside."""
     column, row = floor(across), floor(down)
     if column < ZERO or row < ZERO or column >= F(side - 1) or row >= F(side - 1):
         return ZERO
     first = start + Int(row) * side + Int(column)
-    return between(sprites[first], sprites[first + 1], sprites[first + side], sprites[first + side + 1],
-                   across - column, down - row)  # fmt: skip
+    upper_left, upper_right = sprites[first], sprites[first + 1]
+    lower_left, lower_right = sprites[first + side], sprites[first + side + 1]
+    return interpolate(upper_left, upper_right, lower_left, lower_right, across - column, down - row)
 
 
 @cuda.jit
@@ -164,14 +165,14 @@ def look_ahead(touched, shown, direct, flare, mixes, lowest, highest, dark, min_
             ground = dark + direct[k, 0, pixel]
             total, low_direct, low_real, glare = ground, ground, ground, ZERO
             for s in range(len(highest)):
-                light, added = direct[k, 1 + s, pixel], flare_at(flare, mixes, k, s, pixel)
+                light, added = direct[k, 1 + s, pixel], mix_flare(flare, mixes, k, s, pixel)
                 total += highest[s] * light
                 glare += highest[s] * added
                 low_direct += lowest[s] * light
                 low_real += lowest[s] * (light + added)
             reached = reached or glare > min_share * total
             for s in range(len(highest)):
-                light, added = direct[k, 1 + s, pixel], flare_at(flare, mixes, k, s, pixel)
+                light, added = direct[k, 1 + s, pixel], mix_flare(flare, mixes, k, s, pixel)
                 swing = highest[s] - lowest[s]
                 clean_shown |= (light * swing > SMALLEST_FLICKER * low_direct) << s
                 real_shown |= ((light + added) * swing > SMALLEST_FLICKER * low_real) << s
@@ -179,7 +180,7 @@ def look_ahead(touched, shown, direct, flare, mixes, lowest, highest, dark, min_
 
 
 @cuda.jit(device=True)
-def flare_at(flare, mixes, k, group, pixel):
+def mix_flare(flare, mixes, k, group, pixel):
     """The flare at key time `k`, straight between the times at which it was rendered."""
     first, along = Int(mixes[k, 0]), mixes[k, 1]
     return flare[first, group, pixel] * (ONE - along) + flare[first + 1, group, pixel] * along
@@ -231,12 +232,12 @@ def watch(view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes,
     ends = cuda.local.array((4, MOST_GROUPS), float32)
     t_us, brightness, bends, _, _, first_knot = moments
     groups, constants = brightness.shape[1], pixels.constants
-    firing.rest(work, 1, 0, pixel, pixels)
+    firing.rest_pixel(work, 1, 0, pixel, pixels)
     ground = direct[0, 0, pixel] + dark
     total = light = glare = level = ZERO
     for s in range(groups):
         ends[1, s] = direct[0, 1 + s, pixel]
-        ends[3, s] = flare_at(flare, mixes, 0, s, pixel) if view == REAL else ZERO
+        ends[3, s] = mix_flare(flare, mixes, 0, s, pixel) if view == REAL else ZERO
         light += shine(brightness, shown, 0, s) * ends[1, s]
         glare += shine(brightness, shown, 0, s) * ends[3, s]
     total = ground + light + glare
@@ -246,7 +247,7 @@ def watch(view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes,
         for s in range(groups):
             ends[0, s], ends[2, s] = ends[1, s], ends[3, s]
             ends[1, s] = direct[k, 1 + s, pixel]
-            ends[3, s] = flare_at(flare, mixes, k, s, pixel) if view == REAL else ZERO
+            ends[3, s] = mix_flare(flare, mixes, k, s, pixel) if view == REAL else ZERO
         knot, last = first_knot[k - 1], first_knot[k]
         while knot < last:
             before = knot
@@ -291,7 +292,7 @@ def bends_in(bends, knot, shown, groups):
 def respond(work, total, next_total, light, next_light, glare, next_glare, level, dt_us, constants):
     """Carry a pixel's output over a step, in all and the parts; return the logarithm of the light after it."""
     before, leaked = work[firing.ERROR], constants.leak_per_us * dt_us
-    next_level, error, ramp, swing, middle, per_light, steps, decay, behind = pole_step(
+    next_level, error, ramp, swing, middle, per_light, steps, decay, behind = step_pole(
         total, next_total, level, before, dt_us, constants.corner_hz, constants.ceiling_hz
     )
     work[firing.ERROR], work[firing.RAMP], work[firing.SWING] = error, ramp + leaked, swing
@@ -300,11 +301,11 @@ def respond(work, total, next_total, light, next_light, glare, next_glare, level
     work[firing.AGE_US] += dt_us
     work[firing.NOISE_US] -= dt_us
     before = work[firing.LIGHT_ERROR]
-    error, ramp, swing = part_step(light, next_light, before, per_light, steps, decay, behind)
+    error, ramp, swing = step_part(light, next_light, before, per_light, steps, decay, behind)
     work[firing.LIGHT_ERROR], work[firing.LIGHT_RAMP], work[firing.LIGHT_SWING] = error, ramp, swing
     work[firing.LIGHT_MOVED] += ramp + error - before
     before = work[firing.FLARE_ERROR]
-    error, ramp, swing = part_step(glare, next_glare, before, per_light, steps, decay, behind)
+    error, ramp, swing = step_part(glare, next_glare, before, per_light, steps, decay, behind)
     work[firing.FLARE_ERROR], work[firing.FLARE_RAMP], work[firing.FLARE_SWING] = error, ramp, swing
     work[firing.FLARE_MOVED] += ramp + error - before
     return next_level

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from data_simu.config import SimulationConfig
 from data_simu.gpu import cuda_kernels
-from data_simu.optics.flare import flare_times
+from data_simu.optics.flare import plan_flare_times
 from data_simu.optics.lens import Lens
-from data_simu.scene.poses import Poses, emitters_of, poses_of
-from data_simu.scene.row_bands import band_flows, key_times
+from data_simu.scene.poses import Poses, find_emitters, find_poses
+from data_simu.scene.row_bands import measure_band_flows, plan_key_times
 from data_simu.sensor.firing import FLARE, LABEL_SHIFT, PIXEL_SHIFT, TIME_SHIFT
-from data_simu.sensor.look_times import moments_of
+from data_simu.sensor.look_times import find_moments
 from data_simu.sensor.sensor import DARK, Pixels
 from data_simu.sensor.tiles import CLEAN, CODE, REAL
 from data_simu.simulation import set_up
@@ -33,7 +33,7 @@ ROOM = 24
 """Events that a pixel has room for at first; those with more are simulated again."""
 
 
-class Prepared(NamedTuple):
+class Preparation(NamedTuple):
     """What a seed stands for, as arrays (or tensors) for the GPU.
 
     Parameters
@@ -72,18 +72,18 @@ class TensorPair(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CodedEvents:
     """Events in the order of time, then pixel: time int64, and pixel, label and polarity in a code; see `firing`."""
 
     t_us: torch.Tensor
     code: torch.Tensor
 
-    def chosen(self, which: torch.Tensor) -> Found:
+    def select(self, which: torch.Tensor) -> CodedEvents:
         """Those that are chosen."""
-        return Found(self.t_us[which], self.code[which])
+        return CodedEvents(self.t_us[which], self.code[which])
 
 
-def prepare(config: SimulationConfig, seed: int) -> Prepared:
+def prepare(config: SimulationConfig, seed: int) -> Preparation:
     """What a seed stands for; no GPU is needed.
 
     Raises
@@ -98,30 +98,30 @@ def prepare(config: SimulationConfig, seed: int) -> Prepared:
             f"sources.num_sources: {len(scene.waveforms)} groups of light sources were drawn, a GPU takes at most "
             f"{cuda_kernels.MOST_GROUPS}; lower the range or simulate on the CPU."
         )
-    times_us = key_times(config, float(band_flows(config, scene, [(0, config.sensor_size[0])])[0]))
-    flare_us = flare_times(config, scene)
-    moments = moments_of(scene.waveforms, times_us)
+    times_us = plan_key_times(config, float(measure_band_flows(config, scene, [(0, config.sensor_size[0])])[0]))
+    flare_us = plan_flare_times(config, scene)
+    moments = find_moments(scene.waveforms, times_us)
     knots = (moments.t_us, moments.brightness, moments.bends, moments.lowest, moments.highest, moments.keys)
     first = np.clip(np.searchsorted(flare_us, times_us, side="right") - 1, 0, len(flare_us) - 2)
     along = (times_us - flare_us[first]) / (flare_us[first + 1] - flare_us[first])
-    places, sprites = _packed([setup.lens.kernel, *(ghost.sprite for ghost in setup.lens.ghosts)])
-    return Prepared(
+    places, sprites = _pack([setup.lens.kernel, *(ghost.sprite for ghost in setup.lens.ghosts)])
+    return Preparation(
         config=config,
         plan=setup.describe(config, seed),
         pixels=setup.pixels,
-        poses=poses_of(scene, config.sensor_size, times_us),
+        poses=find_poses(scene, config.sensor_size, times_us),
         mapping=scene.mapping,
         textures=scene.textures,
         ambient=np.float32(scene.ambient),
         moments=knots,
-        spots=_spots(setup.lens, emitters_of(scene, config.sensor_size, flare_us)),
+        spots=_list_spots(setup.lens, find_emitters(scene, config.sensor_size, flare_us)),
         places=places,
         sprites=sprites,
         mixes=np.column_stack([first, along]).astype(np.float32),
     )
 
 
-def simulate_on(prepared: Prepared, device: torch.device | str = "cuda") -> TensorPair:
+def simulate_on(prepared: Preparation, device: torch.device | str = "cuda") -> TensorPair:
     """The pair of recordings of what was prepared, on that GPU; the same preparation gives the same events.
 
     Numba's simulator (NUMBA_ENABLE_CUDASIM=1) runs it on the "cpu", for tests.
@@ -132,58 +132,58 @@ def simulate_on(prepared: Prepared, device: torch.device | str = "cuda") -> Tens
         clean, real = sense_events(prepared, direct, flare)
         target = make_target(config.target, clean, real, config.sensor_size)
     clock_us = (0, config.duration_us)
-    views = [_decoded(found, config.sensor_size) for found in (real, target)]
+    views = [_decode(found, config.sensor_size) for found in (real, target)]
     return TensorPair(views[0][0], views[1][0], views[0][1], views[1][1], clock_us, prepared.plan)
 
 
-def render_pictures(prepared: Prepared, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def render_pictures(prepared: Preparation, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """The scene at all key times `(K, 1 + groups, H * W)`, and the flare at all of its own `(F, groups, H * W)`."""
     (height, width), groups = prepared.config.sensor_size, prepared.moments[1].shape[1]
     num_pixels = height * width
     direct = torch.empty((len(prepared.poses.t_us), 1 + groups, num_pixels), device=device)
     flare = torch.empty((len(prepared.spots), groups, num_pixels), device=device)
-    scene = _on(device, (prepared.poses, prepared.mapping, prepared.textures, prepared.ambient))
-    _launch(cuda_kernels.render, device, (num_pixels, len(direct)), _array(direct), height, width, *scene)
-    lens = _on(device, (prepared.spots, prepared.places, prepared.sprites))
-    _launch(cuda_kernels.render_flare, device, (num_pixels, len(flare)), _array(flare), width, *lens)
+    scene = _move(device, (prepared.poses, prepared.mapping, prepared.textures, prepared.ambient))
+    _launch(cuda_kernels.render, device, (num_pixels, len(direct)), _as_array(direct), height, width, *scene)
+    lens = _move(device, (prepared.spots, prepared.places, prepared.sprites))
+    _launch(cuda_kernels.render_flare, device, (num_pixels, len(flare)), _as_array(flare), width, *lens)
     return direct, flare
 
 
-def sense_events(prepared: Prepared, direct: torch.Tensor, flare: torch.Tensor) -> tuple[Found, Found]:
+def sense_events(prepared: Preparation, direct: torch.Tensor, flare: torch.Tensor) -> tuple[CodedEvents, CodedEvents]:
     """What the sensor makes of the pictures: the events of the clean and of the real view."""
     config, device = prepared.config, direct.device
     num_pixels = direct.shape[2]
-    pixels, moments, mixes = _on(device, (prepared.pixels, prepared.moments, prepared.mixes))
+    pixels, moments, mixes = _move(device, (prepared.pixels, prepared.moments, prepared.mixes))
     touched = torch.empty(num_pixels, dtype=torch.bool, device=device)
     shown = torch.empty((2, num_pixels), dtype=torch.uint8, device=device)
-    pictures = (_array(direct), _array(flare), mixes)
-    ahead = (_array(touched), _array(shown), *pictures, moments[3], moments[4], DARK)
+    pictures = (_as_array(direct), _as_array(flare), mixes)
+    ahead = (_as_array(touched), _as_array(shown), *pictures, moments[3], moments[4], DARK)
     _launch(cuda_kernels.look_ahead, device, (num_pixels,), *ahead, np.float32(config.min_flare_share))
-    clock_us = _on(device, np.array([0, config.duration_us]))
-    seen = (clock_us, pixels, DARK, _array(touched), _array(shown), moments, *pictures)
+    clock_us = _move(device, np.array([0, config.duration_us]))
+    seen = (clock_us, pixels, DARK, _as_array(touched), _as_array(shown), moments, *pictures)
     which = torch.arange(2 * num_pixels, device=device)
-    events, counts = _sensed(which, ROOM * torch.arange(2 * num_pixels + 1, device=device), seen)
+    events, counts = _sense(which, ROOM * torch.arange(2 * num_pixels + 1, device=device), seen)
     crowded = which[counts > ROOM]
     room = torch.cat([counts.new_zeros(1), counts[crowded].cumsum(0)])
-    more, _ = _sensed(crowded, room, seen)
+    more, _ = _sense(crowded, room, seen)
     more_views = torch.repeat_interleave(crowded // num_pixels, counts[crowded])
     fits = torch.arange(ROOM, device=device) < torch.where(counts <= ROOM, counts, 0)[:, None]
     few = zip(events.view(2, num_pixels, ROOM), fits.view(2, num_pixels, ROOM), strict=True)
     found = [torch.cat([rows[fit], more[more_views == view]]) for view, (rows, fit) in enumerate(few)]
-    clean = _sorted(found[CLEAN])
+    clean = _sort(found[CLEAN])
     shared = found[CLEAN][~touched[(found[CLEAN] & CODE) >> PIXEL_SHIFT]]
-    return clean, _sorted(torch.cat([found[REAL], shared]))
+    return clean, _sort(torch.cat([found[REAL], shared]))
 
 
-def make_target(kind: str, clean: Found, real: Found, sensor_size: tuple[int, int]) -> Found:
+def make_target(kind: str, clean: CodedEvents, real: CodedEvents, sensor_size: tuple[int, int]) -> CodedEvents:
     """The target of that kind; see `targets`."""
     if kind == "physical":
         return clean
-    wanted = real.chosen((real.code >> LABEL_SHIFT & 3) != FLARE)
+    wanted = real.select((real.code >> LABEL_SHIFT & 3) != FLARE)
     return wanted if kind == "subset" else snap(clean, wanted, sensor_size)
 
 
-def snap(clean: Found, wanted: Found, sensor_size: tuple[int, int]) -> Found:
+def snap(clean: CodedEvents, wanted: CodedEvents, sensor_size: tuple[int, int]) -> CodedEvents:
     """The clean events, each at the time of its partner among the wanted ones, if it has one within 5 ms."""
     device, num_keys = clean.t_us.device, 2 * sensor_size[0] * sensor_size[1]
     keys = torch.arange(num_keys + 1, device=device)
@@ -191,31 +191,31 @@ def snap(clean: Found, wanted: Found, sensor_size: tuple[int, int]) -> Found:
     for found in (clean, wanted):
         key = (found.code >> PIXEL_SHIFT) * 2 + (found.code & 1)
         key, order = torch.sort(key, stable=True)
-        ordered.append(found.chosen(order))
+        ordered.append(found.select(order))
         firsts.append(torch.searchsorted(key, keys))
     moved = torch.empty_like(ordered[0].t_us)
-    arrays = [_array(values) for values in (*firsts, ordered[0].t_us, ordered[1].t_us, moved)]
+    arrays = [_as_array(values) for values in (*firsts, ordered[0].t_us, ordered[1].t_us, moved)]
     _launch(cuda_kernels.snap, device, (num_keys,), *arrays)
-    return _sorted(moved << TIME_SHIFT | ordered[0].code)
+    return _sort(moved << TIME_SHIFT | ordered[0].code)
 
 
-def _sensed(which: torch.Tensor, offsets: torch.Tensor, seen: tuple[Any, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def _sense(which: torch.Tensor, offsets: torch.Tensor, seen: tuple[Any, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """The events and their counts of some pixels, those of each from its offset on."""
     events = torch.empty(int(offsets[-1]), dtype=torch.int64, device=which.device)
     counts = torch.empty(len(which), dtype=torch.int64, device=which.device)
     if len(which):
-        threads = (_array(which), _array(offsets))
-        _launch(cuda_kernels.sense, which.device, (len(which),), *threads, *seen, _array(events), _array(counts))
+        threads = (_as_array(which), _as_array(offsets))
+        _launch(cuda_kernels.sense, which.device, (len(which),), *threads, *seen, _as_array(events), _as_array(counts))
     return events, counts
 
 
-def _sorted(events: torch.Tensor) -> Found:
+def _sort(events: torch.Tensor) -> CodedEvents:
     """The events, each a time above a code, in the order of time, then code."""
     ordered = torch.sort(events).values
-    return Found(ordered >> TIME_SHIFT, ordered & CODE)
+    return CodedEvents(ordered >> TIME_SHIFT, ordered & CODE)
 
 
-def _decoded(found: Found, sensor_size: tuple[int, int]) -> tuple[EventTensors, torch.Tensor]:
+def _decode(found: CodedEvents, sensor_size: tuple[int, int]) -> tuple[EventTensors, torch.Tensor]:
     """The events and labels that codes stand for."""
     pixel = found.code >> PIXEL_SHIFT
     x, y = (values.int() for values in (pixel % sensor_size[1], pixel // sensor_size[1]))
@@ -223,7 +223,7 @@ def _decoded(found: Found, sensor_size: tuple[int, int]) -> tuple[EventTensors, 
     return EventTensors(found.t_us, x, y, p, sensor_size), (found.code >> LABEL_SHIFT & 3).to(torch.uint8)
 
 
-def _spots(lens: Lens, emitters: NDArray[np.float32]) -> NDArray[np.float32]:
+def _list_spots(lens: Lens, emitters: NDArray[np.float32]) -> NDArray[np.float32]:
     """Every picture that the lens makes of every emitter, `(K, spots, 5)`; see `cuda_kernels.render_flare`."""
     height, width = lens.sensor_size
     x, y, flux, group = np.moveaxis(emitters, -1, 0)
@@ -237,7 +237,7 @@ def _spots(lens: Lens, emitters: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate(rows, axis=1).astype(np.float32)
 
 
-def _packed(pictures: list[NDArray[np.float32]]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+def _pack(pictures: list[NDArray[np.float32]]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Square pictures one behind the other, and where each begins and its side."""
     sizes = [picture.size for picture in pictures]
     starts = np.cumsum([0, *sizes[:-1]])
@@ -245,19 +245,19 @@ def _packed(pictures: list[NDArray[np.float32]]) -> tuple[NDArray[np.int32], NDA
     return places, np.concatenate([picture.ravel() for picture in pictures])
 
 
-def _on(device: torch.device, value: Any) -> Any:
+def _move(device: torch.device, value: Any) -> Any:
     """The value with all of its arrays on a device, as numba's kernels take them."""
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(np.ascontiguousarray(value))
     if isinstance(value, torch.Tensor):
-        return _array(value.to(device, non_blocking=True))
+        return _as_array(value.to(device, non_blocking=True))
     if isinstance(value, tuple):
-        parts = [_on(device, part) for part in value]
+        parts = [_move(device, part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value
 
 
-def _array(tensor: torch.Tensor) -> Any:
+def _as_array(tensor: torch.Tensor) -> Any:
     """The tensor as numba's kernels take it: on the CPU, for its simulator, as a numpy array."""
     return tensor.numpy() if tensor.device.type == "cpu" else cuda.as_cuda_array(tensor)
 

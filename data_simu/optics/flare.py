@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from data_simu.config import SimulationConfig
 from data_simu.optics.lens import Lens
-from data_simu.scene.poses import emitters_of
-from data_simu.scene.row_bands import source_flows
+from data_simu.scene.poses import find_emitters
+from data_simu.scene.row_bands import measure_source_flows
 from data_simu.scene.scene import Scene
 from deflare_core.events import SensorSize
 
@@ -19,11 +19,11 @@ Image = NDArray[np.float32]
 
 def render_flare(scene: Scene, lens: Lens, sensor_size: SensorSize, t_us: float) -> Image:
     """The flare of each group of sources at mean brightness, `(groups, H, W)`."""
-    emitters = emitters_of(scene, sensor_size, np.array([t_us]))[0]
-    return flare_rows(lens, emitters, len(scene.waveforms), (0, sensor_size[0]), sensor_size[1])
+    emitters = find_emitters(scene, sensor_size, np.array([t_us]))[0]
+    return render_flare_rows(lens, emitters, len(scene.waveforms), (0, sensor_size[0]), sensor_size[1])
 
 
-def flare_rows(lens: Lens, emitters: Image, num_groups: int, rows: tuple[int, int], width: int) -> Image:
+def render_flare_rows(lens: Lens, emitters: Image, num_groups: int, rows: tuple[int, int], width: int) -> Image:
     """The flare of the emitters `(E, 4)` in some rows of the picture, `(groups, rows, W)`."""
     flare = np.zeros((num_groups, rows[1] - rows[0], width), np.float32)
     for x, y, flux, group in emitters.tolist():
@@ -32,13 +32,13 @@ def flare_rows(lens: Lens, emitters: Image, num_groups: int, rows: tuple[int, in
     return flare
 
 
-def flare_times(config: SimulationConfig, scene: Scene) -> NDArray[np.float64]:
+def plan_flare_times(config: SimulationConfig, scene: Scene) -> NDArray[np.float64]:
     """The times at which the flare is rendered: at most 1.2 pixels of the sources' motion apart; straight between.
 
     Rendering it at every key time of the scene would cost more than all the rest, and at the pixels' scale shows
     nothing more.
     """
-    fastest = max([speed for _, _, speed in source_flows(config, scene)], default=0.0)
+    fastest = max([speed for _, _, speed in measure_source_flows(config, scene)], default=0.0)
     step_us = np.clip(1e6 * MAX_MOTION_PIXELS / max(fastest, 1e-3), MIN_STEP_US, MAX_STEP_US)
     num_steps = int(np.ceil((config.duration_us + config.warmup_us) / step_us))
     return np.linspace(-config.warmup_us, config.duration_us, num_steps + 1)
@@ -51,7 +51,7 @@ class MovingFlare:
     ----------
     lens : the lens.
     times_us : when to render it.
-    emitters : the points that stand for the sources at these times, `(times, E, 4)`; see `poses.emitters_of`.
+    emitters : the points that stand for the sources at these times, `(times, E, 4)`; see `poses.find_emitters`.
     num_groups : groups of sources.
     rows, width : first row, row after the last, and columns.
     """
@@ -81,4 +81,4 @@ class MovingFlare:
         out += along * self._ends[1]
 
     def _render(self, k: int) -> Image:
-        return flare_rows(self._lens, self._emitters[k], *self._place)
+        return render_flare_rows(self._lens, self._emitters[k], *self._place)

@@ -15,8 +15,8 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-from data_simu.optics.soft_window import window
-from data_simu.scene.backdrop import area_weights, luminance_of, read_values
+from data_simu.optics.soft_mask import make_soft_mask
+from data_simu.scene.backdrop import find_luminance, read_values, weigh_areas
 from deflare_core.system.settings import ConfigError
 
 Image = NDArray[np.float32]
@@ -35,11 +35,11 @@ def draw_kernel(source: str | Path, reach: int, core: float, rng: np.random.Gene
     ConfigError
         When the folder holds no flare images or a file cannot be used.
     """
-    files = flare_files(source)
+    files = list_flare_images(source)
     return read_kernel(files[rng.integers(len(files))], reach, core, rng)
 
 
-def flare_files(source: str | Path) -> list[Path]:
+def list_flare_images(source: str | Path) -> list[Path]:
     """The flare images of a folder by name: Flare7K's, its `Scattering_Flare`, or one that holds them itself."""
     for folder in FOLDERS:
         files = sorted(Path(source, folder).glob("*.png"))
@@ -66,23 +66,23 @@ def read_kernel(path: str | Path, reach: int, core: float, rng: np.random.Genera
         When a file cannot be read, or holds no flare.
     """
     path = Path(path)
-    picture = linear_picture(path)
+    picture = read_linear(path)
     light = _light_source(path, picture)
     flare = picture if light is None else np.maximum(picture - light, np.float32(0))
-    kernel = _turned(centred(flare, brightest_place(picture if light is None else light), reach), rng)
-    kernel = kernel * window(reach, core)
+    kernel = _turned(centre_picture(flare, find_brightest(picture if light is None else light), reach), rng)
+    kernel = kernel * make_soft_mask(reach, core)
     if not kernel.sum() > 0:
         raise ConfigError(f"{path}: holds no flare outside its light source.")
     return kernel / kernel.sum()
 
 
-def linear_picture(path: Path) -> Image:
+def read_linear(path: Path) -> Image:
     """Linear luminance `(H, W)`, from 0 to 1, of a picture encoded with a gamma of 2.2."""
     values, _ = read_values(path, np.random.default_rng(0))
-    return luminance_of(values**GAMMA)
+    return find_luminance(values**GAMMA)
 
 
-def brightest_place(picture: Image) -> tuple[float, float]:
+def find_brightest(picture: Image) -> tuple[float, float]:
     """Row and column of the middle of the largest connected region that is nearly as bright as the brightest pixel."""
     regions, num = scipy.ndimage.label(picture >= NEARLY * picture.max())
     areas = np.bincount(regions.ravel(), minlength=num + 1)[1:]
@@ -90,11 +90,11 @@ def brightest_place(picture: Image) -> tuple[float, float]:
     return float(row), float(column)
 
 
-def centred(picture: Image, place: tuple[float, float], reach: int) -> Image:
+def centre_picture(picture: Image, place: tuple[float, float], reach: int) -> Image:
     """The picture resampled by area, half its width as the reach, with a place (row, column) in the middle."""
     step = picture.shape[1] / (2 * reach)
     offsets = np.arange(-reach, reach + 1) * step + 0.5
-    rows, columns = (area_weights(at + offsets, max(step, 1.0), n) for at, n in zip(place, picture.shape, strict=True))
+    rows, columns = (weigh_areas(at + offsets, max(step, 1.0), n) for at, n in zip(place, picture.shape, strict=True))
     return np.asarray(rows @ picture @ columns.T, np.float32)
 
 
@@ -103,7 +103,7 @@ def _light_source(path: Path, picture: Image) -> Image | None:
     beside = path.parent.parent / LIGHT_FOLDER / path.name
     if not beside.exists():
         return None
-    light = linear_picture(beside)
+    light = read_linear(beside)
     if light.shape != picture.shape:
         raise ConfigError(f"{beside}: has {light.shape} pixels, its flare {picture.shape}.")
     return light

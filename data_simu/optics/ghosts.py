@@ -43,15 +43,15 @@ def draw_ghosts(config: OpticsConfig, blades: int, width: int, rng: np.random.Ge
     coating, turn = 10 ** rng.uniform(*config.log10_coating), rng.uniform(0, 2 * np.pi)
     found: list[tuple[float, float, float]] = []
     while len(found) < num:
-        found += [g for g in ghosts_of(*_draw_surfaces(rng)) if _is_seen(*g[:2])]
+        found += [g for g in find_ghosts(*_draw_surfaces(rng)) if _is_seen(*g[:2])]
     found = sorted(found, key=lambda g: -g[2] / g[1] ** 2)[:num]
     strength, scale = config.ghost_strength * coating**2, width / REFERENCE_WIDTH
     if not strength:
         return ()
-    return tuple(Ghost(m, strength * e, ghost_sprite(max(r * scale, 1.5), blades, turn)) for m, r, e in found)
+    return tuple(Ghost(m, strength * e, draw_ghost_sprite(max(r * scale, 1.5), blades, turn)) for m, r, e in found)
 
 
-def ghosts_of(
+def find_ghosts(
     curvatures: NDArray[np.float64], gaps: NDArray[np.float64], indices: NDArray[np.float64]
 ) -> list[tuple[float, float, float]]:
     """Magnification, radius in pixels of a 640-pixel sensor, and energy of the ghost of every pair of reflections.
@@ -80,7 +80,7 @@ def ghosts_of(
     return ghosts
 
 
-def ghost_sprite(radius: float, blades: int, turn: float) -> Image:
+def draw_ghost_sprite(radius: float, blades: int, turn: float) -> Image:
     """A polygon disc with a bright rim, summing to 1."""
     reach = int(np.ceil(radius)) + 2
     row, column = np.mgrid[-reach : reach + 1, -reach : reach + 1]

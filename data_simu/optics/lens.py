@@ -20,8 +20,8 @@ from data_simu.config import OpticsConfig
 from data_simu.optics.flare_images import draw_kernel
 from data_simu.optics.ghosts import REFERENCE_WIDTH, Ghost, draw_ghosts
 from data_simu.optics.pupil import draw_pupil
-from data_simu.optics.soft_window import squared_distance, window
-from data_simu.scene.rendering import add_shifted
+from data_simu.optics.soft_mask import make_soft_mask, square_distances
+from data_simu.scene.rendering import add_sprite
 from deflare_core.events import SensorSize
 from deflare_core.kernels.numba_cache import compiled
 
@@ -57,14 +57,14 @@ class Lens:
         The picture may be a stretch of the sensor's rows, `first_row` the first of them.
         """
         if self.plan["scatter"] + self.plan["veil"] > 0:
-            add_shifted(picture, self.kernel, x, y - first_row, flux)
+            add_sprite(picture, self.kernel, x, y - first_row, flux)
         height, width = self.sensor_size
         centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
         for ghost in self.ghosts:
             dx, dy = ghost.magnification * (x - centre_x), ghost.magnification * (y - centre_y)
             weight = float(flux * ghost.energy * self.vignetting(dx, dy))
             if weight:
-                add_shifted(picture, ghost.sprite, centre_x + dx, centre_y + dy - first_row, weight)
+                add_sprite(picture, ghost.sprite, centre_x + dx, centre_y + dy - first_row, weight)
 
     def vignetting(self, dx: Any, dy: Any) -> Any:
         """The share of a ghost's light that passes the lens, that far from the axis (pixels)."""
@@ -81,15 +81,15 @@ def draw_lens(config: OpticsConfig, sensor_size: SensorSize, rng: np.random.Gene
     if config.flare_images:
         kernel = draw_kernel(config.flare_images, reach, core, rng) * np.float32(scatter)
     else:
-        kernel = flare_kernel(reach, core, blades, rng) * np.float32(scatter)
-    kernel += veil_kernel(reach, core, rng.uniform(0.9, 1.35)) * np.float32(veil)
+        kernel = draw_flare_kernel(reach, core, blades, rng) * np.float32(scatter)
+    kernel += make_veil_kernel(reach, core, rng.uniform(0.9, 1.35)) * np.float32(veil)
     ghosts = draw_ghosts(config, blades, width, rng)
     energy = float(sum(ghost.energy for ghost in ghosts))
     plan = {"blades": blades, "scatter": scatter, "veil": veil, "num_ghosts": len(ghosts), "ghost_energy": energy}
     return Lens(sensor_size, kernel, ghosts, {name: float(f"{value:.4g}") for name, value in plan.items()})
 
 
-def flare_kernel(reach: int, core: float, blades: int, rng: np.random.Generator) -> Image:
+def draw_flare_kernel(reach: int, core: float, blades: int, rng: np.random.Generator) -> Image:
     """The spread of light by a soiled aperture, `(2 reach + 1)` square, summing to 1, without its core.
 
     Parameters
@@ -105,13 +105,13 @@ def flare_kernel(reach: int, core: float, blades: int, rng: np.random.Generator)
     field = scipy.fft.fft2(plane, overwrite_x=True)
     spectrum = scipy.fft.fftshift(field.real**2 + field.imag**2)
     kernel = _average_of_scaled(spectrum, (WAVELENGTHS_NM / REFERENCE_NM).astype(np.float32))
-    kernel *= window(reach, core)
+    kernel *= make_soft_mask(reach, core)
     return kernel / kernel.sum()
 
 
-def veil_kernel(reach: int, core: float, power: float) -> Image:
+def make_veil_kernel(reach: int, core: float, power: float) -> Image:
     """Veiling glare, `(r^2 + (2 core)^2)^-power`, `(2 reach + 1)` square, summing to 1, without its core."""
-    kernel = (squared_distance(reach) + np.float32(4 * core**2)) ** np.float32(-power) * window(reach, core)
+    kernel = (square_distances(reach) + np.float32(4 * core**2)) ** np.float32(-power) * make_soft_mask(reach, core)
     return kernel / kernel.sum()
 
 

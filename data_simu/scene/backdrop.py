@@ -40,7 +40,7 @@ def draw_backdrop(source: str | Path, rng: np.random.Generator) -> tuple[Picture
         When the folder holds no pictures or a file cannot be read.
     """
     path = draw_file(Path(source), rng)
-    return as_texture(read_picture(path, rng), rng), str(path)
+    return make_texture(read_picture(path, rng), rng), str(path)
 
 
 def draw_file(source: Path, rng: np.random.Generator) -> Path:
@@ -56,7 +56,7 @@ def draw_file(source: Path, rng: np.random.Generator) -> Path:
 
 
 def read_picture(path: str | Path, rng: np.random.Generator | None = None) -> Picture:
-    """Linear luminance `(H, W)` of a picture, `boosted` where the file can hold no more than white.
+    """Linear luminance `(H, W)` of a picture; what is saturated is lifted where the file can hold no more than white.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def read_picture(path: str | Path, rng: np.random.Generator | None = None) -> Pi
     path = Path(path)
     values, encoded = read_values(path, rng or np.random.default_rng(0))
     if encoded:
-        return boosted(luminance_of(linear_of_srgb(values)))
-    return np.maximum(luminance_of(values.astype(np.float32)), np.float32(0))
+        return boost_saturated(find_luminance(decode_srgb(values)))
+    return np.maximum(find_luminance(values.astype(np.float32)), np.float32(0))
 
 
 def read_values(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], bool]:
@@ -91,20 +91,20 @@ def read_values(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], boo
     return values, encoded
 
 
-def linear_of_srgb(encoded: NDArray[Any]) -> Picture:
+def decode_srgb(encoded: NDArray[Any]) -> Picture:
     """Linear light, from 0 to 1, of values encoded as sRGB (IEC 61966-2-1)."""
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return linear.astype(np.float32)
 
 
-def luminance_of(linear: NDArray[Any]) -> Picture:
+def find_luminance(linear: NDArray[Any]) -> Picture:
     """Luminance `(H, W)` of linear colours; a fourth channel, the opacity, has no say, and grey is itself."""
     if linear.ndim == 2:
         return linear.astype(np.float32)
     return linear[..., :3].astype(np.float32) @ LUMINANCE if linear.shape[2] >= 3 else linear[..., 0]
 
 
-def boosted(luminance: Picture) -> Picture:
+def boost_saturated(luminance: Picture) -> Picture:
     """The picture with what is saturated lifted: L (1 + 9 s^2 (3 - 2 s)), s = (L - 0.98) / 0.02 cut to 0 to 1.
 
     A white of 1 stands for anything brighter. Up to 0.98 nothing changes, at 1 the value is 10.
@@ -113,7 +113,7 @@ def boosted(luminance: Picture) -> Picture:
     return (luminance * (1 + (BOOST - 1) * s**2 * (3 - 2 * s))).astype(np.float32)
 
 
-def as_texture(luminance: Picture, rng: np.random.Generator) -> Picture:
+def make_texture(luminance: Picture, rng: np.random.Generator) -> Picture:
     """A periodic texture `(512, 512)` of albedo, median 0.2, from a random crop of at least half of the picture.
 
     The crop has the picture's shape and is resampled by area to a square. Across an axis on which its ends do not
@@ -121,18 +121,18 @@ def as_texture(luminance: Picture, rng: np.random.Generator) -> Picture:
     """
     crop = _crop(luminance, rng)
     for axis in (0, 1):
-        crop = np.moveaxis(periodic_rows(np.moveaxis(crop, axis, 0)), 0, axis)
+        crop = np.moveaxis(make_rows_periodic(np.moveaxis(crop, axis, 0)), 0, axis)
     return crop * np.float32(MEDIAN_ALBEDO / _middle(crop))
 
 
-def resampled(picture: Picture, num_rows: int) -> Picture:
+def resample_rows(picture: Picture, num_rows: int) -> Picture:
     """The picture with another number of rows, each the mean of the area that it covers, at least a row high."""
     step = len(picture) / num_rows
-    weights = area_weights((np.arange(num_rows) + 0.5) * step, max(step, 1.0), len(picture))
+    weights = weigh_areas((np.arange(num_rows) + 0.5) * step, max(step, 1.0), len(picture))
     return (weights / weights.sum(axis=1, keepdims=True)) @ picture
 
 
-def area_weights(centres: NDArray[np.floating], width: float, size: int) -> Picture:
+def weigh_areas(centres: NDArray[np.floating], width: float, size: int) -> Picture:
     """The share of each of `size` pixels in boxes of a width (pixels) around centres, `(centres, size)`.
 
     Pixel k reaches from k to k + 1. A box that lies inside sums to 1; outside the pixels there is nothing.
@@ -149,12 +149,12 @@ def _crop(luminance: Picture, rng: np.random.Generator) -> Picture:
     return luminance[row : row + height, column : column + width]
 
 
-def periodic_rows(picture: Picture) -> Picture:
+def make_rows_periodic(picture: Picture) -> Picture:
     """The picture resampled to 512 rows of which the last goes over into the first."""
     steps = np.abs(np.diff(picture, axis=0)).mean() if len(picture) > 1 else 0.0
     if np.abs(picture[-1] - picture[0]).mean() <= PERIODIC_RATIO * steps:
-        return resampled(picture, TEXTURE)
-    half = resampled(picture, TEXTURE // 2)
+        return resample_rows(picture, TEXTURE)
+    half = resample_rows(picture, TEXTURE // 2)
     return np.concatenate([half, half[::-1]])
 
 

@@ -63,26 +63,26 @@ def draw_waveform(config: SourceConfig, mains_hz: float, rng: np.random.Generato
     if kind == "constant":
         return Waveform(kind, 0.0, 0.0, np.zeros(1), np.ones(1))
     if kind == "pwm":
-        return pulses(rng.choice(config.pwm_hz), rng.uniform(0.15, 0.9), rng.uniform(20, 150), rng.uniform())
+        return make_pulses(rng.choice(config.pwm_hz), rng.uniform(0.15, 0.9), rng.uniform(20, 150), rng.uniform())
     if kind == "mains":
-        return mains(mains_hz, rng.uniform(0.05, 0.9), rng.uniform(-0.2, 0.2), rng.uniform())
-    return rectified(mains_hz, rng.uniform(0.05, 0.4), rng.uniform())
+        return make_mains(mains_hz, rng.uniform(0.05, 0.9), rng.uniform(-0.2, 0.2), rng.uniform())
+    return make_rectified(mains_hz, rng.uniform(0.05, 0.4), rng.uniform())
 
 
-def mains(hz: float, depth: float, second_harmonic: float, phase: float) -> Waveform:
+def make_mains(hz: float, depth: float, second_harmonic: float, phase: float) -> Waveform:
     """A lamp on mains power: 1 + depth (cos + second harmonic), never below 0."""
-    knots = np.linspace(0, 1, num_knots(depth), endpoint=False)
+    knots = np.linspace(0, 1, count_knots(depth), endpoint=False)
     angle = 2 * np.pi * knots
     values = np.maximum(1 + depth * (np.cos(angle) + second_harmonic * np.cos(2 * angle)), 0)
     return Waveform("mains", float(hz), phase, knots, values / values.mean())
 
 
-def num_knots(depth: float) -> int:
+def count_knots(depth: float) -> int:
     """Knots in a period for which a sine of that depth is straight between to 3 % of the mean."""
     return int(np.clip(np.ceil(np.pi * np.sqrt(depth / 0.06)), 6, 12))
 
 
-def rectified(hz: float, dead_share: float, phase: float) -> Waveform:
+def make_rectified(hz: float, dead_share: float, phase: float) -> Waveform:
     """A rectified lamp without storage: half a sine, then darkness for a share of the period."""
     lit = np.linspace(0, 1 - dead_share, 9)
     values = np.append(np.sin(np.pi * lit / (1 - dead_share)), 0.0)
@@ -90,7 +90,7 @@ def rectified(hz: float, dead_share: float, phase: float) -> Waveform:
     return Waveform("rectified", float(hz), phase, knots, values / np.trapezoid(values, knots))
 
 
-def pulses(hz: float, duty: float, edge_us: float, phase: float) -> Waveform:
+def make_pulses(hz: float, duty: float, edge_us: float, phase: float) -> Waveform:
     """A pulse-width modulated lamp: on for `duty` of the period, with edges of finite rise time."""
     edge = min(edge_us * hz / 1e6, 0.4 * duty, 0.4 * (1 - duty))
     knots = np.array([0.0, edge, duty, duty + edge])

@@ -39,7 +39,7 @@ class Poses(NamedTuple):
     stripes: Values
 
 
-def poses_of(scene: Scene, sensor_size: SensorSize, t_us: NDArray[np.float64]) -> Poses:
+def find_poses(scene: Scene, sensor_size: SensorSize, t_us: NDArray[np.float64]) -> Poses:
     """Where everything in a scene is at moments `(K,)` in microseconds."""
     camera = scene.camera_at(t_us)
     offsets = camera[:, [1, 1, 0, 0, 2]] * np.array([-1, 1, 1, -1, -1])
@@ -59,7 +59,7 @@ def poses_of(scene: Scene, sensor_size: SensorSize, t_us: NDArray[np.float64]) -
     )
 
 
-def emitters_of(scene: Scene, sensor_size: SensorSize, t_us: NDArray[np.float64]) -> Values:
+def find_emitters(scene: Scene, sensor_size: SensorSize, t_us: NDArray[np.float64]) -> Values:
     """The points that stand for the sources when their flare is drawn: column, row, flux and group, `(K, E, 4)`.
 
     Flux is radiance times area in pixels, and 0 where a point is hidden or behind the camera.
@@ -68,7 +68,7 @@ def emitters_of(scene: Scene, sensor_size: SensorSize, t_us: NDArray[np.float64]
     for source in scene.sources:
         offsets = source.emitters()
         points = source.middle_at(t_us)[:, None] + offsets
-        x, y, depth = np.moveaxis(scene.projected(points, sensor_size, t_us[:, None]), -1, 0)
+        x, y, depth = np.moveaxis(scene.project(points, sensor_size, t_us[:, None]), -1, 0)
         pixels = (scene.focal_pixels(sensor_size) / np.maximum(depth, NEAREST_M)) ** 2 * source.area_m2 / len(offsets)
         flux = source.radiance * pixels * scene.visible_share(source, t_us)[:, None] * (depth > NEAREST_M)
         rows.append(np.stack([x, y, flux, np.full(x.shape, source.group)], axis=-1))
@@ -85,7 +85,7 @@ def _sorted_boards(scene: Scene, t_us: NDArray[np.float64]) -> Values:
 def _stripe(scene: Scene, source: Source, sensor_size: SensorSize, t_us: NDArray[np.float64]) -> NDArray[np.float64]:
     """A source's picture at every moment `(K, 7)`."""
     middle = source.middle_at(t_us)
-    ends = [scene.projected(middle + k * source.half_axis_m, sensor_size, t_us) for k in (-1, 1)]
+    ends = [scene.project(middle + k * source.half_axis_m, sensor_size, t_us) for k in (-1, 1)]
     depth = np.minimum(ends[0][:, 2], ends[1][:, 2])
     radius = scene.focal_pixels(sensor_size) * source.radius_m / np.maximum(depth, NEAREST_M)
     radiance = source.radiance * scene.visible_share(source, t_us) * (depth > NEAREST_M)

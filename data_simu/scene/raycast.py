@@ -24,7 +24,7 @@ kernel = compiled(fastmath=True)
 
 
 @kernel
-def turned(turn, u, v):
+def turn_ray(turn, u, v):
     """The direction of a ray through the point `(u, v, 1)` of the camera."""
     x = turn[0, 0] * u + turn[0, 1] * v + turn[0, 2]
     y = turn[1, 0] * u + turn[1, 1] * v + turn[1, 2]
@@ -33,7 +33,7 @@ def turned(turn, u, v):
 
 
 @kernel
-def meet(x, y, z, inverse):
+def meet_planes(x, y, z, inverse):
     """Where a ray of that direction ends: axis across the nearest plane and the second, and their distances.
 
     `inverse` holds the reciprocals of the distances of floor, ceiling, left, right and end from the camera.
@@ -57,7 +57,7 @@ def edge_share(distance, second, steepest):
 
 
 @kernel
-def plane_spot(axis, dx, dy, dz, camera, distance, focal, mapping):
+def find_plane_spot(axis, dx, dy, dz, camera, distance, focal, mapping):
     """What a pixel sees of the plane across an axis: texture, place on it in repeats, footprint in texels.
 
     `dx, dy, dz` lead from the camera to the spot. Along a row of the picture a texture is read along its own rows,
@@ -76,7 +76,7 @@ def plane_spot(axis, dx, dy, dz, camera, distance, focal, mapping):
 
 
 @kernel
-def mip_level(footprint):
+def find_mip_level(footprint):
     """The level of a pyramid for a footprint in texels: its side, its first texel, and the weight of the next."""
     bits = F(footprint).view(np.int32)
     level = min(max(F(bits - Int(0x3F800000)) * F(1 / (1 << 23)), ZERO), F(7.999))
@@ -88,7 +88,7 @@ def mip_level(footprint):
 
 
 @kernel
-def four_texels(u, v, side, first):
+def find_texels(u, v, side, first):
     """The numbers of the four texels around a place, and how far it is from the first one to the right and down.
 
     Numbers are whole and below 2^24, so 32-bit floating point holds them, and a compiler can find eight at once.
@@ -104,25 +104,25 @@ def four_texels(u, v, side, first):
 
 
 @kernel
-def between(a, b, c, d, right, below):
+def interpolate(a, b, c, d, right, below):
     """The value between those of four neighbours."""
     first, last = a + right * (b - a), c + right * (d - c)
     return first + below * (last - first)
 
 
 @kernel
-def texel_mix(textures, u, v, side, first):
+def read_level(textures, u, v, side, first):
     """One level of a texture at a place."""
-    a, b, c, d, right, below = four_texels(u, v, side, first)
-    return between(textures[Int(a)], textures[Int(b)], textures[Int(c)], textures[Int(d)], right, below)
+    a, b, c, d, right, below = find_texels(u, v, side, first)
+    return interpolate(textures[Int(a)], textures[Int(b)], textures[Int(c)], textures[Int(d)], right, below)
 
 
 @kernel
-def albedo_at(textures, texture, u, v, footprint):
+def read_albedo(textures, texture, u, v, footprint):
     """The albedo of a texture at a place (repeats), averaged over a footprint (texels)."""
-    side, first, blend = mip_level(footprint)
-    fine = texel_mix(textures, u, v, side, texture + first)
-    coarse = texel_mix(textures, u, v, side * HALF, texture + first + side * side)
+    side, first, blend = find_mip_level(footprint)
+    fine = read_level(textures, u, v, side, texture + first)
+    coarse = read_level(textures, u, v, side * HALF, texture + first + side * side)
     return fine + blend * (coarse - fine)
 
 

@@ -8,17 +8,17 @@ import numpy as np
 
 from data_simu.scalars import HALF, ONE, TWO, ZERO, F, Int
 from data_simu.scene.raycast import (
-    albedo_at,
-    between,
     board_share,
     edge_share,
-    four_texels,
+    find_mip_level,
+    find_plane_spot,
+    find_texels,
+    interpolate,
     lamp_light,
-    meet,
-    mip_level,
-    plane_spot,
+    meet_planes,
+    read_albedo,
     stripe_share,
-    turned,
+    turn_ray,
 )
 from deflare_core.kernels.numba_cache import compiled
 
@@ -52,7 +52,7 @@ def render_rows(out, first_row, height, k, poses, mapping, textures, ambient):
         v = (F(first_row + row) - HALF * F(height - 1)) / poses.focal
         for first in range(0, out.shape[2], RUN):
             num = min(RUN, out.shape[2] - first)
-            planes(out[:, row, first : first + num], work, first, out.shape[2], v, k, poses, mapping, textures)
+            fill_planes(out[:, row, first : first + num], work, first, out.shape[2], v, k, poses, mapping, textures)
     for board in poses.boards[k]:
         draw_board(out, work, first_row, height, k, poses, board, mapping, textures)
     for i in range(out.shape[1]):
@@ -63,24 +63,24 @@ def render_rows(out, first_row, height, k, poses, mapping, textures, ambient):
 
 
 @kernel
-def planes(out, work, first, width, v, k, poses, mapping, textures):
+def fill_planes(out, work, first, width, v, k, poses, mapping, textures):
     """Fill a run with the planes of the corridor and the lamps' light on them."""
     camera, inverse, num = poses.camera[k], poses.inverse[k], out.shape[1]
     end_rays(work, num, first, width, v, poses.focal, poses.turn[k], inverse)
     steepest = inverse.max() / poses.focal
     for i in range(num):
-        work[START + i], work[U + i], work[V + i], work[FOOTPRINT + i] = plane_spot(
+        work[START + i], work[U + i], work[V + i], work[FOOTPRINT + i] = find_plane_spot(
             work[AXIS + i], work[DX + i], work[DY + i], work[DZ + i], camera, work[DISTANCE + i], poses.focal, mapping
         )
-    sample(work, num, textures)
+    read_textures(work, num, textures)
     for i in range(num):
         share = edge_share(work[DISTANCE + i], work[SECOND + i], steepest)
         if share < ONE:
             further = work[SECOND + i] / work[DISTANCE + i]
-            start, u, v_behind, footprint = plane_spot(
+            start, u, v_behind, footprint = find_plane_spot(
                 work[OTHER + i], further * work[DX + i], further * work[DY + i], further * work[DZ + i],
                 camera, work[SECOND + i], poses.focal, mapping)  # fmt: skip
-            behind = albedo_at(textures, start, u, v_behind, footprint)
+            behind = read_albedo(textures, start, u, v_behind, footprint)
             work[VALUE + i] = share * work[VALUE + i] + (ONE - share) * behind
     for i in range(num):
         out[0, i] = work[VALUE + i]
@@ -92,33 +92,33 @@ def planes(out, work, first, width, v, k, poses, mapping, textures):
 def end_rays(work, num, first, width, v, focal, turn, inverse):
     """Find where the rays of a run end."""
     for i in range(num):
-        x, y, z = turned(turn, (F(first + i) - HALF * F(width - 1)) / focal, v)
-        axis, other, distance, second = meet(x, y, z, inverse)
+        x, y, z = turn_ray(turn, (F(first + i) - HALF * F(width - 1)) / focal, v)
+        axis, other, distance, second = meet_planes(x, y, z, inverse)
         work[AXIS + i], work[OTHER + i], work[DISTANCE + i], work[SECOND + i] = axis, other, distance, second
         work[DX + i], work[DY + i], work[DZ + i] = distance * x, distance * y, distance * z
 
 
 @kernel
-def sample(work, num, textures):
+def read_textures(work, num, textures):
     """Read the textures of a run: find the texels of two levels on vectors, then fetch them one by one."""
     for i in range(num):
-        side, first, work[BLEND + i] = mip_level(work[FOOTPRINT + i])
+        side, first, work[BLEND + i] = find_mip_level(work[FOOTPRINT + i])
         first += work[START + i]
         (work[FINE + i], work[FINE + RUN + i], work[FINE + 2 * RUN + i], work[FINE + 3 * RUN + i],
-         work[FINE + 4 * RUN + i], work[FINE + 5 * RUN + i]) = four_texels(
+         work[FINE + 4 * RUN + i], work[FINE + 5 * RUN + i]) = find_texels(
             work[U + i], work[V + i], side, first)  # fmt: skip
         (work[COARSE + i], work[COARSE + RUN + i], work[COARSE + 2 * RUN + i], work[COARSE + 3 * RUN + i],
-         work[COARSE + 4 * RUN + i], work[COARSE + 5 * RUN + i]) = four_texels(
+         work[COARSE + 4 * RUN + i], work[COARSE + 5 * RUN + i]) = find_texels(
             work[U + i], work[V + i], side * HALF, first + side * side)  # fmt: skip
     for i in range(num):
-        fine, coarse = fetch(work, FINE + i, textures), fetch(work, COARSE + i, textures)
+        fine, coarse = mix_texels(work, FINE + i, textures), mix_texels(work, COARSE + i, textures)
         work[VALUE + i] = fine + work[BLEND + i] * (coarse - fine)
 
 
 @kernel
-def fetch(work, at, textures):
+def mix_texels(work, at, textures):
     """One level of a texture between the four texels that were found."""
-    return between(
+    return interpolate(
         textures[np.uint32(work[at])],
         textures[np.uint32(work[at + RUN])],
         textures[np.uint32(work[at + 2 * RUN])],
@@ -142,29 +142,29 @@ def light_planes(out, work, lamp, camera):
 def draw_board(out, work, first_row, height, k, poses, board, mapping, textures):
     """Draw an upright board over the rows, with soft rims, and the lamps' light on it."""
     width = out.shape[2]
-    top, bottom, left, right = board_box(height, width, k, poses, board)
+    top, bottom, left, right = find_board_box(height, width, k, poses, board)
     for row in range(max(top - first_row, 0), min(bottom - first_row, out.shape[1])):
         v = (F(first_row + row) - HALF * F(height - 1)) / poses.focal
         for first in range(left, right, RUN):
             num = min(RUN, right - first)
-            board_run(out[:, row, first : first + num], work, first, width, v, k, poses, board, mapping, textures)
+            draw_board_run(out[:, row, first : first + num], work, first, width, v, k, poses, board, mapping, textures)
 
 
 @kernel
-def board_run(out, work, first, width, v, k, poses, board, mapping, textures):
+def draw_board_run(out, work, first, width, v, k, poses, board, mapping, textures):
     """Draw a run of a board."""
     num, camera, turn, surface = out.shape[1], poses.camera[k], poses.turn[k], Int(board[6])
     start, repeats, shift_u, shift_v = mapping[surface]
     depth = board[2] - camera[2]
     for i in range(num):
-        x, y, z = turned(turn, (F(first + i) - HALF * F(width - 1)) / poses.focal, v)
+        x, y, z = turn_ray(turn, (F(first + i) - HALF * F(width - 1)) / poses.focal, v)
         distance = depth / z
         across, down = camera[0] + distance * x - board[0], camera[1] + distance * y - board[1]
         work[DX + i], work[DY + i] = across, down
         work[SHARE + i] = board_share(across, down, board, distance / poses.focal)
         work[START + i], work[U + i], work[V + i] = start, across * repeats + shift_u, down * repeats + shift_v
         work[FOOTPRINT + i] = distance * repeats * F(512) / poses.focal
-    sample(work, num, textures)
+    read_textures(work, num, textures)
     for channel in range(len(out)):
         for i in range(num):
             out[channel, i] *= ONE - work[SHARE + i]
@@ -179,7 +179,7 @@ def board_run(out, work, first, width, v, k, poses, board, mapping, textures):
 
 
 @kernel
-def board_box(height, width, k, poses, board):
+def find_board_box(height, width, k, poses, board):
     """The rows and columns that a board can reach."""
     low_row, high_row, low_column, high_column = F(1e9), F(-1e9), F(1e9), F(-1e9)
     camera, turn = poses.camera[k], poses.turn[k]
@@ -215,7 +215,7 @@ def draw_stripe(picture, stripe, first_row):
 
 
 @kernel
-def add_shifted(picture, sprite, x, y, weight):
+def add_sprite(picture, sprite, x, y, weight):
     """Add the sprite, centred at `(x, y)` to a fraction of a pixel, times the weight, to the picture, in place."""
     height, width = picture.shape
     rows, columns = sprite.shape

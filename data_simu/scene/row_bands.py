@@ -37,41 +37,41 @@ def plan_bands(config: SimulationConfig, scene: Scene) -> list[Band]:
     height, width = config.sensor_size
     num = int(np.clip(height * width // PIXELS_PER_BAND, 1, MOST_BANDS))
     edges = list(pairwise(np.round(np.linspace(0, height, num + 1)).astype(int).tolist()))
-    flows = band_flows(config, scene, edges)
-    return [Band(*edge, key_times(config, flow)) for edge, flow in zip(edges, flows, strict=True)]
+    flows = measure_band_flows(config, scene, edges)
+    return [Band(*edge, plan_key_times(config, flow)) for edge, flow in zip(edges, flows, strict=True)]
 
 
-def key_times(config: SimulationConfig, flow: float) -> NDArray[np.float64]:
+def plan_key_times(config: SimulationConfig, flow: float) -> NDArray[np.float64]:
     """Times from the start of the warm-up to the end, for what moves by `flow` pixels per second."""
     step_us = np.clip(1e6 * MAX_MOTION_PIXELS / flow, MIN_STEP_US, MAX_STEP_US)
     num_steps = int(np.ceil((config.duration_us + config.warmup_us) / step_us))
     return np.linspace(-config.warmup_us, config.duration_us, num_steps + 1)
 
 
-def band_flows(config: SimulationConfig, scene: Scene, edges: list[tuple[int, int]]) -> NDArray[np.float64]:
+def measure_band_flows(config: SimulationConfig, scene: Scene, edges: list[tuple[int, int]]) -> NDArray[np.float64]:
     """The fastest motion in each band over the recording, pixels per second."""
     flows = np.full(len(edges), 1e-3)
     for t_us in np.linspace(-config.warmup_us, config.duration_us, 3):
         grid = scene.flow(config.sensor_size, t_us, max(2, config.sensor_size[0] // 32))
         rows = np.linspace(0, config.sensor_size[0] - 1, len(grid))
-        boards = scene.board_flows(config.sensor_size, t_us)
+        boards = scene.measure_board_flows(config.sensor_size, t_us)
         for k, (first, last) in enumerate(edges):
             inside = (rows >= first - 1) & (rows <= last)
             speeds = [b[2] for b in boards if b[0] < last and b[1] >= first]
             flows[k] = max(flows[k], grid[inside].max(initial=0), *speeds)
-    for top, bottom, speed in source_flows(config, scene):
+    for top, bottom, speed in measure_source_flows(config, scene):
         for k, (first, last) in enumerate(edges):
             if top < last and bottom >= first:
                 flows[k] = max(flows[k], speed)
     return flows
 
 
-def source_flows(config: SimulationConfig, scene: Scene) -> list[tuple[float, float, float]]:
+def measure_source_flows(config: SimulationConfig, scene: Scene) -> list[tuple[float, float, float]]:
     """First row, last row and fastest motion (pixels per second) of each source that comes near the picture."""
     times_us = np.linspace(-config.warmup_us, config.duration_us, 11)
     found = []
     for source in scene.sources:
-        places = scene.projected(source.middle_at(times_us), config.sensor_size, times_us)
+        places = scene.project(source.middle_at(times_us), config.sensor_size, times_us)
         if places[:, 2].min() > NEAREST_M and np.abs(places[:, :2]).max() < 3 * max(config.sensor_size):
             steps = np.hypot(*np.diff(places[:, :2], axis=0).T) / np.diff(times_us)
             margin = scene.focal_pixels(config.sensor_size) * source.radius_m / places[:, 2].min() + 2

@@ -18,7 +18,7 @@ from data_simu.scene.backdrop import draw_backdrop
 from data_simu.scene.flicker import Waveform
 from data_simu.scene.raycast import FAR_M, PYRAMID
 from data_simu.scene.sources import Source, draw_sources
-from data_simu.scene.textures import draw_textures, mip_pyramid
+from data_simu.scene.textures import build_pyramid, draw_textures
 from deflare_core.events import SensorSize
 
 Vector = NDArray[np.float32]
@@ -121,15 +121,15 @@ class Scene:
 
     def camera_at(self, t_us: Times) -> NDArray[np.float64]:
         """Where the camera is, metres, `(..., 3)`."""
-        return self.camera_m_s.astype(float) * seconds(t_us)
+        return self.camera_m_s.astype(float) * to_seconds(t_us)
 
     def turn_at(self, t_us: Times) -> NDArray[np.float64]:
         """The camera's orientation: the matrix that carries directions in the picture to directions in the scene."""
-        return rotation(self.camera_rad_s.astype(float) * seconds(t_us))
+        return make_rotation(self.camera_rad_s.astype(float) * to_seconds(t_us))
 
     def boards_at(self, t_us: Times) -> NDArray[np.float64]:
         """The boards as they stand at a time `(..., boards, 6)`."""
-        moved = self.boards_m_s.astype(float) * seconds(t_us)[..., None]
+        moved = self.boards_m_s.astype(float) * to_seconds(t_us)[..., None]
         boards = np.broadcast_to(self.boards, (*moved.shape[:-1], 6)).astype(float)
         boards[..., :3] += moved
         return boards
@@ -139,7 +139,7 @@ class Scene:
         """The focal length in pixels."""
         return FOCAL_WIDTHS * sensor_size[1]
 
-    def projected(self, points_m: NDArray[Any], sensor_size: SensorSize, t_us: Times) -> NDArray[np.float64]:
+    def project(self, points_m: NDArray[Any], sensor_size: SensorSize, t_us: Times) -> NDArray[np.float64]:
         """Column, row and depth (m) in the picture of points of the scene `(..., 3)`."""
         height, width = sensor_size
         relative = points_m - self.camera_at(t_us)
@@ -176,13 +176,13 @@ class Scene:
         rows = (height - 1) / 2 + focal * moved[1] / moved[2]
         return np.hypot(columns - x, rows - y) * (1e6 / step_us)
 
-    def board_flows(self, sensor_size: SensorSize, t_us: float) -> list[tuple[float, float, float]]:
+    def measure_board_flows(self, sensor_size: SensorSize, t_us: float) -> list[tuple[float, float, float]]:
         """First row, last row and fastest motion (pixels per second) of each board in the picture."""
         found = []
         for now, later in zip(self.boards_at(t_us), self.boards_at(t_us + 1000), strict=True):
             corners = [np.array([dx, dy, 0]) for dx in (-now[3], now[3]) for dy in (-now[4], now[4])]
-            a = np.array([self.projected(now[:3] + c, sensor_size, t_us) for c in corners])
-            b = np.array([self.projected(later[:3] + c, sensor_size, t_us + 1000) for c in corners])
+            a = np.array([self.project(now[:3] + c, sensor_size, t_us) for c in corners])
+            b = np.array([self.project(later[:3] + c, sensor_size, t_us + 1000) for c in corners])
             if a[:, 2].min() > 0.3 and a[:, 0].max() > 0 and a[:, 0].min() < sensor_size[1]:
                 speed = float(np.hypot(*(b - a)[:, :2].T).max()) * 1e3
                 found.append((float(a[:, 1].min()), float(a[:, 1].max()), speed))
@@ -240,22 +240,22 @@ def _grid(size: int, spacing: int) -> NDArray[np.float64]:
     return np.linspace(0, size - 1, max(2, 1 + size // spacing))
 
 
-def seconds(t_us: Times) -> NDArray[np.float64]:
+def to_seconds(t_us: Times) -> NDArray[np.float64]:
     """Times in seconds with an axis for coordinates, `(..., 1)`."""
     return np.asarray(t_us, float)[..., None] / 1e6
 
 
-def rotation(angles_rad: NDArray[np.floating]) -> NDArray[np.float64]:
+def make_rotation(angles_rad: NDArray[np.floating]) -> NDArray[np.float64]:
     """The rotations by pitch (about x), yaw (about y) and roll (about z), `(..., 3, 3)` of `(..., 3)`."""
     (cx, cy, cz), (sx, sy, sz) = (np.moveaxis(f(angles_rad), -1, 0) for f in (np.cos, np.sin))
     one, none = np.ones_like(cx), np.zeros_like(cx)
-    pitch = _matrix((one, none, none), (none, cx, -sx), (none, sx, cx))
-    yaw = _matrix((cy, none, sy), (none, one, none), (-sy, none, cy))
-    roll = _matrix((cz, -sz, none), (sz, cz, none), (none, none, one))
+    pitch = _stack_matrix((one, none, none), (none, cx, -sx), (none, sx, cx))
+    yaw = _stack_matrix((cy, none, sy), (none, one, none), (-sy, none, cy))
+    roll = _stack_matrix((cz, -sz, none), (sz, cz, none), (none, none, one))
     return yaw @ pitch @ roll
 
 
-def _matrix(*rows: tuple[NDArray[np.floating], ...]) -> NDArray[np.float64]:
+def _stack_matrix(*rows: tuple[NDArray[np.floating], ...]) -> NDArray[np.float64]:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
@@ -278,7 +278,7 @@ def _draw_textures(backdrops: str | None, family: Family, rng: np.random.Generat
     if not backdrops:
         return textures.ravel(), None
     albedo, path = draw_backdrop(backdrops, rng)
-    textures[END_TEXTURE] = mip_pyramid(albedo)
+    textures[END_TEXTURE] = build_pyramid(albedo)
     return textures.ravel(), path
 
 

@@ -21,17 +21,17 @@ BRIGHTEST = 25.0
 def draw_textures(kinds: tuple[str, ...], rng: np.random.Generator) -> Albedo:
     """Mip pyramids `(kinds, texels)` of the named kinds: 512 x 512, then halves, down to 1 x 1."""
     spectrum = _white_spectrum(rng)
-    return np.stack([mip_pyramid(draw_albedo(kind, spectrum, rng)) for kind in kinds])
+    return np.stack([build_pyramid(draw_albedo(kind, spectrum, rng)) for kind in kinds])
 
 
 def draw_albedo(kind: str, spectrum: NDArray[np.complex64], rng: np.random.Generator) -> Albedo:
     """One texture `(512, 512)` of a kind, rows downwards."""
-    albedo = rng.uniform(0.08, 0.3) * np.exp(rng.uniform(0.2, 0.5) * coloured_noise(spectrum, rng))
+    albedo = rng.uniform(0.08, 0.3) * np.exp(rng.uniform(0.2, 0.5) * draw_noise(spectrum, rng))
     _DETAILS[kind](albedo, rng)
     return albedo
 
 
-def coloured_noise(spectrum: NDArray[np.complex64], rng: np.random.Generator) -> Albedo:
+def draw_noise(spectrum: NDArray[np.complex64], rng: np.random.Generator) -> Albedo:
     """Noise `(512, 512)` of mean 0 and deviation 1 whose amplitude falls with about the first power of frequency."""
     rows, columns = rng.integers(0, TEXTURE, 2)
     frequency = np.hypot(scipy.fft.fftfreq(TEXTURE)[:, None], scipy.fft.rfftfreq(TEXTURE)).astype(np.float32)
@@ -40,7 +40,7 @@ def coloured_noise(spectrum: NDArray[np.complex64], rng: np.random.Generator) ->
     return np.roll(noise / noise.std(), (rows, columns), (0, 1))
 
 
-def mip_pyramid(albedo: Albedo) -> Albedo:
+def build_pyramid(albedo: Albedo) -> Albedo:
     """The texture and its halves as one flat array."""
     levels = [np.clip(albedo, 0.02, BRIGHTEST).astype(np.float32)]
     while len(levels[-1]) > 1:

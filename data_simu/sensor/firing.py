@@ -64,7 +64,7 @@ def fire_at_crossings(work, n, i, pixel, t_us, dt_us, constants, events, cursor)
             break
         left = moved - (work[UP * n + i] if upward else work[DOWN * n + i])
         now = share_until(left, now, work[RAMP * n + i], work[SWING * n + i], steps, decay)
-        label = cause(work, n, i, now, exp_of_negative(-steps * now), decay, dt_us, upward, constants.leak_per_us)
+        label = find_cause(work, n, i, now, exp_of_negative(-steps * now), decay, dt_us, upward, constants.leak_per_us)
         at_us = t_us + np.float64(now) * np.float64(dt_us)
         emit(at_us, constants.first + pixel, label, upward, events, cursor)
         work[FIRED * n + i] += ONE
@@ -114,7 +114,7 @@ def arm(work, n, i, now, fallen, decay, dt_us):
 
 
 @kernel
-def cause(work, n, i, now, fallen, decay, dt_us, upward, leak_per_us):
+def find_cause(work, n, i, now, fallen, decay, dt_us, upward, leak_per_us):
     """The label of the largest share of the move that fires a pixel after that share of the step."""
     sign = ONE if upward else -ONE
     light_left = still_to_move(now, work[LIGHT_RAMP * n + i], work[LIGHT_SWING * n + i], fallen, decay)
@@ -132,7 +132,7 @@ def cause(work, n, i, now, fallen, decay, dt_us, upward, leak_per_us):
 
 
 @kernel
-def rest(work, n, i, pixel, pixels):
+def rest_pixel(work, n, i, pixel, pixels):
     """Set the state of a pixel that has seen its first picture for long."""
     for row in range(NUM_STATES):
         work[row * n + i] = ZERO

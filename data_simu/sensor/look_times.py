@@ -42,9 +42,9 @@ class Moments:
         return Moments(*knots, keys - keys[0], self.lowest, self.highest)
 
 
-def moments_of(waveforms: Sequence[Waveform], times_us: NDArray[np.float64]) -> Moments:
+def find_moments(waveforms: Sequence[Waveform], times_us: NDArray[np.float64]) -> Moments:
     """The moments of lamps with those waveforms from the first key time to the last, the key times among them."""
-    bends = [needed_bends(waveform, times_us) for waveform in waveforms]
+    bends = [find_needed_bends(waveform, times_us) for waveform in waveforms]
     t_us = np.unique(np.concatenate([times_us, *bends]))
     brightness = np.empty((len(t_us), len(bends)), np.float32)
     bent = np.zeros(brightness.shape, np.bool_)
@@ -55,7 +55,7 @@ def moments_of(waveforms: Sequence[Waveform], times_us: NDArray[np.float64]) -> 
     return Moments(t_us, brightness, bent, np.searchsorted(t_us, times_us), lowest, highest)
 
 
-def needed_bends(waveform: Waveform, times_us: NDArray[np.float64]) -> NDArray[np.float64]:
+def find_needed_bends(waveform: Waveform, times_us: NDArray[np.float64]) -> NDArray[np.float64]:
     """The waveform's bends in those intervals between key times in which it is not nearly straight."""
     bends = waveform.bends_us(times_us[0], times_us[-1])
     chord = np.interp(bends, times_us, waveform.at(times_us))

@@ -69,8 +69,8 @@ def error_after(error, ramp, decay, behind):  # type: ignore[no-untyped-def]
 
 
 @scalar
-def pole_step(total, next_total, level, error, dt_us, corner_hz, ceiling_hz):  # type: ignore[no-untyped-def]
-    """A step of the pole: what changes in the light, and what its parts need to follow (see `part_step`).
+def step_pole(total, next_total, level, error, dt_us, corner_hz, ceiling_hz):  # type: ignore[no-untyped-def]
+    """A step of the pole: what changes in the light, and what its parts need to follow (see `step_part`).
 
     Returns the log light after the step, the output less it, the ramp of the log light, the swing (see `moved_by`),
     the light in the middle, the log light per light, the step in time constants, `decay` and `behind`.
@@ -88,7 +88,7 @@ def pole_step(total, next_total, level, error, dt_us, corner_hz, ceiling_hz):  #
 
 
 @scalar
-def part_step(light, next_light, error, per_light, steps, decay, behind):  # type: ignore[no-untyped-def]
+def step_part(light, next_light, error, per_light, steps, decay, behind):  # type: ignore[no-untyped-def]
     """The same step for a part of the light: its output less its input, its ramp, and its swing."""
     ramp = (next_light - light) * per_light
     return error_after(error, ramp, decay, behind), ramp, error + ramp / steps

@@ -28,7 +28,7 @@ from data_simu.sensor import tiles
 from data_simu.sensor.firing import LABEL_SHIFT, PIXEL_SHIFT, TIME_SHIFT
 from data_simu.sensor.look_times import Moments
 from data_simu.sensor.tiles import CLEAN, CODE, REAL
-from data_simu.sensor.time_order import in_order
+from data_simu.sensor.time_order import sort_events
 from deflare_core.events import Events, SensorSize
 
 DARK = np.float32(0.03)
@@ -122,13 +122,13 @@ def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Ge
     mismatch = rng.uniform(*config.mismatch)
     on, off = (np.clip(1 + mismatch * rng.standard_normal(num, np.float32), 0.5, 2) for _ in range(2))
     start = 2 * rng.random(num, np.float32) - 1
-    noise_hz = log_uniform(config.noise_hz, rng) * np.exp(config.noise_spread * rng.standard_normal(num, np.float32))
+    noise_hz = draw_log(config.noise_hz, rng) * np.exp(config.noise_spread * rng.standard_normal(num, np.float32))
     hot = rng.random(num) < config.hot_share
-    noise_hz[hot] += [log_uniform(config.hot_hz, rng) for _ in range(int(hot.sum()))]
+    noise_hz[hot] += [draw_log(config.hot_hz, rng) for _ in range(int(hot.sum()))]
     constants = Constants(
         corner_hz=np.float32(rng.uniform(*config.corner_hz)),
         ceiling_hz=np.float32(rng.uniform(*config.ceiling_hz)),
-        refractory_us=np.float32(log_uniform(config.refractory_us, rng)),
+        refractory_us=np.float32(draw_log(config.refractory_us, rng)),
         jitter=np.float32(config.jitter),
         leak_per_us=np.float32(config.leak_hz * threshold / 1e6),
         seed=np.uint64(rng.integers(2**62)),
@@ -138,7 +138,7 @@ def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Ge
     return Pixels(on, off, start, noise_hz.astype(np.float32), constants)
 
 
-def log_uniform(bounds: Range, rng: np.random.Generator) -> float:
+def draw_log(bounds: Range, rng: np.random.Generator) -> float:
     """A random number between two positive bounds, as likely in each octave; 0 where both are 0."""
     low, high = bounds
     return float(low * (high / low) ** rng.random()) if low else 0.0
@@ -158,7 +158,7 @@ class PairedSensor:
         self.pixels, self.clock_us = pixels, clock_us
         self.min_flare_share = np.float32(min_flare_share)
         num_pixels = len(pixels.on)
-        resting = tiles.resting(pixels)
+        resting = tiles.rest_all(pixels)
         self._states = np.stack([resting, resting])
         self._touched = np.zeros(num_pixels, np.bool_)
         self._visible: NDArray[np.bool_] | None = None
@@ -191,18 +191,18 @@ class PairedSensor:
         return (found >> TIME_SHIFT).astype(np.int32), (found & CODE).astype(np.uint32)
 
 
-def recording(parts: Sequence[PairedSensor], view: int, sensor_size: SensorSize) -> LabelledEvents:
+def merge_recording(parts: Sequence[PairedSensor], view: int, sensor_size: SensorSize) -> LabelledEvents:
     """What all parts of a sensor recorded, in the order of time, then pixel.
 
     `view` is 0 for the ideal lens, 1 for the real one.
     """
     columns = zip(*(part.found(view) for part in parts), strict=True)
     t_us, codes = (np.concatenate(column) for column in columns)
-    t, code = in_order(t_us, codes, *parts[0].clock_us)
-    return decoded(t, code, sensor_size)
+    t, code = sort_events(t_us, codes, *parts[0].clock_us)
+    return label_events(t, code, sensor_size)
 
 
-def decoded(t_us: NDArray[np.int64], code: NDArray[np.uint32], sensor_size: SensorSize) -> LabelledEvents:
+def label_events(t_us: NDArray[np.int64], code: NDArray[np.uint32], sensor_size: SensorSize) -> LabelledEvents:
     """The events that codes of pixel, label and polarity stand for."""
     y, x = np.divmod(code >> PIXEL_SHIFT, np.uint32(sensor_size[1]))
     p = (2 * (code & 1).astype(np.int8) - 1).astype(np.int8)

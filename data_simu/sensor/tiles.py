@@ -11,7 +11,7 @@ import numpy as np
 from data_simu.scalars import ONE, ZERO, F
 from data_simu.sensor import firing
 from data_simu.sensor.firing import NUM_STATES, PIXEL_SHIFT, TIME_SHIFT
-from data_simu.sensor.pixel import log, part_step, pole_step
+from data_simu.sensor.pixel import log, step_part, step_pole
 from deflare_core.kernels.numba_cache import compiled
 
 TILE = 256
@@ -83,7 +83,7 @@ def see_tile(view, work, state, visible, constants, dark, touched, moments, pict
             state[:] = work[: len(state)]
             return events, cursor
         cursor[0] = used
-        events = with_room(events, needed, used)
+        events = make_room(events, needed, used)
 
 
 @kernel
@@ -91,15 +91,15 @@ def step_through(view, work, visible, constants, dark, touched, moments, picture
     """Step a tile from knot to knot, its state and light at hand all the while."""
     t_us, brightness, bends, keys = moments[0], moments[1], moments[2], moments[3]
     alarmed, shown = np.empty(TILE, np.int64), np.empty(len(visible), np.float32)
-    show(shown, brightness[0], visible)
+    fill_brightness(shown, brightness[0], visible)
     illuminate(work, view, shown, ZERO, dark, pictures, 0, span)
     start_at_next(work)
     for key in range(len(keys) - 1):
         k, first, last = keys[key], keys[key], keys[key + 1]
         while k < last:
-            k_next = next_knot(bends, visible, k, last)
+            k_next = find_next_knot(bends, visible, k, last)
             along = F((t_us[k_next] - t_us[first]) / (t_us[last] - t_us[first]))
-            show(shown, brightness[k_next], visible)
+            fill_brightness(shown, brightness[k_next], visible)
             illuminate(work, view, shown, along, dark, pictures, key, span)
             dt_us = F(t_us[k_next] - t_us[k])
             respond(work, view, dt_us, constants)
@@ -110,7 +110,7 @@ def step_through(view, work, visible, constants, dark, touched, moments, picture
 
 
 @kernel
-def show(shown, brightness, visible):
+def fill_brightness(shown, brightness, visible):
     """Fill the brightness of each lamp as the tile sees it: flicker that does not show counts as its mean, 1."""
     for s in range(len(shown)):
         shown[s] = brightness[s] if visible[s] else ONE
@@ -166,7 +166,7 @@ def find_visible(view, work, visible, moments, pictures, dark, span):
 
 
 @kernel
-def next_knot(bends, visible, k, last):
+def find_next_knot(bends, visible, k, last):
     """The next knot at which the brightness of a visible lamp bends, or the last one."""
     for k_next in range(k + 1, last):
         for s in range(len(visible)):
@@ -182,19 +182,19 @@ def illuminate(work, view, brightness, along, dark, pictures, key, span):
     if along == ONE:
         fill_light(work, view, brightness, dark, direct[key + 1], flare[key + 1], span)
         return
-    clear(work, dark)
-    blend(work, NEXT_TOTAL, ONE, along, direct[key, 0], direct[key + 1, 0], span)
+    clear_light(work, dark)
+    add_blended(work, NEXT_TOTAL, ONE, along, direct[key, 0], direct[key + 1, 0], span)
     for s in range(len(brightness)):
-        blend(work, NEXT_DIRECT, brightness[s], along, direct[key, 1 + s], direct[key + 1, 1 + s], span)
+        add_blended(work, NEXT_DIRECT, brightness[s], along, direct[key, 1 + s], direct[key + 1, 1 + s], span)
         if view == REAL:
-            blend(work, NEXT_GLARE, brightness[s], along, flare[key, s], flare[key + 1, s], span)
+            add_blended(work, NEXT_GLARE, brightness[s], along, flare[key, s], flare[key + 1, s], span)
     add_up(work)
 
 
 @kernel
 def fill_light(work, view, brightness, dark, direct, flare, span):
     """Fill the light at a key time."""
-    clear(work, dark)
+    clear_light(work, dark)
     add_weighted(work, NEXT_TOTAL, ONE, direct[0], span)
     for s in range(len(brightness)):
         add_weighted(work, NEXT_DIRECT, brightness[s], direct[1 + s], span)
@@ -204,7 +204,7 @@ def fill_light(work, view, brightness, dark, direct, flare, span):
 
 
 @kernel
-def clear(work, dark):
+def clear_light(work, dark):
     """Begin with darkness."""
     for i in range(TILE):
         work[NEXT_DIRECT + i] = work[NEXT_GLARE + i] = ZERO
@@ -219,7 +219,7 @@ def add_up(work):
 
 
 @kernel
-def blend(work, row, brightness, along, before, after, span):
+def add_blended(work, row, brightness, along, before, after, span):
     """Add a mixture of two pictures to a row."""
     # Slices begin at 0: an index that might be negative would keep the loop off vectors.
     before, after = before[span[0] : span[1]], after[span[0] : span[1]]
@@ -253,7 +253,7 @@ def respond(work, view, dt_us, constants):
     leaked = constants.leak_per_us * dt_us
     for i in range(TILE):
         total, next_total, before = work[TOTAL + i], work[NEXT_TOTAL + i], work[ERROR + i]
-        level, error, ramp, work[SWING + i], middle, per_light, steps, decay, behind = pole_step(
+        level, error, ramp, work[SWING + i], middle, per_light, steps, decay, behind = step_pole(
             total, next_total, work[LEVEL + i], before, dt_us, constants.corner_hz, constants.ceiling_hz
         )
         work[RAMP + i], work[STEPS + i], work[PER_LIGHT + i] = ramp + leaked, steps, per_light
@@ -274,7 +274,7 @@ def respond_in_part(work, light, next_light, error_row, moved, ramp_row, swing_r
     """Carry the part of the pole's output that is due to a part of the light over a step."""
     for i in range(TILE):
         before = work[error_row + i]
-        error, ramp, swing = part_step(work[light + i], work[next_light + i], before, work[PER_LIGHT + i],
+        error, ramp, swing = step_part(work[light + i], work[next_light + i], before, work[PER_LIGHT + i],
                                        work[STEPS + i], work[DECAY + i], work[BEHIND + i])  # fmt: skip
         work[error_row + i], work[ramp_row + i], work[swing_row + i] = error, ramp, swing
         work[light + i] = work[next_light + i]
@@ -286,7 +286,7 @@ def add_untouched(real_out, clean_out, before, touched, first_pixel):
     """The real view's events with those of the clean one since `before` at pixels that flare does not reach."""
     events, cursor = real_out
     used, last = cursor[0], clean_out[1][0]
-    events = with_room(events, used + last - before, used)
+    events = make_room(events, used + last - before, used)
     for k in range(before, last):
         event = clean_out[0][k]
         if not touched[((event & CODE) >> PIXEL_SHIFT) - first_pixel]:
@@ -297,7 +297,7 @@ def add_untouched(real_out, clean_out, before, touched, first_pixel):
 
 
 @kernel
-def with_room(values, needed, used):
+def make_room(values, needed, used):
     """The values with room for at least so many, of which some are in use; the array grows by doubling."""
     if needed <= len(values):
         return values
@@ -307,10 +307,10 @@ def with_room(values, needed, used):
 
 
 @kernel
-def resting(pixels):
+def rest_all(pixels):
     """The states of all pixels at rest `(tiles, NUM_STATES * TILE)`."""
     num = len(pixels.on)
     states = np.zeros(((num + TILE - 1) // TILE, NUM_STATES * TILE), np.float32)
     for pixel in range(num):
-        firing.rest(states[pixel // TILE], TILE, pixel % TILE, pixel, pixels)
+        firing.rest_pixel(states[pixel // TILE], TILE, pixel % TILE, pixel, pixels)
     return states

@@ -11,7 +11,7 @@ kernel = compiled()
 
 
 @kernel
-def in_order(t_us, code, t_start_us, t_end_us):
+def sort_events(t_us, code, t_start_us, t_end_us):
     """The events of `[t_start, t_end)` in the order of time, then code: times int64 and codes.
 
     Counts the events of every microsecond, puts each where its microsecond begins, then sorts within.
@@ -30,13 +30,13 @@ def in_order(t_us, code, t_start_us, t_end_us):
             t_out[k], code_out[k] = t_us[i], code[i]
     first = 0
     for k in range(len(place) - 1):
-        insert(code_out, first, place[k])
+        sort_stretch(code_out, first, place[k])
         first = place[k]
     return t_out, code_out
 
 
 @kernel
-def insert(code, first, last):
+def sort_stretch(code, first, last):
     """Sort a stretch that is nearly in order already, in place."""
     for i in range(first + 1, last):
         moving, k = code[i], i

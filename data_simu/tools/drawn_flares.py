@@ -30,15 +30,15 @@ def draw_flare(rng: np.random.Generator) -> NDArray[np.float32]:
     angle = np.arctan2(across[:, None], across[None, :])
     light = rng.uniform(0.012, 0.03)
     falling = (1 + radius / light) ** -rng.uniform(1.6, 2.6)
-    flare = falling * (0.3 + rays(angle, rng))
+    flare = falling * (0.3 + draw_rays(angle, rng))
     for _ in range(rng.integers(0, 5)):
-        flare += streak(radius, angle - rng.uniform(0, np.pi), rng)
+        flare += draw_streak(radius, angle - rng.uniform(0, np.pi), rng)
     if rng.random() < 0.4:
         flare += rng.uniform(0.002, 0.01) * np.exp(-(((radius - rng.uniform(0.2, 0.7)) / 0.03) ** 2))
     return np.where(radius < light, 1, np.minimum(rng.uniform(0.1, 0.5) * flare, 1)).astype(np.float32)
 
 
-def rays(angle: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_rays(angle: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """Random brightness around the light, about 1 on average: waves whose height falls with their number, cut at 0."""
     total = np.zeros_like(angle)
     for wave in range(1, HARMONICS + 1):
@@ -46,7 +46,9 @@ def rays(angle: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.flo
     return np.clip(1 + total, 0, None)
 
 
-def streak(radius: NDArray[np.float64], angle: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_streak(
+    radius: NDArray[np.float64], angle: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.float64]:
     """A streak through the light at angle 0, brightest there."""
     width, length = rng.uniform(0.003, 0.015), rng.uniform(0.1, 0.6)
     return rng.uniform(0.05, 0.6) * np.exp(-((radius * np.sin(angle) / width) ** 2) - radius / length)

@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from data_simu.config import SimulationConfig
-from data_simu.pairs import pair_seed
+from data_simu.pairs import derive_seed
 from data_simu.simulation import Pair, render, simulate
 from deflare_core.events import Events
 from deflare_core.system.atomic_files import complete_or_absent
@@ -34,7 +34,7 @@ FAINTEST, BRIGHTEST = -1.7, 2.3
 """Decimal logarithms of the intensities shown as black and as white."""
 
 
-def pair_figure(
+def draw_pair(
     config: SimulationConfig, seed: int, t_us: int = 40_000, window_us: int = WINDOW_US, pair: Pair | None = None
 ) -> Figure:
     """Six panels of one pair: ideal picture, real picture, what flare adds, input, target, and causes.
@@ -60,11 +60,11 @@ def pair_figure(
     inside = (pair.flare.t >= t_us) & (pair.flare.t < t_us + window_us)
     show_labels(grid[1, 2], pair.flare[inside], pair.flare_label[inside])
     scene = pair.plan["scene"]
-    figure.suptitle(f"Seed {seed}: {scene['family']}, {scene['speed_m_s']:.1f} m/s; {lamp_names(scene)}", fontsize=10)
+    figure.suptitle(f"Seed {seed}: {scene['family']}, {scene['speed_m_s']:.1f} m/s; {name_lamps(scene)}", fontsize=10)
     return figure
 
 
-def lamp_names(scene: dict[str, Any]) -> str:
+def name_lamps(scene: dict[str, Any]) -> str:
     """The lamps of a scene's plan in words, such as "2 x headlight, pwm 200 Hz; sign, constant"."""
     lamps = Counter(
         f"{lamp['kind']}, {lamp['flicker']}" + (f" {lamp['flicker_hz']:.0f} Hz" if lamp["flicker_hz"] else "")
@@ -84,7 +84,7 @@ def write_figures(output_dir: Path, config: SimulationConfig, split: str, pairs:
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     for number in pairs:
-        figure = pair_figure(config, pair_seed(config.seed, split, number))
+        figure = draw_pair(config, derive_seed(config.seed, split, number))
         with complete_or_absent(output_dir / f"{split}_{number:05d}.png") as path:
             figure.savefig(path, format="png")
 

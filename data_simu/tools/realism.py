@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from data_simu.config import SimulationConfig
-from data_simu.pairs import pair_seed
+from data_simu.pairs import derive_seed
 from data_simu.scene.scene import Scene
 from data_simu.simulation import set_up, simulate
 from deflare_core.events import Events
@@ -97,7 +97,7 @@ class Row:
     inside: bool
 
 
-def realism_table(real: Mapping[str, Events], simulated: Mapping[str, Events]) -> list[Row]:
+def compare_recordings(real: Mapping[str, Events], simulated: Mapping[str, Events]) -> list[Row]:
     """A row for each real recording and quantity; quantities that a recording does not have are left out.
 
     Parameters
@@ -109,48 +109,48 @@ def realism_table(real: Mapping[str, Events], simulated: Mapping[str, Events]) -
     ValueError
         When either holds no recording, or one is too short.
     """
-    length_us = shortest_us(real, simulated)
-    measured = [figures_of(events, length_us) for events in simulated.values()]
+    length_us = find_shortest_us(real, simulated)
+    measured = [measure_figures(events, length_us) for events in simulated.values()]
     rows = []
     for name, events in real.items():
-        for quantity, value in figures_of(events, length_us).items():
+        for quantity, value in measure_figures(events, length_us).items():
             known = [figures[quantity] for figures in measured if np.isfinite(figures[quantity])]
             if known and np.isfinite(value):
-                rows.append(compare(name, quantity, value, known))
+                rows.append(compare_figure(name, quantity, value, known))
     return rows
 
 
-def compare(recording: str, quantity: str, value: float, simulated: Sequence[float]) -> Row:
+def compare_figure(recording: str, quantity: str, value: float, simulated: Sequence[float]) -> Row:
     """The row of a real figure beside simulated ones."""
     smallest, largest = min(simulated), max(simulated)
     inside = smallest / TOLERANCE <= value <= largest * TOLERANCE
     return Row(recording, quantity, value, smallest, largest, inside)
 
 
-def figures_of(events: Events, length_us: int) -> dict[str, float]:
+def measure_figures(events: Events, length_us: int) -> dict[str, float]:
     """Every quantity of a recording: the mean over its stretches of that length that have it, or nan; then flicker."""
-    parts = list(stretches(events, length_us))
+    parts = list(cut_stretches(events, length_us))
     measured = {name: np.array([measure(part, length_us) for part in parts]) for name, measure in STATISTICS.items()}
     means = {name: _mean_or_nan(np.mean, values[np.isfinite(values)]) for name, values in measured.items()}
-    start, lasting_us = beginning(events)
+    start, lasting_us = cut_beginning(events)
     locked = {name: find_flicker_share(start, lasting_us, flicker_hz) for name, flicker_hz in FLICKER_HZ.items()}
     # Below what chance gives there is no flicker, and how far below says nothing.
     return means | {name: float(np.maximum(share, LOCKED_BY_CHANCE)) for name, share in locked.items()}
 
 
-def beginning(events: Events) -> tuple[Events, int]:
+def cut_beginning(events: Events) -> tuple[Events, int]:
     """The recording's first two seconds, or all of it if shorter, and how long that is, microseconds."""
     lasting_us = min(FLICKER_US, events.duration_us + 1)
     return events.window(int(events.t[0]), int(events.t[0]) + lasting_us), lasting_us
 
 
-def stretches(events: Events, length_us: int) -> Iterator[Events]:
+def cut_stretches(events: Events, length_us: int) -> Iterator[Events]:
     """The recording's consecutive whole stretches of that length, from its first event on."""
     num = (events.duration_us + 1) // length_us
     return events.windows(int(events.t[0]), num, length_us) if num else iter(())
 
 
-def shortest_us(real: Mapping[str, Events], simulated: Mapping[str, Events]) -> int:
+def find_shortest_us(real: Mapping[str, Events], simulated: Mapping[str, Events]) -> int:
     """The length of the shortest recording, microseconds, from its first event to its last.
 
     Raises
@@ -167,14 +167,14 @@ def shortest_us(real: Mapping[str, Events], simulated: Mapping[str, Events]) -> 
     return lengths[name]
 
 
-def realism_figure(real: Mapping[str, Events], simulated: Mapping[str, Events]) -> Figure:
+def draw_realism(real: Mapping[str, Events], simulated: Mapping[str, Events]) -> Figure:
     """Six panels with the real recordings in colour over the simulated ones in grey.
 
     Parameters
     ----------
-    real, simulated : recordings by name, as for `realism_table`.
+    real, simulated : recordings by name, as for `compare_recordings`.
     """
-    length_us = shortest_us(real, simulated)
+    length_us = find_shortest_us(real, simulated)
     figure = Figure(figsize=(13, 7.2), dpi=110, layout="constrained")
     axes = figure.subplots(2, 3).ravel()
     curves: tuple[Curve, ...] = (_rate_curve, _interval_curve, _burst_curve, _isolated_curve)
@@ -210,31 +210,31 @@ def write_realism(
     folder = Path(folder)
     real = {path.stem: load_events(path) for path in recordings}
     simulated = simulate_scenes(config, num_simulated, seed, workers)
-    rows = realism_table(real, simulated)
+    rows = compare_recordings(real, simulated)
     with complete_or_absent(folder / "realism.png") as path:
-        realism_figure(real, simulated).savefig(path, format="png")
+        draw_realism(real, simulated).savefig(path, format="png")
     with complete_or_absent(folder / "realism.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(Row.__dataclass_fields__))
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
     with complete_or_absent(folder / "realism.md") as path:
-        path.write_text(report(rows, list(simulated)))
+        path.write_text(format_report(rows, list(simulated)))
     return rows
 
 
 def simulate_scenes(config: SimulationConfig, num_simulated: int, seed: int, workers: int) -> dict[str, Events]:
     """The recordings through the real lens of that many scenes, and of one with a lamp at 120 Hz, by name."""
     indices = {f"simulated {index}": index for index in range(num_simulated)}
-    flickering = flickering_index(config, seed, num_simulated)
+    flickering = find_flickering(config, seed, num_simulated)
     if flickering is not None:
         indices[f"simulated, lamp at {LAMP_HZ:g} Hz"] = flickering
-    return {name: simulate(config, pair_seed(seed, "train", index), workers).flare for name, index in indices.items()}
+    return {name: simulate(config, derive_seed(seed, "train", index), workers).flare for name, index in indices.items()}
 
 
-def flickering_index(config: SimulationConfig, seed: int, first: int) -> int | None:
+def find_flickering(config: SimulationConfig, seed: int, first: int) -> int | None:
     """The first number from `first` on of a training pair that shows a lamp at 120 Hz; none if there is none soon."""
     numbers = range(first, first + MOST_TRIES)
-    scenes = ((index, set_up(config, pair_seed(seed, "train", index)).scene) for index in numbers)
+    scenes = ((index, set_up(config, derive_seed(seed, "train", index)).scene) for index in numbers)
     return next((index for index, scene in scenes if shows_lamp(scene, config)), None)
 
 
@@ -243,14 +243,14 @@ def shows_lamp(scene: Scene, config: SimulationConfig) -> bool:
     height, width = config.sensor_size
     for source in scene.sources:
         waveform = scene.waveforms[source.group]
-        x, y, depth_m = scene.projected(source.middle_at(0), config.sensor_size, 0)
+        x, y, depth_m = scene.project(source.middle_at(0), config.sensor_size, 0)
         in_view = depth_m > 0 and 0 <= x < width and 0 <= y < height and scene.visible_share(source, 0) > 0
         if in_view and abs(waveform.flicker_hz - LAMP_HZ) < 1 and waveform.depth >= 0.2:
             return True
     return False
 
 
-def report(rows: Sequence[Row], simulated: Sequence[str]) -> str:
+def format_report(rows: Sequence[Row], simulated: Sequence[str]) -> str:
     """The table in Markdown: a line for each quantity, a column for each recording, and what does not match by name."""
     recordings = list(dict.fromkeys(row.recording for row in rows))
     lines = [
@@ -333,12 +333,12 @@ def _draw_curves(
 
 
 def _spectrum(events: Events) -> Points:
-    return SPECTRUM_HZ, find_spectrum(*beginning(events), SPECTRUM_HZ)
+    return SPECTRUM_HZ, find_spectrum(*cut_beginning(events), SPECTRUM_HZ)
 
 
 def _mean_curve(curve: Curve, length_us: int, events: Events) -> Points:
     """A curve's places, and its mean over those of a recording's stretches that have one."""
-    drawn = [curve(part, length_us) for part in stretches(events, length_us)]
+    drawn = [curve(part, length_us) for part in cut_stretches(events, length_us)]
     known = [values for _, values in drawn if np.isfinite(values).all()]
     places = drawn[0][0]
     return places, np.mean(known, axis=0) if known else np.full(len(places), np.nan)
@@ -348,7 +348,9 @@ def _draw_balance(axes: Axes, real: Mapping[str, Events], simulated: Mapping[str
     """A point for each stretch: its share of positive events over its rate."""
     colours = [NEUTRAL] * len(simulated) + [REAL_COLOURS[k % len(REAL_COLOURS)] for k in range(len(real))]
     for events, colour in zip([*simulated.values(), *real.values()], colours, strict=True):
-        points = [(find_rates_hz(part, length_us).mean(), find_on_share(part)) for part in stretches(events, length_us)]
+        points = [
+            (find_rates_hz(part, length_us).mean(), find_on_share(part)) for part in cut_stretches(events, length_us)
+        ]
         rates, shares = np.array(points).T
         axes.scatter(rates, shares, s=14, color=colour, alpha=0.7, linewidths=0)
     axes.axhline(0.5, color=NEUTRAL, linewidth=0.6)

@@ -229,9 +229,9 @@ def windows_of_new_pairs(
     simulated: SimulatedDataConfig, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Windows of pairs that are simulated meanwhile, each twice: ten steps on each pair of 100 ms."""
-    from data_simu.stream import SimulatedPairs, simulation_of
+    from data_simu.stream import SimulatedPairs, load_simulation
 
-    for sample in SimulatedPairs(simulation_of(simulated), device, workers=simulated.workers):
+    for sample in SimulatedPairs(load_simulation(simulated), device, workers=simulated.workers):
         yield from itertools.repeat((sample["raw"][None], sample["label"][None]), 2)
 
 

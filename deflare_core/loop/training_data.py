@@ -49,7 +49,7 @@ def open_windows(
     split_polarity, context = model.channels == 2, model.config.context
     if isinstance(config, DataConfig):
         return EventVoxelDataset.from_config(config, split_polarity, context)
-    from data_simu.stream import simulated_windows
+    from data_simu.stream import simulate_windows
 
     def advise() -> tuple[str, str]:
         num_pairs = sum(kind.num_pairs for kind in config.kinds)
@@ -57,7 +57,7 @@ def open_windows(
         return f"for {num_pairs} simulated pairs of {config.simulation}", advice
 
     with explain_out_of_memory(advise):
-        windows = simulated_windows(config, processes.device, split_polarity, progress=processes.is_first)
+        windows = simulate_windows(config, processes.device, split_polarity, progress=processes.is_first)
         return windows.with_context(context)
 
 

@@ -483,7 +483,7 @@ def test_pairs_that_do_not_fit_the_gpu_are_told_in_words(tmp_path, monkeypatch):
     def too_many(*arguments, **settings):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("data_simu.stream.simulated_windows", too_many)
+    monkeypatch.setattr("data_simu.stream.simulate_windows", too_many)
     further = [{"overrides": ["seed=7"], "num_pairs": 5}]
     data = {"simulation": "configs/simu_config.yaml", "num_pairs": 20, "further": further}
     model = {"f_maps": (8, 16), "num_levels": 2}

@@ -9,13 +9,13 @@ from PIL import Image
 
 from data_simu.config import SceneConfig, SimulationConfig, SourceConfig
 from data_simu.scene.backdrop import (
-    as_texture,
-    boosted,
+    boost_saturated,
     draw_backdrop,
-    periodic_rows,
+    make_rows_periodic,
+    make_texture,
     read_picture,
     read_values,
-    resampled,
+    resample_rows,
 )
 from data_simu.scene.raycast import PYRAMID, TEXTURE
 from data_simu.scene.scene import draw_scene
@@ -88,8 +88,8 @@ def test_a_photograph_is_read_as_it_is_stored_not_as_it_was_held(tmp_path):
 def test_what_is_saturated_is_lifted_smoothly():
     given = np.array([0.0, 0.5, 0.98, 0.985, 0.99, 1.0], np.float32)
     expected = [0, 0.5, 0.98, 0.985 * (1 + 9 * 0.25**2 * 2.5), 0.99 * 5.5, 10]
-    assert boosted(given) == pytest.approx(expected, rel=1e-4)
-    fine = boosted(np.linspace(0.97, 1, 1000, dtype=np.float32))
+    assert boost_saturated(given) == pytest.approx(expected, rel=1e-4)
+    fine = boost_saturated(np.linspace(0.97, 1, 1000, dtype=np.float32))
     assert (np.diff(fine) > 0).all()
 
 
@@ -153,36 +153,36 @@ def test_an_eight_bit_array_is_encoded_as_a_photograph(tmp_path):
 
 def test_resampling_takes_means_of_areas_and_goes_straight_between_pixels():
     rows = np.array([[1.0], [3.0], [5.0]], np.float32)
-    assert resampled(rows, 2).ravel() == pytest.approx([(1 + 1.5) / 1.5, (1.5 + 5) / 1.5])
-    assert resampled(rows, 6).ravel() == pytest.approx([1, 1.5, 2.5, 3.5, 4.5, 5])
+    assert resample_rows(rows, 2).ravel() == pytest.approx([(1 + 1.5) / 1.5, (1.5 + 5) / 1.5])
+    assert resample_rows(rows, 6).ravel() == pytest.approx([1, 1.5, 2.5, 3.5, 4.5, 5])
 
 
 def test_a_texture_repeats_has_its_albedo_and_follows_from_the_seed():
     picture = RNG(0).random((90, 120)).astype(np.float32).cumsum(axis=0).cumsum(axis=1) + 1
-    texture = as_texture(picture, RNG(1))
+    texture = make_texture(picture, RNG(1))
     assert texture.shape == (TEXTURE, TEXTURE)
     assert texture.dtype == np.float32
     assert np.median(texture) == pytest.approx(0.2, rel=1e-4)
     for across in (texture, texture.T):
         assert np.abs(across[-1] - across[0]).max() <= np.abs(np.diff(across, axis=0)).max()
-    assert (as_texture(picture, RNG(1)) == texture).all()
-    assert (as_texture(picture, RNG(2)) != texture).any()
+    assert (make_texture(picture, RNG(1)) == texture).all()
+    assert (make_texture(picture, RNG(2)) != texture).any()
 
 
 def test_only_a_picture_whose_ends_do_not_meet_is_mirrored():
     turn = np.arange(TEXTURE) * 2 * np.pi / TEXTURE
     wave, ramp = ((2 + f)[:, None].astype(np.float32) * np.ones(3, np.float32) for f in (np.sin(turn), turn))
-    assert periodic_rows(wave) == pytest.approx(wave)
-    mirrored = periodic_rows(ramp)
+    assert make_rows_periodic(wave) == pytest.approx(wave)
+    mirrored = make_rows_periodic(ramp)
     assert (mirrored == mirrored[::-1]).all()
     assert mirrored[:256] == pytest.approx((ramp[::2] + ramp[1::2]) / 2, rel=1e-5)
 
 
 def test_black_pictures_have_textures_too():
-    assert (as_texture(np.zeros((20, 20), np.float32), RNG(0)) == 0).all()
+    assert (make_texture(np.zeros((20, 20), np.float32), RNG(0)) == 0).all()
     mostly = np.zeros((20, 20), np.float32)
     mostly[:, ::3] = 0.01
-    assert np.isfinite(as_texture(mostly, RNG(0))).all()
+    assert np.isfinite(make_texture(mostly, RNG(0))).all()
 
 
 def test_the_wall_shows_the_picture(tmp_path):

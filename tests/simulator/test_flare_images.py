@@ -6,12 +6,12 @@ from matplotlib.image import imsave
 
 from data_simu.config import OpticsConfig, SimulationConfig
 from data_simu.optics.flare_images import (
-    brightest_place,
-    centred,
+    centre_picture,
     draw_kernel,
-    flare_files,
-    linear_picture,
+    find_brightest,
+    list_flare_images,
     read_kernel,
+    read_linear,
 )
 from data_simu.optics.lens import draw_lens
 from data_simu.simulation import simulate
@@ -60,23 +60,23 @@ def folder(tmp_path):
 def test_the_gamma_is_undone(tmp_path):
     path = save(tmp_path / "f.png", [[0, 128 / 255], [1, 64 / 255]])
     expected = np.array([[0, (128 / 255) ** 2.2], [1, (64 / 255) ** 2.2]])
-    assert linear_picture(path) == pytest.approx(expected, rel=1e-5)
+    assert read_linear(path) == pytest.approx(expected, rel=1e-5)
     imsave(path, np.array([[[255, 0, 0], [0, 128, 0]]], np.uint8))
-    assert linear_picture(path) == pytest.approx(np.array([[0.2126, 0.7152 * (128 / 255) ** 2.2]]), rel=1e-5)
+    assert read_linear(path) == pytest.approx(np.array([[0.2126, 0.7152 * (128 / 255) ** 2.2]]), rel=1e-5)
 
 
 def test_the_brightest_place_is_the_middle_of_the_largest_light():
-    assert brightest_place((disc(30, 80, 5) + disc(90, 20, 2)).astype(np.float32)) == (30, 80)
+    assert find_brightest((disc(30, 80, 5) + disc(90, 20, 2)).astype(np.float32)) == (30, 80)
 
 
 def test_the_brightest_place_becomes_the_middle_and_half_the_width_the_reach():
     dot = np.zeros((40, 80), np.float32)
     dot[12, 30] = 1
     for reach in (80, 40, 10):
-        kernel = centred(dot, (12, 30), reach)
+        kernel = centre_picture(dot, (12, 30), reach)
         assert kernel.shape == (2 * reach + 1,) * 2
         assert np.unravel_index(kernel.argmax(), kernel.shape) == (reach, reach)
-    shifted = centred(dot, (12, 10), 40)
+    shifted = centre_picture(dot, (12, 10), 40)
     assert np.argwhere(shifted).tolist() == [[40, 60]], "20 pixels of 80 are half of the reach."
 
 
@@ -167,17 +167,17 @@ def test_drawn_flares_are_those_of_the_seed_and_have_their_light_in_the_middle(t
     assert not set(bytes_of[0]) & set(bytes_of[2]), "Another seed draws others."
     for path in paths[0]:
         middle = drawn_flares.SIDE // 2
-        assert brightest_place(linear_picture(path)) == pytest.approx((middle, middle), abs=0.5)
+        assert find_brightest(read_linear(path)) == pytest.approx((middle, middle), abs=0.5)
         kernel = read_kernel(path, reach=40, core=3, rng=np.random.default_rng(0))
         assert kernel.sum() == pytest.approx(1, abs=1e-5), "It can be used as the spread of light."
 
 
 def test_a_streak_is_brightest_along_its_direction():
     radius = np.full(3, 0.1)
-    along, beside, across = drawn_flares.streak(radius, np.array([0, 0.3, np.pi / 2]), np.random.default_rng(0))
+    along, beside, across = drawn_flares.draw_streak(radius, np.array([0, 0.3, np.pi / 2]), np.random.default_rng(0))
     assert along > 2 * beside > 2 * across
 
 
 def test_drawn_flares_are_written_where_a_simulation_looks_for_them(tmp_path):
     drawn_flares.main(["--output-dir", str(tmp_path), "--num", "2"])
-    assert len(flare_files(tmp_path)) == 2
+    assert len(list_flare_images(tmp_path)) == 2

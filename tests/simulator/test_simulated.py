@@ -13,7 +13,7 @@ import torch
 
 from data_simu import SimulationConfig, simulate
 from data_simu.config import OpticsConfig
-from data_simu.pairs import pair_seed
+from data_simu.pairs import derive_seed
 from data_simu.stream import SimulatedPairs, SimulatedWindows, leave_at_once
 from deflare_core.checkpoint import read_checkpoint
 from deflare_core.codec import events_to_voxel
@@ -28,7 +28,7 @@ PERFECT = OpticsConfig(scatter_strength=0.0, ghost_strength=0.0)
 def test_windows_are_those_of_the_training_set_in_order():
     found = list(itertools.islice(SimulatedPairs(SMALL, "cpu", workers=0), 5))
     for k, sample in enumerate(found):
-        pair = simulate(SMALL, pair_seed(SMALL.seed, "train", k // 2))
+        pair = simulate(SMALL, derive_seed(SMALL.seed, "train", k // 2))
         start_us = 20_000 * (k % 2)
         for name, events in (("raw", pair.flare), ("label", pair.clean)):
             window = events.window(start_us, start_us + 20_000)
@@ -99,7 +99,7 @@ def test_pairs_of_other_kinds_follow(tmp_path):
     further = [{"simulation": perfect, "overrides": ["seed=7"], "num_pairs": 2}]
     data = {"simulation": simulation, "overrides": same, "num_pairs": 1, "workers": 0, "further": further}
     windows = SimulatedWindows(make_config(SimulatedDataConfig, data), torch.device("cpu"), progress=False)
-    other = simulate(SMALL.model_copy(update={"seed": 7, "optics": PERFECT}), pair_seed(7, "train", 1))
+    other = simulate(SMALL.model_copy(update={"seed": 7, "optics": PERFECT}), derive_seed(7, "train", 1))
     expected = events_to_voxel(other.flare.window(20_000, 40_000), sensor_size=(24, 32), t0_us=20_000)
     assert len(windows) == 6, "Two windows of each of three pairs."
     assert np.array_equal(windows[5]["raw"][0].numpy(), expected), "The last window is of the last pair that follows."

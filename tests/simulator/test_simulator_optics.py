@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from data_simu.config import OpticsConfig
-from data_simu.optics.ghosts import ghost_sprite, ghosts_of
-from data_simu.optics.lens import draw_lens, flare_kernel, veil_kernel
-from data_simu.scene.rendering import add_shifted
+from data_simu.optics.ghosts import draw_ghost_sprite, find_ghosts
+from data_simu.optics.lens import draw_flare_kernel, draw_lens, make_veil_kernel
+from data_simu.scene.rendering import add_sprite
 
 
 def test_the_spread_of_light_has_the_energy_it_is_given():
     rng = np.random.default_rng(0)
-    assert flare_kernel(64, 1.0, 6, rng).sum() == pytest.approx(1, rel=1e-4)
-    assert veil_kernel(64, 1.0, 1.1).sum() == pytest.approx(1, rel=1e-4)
+    assert draw_flare_kernel(64, 1.0, 6, rng).sum() == pytest.approx(1, rel=1e-4)
+    assert make_veil_kernel(64, 1.0, 1.1).sum() == pytest.approx(1, rel=1e-4)
     config = OpticsConfig(log10_scatter=(-2, -2), log10_veil=(-3, -3), scatter_strength=2)
     lens = draw_lens(config, (48, 64), rng)
     assert lens.kernel.sum() == pytest.approx(2 * (0.01 + 0.001), rel=1e-3)
@@ -33,7 +33,7 @@ def test_the_flare_of_a_source_has_the_energy_of_its_lens():
 def test_blades_make_the_star_they_should():
     """An even number of blades gives as many spikes, an odd one twice as many."""
     for blades, spikes in ((6, 6), (5, 10)):
-        kernel = flare_kernel(96, 1.0, blades, np.random.default_rng(3))
+        kernel = draw_flare_kernel(96, 1.0, blades, np.random.default_rng(3))
         angle = np.arange(720) * np.pi / 360
         ring = np.mean(
             [
@@ -51,7 +51,7 @@ def test_a_shifted_sprite_keeps_its_sum_and_its_centre():
     sprite = np.zeros((9, 9), np.float32)
     sprite[3:6, 3:6] = 1 / 9
     picture = np.zeros((30, 40), np.float32)
-    add_shifted(picture, sprite, 17.3, 11.6, np.float32(2))
+    add_sprite(picture, sprite, 17.3, 11.6, np.float32(2))
     rows, columns = np.indices(picture.shape)
     assert picture.sum() == pytest.approx(2, rel=1e-5)
     assert (picture * columns).sum() / 2 == pytest.approx(17.3, abs=1e-4)
@@ -86,7 +86,7 @@ def test_ghosts_lie_on_the_line_through_the_centre():
     lens = draw_lens(OpticsConfig(), (480, 640), np.random.default_rng(2))
     for ghost in lens.ghosts[:3]:
         picture = np.zeros((480, 640), np.float32)
-        lone = replace(ghost, sprite=ghost_sprite(4, 0, 0), magnification=np.sign(ghost.magnification) * 0.5)
+        lone = replace(ghost, sprite=draw_ghost_sprite(4, 0, 0), magnification=np.sign(ghost.magnification) * 0.5)
         replace(lens, kernel=np.zeros((3, 3), np.float32), ghosts=(lone,)).add_flare(picture, 400.0, 300.0, 1.0)
         row, column = (picture * np.indices(picture.shape)).sum((1, 2)) / picture.sum()
         assert (row - 239.5) / (column - 319.5) == pytest.approx((300 - 239.5) / (400 - 319.5), rel=1e-3)
@@ -94,7 +94,7 @@ def test_ghosts_lie_on_the_line_through_the_centre():
 
 def test_a_ghost_by_hand():
     """A plane plate before the sensor: light crosses the plate three times instead of once."""
-    ((magnification, radius, energy),) = ghosts_of(np.zeros(2), np.array([0.1, 1.0]), np.array([1.0, 1.5, 1.0]))
+    ((magnification, radius, energy),) = find_ghosts(np.zeros(2), np.array([0.1, 1.0]), np.array([1.0, 1.5, 1.0]))
     assert magnification == pytest.approx((1.0 + 3 * 0.1 / 1.5) / (1.0 + 0.1 / 1.5))
     assert radius == pytest.approx(60)
     assert energy == pytest.approx(0.2**4)

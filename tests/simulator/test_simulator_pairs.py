@@ -17,13 +17,13 @@ import yaml
 from data_simu import SimulationConfig, render, simulate, write_dataset
 from data_simu.config import OpticsConfig, SourceConfig
 from data_simu.optics.lens import draw_lens
-from data_simu.pairs import config_key, pair_files, pair_seed
+from data_simu.pairs import derive_seed, digest_config, list_pair_files
 from data_simu.scene import row_bands as bands
 from data_simu.sensor.firing import FLARE, NOISE
 from data_simu.sensor.sensor import DARK, LabelledEvents
 from data_simu.sensor.targets import make_target
 from data_simu.simulation import set_up
-from data_simu.tools.pictures import FAINTEST, lamp_names, main, pair_figure
+from data_simu.tools.pictures import FAINTEST, draw_pair, main, name_lamps
 from deflare_core.events import Events, events_digest
 from deflare_core.io.recordings import RecordingError, open_recording
 from deflare_core.io.verify import verify_folders
@@ -150,7 +150,7 @@ def test_bands_change_how_often_rows_are_rendered_and_little_else(monkeypatch):
 
 
 def test_a_figure_shows_six_panels(pair):
-    figure = pair_figure(SMALL, FLARING, t_us=20_000, pair=pair)
+    figure = draw_pair(SMALL, FLARING, t_us=20_000, pair=pair)
     titles = [axes.get_title() for axes in figure.axes]
     assert len(titles) == 6
     assert f"{len(pair.flare.window(20_000, 40_000)):,}" in titles[3]
@@ -162,7 +162,7 @@ def test_a_figure_shows_six_panels(pair):
 def test_lamps_are_named_once_and_counted():
     lamps = [("headlight", "pwm", 199.6), ("sign", "constant", 0.0), ("headlight", "pwm", 199.6)]
     scene = {"lamps": [{"kind": kind, "flicker": flicker, "flicker_hz": hz} for kind, flicker, hz in lamps]}
-    assert lamp_names(scene) == "2 x headlight, pwm 200 Hz; sign, constant"
+    assert name_lamps(scene) == "2 x headlight, pwm 200 Hz; sign, constant"
 
 
 def test_an_exposure_shows_a_lamp_that_is_dark_at_its_start():
@@ -243,7 +243,7 @@ def test_a_killed_data_set_goes_on_to_the_same_events(tmp_path):
     manifest = json.loads(write_dataset(config, root, workers=1, progress=False).read_text())
     kept = [path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items()]
     assert sum(kept) >= len(kept) - 1, "All pairs but one that lacked a file are kept."
-    for entry, file in zip(manifest["recordings"], pair_files(config, root), strict=True):
+    for entry, file in zip(manifest["recordings"], list_pair_files(config, root), strict=True):
         pair = simulate(config, file.seed)
         assert entry["digests"] == [events_digest(pair.flare), events_digest(pair.clean)], file.flare.name
 
@@ -335,16 +335,16 @@ def test_presets_hold_what_they_are_named_after():
 
 def test_training_and_test_seeds_never_meet():
     config = SMALL.model_copy(update={"num_train": 500, "num_test": 50})
-    seeds = [file.seed for file in pair_files(config, Path("anywhere"))]
+    seeds = [file.seed for file in list_pair_files(config, Path("anywhere"))]
     assert len(set(seeds)) == 550
-    assert pair_seed(0, "train", 3) != pair_seed(1, "train", 3)
+    assert derive_seed(0, "train", 3) != derive_seed(1, "train", 3)
 
 
 def test_the_key_of_a_configuration_follows_the_material_from_outside(tmp_path):
-    plain = config_key(SMALL)
+    plain = digest_config(SMALL)
     with_pictures = SMALL.model_copy(update={"scene": SMALL.scene.model_copy(update={"backdrops": str(tmp_path)})})
     (tmp_path / "one.npy").write_bytes(b"1")
-    first = config_key(with_pictures)
+    first = digest_config(with_pictures)
     (tmp_path / "two.npy").write_bytes(b"1")
-    assert len({plain, first, config_key(with_pictures)}) == 3, "Another picture makes other recordings."
-    assert config_key(SMALL.model_copy(update={"num_train": 9})) == plain
+    assert len({plain, first, digest_config(with_pictures)}) == 3, "Another picture makes other recordings."
+    assert digest_config(SMALL.model_copy(update={"num_train": 9})) == plain

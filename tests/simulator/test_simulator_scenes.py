@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from data_simu.config import SceneConfig, SimulationConfig, SourceConfig
-from data_simu.scene.flicker import draw_waveform, mains, pulses
-from data_simu.scene.poses import poses_of
+from data_simu.scene.flicker import draw_waveform, make_mains, make_pulses
+from data_simu.scene.poses import find_poses
 from data_simu.scene.raycast import PYRAMID
-from data_simu.scene.row_bands import band_flows, plan_bands
+from data_simu.scene.row_bands import measure_band_flows, plan_bands
 from data_simu.scene.scene import FAMILIES, draw_scene
 from data_simu.scene.sources import draw_sources
-from data_simu.scene.textures import draw_textures, mip_pyramid
-from data_simu.sensor.look_times import moments_of
-from data_simu.simulation import render_rows_of, render_scene
+from data_simu.scene.textures import build_pyramid, draw_textures
+from data_simu.sensor.look_times import find_moments
+from data_simu.simulation import render_scene, render_scene_rows
 
 SIZE = (60, 80)
 
@@ -68,7 +68,7 @@ def test_a_lamp_in_view_is_drawn_where_its_picture_is(family):
     for seed in range(30):
         scene = scene_of(seed, families=(family,), num_objects=(0, 0))
         source = scene.sources[0]
-        x, y, depth = scene.projected(source.middle_at(0), SIZE, 0)
+        x, y, depth = scene.project(source.middle_at(0), SIZE, 0)
         if len(scene.sources) == 1 and depth > 0.2 and 2 < x < 77 and 2 < y < 57:
             lit = render_scene(scene, SIZE, 0)[1]
             row, column = np.unravel_index(lit.argmax(), SIZE)
@@ -108,11 +108,11 @@ def test_a_board_in_front_hides_a_lamp():
 
 def test_a_band_of_rows_is_that_part_of_the_picture():
     scene = scene_of(5)
-    poses = poses_of(scene, SIZE, np.array([0.0, 10_000.0]))
+    poses = find_poses(scene, SIZE, np.array([0.0, 10_000.0]))
     whole = render_scene(scene, SIZE, 10_000)
     for first in (0, 20, 40):
         part = np.empty((len(whole), 20, SIZE[1]), np.float32)
-        render_rows_of(scene, poses, 1, part, first, SIZE[0])
+        render_scene_rows(scene, poses, 1, part, first, SIZE[0])
         assert np.allclose(part, whole[:, first : first + 20], rtol=1e-4)
 
 
@@ -120,7 +120,7 @@ def test_pictures_change_smoothly_with_motion():
     """Half the motion gives about half of even the largest change: no edge jumps from one pixel to the next."""
     for seed in range(4):
         scene = scene_of(seed, families=("street",), num_objects=(6, 6))
-        step_us = 100_000 / band_flows(SimulationConfig(sensor_size=SIZE), scene, [(0, SIZE[0])]).max()
+        step_us = 100_000 / measure_band_flows(SimulationConfig(sensor_size=SIZE), scene, [(0, SIZE[0])]).max()
         first, half, whole = (render_scene(scene, SIZE, share * step_us)[0] for share in (0, 0.5, 1))
         changes = [np.sort(np.abs(picture - first), axis=None) for picture in (half, whole)]
         assert changes[0][-5] < 0.65 * changes[1][-5], "Only the four corners, where three planes meet, may jump."
@@ -153,7 +153,7 @@ def test_textures_keep_their_mean_from_level_to_level():
     pyramid = draw_textures(("facade",), np.random.default_rng(0))[0]
     assert len(pyramid) == PYRAMID
     assert pyramid[-1] == pytest.approx(pyramid[: 512 * 512].mean(), rel=1e-3)
-    assert mip_pyramid(np.ones((512, 512), np.float32)).sum() == PYRAMID
+    assert build_pyramid(np.ones((512, 512), np.float32)).sum() == PYRAMID
 
 
 def test_every_family_differs_from_seed_to_seed():
@@ -165,9 +165,9 @@ def test_every_family_differs_from_seed_to_seed():
 
 
 def test_a_lamp_that_is_straight_between_key_times_has_no_knots_between():
-    slow, fast = mains(100, 0.2, 0, 0.1), pulses(500, 0.3, 50, 0.2)
+    slow, fast = make_mains(100, 0.2, 0, 0.1), make_pulses(500, 0.3, 50, 0.2)
     times_us = np.arange(0, 20_001, 1_000.0)
-    moments = moments_of([slow, fast], times_us)
+    moments = find_moments([slow, fast], times_us)
     assert not moments.bends[:, 0].any(), "A fifth of the mean bends by less than 3 % within a millisecond."
     assert moments.bends[:, 1].sum() == pytest.approx(4 * 0.02 * 500, abs=2)
     part = moments.between(3, 4)

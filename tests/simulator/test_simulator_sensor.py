@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from data_simu.config import SensorConfig, SimulationConfig
-from data_simu.scene.flicker import mains, pulses, rectified
+from data_simu.scene.flicker import make_mains, make_pulses, make_rectified
 from data_simu.sensor.firing import BACKGROUND, FLARE, LIGHT, NOISE
-from data_simu.sensor.look_times import moments_of
+from data_simu.sensor.look_times import find_moments
 from data_simu.sensor.pixel import exp_of_negative, jitter, log, shortfall
-from data_simu.sensor.sensor import DARK, Constants, PairedSensor, Pixels, View, draw_pixels, recording
+from data_simu.sensor.sensor import DARK, Constants, PairedSensor, Pixels, View, draw_pixels, merge_recording
 from data_simu.sensor.tiles import CLEAN, REAL
-from data_simu.sensor.time_order import in_order
+from data_simu.sensor.time_order import sort_events
 from deflare_core.system.places import PROJECT_ROOT
 from deflare_core.system.settings import ConfigError, load_config
 
@@ -38,8 +38,8 @@ def events_from_intensity(pixels, t_us, intensity, t_end_us):
     """Events up to `t_end_us` of a sensor that sees pictures (times, H, W), straight between their times."""
     sensor = PairedSensor(pixels, np.inf, (int(np.floor(t_us[0])), t_end_us))
     direct = np.asarray(intensity, np.float32)[:, None]
-    sensor.advance(moments_of([], np.asarray(t_us, np.float64)), View(direct, direct[:, :0]))
-    return recording([sensor], CLEAN, intensity.shape[1:]).events
+    sensor.advance(find_moments([], np.asarray(t_us, np.float64)), View(direct, direct[:, :0]))
+    return merge_recording([sensor], CLEAN, intensity.shape[1:]).events
 
 
 def test_a_ramp_of_the_log_intensity_fires_at_the_predicted_times():
@@ -92,7 +92,7 @@ def advance(sensor, waveforms, times_us, view, keys_at_once=8):
     for first in range(0, len(times_us) - 1, keys_at_once):
         keys = times_us[first : first + keys_at_once + 1]
         still = View(*(np.broadcast_to(part, (len(keys), *part.shape)) for part in view))
-        sensor.advance(moments_of(waveforms, keys), still)
+        sensor.advance(find_moments(waveforms, keys), still)
 
 
 def lamp_events(waveform, direct=1.0, flare=0.0, num=400, duration_us=200_000):
@@ -102,10 +102,12 @@ def lamp_events(waveform, direct=1.0, flare=0.0, num=400, duration_us=200_000):
     pictures[1] = direct
     view = (pictures, np.full((1, 1, num), flare, np.float32))
     advance(sensor, [waveform], np.arange(0, duration_us + 1, 4_000.0), view)
-    return [recording([sensor], which, (1, num)) for which in (CLEAN, REAL)]
+    return [merge_recording([sensor], which, (1, num)) for which in (CLEAN, REAL)]
 
 
-@pytest.mark.parametrize("waveform", [mains(120, 0.8, 0, 0.3), pulses(200, 0.4, 50, 0), rectified(100, 0.1, 0.6)])
+@pytest.mark.parametrize(
+    "waveform", [make_mains(120, 0.8, 0, 0.3), make_pulses(200, 0.4, 50, 0), make_rectified(100, 0.1, 0.6)]
+)
 def test_a_lamps_events_have_their_line_at_its_frequency(waveform):
     found, _ = lamp_events(waveform)
     rate = np.histogram(found.events.t[found.events.p > 0], np.arange(0, 200_001, 500))[0]
@@ -118,10 +120,10 @@ def test_a_lamps_events_have_their_line_at_its_frequency(waveform):
 
 
 def test_events_are_named_after_what_changed_the_light_most():
-    clean, real = lamp_events(mains(100, 0.8, 0, 0.3), direct=0.001, flare=1.0)
+    clean, real = lamp_events(make_mains(100, 0.8, 0, 0.3), direct=0.001, flare=1.0)
     assert len(clean.events) == 0
     assert set(real.label) == {FLARE}
-    clean, real = lamp_events(mains(100, 0.8, 0, 0.3), direct=1.0, flare=0.3)
+    clean, real = lamp_events(make_mains(100, 0.8, 0, 0.3), direct=1.0, flare=0.3)
     assert set(clean.label) == set(real.label) == {LIGHT}, "Flare adds the smaller part of each change."
 
 
@@ -129,8 +131,8 @@ def test_a_moving_background_under_steady_flare_is_background():
     sensor = PairedSensor(perfect_pixels(1), 0.002, (0, 4_000))
     direct = np.array([[[[1.0]], [[0.0]]], [[[9.0]], [[0.0]]]], np.float32)
     view = View(direct, np.ones((2, 1, 1, 1), np.float32))
-    sensor.advance(moments_of([mains(100, 0, 0, 0)], np.array([0.0, 4_000.0])), view)
-    real = recording([sensor], REAL, (1, 1))
+    sensor.advance(find_moments([make_mains(100, 0, 0, 0)], np.array([0.0, 4_000.0])), view)
+    real = merge_recording([sensor], REAL, (1, 1))
     assert len(real.events) == np.floor(np.log((10 + DARK) / (2 + DARK)) / 0.2)
     assert set(real.label) == {BACKGROUND}
 
@@ -142,8 +144,8 @@ def test_a_pixel_that_flare_does_not_reach_is_copied():
     flare[..., :300] = 2.0
     direct = np.ones((9, 2, 1, 700), np.float32)
     direct[1::2] = 2
-    sensor.advance(moments_of([mains(100, 0.3, 0, 0)], np.arange(9) * 4_000.0), View(direct, flare))
-    clean, real = (recording([sensor], view, (1, 700)) for view in (CLEAN, REAL))
+    sensor.advance(find_moments([make_mains(100, 0.3, 0, 0)], np.arange(9) * 4_000.0), View(direct, flare))
+    clean, real = (merge_recording([sensor], view, (1, 700)) for view in (CLEAN, REAL))
     outside = [found.events[found.events.x >= 300].to_array() for found in (clean, real)]
     assert len(outside[0]) > 400
     assert np.array_equal(*outside)
@@ -173,7 +175,7 @@ def test_leak_fires_positive_noise_at_its_rate():
     pixels = pixels._replace(start=np.linspace(-1, 1, 200, dtype=np.float32))
     sensor = PairedSensor(pixels, 0.002, (0, 200_000))
     advance(sensor, [], np.arange(51) * 4_000.0, (np.ones((1, 1, 200), np.float32), np.zeros((0, 1, 200), np.float32)))
-    found = recording([sensor], CLEAN, (1, 200))
+    found = merge_recording([sensor], CLEAN, (1, 200))
     assert len(found.events) == pytest.approx(0.2 * 50 * 200, rel=0.06)
     assert (found.events.p == 1).all()
     assert np.mean(found.label == NOISE) > 0.9, "Only where a pixel began near its threshold is there another cause."
@@ -186,7 +188,7 @@ def test_noise_falls_with_light():
         sensor = PairedSensor(pixels, 0.002, (0, 1_000_000))
         view = (np.full((1, 20, 20), level, np.float32), np.zeros((0, 20, 20), np.float32))
         advance(sensor, [], np.array([0.0, 1e6]), view)
-        found = recording([sensor], CLEAN, (20, 20))
+        found = merge_recording([sensor], CLEAN, (20, 20))
         assert set(found.label) == {NOISE}
         counts.append(len(found.events))
     assert counts[0] == pytest.approx(50 * 400, rel=0.03)
@@ -213,7 +215,7 @@ def test_events_are_put_in_the_order_of_time_then_pixel():
     t, code = rng.integers(-50, 150, 5_000).astype(np.int32), rng.integers(0, 99, 5_000).astype(np.uint32)
     inside = (t >= 0) & (t < 100)
     expected = sorted(zip(t[inside].tolist(), code[inside].tolist(), strict=True))
-    found = in_order(t, code, 0, 100)
+    found = sort_events(t, code, 0, 100)
     assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
 
 
@@ -244,8 +246,8 @@ def test_events_do_not_depend_on_the_length_of_the_steps():
         counts, labels = [], []
         for step_us in (4_000.0, 100.0):
             sensor = PairedSensor(pixels, 0.002, (0, 60_000))
-            advance(sensor, [pulses(90, 0.4, 60, 0.1)], np.arange(0, 60_001, step_us), view)
-            real = recording([sensor], REAL, (1, 300))
+            advance(sensor, [make_pulses(90, 0.4, 60, 0.1)], np.arange(0, 60_001, step_us), view)
+            real = merge_recording([sensor], REAL, (1, 300))
             counts.append(len(real.events))
             labels.append(np.bincount(real.label, minlength=4))
         assert counts[0] > 2_000

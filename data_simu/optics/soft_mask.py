@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 
 
-def squared_distance(reach: int) -> Image:
+def square_distances(reach: int) -> Image:
     """Squared distances from the middle of a square of `2 reach + 1` pixels a side, pixels squared."""
     offset = np.arange(-reach, reach + 1, dtype=np.float32) ** 2
     return offset[:, None] + offset
 
 
-def window(reach: int, core: float) -> Image:
+def make_soft_mask(reach: int, core: float) -> Image:
     """0 in the core and at the rim, 1 between, with soft transitions, so that nothing pops in."""
-    r = np.sqrt(squared_distance(reach))
+    r = np.sqrt(square_distances(reach))
     shares = np.clip(r / max(core, 1.0) - 1, 0, 1) * np.clip((reach - r) / (0.25 * reach), 0, 1)
     return shares.astype(np.float32, copy=False)
