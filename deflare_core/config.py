@@ -280,7 +280,7 @@ class TestConfig(StrictModel):
     """What to compare: network, any baseline that `deflare infer` knows, oracle (the input without flare's events, by
     recorded causes), or another checkpoint as NAME=PATH. Gains in pictures are the last one's."""
     legacy: bool = False
-    """Also score as published numbers were computed; see deflare_core/legacy_metrics.py."""
+    """Also score as published numbers were computed; see deflare_core/scores/legacy.py."""
     output_dir: Path = Path("reports/evaluation")
     """Folder for the tables and pictures of an evaluation, and for predictions, which are made once."""
     workers: int = Field(0, ge=0)

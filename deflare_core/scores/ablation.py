@@ -32,8 +32,10 @@ from deflare_core.system.settings import StrictModel, load_config
 from deflare_core.system.workers import worker_processes
 from deflare_core.training import fit
 
-SCORES = ("mse", "pmse_2", "r_f1", "t_f1", "tp_f1", "chamfer_both", "count_ratio")
-SHARES = ("flare_removed", "background_kept", "light_kept", "invented")
+SCORES = (
+    *("mse", "pmse_2", "r_f1", "t_f1", "tp_f1", "chamfer_both", "count_ratio"),
+    *("flare_removed", "background_kept", "light_kept", "invented"),
+)
 REFERENCES = ("input", "oracle")
 DONE = "done"
 """A file of this name stands in the folder of a run that is complete, its level chosen."""
@@ -127,11 +129,11 @@ def tabulate_variants(found: dict[str, Evaluation], areas: dict[str, list[float]
     for name, by_seed in areas.items():
         spread = f"{np.mean(by_seed):.3f} [{min(by_seed):.3f}, {max(by_seed):.3f}]"
         rows.append([name, *_cells(list(found[name].scores.values())), spread])
-    return markdown_table(["variant", *SCORES, *SHARES, "area under ROC, of seeds"], rows)
+    return markdown_table(["variant", *SCORES, "area under ROC, of seeds"], rows)
 
 
 def _cells(seeds: list[dict[str, dict[str, float]]]) -> list[str]:
-    return [_cell(seeds, name) for name in (*SCORES, *SHARES)]
+    return [_cell(seeds, name) for name in SCORES]
 
 
 def _cell(seeds: list[dict[str, dict[str, float]]], name: str) -> str:

@@ -14,10 +14,10 @@ import numpy as np
 
 from deflare_core.io.manifest import Entry, read_manifest
 from deflare_core.scores.evaluation import Evaluation
+from deflare_core.scores.metrics import HEADLINES
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.markdown import markdown_table
 
-SCORES = ("mse", "r_f1", "flare_removed", "background_kept", "light_kept", "count_ratio")
 THIRDS = ("least", "middle", "most")
 
 
@@ -72,7 +72,7 @@ def group_recordings(plans: dict[str, Entry]) -> dict[str, dict[str, list[str]]]
 
 
 def tabulate_groups(
-    evaluation: Evaluation, method: str, plans: dict[str, Entry], scores: Sequence[str] = SCORES
+    evaluation: Evaluation, method: str, plans: dict[str, Entry], scores: Sequence[str] = HEADLINES
 ) -> str:
     """A method's mean scores in every group, in Markdown; recordings that were not scored do not count."""
     scored = evaluation.scores[method]

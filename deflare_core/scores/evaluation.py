@@ -26,7 +26,7 @@ from deflare_core.io.recordings import RecordingError, open_recording
 from deflare_core.model import VoxelNetwork
 from deflare_core.scores.distances import measure_distances, score_distances
 from deflare_core.scores.legacy import score_as_published
-from deflare_core.scores.metrics import CAUSES, psnr, score_voxels
+from deflare_core.scores.metrics import CAUSES, PEAK_EVENTS, psnr, score_voxels
 from deflare_core.scores.predictions import (
     Method,
     Prediction,
@@ -51,8 +51,6 @@ Scoring = tuple[str, list["Future[Scores]"]]
 SCORES_VERSION = 1
 """Raised whenever a score's definition changes, so that scores kept on disk are not mixed with others."""
 NUM_RESAMPLES, CONFIDENCE = 2_000, 0.95
-PEAK_EVENTS = 8
-"""Events in a cell that the PSNR counts as its peak."""
 
 
 @dataclass(frozen=True, slots=True)

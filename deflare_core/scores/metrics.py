@@ -1,5 +1,6 @@
-"""Metrics on signed voxels of one absolute window, and on the causes of events; definitions as published for E-Deflare.
+"""Metrics: every score in one row, and those on signed voxels of one absolute window, as published for E-Deflare.
 
+A score is one row of `SCORES`; tables, figures and reports take its name, title, direction and meaning from there.
 Every voxel metric takes estimate and truth `(bins, H, W)` of whole events, as arrays or as tensors on any device.
 Scores of a recording are means over its windows, those of a data set means over its recordings.
 """
@@ -7,14 +8,18 @@ Scores of a recording are means over its windows, those of a data set means over
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
 Voxel = np.ndarray | torch.Tensor
+Metric = Callable[[Voxel, Voxel], float]
 BACKGROUND, LIGHT, FLARE, NOISE = range(4)
 CAUSES = {BACKGROUND: "background", LIGHT: "light", FLARE: "flare", NOISE: "noise"}
+PEAK_EVENTS = 8
+"""Events in a cell that the PSNR counts as its peak."""
 
 
 def mse(estimate: Voxel, truth: Voxel) -> float:
@@ -44,26 +49,19 @@ def tp_f1(estimate: Voxel, truth: Voxel) -> float:
 
 
 def psnr(error: float, data_range: float) -> float:
-    """The peak signal-to-noise ratio in dB of a mean squared error, 10 log10(range^2 / MSE); infinite without one.
+    """The peak signal-to-noise ratio in dB of a mean squared error, 10 log10(range^2 / MSE); infinite where that is 0.
 
     `data_range` is what counts as the peak, in events per cell: a ratio is only as good as the range stated with it.
     """
     return float(10 * np.log10(data_range**2 / error)) if error else float("inf")
 
 
-VOXEL_METRICS: dict[str, Callable[[Voxel, Voxel], float]] = {
-    "mse": mse,
-    "pmse_2": lambda estimate, truth: pmse(estimate, truth, 2),
-    "pmse_4": lambda estimate, truth: pmse(estimate, truth, 4),
-    "r_f1": r_f1,
-    "t_f1": t_f1,
-    "tp_f1": tp_f1,
-}
-HIGHER_IS_BETTER = ("r_f1", "t_f1", "tp_f1")
-
-
 def score_voxels(estimate: Voxel, truth: Voxel) -> dict[str, float]:
     """Every voxel metric of one window, by name.
+
+    Parameters
+    ----------
+    estimate, truth : signed voxels `(bins, H, W)` of whole events, of any dtype of numbers.
 
     Raises
     ------
@@ -72,7 +70,7 @@ def score_voxels(estimate: Voxel, truth: Voxel) -> dict[str, float]:
     """
     if estimate.shape != truth.shape:
         raise ValueError(f"Estimate {estimate.shape} and truth {truth.shape} must have one shape.")
-    return {name: metric(estimate, truth) for name, metric in VOXEL_METRICS.items()}
+    return {score.name: score.of_voxels(estimate, truth) for score in SCORES["Voxels"] if score.of_voxels}
 
 
 def split_polarities(voxel: Voxel) -> Any:
@@ -97,3 +95,83 @@ def _f1(estimate: Any, truth: Any) -> float:
     """2 TP / (2 TP + FP + FN); 1 when both are empty."""
     both, either = int((estimate & truth).sum()), int(estimate.sum()) + int(truth.sum())
     return 2 * both / either if either else 1.0
+
+
+class Score(NamedTuple):
+    """What there is to say of a score.
+
+    Parameters
+    ----------
+    name : what it is called in files and tables.
+    title : what it is called in figures.
+    better : which way is better; none: neither.
+    about : what it is.
+    unit : of its values; none: a share, a ratio or a number.
+    of_voxels : computes it from estimate and truth; none: `distances` or `evaluation` does.
+    """
+
+    name: str
+    title: str
+    better: Literal["higher", "lower"] | None
+    about: str
+    unit: str = ""
+    of_voxels: Metric | None = None
+
+    @property
+    def head(self) -> str:
+        """Its name and an arrow in the direction that is better, for the heads of tables."""
+        return self.name + {"higher": " \u2191", "lower": " \u2193", None: ""}[self.better]
+
+    @property
+    def label(self) -> str:
+        """Its title and unit, and below these which way is better, for figures."""
+        unit = f", {self.unit}" if self.unit else ""
+        return self.title + unit + (f"\n{self.better} is better" if self.better else "")
+
+
+SQUARE, PERCENT = "events\u00b2", "% of an axis"
+SCORES = {
+    "Voxels": (
+        Score("mse", "MSE", "lower", "the mean squared difference over all cells", SQUARE, mse),
+        Score("pmse_2", "PMSE-2", "lower", "that after 2 x 2 pooling of each polarity", SQUARE, partial(pmse, k=2)),
+        Score("pmse_4", "PMSE-4", "lower", "that after 4 x 4 pooling", SQUARE, partial(pmse, k=4)),
+        Score("psnr_db", "PSNR", "higher", f"that of the mean MSE, for a peak of {PEAK_EVENTS} events in a cell", "dB"),
+        Score("r_f1", "R-F1", "higher", "the F1 score of occupied cells", "", r_f1),
+        Score("t_f1", "T-F1", "higher", "that of each polarity's occupied pixels, over the whole window", "", t_f1),
+        Score("tp_f1", "TP-F1", "higher", "that of occupied pixels, over the whole window", "", tp_f1),
+        Score("loss", "loss", "lower", "a network's MSE before its output is rounded to events", SQUARE),
+    ),
+    "Distances": (
+        Score("chamfer", "Chamfer", "lower", "the mean distance from the output's events to the target's", PERCENT),
+        Score("chamfer_back", "Chamfer, back", "lower", "that from the target's to the output's", PERCENT),
+        Score("chamfer_both", "Chamfer, both ways", "lower", "the mean of these two", PERCENT),
+        Score("gauss", "Gaussian", "lower", "the mean of 1 - exp(-d\u00b2 / 0.4) over the distances d of `chamfer`"),
+        Score("gauss_back", "Gaussian, back", "lower", "that over the distances of `chamfer_back`"),
+        Score("gauss_both", "Gaussian, both ways", "lower", "the mean of these two"),
+    ),
+    "Events": (
+        Score("count_ratio", "events over target's", None, "the number of events over the target's"),
+        Score("invented", "invented", "lower", "the share of the output's events that were not recorded"),
+        Score("flare_removed", "flare removed", "higher", "the share of the input's events by flare that are removed"),
+        Score("background_kept", "background kept", "higher", "the share of those by the background that are kept"),
+        Score("light_kept", "light kept", "higher", "that of those by the light sources"),
+        Score("noise_kept", "noise kept", None, "that of noise"),
+    ),
+}
+"""Every score, by the table of a report that it stands in."""
+HEADLINES = ("mse", "r_f1", "chamfer_both", "count_ratio", "flare_removed", "background_kept", "light_kept")
+"""The few scores that figures and breakdowns show."""
+
+
+_BY_NAME = {score.name: score for table in SCORES.values() for score in table}
+
+
+def find_score(name: str) -> Score:
+    """The score of that name; one whose name begins with `legacy_` is like that of the rest of its name.
+
+    Raises
+    ------
+    KeyError
+        When there is none of that name.
+    """
+    return _BY_NAME[name.removeprefix("legacy_")]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-_COLUMNS = ("chamfer", "gauss", "mse", "pmse_2", "pmse_4", "r_f1", "t_f1", "tp_f1")
-
-
+PUBLISHED = ("chamfer", "gauss", "mse", "pmse_2", "pmse_4", "r_f1", "t_f1", "tp_f1")
+"""The names of the published scores, in the order of the tables in print."""
 _SIMULATED, _REAL = "E-Flare-2.7K, 35 simulated test recordings", "E-Flare-R, 28 real recordings"
-
-
 PUBLISHED_SCORES = {
-    (data, method): dict(zip(_COLUMNS, scores, strict=True))
+    (data, method): dict(zip(PUBLISHED, scores, strict=True))
     for (data, method), scores in {
         (_SIMULATED, "raw input"): (1.3555, 0.5222, 0.8315, 0.3666, 0.3430, 0.5138, 0.6303, 0.6939),
         (_SIMULATED, "EFR"): (1.3237, 0.5439, 0.5357, 0.2019, 0.1755, 0.1616, 0.3572, 0.4811),

@@ -18,6 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from deflare_core.events import Events
+from deflare_core.scores.metrics import find_score
 from deflare_core.scores.roc import Roc
 from deflare_core.system.atomic_files import complete_or_absent
 
@@ -187,7 +188,7 @@ def draw_scores(
             label = "-" if np.isnan(value) else f"{value:.3g}" + (" >" if value > end else "")
             at = float(np.nan_to_num(min(upper, end)))
             axes.annotate(label, (at, row), (3, 0), textcoords="offset points", va="center", fontsize=8)
-        axes.set_title(name.replace("_", " "), fontsize=9)
+        axes.set_title(find_score(name).label, fontsize=8)
         axes.set(xlim=(0, 1.45 * end), xticks=[0, end], xticklabels=["0", f"{end:.2g}"])
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)

@@ -3,65 +3,55 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
+import mistune
 from matplotlib.figure import Figure
-from nbconvert.filters import markdown2html
 
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.io.recordings import load_events
-from deflare_core.scores.evaluation import PEAK_EVENTS, Evaluation
-from deflare_core.scores.metrics import HIGHER_IS_BETTER
+from deflare_core.scores.evaluation import Evaluation, Interval, Scores
+from deflare_core.scores.metrics import HEADLINES, SCORES, find_score
 from deflare_core.scores.predictions import Method, predicted
-from deflare_core.scores.published import PUBLISHED_SCORES
+from deflare_core.scores.published import PUBLISHED, PUBLISHED_SCORES
 from deflare_core.show.figures import draw_events, draw_scores, save_figure
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.markdown import markdown_table
 from deflare_core.system.revision import find_revision
 
 LEGACY = "Legacy mode: as published numbers were computed"
-TABLES = {
-    "Voxels": ("mse", "pmse_2", "pmse_4", "psnr_db", "r_f1", "t_f1", "tp_f1", "loss"),
-    "Distances": ("chamfer", "chamfer_back", "chamfer_both", "gauss", "gauss_back", "gauss_both"),
-    "Events": ("count_ratio", "invented", "flare_removed", "background_kept", "light_kept", "noise_kept"),
-    LEGACY: tuple(
-        f"legacy_{name}" for name in ("chamfer", "gauss", "mse", "pmse_2", "pmse_4", "r_f1", "t_f1", "tp_f1")
-    ),
-}
 NOTES = {
-    "Voxels": f"Strict mode: absolute windows that output and target share. PSNR is that of the mean MSE, for a peak "
-    f"of {PEAK_EVENTS} events in a cell; `loss` is a network's MSE before its output is rounded to events.",
+    "Voxels": "Strict mode: absolute windows that output and target share.",
     "Distances": "Strict mode: nearest events in (x, y, p, t), each axis 100 long on one scale. `chamfer` and `gauss`, "
-    "from output to target alone, reward deleting; `_back` is the other direction, `_both` their mean.",
-    "Events": "`count_ratio` is events over the target's, `invented` the share of the output's events that were not "
-    "recorded; the others are shares of input events by their cause. An event is kept only with its own timestamp, "
-    "pixel and polarity: a method that draws new times, such as encode_decode, keeps next to none.",
-    LEGACY: "With the quirks that `deflare_core/legacy_metrics.py` names; none where a method left no events.",
+    "from output to target alone, reward deleting.",
+    "Events": "An event is kept only with its own timestamp, pixel and polarity: a method that draws new times, such "
+    "as encode_decode, keeps next to none.",
 }
-HIGHER = ("psnr_db", *HIGHER_IS_BETTER, "flare_removed", "background_kept", "light_kept")
-UNDECIDED = ("count_ratio", "noise_kept")
-"""Scores of which neither more nor less is better."""
+LEGACY_NOTE = "With the quirks that `deflare_core/scores/legacy.py` names; none where a method left no events."
 FEW_RECORDINGS = 10
-FIGURE_SCORES = ("mse", "r_f1", "chamfer_both", "count_ratio", "flare_removed", "background_kept", "light_kept")
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1240px;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;font-size:13px}th,td{padding:.3em .7em;border-bottom:1px solid #ddd;"
     "text-align:right;vertical-align:top}th:first-child,td:first-child{text-align:left}img{max-width:100%}"
-    "th{white-space:nowrap}table{display:block;overflow-x:auto}.anchor-link{display:none}"
+    "th{white-space:nowrap}table{display:block;overflow-x:auto}"
 )
 
 
 def tabulate_scores(evaluation: Evaluation) -> str:
     """The tables of an evaluation: a row for each method, means over recordings with their 95 % intervals."""
-    summary, parts = evaluation.summary(), []
-    for title, names in TABLES.items():
-        known = [name for name in names if any(name in scores for scores in summary.values())]
-        if known:
-            parts.append(f"### {title}\n\n{NOTES[title]}\n\n{_table(evaluation, known)}\n")
-        if known and title == LEGACY:
-            parts.append(tabulate_published())
+    summary, intervals = evaluation.summary(), _intervals(evaluation)
+    parts = []
+    for title, scores in SCORES.items():
+        if known := _known(summary, [score.name for score in scores]):
+            meanings = "; ".join(f"`{name}` is {find_score(name).about}" for name in known)
+            parts.append(f"### {title}\n\n{NOTES[title]} {meanings}.\n\n{_table(summary, intervals, known)}\n")
+    if known := _known(summary, [f"legacy_{name}" for name in PUBLISHED]):
+        parts.append(f"### {LEGACY}\n\n{LEGACY_NOTE}\n\n{_table(summary, intervals, known)}\n")
+        parts.append(tabulate_published())
     return "\n".join(parts + _failures(evaluation))
 
 
@@ -73,8 +63,11 @@ def write_tables(evaluation: Evaluation, folder: str | Path) -> None:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
-    intervals = {method: evaluation.intervals(method) for method in evaluation.scores}
-    summary = {"mean": evaluation.summary(), "interval_95": intervals, "failures": evaluation.failures}
+    summary = {
+        "mean": evaluation.summary(),
+        "interval_95": _intervals(evaluation),
+        "failures": evaluation.failures,
+    }
     _write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     _write_text(folder / "summary.md", tabulate_scores(evaluation))
 
@@ -91,8 +84,7 @@ def write_pictures(
 def draw_summary(evaluation: Evaluation) -> Figure:
     """The most telling scores of all methods, side by side."""
     summary = evaluation.summary()
-    known = [name for name in FIGURE_SCORES if any(name in scores for scores in summary.values())]
-    return draw_scores(summary, known, {method: evaluation.intervals(method) for method in evaluation.scores})
+    return draw_scores(summary, _known(summary, HEADLINES), _intervals(evaluation))
 
 
 def draw_cases(
@@ -130,24 +122,32 @@ def write_report(
     folder = Path(folder)
     write_tables(evaluation, folder)
     pictures = write_pictures(evaluation, methods, data, cache, folder)
-    shown = [f"![{path.stem}]({path.name})\n\n*{_caption(path.stem, evaluation, methods[-1])}*\n" for path in pictures]
+    shown = [
+        f"![{path.stem}]({quote(path.name)})\n\n*{_caption(path.stem, evaluation, methods[-1])}*\n" for path in pictures
+    ]
     head = f"# {title}\n\n{_about(evaluation, data)}\n\n{_methods_list(methods)}\n"
     text = "\n".join([head, tabulate_scores(evaluation), "### Pictures\n", *shown])
     _write_text(folder / "report.md", text)
-    page = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>{markdown2html(text)}\n"
-    _write_text(folder / "index.html", page)
+    _write_text(folder / "index.html", make_page(title, text))
     return folder / "index.html"
+
+
+def make_page(title: str, text: str) -> str:
+    """A page of HTML from its title and its text in Markdown; HTML within them, as file names may hold, is shown."""
+    # Every name in a report passes through here, so nothing else needs to escape any.
+    body = mistune.create_markdown(escape=True, plugins=["table"])(text)
+    return f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>{body}\n"
 
 
 def tabulate_published() -> str:
     """The published scores, marked as published on other data, a row for each method and data set."""
-    names = list(next(iter(PUBLISHED_SCORES.values())))
     rows = [
-        [f"{method}, {data}", *(_number(scores[name]) for name in names)]
+        [f"{method}, {data}", *(_number(scores[name]) for name in PUBLISHED)]
         for (data, method), scores in PUBLISHED_SCORES.items()
     ]
     note = "Published in arXiv 2512.09016 on other data, computed by others: to be compared in kind only."
-    return f"### Published, on other data\n\n{note}\n\n{markdown_table(['method, data', *map(_titled, names)], rows)}\n"
+    head = ["method, data", *(find_score(name).head for name in PUBLISHED)]
+    return f"### Published, on other data\n\n{note}\n\n{markdown_table(head, rows)}\n"
 
 
 def _about(evaluation: Evaluation, data: EventVoxelDataset) -> str:
@@ -187,23 +187,24 @@ def _caption(stem: str, evaluation: Evaluation, method: Method) -> str:
     )
 
 
-def _table(evaluation: Evaluation, names: Sequence[str]) -> str:
-    summary, rows = evaluation.summary(), []
-    for method, scores in summary.items():
-        intervals = evaluation.intervals(method)
-        rows.append([method, *(_cell(scores.get(name), intervals.get(name)) for name in names)])
-    return markdown_table(["method", *map(_titled, names)], rows)
+def _intervals(evaluation: Evaluation) -> dict[str, dict[str, Interval]]:
+    return {method: evaluation.intervals(method) for method in evaluation.scores}
 
 
-def _titled(name: str) -> str:
-    """A score's title, with the direction in which it is better; that of legacy scores stands above their table."""
-    name = name.removeprefix("legacy_")
-    if name in UNDECIDED:
-        return name
-    return f"{name} {'↑' if name in HIGHER else '↓'}"
+def _known(summary: dict[str, Scores], names: Sequence[str]) -> list[str]:
+    """Those of the scores that some method has."""
+    return [name for name in names if any(name in scores for scores in summary.values())]
 
 
-def _cell(mean: float | None, interval: tuple[float, float] | None) -> str:
+def _table(summary: dict[str, Scores], intervals: dict[str, dict[str, Interval]], names: Sequence[str]) -> str:
+    rows = [
+        [method, *(_cell(scores.get(name), intervals[method].get(name)) for name in names)]
+        for method, scores in summary.items()
+    ]
+    return markdown_table(["method", *(find_score(name).head for name in names)], rows)
+
+
+def _cell(mean: float | None, interval: Interval | None) -> str:
     """A mean and its interval, which is not broken over two lines."""
     if mean is None:
         return "-"

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import h5py
 import numpy as np
@@ -170,6 +172,23 @@ def test_the_report_is_a_page_with_its_pictures(data, tmp_path):
     assert f"<code>{methods[1].key}</code>): TrueResidualUNet3D" in text, "It says what was scored."
     row = found.scores["network"]["composed_00001"]
     assert f"MSE {row['mse']:.4f} before and {row['mse']:.4f} after" in text, "Captions tell the gain."
+
+
+def test_a_file_name_that_is_html_is_shown_as_text(data, tmp_path):
+    name = "a<svg onload=alert(1)>"
+    for path in (data.pairs[0].noisy, data.pairs[0].clean):
+        path.rename(path.with_name(path.name.replace("composed_00000", name)))
+    data = EventVoxelDataset(data.pairs[0].noisy.parent, data.pairs[0].clean.parent)
+    data.pairs[-1].clean.write_bytes(b"not HDF5")
+    methods = [baseline_method("input")]
+    found = evaluate_methods(methods, data, progress=False)
+    page = write_report(found, methods, data, None, tmp_path / "report", f"Of {name}").read_text()
+    assert "<svg" not in page, "A browser would run what the name says."
+    assert "a&lt;svg onload=alert(1)&gt;, the best for input" in page, "A caption names the recording."
+    assert "<title>Of a&lt;svg" in page
+    picture = re.search(r'src="(best_a[^"]*)"', page)
+    assert (tmp_path / "report" / unquote(picture[1])).exists(), "The picture's address leads to its file."
+    assert f"{data.pairs[-1].name}: " in page, "What failed is named as well."
 
 
 def test_other_sources_or_another_kind_of_device_make_other_predictions(data, monkeypatch):

@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from deflare_core.events import Events
-from deflare_core.scores.metrics import mse, pmse, psnr, r_f1, score_voxels, t_f1, tp_f1
+from deflare_core.scores import ablation
+from deflare_core.scores.metrics import HEADLINES, SCORES, find_score, mse, pmse, psnr, r_f1, score_voxels, t_f1, tp_f1
+from deflare_core.scores.published import PUBLISHED
 from deflare_core.streams.matching import find_matched
 
 
@@ -82,3 +84,14 @@ def test_tensors_score_like_arrays():
     arrays = score_voxels(estimate.astype(np.float32), truth.astype(np.float32))
     tensors = score_voxels(*(torch.from_numpy(v.astype(np.float32)) for v in (estimate, truth)))
     assert tensors == pytest.approx(arrays, rel=1e-12)
+
+
+def test_a_score_says_what_it_is_and_which_way_is_better():
+    names = [score.name for table in SCORES.values() for score in table]
+    assert len(set(names)) == len(names), "Each score stands in one row."
+    assert find_score("r_f1").label == "R-F1\nhigher is better"
+    assert find_score("psnr_db").label == "PSNR, dB\nhigher is better"
+    assert (find_score("legacy_mse").head, find_score("count_ratio").head) == ("mse ↓", "count_ratio")
+    assert all(find_score(name) for name in (*HEADLINES, *PUBLISHED, *ablation.SCORES)), "Whatever is shown has a row."
+    with pytest.raises(KeyError):
+        find_score("r_f2")
