@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from deflare_core.codec import events_to_voxel, polarity_voxel
 from deflare_core.config import DataConfig
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
-from deflare_core.io.pairs import RecordingPair, _sensor_size_of, find_pairs, pair_clock_us
+from deflare_core.io.pairs import RecordingPair, find_clock_us, find_pairs, find_sensor_size
 from deflare_core.io.recordings import Recording, open_recording
 from deflare_core.kernels.event_tensors import side_by_side
 from deflare_core.windows import neighbour_offsets
@@ -70,7 +70,7 @@ class EventVoxelDataset(Dataset):
         self.window_us = segment_duration_us
         self.num_bins = num_bins
         self.num_windows = num_segments
-        self.sensor_size = sensor_size or _sensor_size_of(self.pairs)
+        self.sensor_size = sensor_size or find_sensor_size(self.pairs)
 
     @classmethod
     def from_config(cls, config: DataConfig, split_polarity: bool = False, context: int = 0) -> EventVoxelDataset:
@@ -152,7 +152,7 @@ class EventVoxelDataset(Dataset):
         return [0, *accumulate(len(self.starts_us(pair)) for pair in self.pairs)]
 
     def _starts_us(self, noisy: Recording, clean: Recording) -> range:
-        start_us, end_us = pair_clock_us(noisy, clean, self.window_us, self.num_windows)
+        start_us, end_us = find_clock_us(noisy, clean, self.window_us, self.num_windows)
         held = max(1, (end_us - start_us) // self.window_us)
         num_windows = min(held, self.num_windows or held)
         return range(start_us, start_us + num_windows * self.window_us, self.window_us)

@@ -21,12 +21,13 @@ from deflare_core.deflaring.jobs import WORK_KEY, work_key
 from deflare_core.deflaring.journal import Journal
 from deflare_core.deflaring.stream import baseline_windows, deflare_overlapping, deflare_windows
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
-from deflare_core.io.columns import TimeUnit
+from deflare_core.io.formats import HDF5_SUFFIXES
+from deflare_core.io.reading import TimeUnit
 from deflare_core.io.recordings import Recording, open_recording
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.model import VoxelNetwork
 from deflare_core.streams.baselines import baseline_named
-from deflare_core.system.atomic_files import HDF5_SUFFIXES, check_output
+from deflare_core.system.atomic_files import check_output
 from deflare_core.system.devices import explain_out_of_memory
 from deflare_core.system.prefetch import prefetch
 from deflare_core.windows import Window, window_seed

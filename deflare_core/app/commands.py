@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from deflare_core.events import Events
+    from deflare_core.io.reading import Reading
     from deflare_core.model import VoxelNetwork
 
 
@@ -60,10 +62,10 @@ def simulate(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> int:
     """Report what two folders of recordings hold; 1 if something is wrong with them."""
-    from deflare_core.io.manifest import differences, read_manifest
+    from deflare_core.io.manifest import find_differences, read_manifest
     from deflare_core.io.verify import verify_folders
 
-    report = verify_folders(options.noisy_dir, options.clean_dir, **reading(options))
+    report = verify_folders(options.noisy_dir, options.clean_dir, reading(options))
     durations = [(c.clock_us[1] - c.clock_us[0]) / 1e3 for c in report.checks if not c.problem] or [0]
     sizes = sorted({f"{c.sensor_size[1]}x{c.sensor_size[0]}" for c in report.checks if c.sensor_size})
     print(f"pairs {report.num_pairs}, files {len(report.checks)}, orphans {len(report.orphans)}")
@@ -71,7 +73,7 @@ def verify(options: argparse.Namespace) -> int:
     print(f"events {sum(c.num_events for c in report.checks):,}, each {min(durations):g} to {max(durations):g} ms")
     problems = list(report.problems)
     if options.manifest and not problems:
-        problems = differences(read_manifest(options.manifest), options.noisy_dir, options.clean_dir)
+        problems = find_differences(read_manifest(options.manifest), options.noisy_dir, options.clean_dir)
     for problem in problems:
         print(f"deflare verify: error: {problem}", file=sys.stderr)
     return 1 if problems else 0
@@ -82,7 +84,7 @@ def encode(options: argparse.Namespace) -> None:
     from deflare_core.deflaring.voxel_files import encode_file
 
     show_first = window_pictures(f"encode_{options.output.stem}", "input") if options.debug else None
-    start_us, shape = encode_file(options.input, options.output, show_first=show_first, **reading(options))
+    start_us, shape = encode_file(options.input, options.output, reading=reading(options), show_first=show_first)
     print(f"{options.output}: {shape} (windows, bins, height, width), first window at {start_us} us")
 
 
@@ -226,7 +228,7 @@ def convert(options: argparse.Namespace) -> None:
     """Write a recording of any format as HDF5, npz, npy or csv."""
     from deflare_core.io.convert import convert
 
-    num_events = convert(options.input, options.output, **reading(options))
+    num_events = convert(options.input, options.output, reading(options))
     print(f"{options.output}: {num_events:,} events")
 
 
@@ -244,7 +246,7 @@ def infer(options: argparse.Namespace) -> int:
     else:
         config = make_config(InferenceConfig, {}, overrides, origin="deflare infer")
     settings = {name: getattr(config, name) for name in ("window_us", "num_bins", "seed", "overlap", "flags")}
-    settings |= reading(options)
+    settings |= asdict(reading(options))
     with join_processes(config.device) as processes:
         method = inference_method(config, processes.device)
         jobs = processes.share(recordings_to_deflare(options.input, options.output))
@@ -300,22 +302,22 @@ def inference_network(config: InferenceConfig, device: torch.device) -> VoxelNet
 
 def video(options: argparse.Namespace) -> None:
     """Film a recording, or two side by side: before and after."""
-    from deflare_core.io.recording_set import opened_together
+    from deflare_core.io.recording_set import open_together
     from deflare_core.show.video import write_video
 
     recordings, target = before_and_after(options.files, (".mp4",))
-    with opened_together(recordings, **reading(options)) as opened:
+    with open_together(recordings, reading(options)) as opened:
         print(write_video(opened, target, frame_us=options.frame_us))
 
 
 def sheet(options: argparse.Namespace) -> None:
     """Picture a recording, or two, from its start to its end: before and after."""
-    from deflare_core.io.recording_set import opened_together
+    from deflare_core.io.recording_set import open_together
     from deflare_core.show.contact_sheet import draw_contact_sheet
     from deflare_core.show.figures import save_figure
 
     recordings, target = before_and_after(options.files, (".png", ".pdf", ".svg"))
-    with opened_together(recordings, **reading(options)) as opened:
+    with open_together(recordings, reading(options)) as opened:
         print(f"{save_figure(draw_contact_sheet(opened), target)}")
 
 
@@ -361,9 +363,11 @@ def doctor(options: argparse.Namespace) -> int:
     return 0 if all(finding.works for finding in findings) else 1
 
 
-def reading(options: argparse.Namespace) -> dict[str, Any]:
-    """How a recording is to be read, as its readers take it."""
-    return {name: getattr(options, name) for name in ("sensor_size", "polarity", "time_unit")}
+def reading(options: argparse.Namespace) -> Reading:
+    """What the caller says of a recording."""
+    from deflare_core.io.reading import Reading
+
+    return Reading(options.sensor_size, options.polarity, options.time_unit)
 
 
 COMMANDS = (

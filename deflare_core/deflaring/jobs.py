@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from deflare_core.deflaring.decision_level import rule_of
-from deflare_core.io.formats import SUFFIX_FORMATS, RecordingError
+from deflare_core.io.formats import HDF5_SUFFIXES, SUFFIX_FORMATS, TEXT
+from deflare_core.io.reading import RecordingError
 from deflare_core.io.recordings import Recording
 from deflare_core.model import VoxelNetwork
 from deflare_core.streams.baselines import baseline_named
-from deflare_core.system.atomic_files import HDF5_SUFFIXES
 from deflare_core.system.revision import hash_sources
 
 WORK_KEY = "work_key"
@@ -75,7 +75,7 @@ def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]
         return [(source, target)]
     if target.resolve() == source.resolve() or target.is_file():
         raise RecordingError(f"{target}: what is made of the recordings of a folder needs another folder; name one.")
-    paths = [path for path in _files_of_formats(source) if SUFFIX_FORMATS[path.suffix.lower()] != "csv"]
+    paths = [path for path in _files_of_formats(source) if SUFFIX_FORMATS[path.suffix.lower()] is not TEXT]
     if not paths:
         raise RecordingError(f"{source}: holds no recordings ({', '.join(SUFFIX_FORMATS)}, text aside).")
     jobs: dict[Path, Path] = {}
@@ -92,7 +92,7 @@ def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]
 def text_files(source: Path) -> list[Path]:
     """The text files of a folder, which may be recordings but are not deflared with it; none of a file."""
     files = _files_of_formats(source) if source.is_dir() else []
-    return [path for path in files if SUFFIX_FORMATS[path.suffix.lower()] == "csv"]
+    return [path for path in files if SUFFIX_FORMATS[path.suffix.lower()] is TEXT]
 
 
 def _files_of_formats(folder: Path) -> list[Path]:

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
-from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize
-from deflare_core.io.columns import TimeUnit
-from deflare_core.io.recordings import Recording, open_recording
+from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.io.formats import HDF5_SUFFIXES
+from deflare_core.io.reading import AS_STATED, Reading
+from deflare_core.io.recordings import Recording, open_as
 from deflare_core.io.writer import RecordingWriter
-from deflare_core.system.atomic_files import HDF5_SUFFIXES, check_output, complete_or_absent
+from deflare_core.system.atomic_files import check_output, complete_or_absent
 from deflare_core.system.errors import DeflareError
 from deflare_core.windows import window_seed
 
@@ -34,9 +35,7 @@ def encode_file(
     *,
     num_bins: int = NUM_BINS,
     window_us: int = WINDOW_US,
-    sensor_size: SensorSize | None = None,
-    polarity: PolarityRule = "strict",
-    time_unit: TimeUnit | None = None,
+    reading: Reading = AS_STATED,
     show_first: ShowWindow | None = None,
 ) -> tuple[int, tuple[int, ...]]:
     """Start of the first window in microseconds, and the shape `(windows, bins, H, W)` of the float32 array written.
@@ -46,7 +45,7 @@ def encode_file(
     source : a recording.
     target : the voxel file to make, `.npy` or `.pt`; it is written complete or not at all.
     num_bins, window_us : bins of a window, and its length in microseconds.
-    sensor_size, polarity, time_unit : how to read the recording; see `open_recording`.
+    reading : what the caller says of the recording.
     show_first : is given the first window.
 
     Raises
@@ -58,7 +57,7 @@ def encode_file(
     """
     target = Path(target)
     check_output(target, source, SUFFIXES)
-    with open_recording(source, sensor_size, polarity, time_unit) as recording, complete_or_absent(target) as temporary:
+    with open_as(source, reading) as recording, complete_or_absent(target) as temporary:
         starts = recording.window_starts(window_us)
         shape = (len(starts), num_bins, *recording.sensor_size)
         if 0 in shape:

@@ -1,44 +1,103 @@
-"""HDF5 layouts: where in a file the events lie, ours and those of others."""
+"""HDF5 layouts: where in a file the events are, in ours and in those of others, and what the file says of them.
+
+Read are files with a group `events` holding `t, x, y, p`: the plain layout, the one written here, and DSEC's (Blosc
+compression, `ms_to_idx`, `t_offset`). Without a group `events` it is the only group or compound table of `t, x, y, p`
+in the file (Prophesee's `CD/events`), or the one called `left` of a stereo recording (M3ED's `prophesee/left`).
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 
+from deflare_core.events import SensorSize, checked_sensor_size, exact_integers
+from deflare_core.io.reading import check_shapes, explain_damage
 from deflare_core.system.errors import DeflareError
 
-COLUMNS = ("t", "x", "y", "p")
+DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
+"""The columns and their types, as they are written."""
 CLOCK_ATTRIBUTES = ("t_start_us", "t_end_us")
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
+"""What h5py raises where a file is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
-    """One field of a compound table, read like a dataset of its own."""
+class Column:
+    """A dataset, or one field of a compound table. Damage where it is read is an error that says what to do."""
 
-    table: h5py.Dataset
-    name: str
+    dataset: h5py.Dataset
+    field: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.table.shape
+        """The shape of the whole column."""
+        return self.dataset.shape
 
     @property
     def dtype(self) -> np.dtype:
-        return self.table.dtype[self.name]
+        """The type of its values."""
+        return self.dataset.dtype if self.field is None else self.dataset.dtype[self.field]
 
-    def __getitem__(self, index: int | slice) -> np.ndarray:
-        return self.table.fields(self.name)[index]
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @explain_damage(*HDF5_ERRORS)
+    def __getitem__(self, index: int | slice) -> Any:
+        return (self.dataset if self.field is None else self.dataset.fields(self.field))[index]
 
 
-def event_node(file: h5py.File) -> h5py.Group | h5py.Dataset:
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the events of a file are.
+
+    Parameters
+    ----------
+    columns : t, x, y and p, one-dimensional and of one length.
+    extra : the further per-event columns, such as the causes of simulated events.
+    t_offset_us : what is to be added to the stored times.
+    ms_to_idx : for each millisecond of the stored times the number of the first event in it or after it, if there.
+    attributes : of the file and of the group or table.
+    sensor_size : (height, width), if the file states it.
+    clock_us : start and end of the recorded time, if the file declares both.
+    """
+
+    columns: dict[str, Column]
+    extra: dict[str, Column]
+    t_offset_us: int
+    ms_to_idx: Column | None
+    attributes: dict[str, Any]
+    sensor_size: SensorSize | None
+    clock_us: tuple[int, int] | None
+
+
+@explain_damage(*HDF5_ERRORS)
+def find_layout(file: h5py.File) -> Layout:
+    """The layout of an open file; one without readable events is an error."""
+    node = _find_node(file)
+    columns = _find_columns(node)
+    index, offset = (_first(file, f"{node.name}/{name}", name) for name in ("ms_to_idx", "t_offset"))
+    attributes = {**file.attrs, **node.attrs}
+    return Layout(
+        columns,
+        _find_extra(node, len(columns["t"])),
+        0 if offset is None else int(np.asarray(offset[()]).item()),
+        None if index is None else Column(index),
+        attributes,
+        _stated_size(attributes, _first(file, f"{node.name}/calib/resolution")),
+        _declared_clock(attributes),
+    )
+
+
+def _find_node(file: h5py.File) -> h5py.Group | h5py.Dataset:
     """The group or compound table that holds the events."""
     if isinstance(file.get("events"), h5py.Group):
         return file["events"]
-    found: list[h5py.Group | h5py.Dataset] = [file["/"]] if set(COLUMNS) <= set(file) else []
-    file.visititems(lambda _, item: found.append(item) if set(COLUMNS) <= _column_names(item) else None)
+    found: list[h5py.Group | h5py.Dataset] = [file["/"]] if DTYPES.keys() <= set(file) else []
+    file.visititems(lambda _, item: found.append(item) if DTYPES.keys() <= _names(item) else None)
     if len(found) > 1:
         found = [item for item in found if item.name.endswith("/left")] or found
     if not found:
@@ -48,48 +107,62 @@ def event_node(file: h5py.File) -> h5py.Group | h5py.Dataset:
     return found[0]
 
 
-def _column_names(item: h5py.Group | h5py.Dataset) -> set[str]:
+def _names(item: h5py.Group | h5py.Dataset) -> set[str]:
     return set(item) if isinstance(item, h5py.Group) else set(item.dtype.names or ())
 
 
-def event_columns(node: h5py.Group | h5py.Dataset) -> dict[str, Any]:
-    """The columns t, x, y and p of a group or table, by name; ones that cannot be read are a DeflareError."""
+def _find_columns(node: h5py.Group | h5py.Dataset) -> dict[str, Column]:
+    """The columns t, x, y and p of a group or table; ones that cannot be read are an error."""
     if isinstance(node, h5py.Dataset):
-        columns: dict[str, Any] = {name: _Field(node, name) for name in COLUMNS}
+        columns = {name: Column(node, name) for name in DTYPES}
     else:
-        missing = [name for name in COLUMNS if not isinstance(node.get(name), h5py.Dataset)]
+        missing = [name for name in DTYPES if not isinstance(node.get(name), h5py.Dataset)]
         if missing:
             raise DeflareError(f"the group '{node.name[1:]}' lacks {missing}; it holds {sorted(node)}.")
-        columns = {name: node[name] for name in COLUMNS}
-    _check_decompressed([node] if isinstance(node, h5py.Dataset) else list(columns.values()))
+        columns = {name: Column(node[name]) for name in DTYPES}
     for name, column in columns.items():
+        _check_filters(column.dataset)
         if column.dtype.kind not in "iufb":
             raise DeflareError(f"{node.name[1:]}/{name} must be numeric; its dtype is {column.dtype}.")
-    shapes = {name: column.shape for name, column in columns.items()}
-    if len(set(shapes.values())) > 1 or len(shapes["t"]) != 1:
-        raise DeflareError(f"t, x, y and p must be one-dimensional and of one length; their shapes are {shapes}.")
+    check_shapes({name: column.shape for name, column in columns.items()})
     return columns
 
 
-def first_of(file: h5py.File, *names: str) -> Any:
-    """The first of these items that the file holds, or None."""
-    return next((file[name] for name in names if name in file), None)
+def _find_extra(node: h5py.Group | h5py.Dataset, num_events: int) -> dict[str, Column]:
+    items = node.items() if isinstance(node, h5py.Group) else ()
+    datasets = {name: Column(item) for name, item in items if isinstance(item, h5py.Dataset)}
+    known = {*DTYPES, "ms_to_idx"}
+    return {name: column for name, column in datasets.items() if name not in known and column.shape == (num_events,)}
 
 
-def _check_decompressed(datasets: list[h5py.Dataset]) -> None:
-    """Refuse a compression whose plugin is not installed, by name, before it looks like damage."""
-    for dataset in datasets:
-        properties = dataset.id.get_create_plist()
-        for k in range(properties.get_nfilters()):
-            number, _, _, name = properties.get_filter(k)
-            if not h5py.h5z.filter_avail(number):
-                raise DeflareError(
-                    f"{dataset.name[1:]} is compressed with HDF5 filter {number} ({name.decode() or 'unnamed'}), which "
-                    "is not installed; install its plugin (HDF5_PLUGIN_PATH), or export the recording as RAW."
-                )
+def _first(file: h5py.File, *names: str) -> h5py.Dataset | None:
+    """The first of these datasets that the file holds."""
+    return next((file[name] for name in names if isinstance(file.get(name), h5py.Dataset)), None)
 
 
-def t_offset_us(file: h5py.File, node: h5py.Group | h5py.Dataset) -> int:
-    """What is to be added to the stored times."""
-    offset = first_of(file, f"{node.name}/t_offset", "t_offset")
-    return 0 if offset is None else int(np.asarray(offset[()]).item())
+def _check_filters(dataset: h5py.Dataset) -> None:
+    """Raise a DeflareError unless all filters are installed; a missing one would look like damage of the file."""
+    properties = dataset.id.get_create_plist()
+    for k in range(properties.get_nfilters()):
+        number, _, _, name = properties.get_filter(k)
+        if not h5py.h5z.filter_avail(number):
+            raise DeflareError(
+                f"{dataset.name[1:]} is compressed with HDF5 filter {number} ({name.decode() or 'unnamed'}), which "
+                "is not installed; install its plugin (HDF5_PLUGIN_PATH), or export the recording as RAW."
+            )
+
+
+def _stated_size(attributes: dict[str, Any], resolution: h5py.Dataset | None) -> SensorSize | None:
+    if {"height", "width"} <= attributes.keys():
+        return checked_sensor_size((attributes["height"], attributes["width"]))
+    # Prophesee writes "1280x720" and M3ED [1280, 720], width before height.
+    if geometry := re.fullmatch(r"(\d+)x(\d+)", str(attributes.get("geometry"))):
+        return checked_sensor_size((int(geometry[2]), int(geometry[1])))
+    return None if resolution is None else checked_sensor_size(tuple(resolution[()][::-1]))
+
+
+def _declared_clock(attributes: dict[str, Any]) -> tuple[int, int] | None:
+    if not attributes.keys() >= set(CLOCK_ATTRIBUTES):
+        return None
+    start_us, end_us = (exact_integers(np.ravel(attributes[name]), np.int64, name).item() for name in CLOCK_ATTRIBUTES)
+    return start_us, end_us

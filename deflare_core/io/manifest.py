@@ -13,7 +13,8 @@ from typing import Any
 
 from deflare_core.events import events_digest
 from deflare_core.io.pairs import find_pairs
-from deflare_core.io.recordings import RecordingError, load_events
+from deflare_core.io.reading import RecordingError
+from deflare_core.io.recordings import load_events
 
 Entry = dict[str, Any]
 """What a manifest says of one recording."""
@@ -34,7 +35,7 @@ def read_manifest(path: str | Path, split: str = "test") -> dict[str, Entry]:
         raise RecordingError(f"{path}: is no manifest of `deflare simulate` ({error!r}).") from error
 
 
-def differences(manifest: dict[str, Entry], noisy_dir: str | Path, clean_dir: str | Path) -> list[str]:
+def find_differences(manifest: dict[str, Entry], noisy_dir: str | Path, clean_dir: str | Path) -> list[str]:
     """One sentence for every recording of the manifest whose events are others in the folders, or that is not there.
 
     Raises

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deflare_core.events import SensorSize
-from deflare_core.io.recordings import Recording, RecordingError, open_recording
-
-RECORDING_SUFFIXES = (".h5", ".hdf5")
+from deflare_core.io.formats import HDF5_SUFFIXES
+from deflare_core.io.reading import RecordingError
+from deflare_core.io.recordings import Recording, open_recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class RecordingPair:
     clean: Path
 
 
-def pair_clock_us(
+def find_clock_us(
     noisy: Recording, clean: Recording, window_us: int, num_windows: int | None = None
 ) -> tuple[int, int]:
     """Start and end of a pair's clock; its files must agree on the start, and their events must reach into it.
@@ -71,56 +71,70 @@ def find_pairs(noisy_dir: str | Path, clean_dir: str | Path, ids: tuple[int, ...
     RecordingError
         When a folder is missing, holds no recordings, or a recording is missing or lacks its partner.
     """
-    noisy, clean = (_with_ids(names, ids) for names in _both_by_name(noisy_dir, clean_dir))
-    found = {_id_of(name) for name in noisy.keys() | clean.keys()}
-    missing = [number for number in ids if number not in found]
+    noisy, clean = (
+        {name: path for name, path in paths.items() if not ids or _id_of(name) in ids}
+        for paths in name_recordings(noisy_dir, clean_dir)
+    )
+    missing = sorted(set(ids) - {_id_of(name) for name in noisy.keys() | clean.keys()})
     if missing:
         raise RecordingError(f"{noisy_dir}: holds no recordings with the ids {missing} in their names.")
-    orphans = _orphans(noisy, clean)
-    if orphans:
+    if orphans := find_orphans(noisy, clean):
         raise RecordingError(f"{orphans[0]}: has no partner in the other folder ({len(orphans)} such files).")
     return [RecordingPair(name, noisy[name], clean[name]) for name in sorted(noisy)]
 
 
-def recordings_of_kind(kind: str, folder: Path) -> list[Path]:
-    """The recordings of a folder whose names end with `_bg_` and the kind, "flare" or "light", sorted."""
-    return [path for path in _recordings(folder) if path.stem.endswith(f"_bg_{kind}")] if folder.is_dir() else []
+def name_recordings(noisy_dir: str | Path, clean_dir: str | Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The recordings of each of two folders by the name that a pair shares.
+
+    Raises
+    ------
+    RecordingError
+        When a folder is missing, holds no recordings, or two of one name.
+    """
+    return _name_recordings(Path(noisy_dir), "flare"), _name_recordings(Path(clean_dir), "light")
 
 
-def _orphans(noisy: dict[str, Path], clean: dict[str, Path]) -> list[Path]:
+def find_orphans(noisy: dict[str, Path], clean: dict[str, Path]) -> list[Path]:
+    """The recordings of two folders, by name, that have no partner in the other one."""
     return [noisy.get(name) or clean[name] for name in sorted(noisy.keys() ^ clean.keys())]
 
 
-def _both_by_name(noisy_dir: str | Path, clean_dir: str | Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    return _recordings_by_name(Path(noisy_dir), "flare"), _recordings_by_name(Path(clean_dir), "light")
+def find_sensor_size(pairs: list[RecordingPair]) -> SensorSize:
+    """The sensor (height, width) of the first input that can be read, so that a damaged one does not stop the others.
+
+    Raises
+    ------
+    RecordingError
+        When none can be read.
+    """
+    problems = []
+    for pair in pairs:
+        try:
+            with open_recording(pair.noisy) as recording:
+                return recording.sensor_size
+        except RecordingError as error:
+            problems.append(error)
+    raise problems[0]
 
 
-def _recordings_by_name(folder: Path, kind: str) -> dict[str, Path]:
+def _name_recordings(folder: Path, kind: str) -> dict[str, Path]:
     """The recordings of a folder by the name that their pair shares; of a folder with both kinds, those of one."""
     if not folder.is_dir():
         raise RecordingError(f"{folder}: no such folder of recordings; `deflare simulate` makes a data set.")
-    both = all(recordings_of_kind(each, folder) for each in ("flare", "light"))
-    paths = recordings_of_kind(kind, folder) if both else _recordings(folder)
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in HDF5_SUFFIXES and p.name[0] != ".")
     if not paths:
-        endings = ", ".join(RECORDING_SUFFIXES)
         raise RecordingError(
-            f"{folder}: holds no recordings ({endings}). Pairs must be HDF5; `deflare convert` makes it of others."
+            f"{folder}: holds no recordings ({', '.join(HDF5_SUFFIXES)}). Pairs must be HDF5; `deflare convert` makes "
+            "it of others."
         )
+    kinds = {each: [path for path in paths if path.stem.endswith(f"_bg_{each}")] for each in ("flare", "light")}
     by_name: dict[str, Path] = {}
-    for path in paths:
+    for path in kinds[kind] if all(kinds.values()) else paths:
         name = re.sub(r"_bg_(flare|light)$", "", path.stem)
         if name in by_name:
             raise RecordingError(f"{path}: {by_name[name]} has the same name '{name}'; keep one of them.")
         by_name[name] = path
     return by_name
-
-
-def _recordings(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in RECORDING_SUFFIXES and p.name[0] != ".")
-
-
-def _with_ids(by_name: dict[str, Path], ids: tuple[int, ...]) -> dict[str, Path]:
-    return {name: path for name, path in by_name.items() if not ids or _id_of(name) in ids}
 
 
 def _id_of(name: str) -> int | None:
@@ -140,19 +154,7 @@ def _check_reach(recording: Recording, start_us: int, end_us: int) -> None:
 
 
 def _check_together(noisy: Recording, clean: Recording, window_us: int) -> None:
-    """Nothing, unless a whole window or more lies between the events of two files that declare no clock."""
+    """Raise a RecordingError where a whole window or more is between the events of two files without a clock."""
     if len(noisy) and len(clean):
         start_us, end_us = noisy.clock_us
         _check_reach(clean, start_us - window_us, end_us + window_us)
-
-
-def _sensor_size_of(pairs: list[RecordingPair]) -> SensorSize:
-    """The sensor of the first input that can be read, so that a damaged one does not stop the others."""
-    problems = []
-    for pair in pairs:
-        try:
-            with open_recording(pair.noisy) as recording:
-                return recording.sensor_size
-        except RecordingError as error:
-            problems.append(error)
-    raise problems[0]

@@ -6,40 +6,32 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from deflare_core.events import PolarityRule, SensorSize
-from deflare_core.io.columns import TimeUnit
-from deflare_core.io.recordings import Recording, open_recording
+from deflare_core.io.reading import AS_STATED, Reading
+from deflare_core.io.recordings import Recording, open_as
 from deflare_core.system.errors import DeflareError
 
 
 @contextmanager
-def opened_together(
-    recordings: Mapping[str, Path | Recording],
-    sensor_size: SensorSize | None = None,
-    polarity: PolarityRule = "strict",
-    time_unit: TimeUnit | None = None,
+def open_together(
+    recordings: Mapping[str, Path | Recording], reading: Reading = AS_STATED
 ) -> Iterator[dict[str, Recording]]:
     """The named recordings, open and of one sensor size; those given by path are closed when the block ends.
 
     Parameters
     ----------
     recordings : open recordings or paths by name.
-    sensor_size, polarity, time_unit : how those given by path are read, as in `open_recording`.
+    reading : what the caller says of those given by path.
 
     Raises
     ------
     DeflareError
-        When there is none, or when their sensors differ.
-    RecordingError
-        When one cannot be read.
+        When there is none, when one cannot be read, or when their sensors differ.
     """
     if not recordings:
         raise DeflareError("Expected at least one recording by name; received none.")
     with ExitStack() as stack:
         opened = {
-            name: item
-            if isinstance(item, Recording)
-            else stack.enter_context(open_recording(item, sensor_size, polarity, time_unit))
+            name: item if isinstance(item, Recording) else stack.enter_context(open_as(item, reading))
             for name, item in recordings.items()
         }
         sizes = {name: recording.sensor_size for name, recording in opened.items()}
@@ -48,7 +40,7 @@ def opened_together(
         yield opened
 
 
-def shared_span_us(
+def find_span_us(
     recordings: Mapping[str, Recording], t_start_us: int | None = None, t_end_us: int | None = None
 ) -> tuple[int, int]:
     """Start and end as given; what is None comes from the clocks of all recordings, first start and last end.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deflare_core.events import WINDOW_US, PolarityRule, SensorSize
-from deflare_core.io.columns import TimeUnit
-from deflare_core.io.pairs import _both_by_name, _orphans, pair_clock_us
-from deflare_core.io.recordings import RecordingError, open_recording
+from deflare_core.events import WINDOW_US, SensorSize
+from deflare_core.io.pairs import find_clock_us, find_orphans, name_recordings
+from deflare_core.io.reading import AS_STATED, Reading, RecordingError
+from deflare_core.io.recordings import open_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,59 +49,42 @@ class FolderReport:
         return unreadable + mixed + self.mismatches + orphans
 
 
-def verify_folders(
-    noisy_dir: str | Path,
-    clean_dir: str | Path,
-    sensor_size: SensorSize | None = None,
-    polarity: PolarityRule = "strict",
-    time_unit: TimeUnit | None = None,
-) -> FolderReport:
+def verify_folders(noisy_dir: str | Path, clean_dir: str | Path, reading: Reading = AS_STATED) -> FolderReport:
     """What the two folders hold: counts, orphans, mismatched or unreadable files, sizes, durations; all files are read.
 
     Parameters
     ----------
     noisy_dir, clean_dir : folder of recordings with flare, and of the same without.
-    sensor_size, polarity, time_unit : how they are read, as in `open_recording`.
+    reading : what the caller says of them.
 
     Raises
     ------
     RecordingError
         When a folder is missing or holds no recordings.
     """
-    noisy, clean = _both_by_name(noisy_dir, clean_dir)
-    checks = [_check(path, sensor_size, polarity, time_unit) for path in [*noisy.values(), *clean.values()]]
+    noisy, clean = name_recordings(noisy_dir, clean_dir)
+    checks = [_check(path, reading) for path in [*noisy.values(), *clean.values()]]
     shared = sorted(noisy.keys() & clean.keys())
     readable = {check.path for check in checks if not check.problem}
     pairs = [(noisy[name], clean[name]) for name in shared if {noisy[name], clean[name]} <= readable]
-    found = [_mismatch(*pair, sensor_size, polarity, time_unit) for pair in pairs]
-    return FolderReport(len(shared), checks, _orphans(noisy, clean), [text for text in found if text])
+    mismatches = [text for pair in pairs if (text := _find_mismatch(*pair, reading))]
+    return FolderReport(len(shared), checks, find_orphans(noisy, clean), mismatches)
 
 
-def _check(
-    path: Path, sensor_size: SensorSize | None, polarity: PolarityRule, time_unit: TimeUnit | None
-) -> RecordingCheck:
+def _check(path: Path, reading: Reading) -> RecordingCheck:
     try:
-        with open_recording(path, sensor_size, polarity, time_unit) as recording:
+        with open_as(path, reading) as recording:
             events = recording.load()
             return RecordingCheck(path, None, len(events), events.sensor_size, recording.clock_us)
     except RecordingError as error:
         return RecordingCheck(path, str(error))
 
 
-def _mismatch(
-    noisy_path: Path,
-    clean_path: Path,
-    sensor_size: SensorSize | None,
-    polarity: PolarityRule,
-    time_unit: TimeUnit | None,
-) -> str | None:
+def _find_mismatch(noisy_path: Path, clean_path: Path, reading: Reading) -> str | None:
     """Why the two readable files of a pair do not belong together, or None if they do."""
-    with (
-        open_recording(noisy_path, sensor_size, polarity, time_unit) as noisy,
-        open_recording(clean_path, sensor_size, polarity, time_unit) as clean,
-    ):
+    with open_as(noisy_path, reading) as noisy, open_as(clean_path, reading) as clean:
         try:
-            pair_clock_us(noisy, clean, WINDOW_US)
+            find_clock_us(noisy, clean, WINDOW_US)
         except RecordingError as error:
             return str(error)
         seeds = [str(recording.attributes["seed"]) for recording in (noisy, clean) if "seed" in recording.attributes]

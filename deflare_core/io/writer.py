@@ -21,12 +21,11 @@ import hdf5plugin
 import numpy as np
 
 from deflare_core.events import Events, SensorSize, checked_sensor_size
-from deflare_core.io.layouts import CLOCK_ATTRIBUTES, COLUMNS
+from deflare_core.io.layouts import CLOCK_ATTRIBUTES, DTYPES
 from deflare_core.system.atomic_files import EnduringFile, complete_or_absent
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.signals import hold_signals
 
-DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
 HOUR_US = 3_600_000_000
 LONGEST_US = 24 * HOUR_US
 """The longest recording that is written: its index of milliseconds is made in memory, 8 bytes for each."""
@@ -82,9 +81,8 @@ class RecordingWriter:
         self._disk = EnduringFile(temporary)
         self._file = h5py.File(self._disk, "w")
         self._group = self._file.create_group("events")
-        for name in COLUMNS:
-            self._create(name, DTYPES[name])
-        self._create("ms_to_idx", np.int64)
+        for name, dtype in {**DTYPES, "ms_to_idx": np.int64}.items():
+            self._create(name, dtype)
         for name, value in self._attributes.items():
             self._group.attrs[name] = value
 
@@ -155,7 +153,7 @@ class RecordingWriter:
             raise ValueError(f"The recording is {self.sensor_size}; received events of a sensor {events.sensor_size}.")
         if len(events) and self._last_us is not None and events.t[0] < self._last_us:
             raise DeflareError(f"Events from {events.t[0]} us cannot follow one at {self._last_us} us.")
-        expected = self._group.keys() - {*COLUMNS, "ms_to_idx"} if self.num_events else columns.keys()
+        expected = self._group.keys() - {*DTYPES, "ms_to_idx"} if self.num_events else columns.keys()
         if columns.keys() != expected or any(len(values) != len(events) for values in columns.values()):
             lengths = {name: len(values) for name, values in columns.items()}
             raise ValueError(f"Expected columns {sorted(expected)} of length {len(events)}; received {lengths}.")
@@ -176,13 +174,7 @@ class RecordingWriter:
 
 
 def check_length(end_us: int) -> None:
-    """Nothing, if a recording whose last millisecond ends so long after its offset is short enough to be written.
-
-    Raises
-    ------
-    DeflareError
-        When it is longer than `LONGEST_US`.
-    """
+    """Raise a DeflareError unless the last millisecond ends at most `LONGEST_US` after the recording's offset."""
     if end_us > LONGEST_US:
         raise DeflareError(
             f"An event lies {end_us / HOUR_US:,.0f} hours after the recording's first one, more than the "

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deflare_core.events import Events
-from deflare_core.io.recording_set import opened_together, shared_span_us
+from deflare_core.io.recording_set import find_span_us, open_together
 from deflare_core.io.recordings import Recording
 from deflare_core.show.figures import draw_signed, sum_polarities
 
@@ -38,8 +38,8 @@ def draw_contact_sheet(recordings: Mapping[str, Path | Recording], num: int = 8)
     """
     if num < 1:
         raise ValueError(f"num must be at least 1; received {num}.")
-    with opened_together(recordings) as opened:
-        windows = spread_windows_us(*shared_span_us(opened), num)
+    with open_together(recordings) as opened:
+        windows = spread_windows_us(*find_span_us(opened), num)
         panels = {name: [_panel(recording.window(*w)) for w in windows] for name, recording in opened.items()}
     return _drawn(panels, windows)
 

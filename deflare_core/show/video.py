@@ -25,7 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from deflare_core.events import Events, SensorSize
-from deflare_core.io.recording_set import opened_together, shared_span_us
+from deflare_core.io.recording_set import find_span_us, open_together
 from deflare_core.io.recordings import Recording
 from deflare_core.show.figures import NEGATIVE, NEUTRAL, POSITIVE
 from deflare_core.system.atomic_files import complete_or_absent
@@ -84,8 +84,8 @@ def write_video(
     """
     target = Path(target)
     _check_arguments(target, frame_us, frames_per_s)
-    with opened_together(recordings) as opened:
-        start, end = shared_span_us(opened, t_start_us, t_end_us)
+    with open_together(recordings) as opened:
+        start, end = find_span_us(opened, t_start_us, t_end_us)
         slowdown = 1e6 / (frame_us * frames_per_s)
         caption = f"{frame_us / 1e3:g} ms a frame, {speed_text(slowdown)}"
         sheet = Sheet(list(opened), next(iter(opened.values())).sensor_size, caption)

@@ -16,7 +16,6 @@ from deflare_core.system.errors import DeflareError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
-HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 def check_output(target: str | Path, source: str | Path, suffixes: tuple[str, ...]) -> None:

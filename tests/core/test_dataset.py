@@ -9,6 +9,7 @@ from deflare_core.codec import events_to_voxel
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.events import Events
 from deflare_core.io.pairs import find_pairs
+from deflare_core.io.reading import Reading
 from deflare_core.io.recordings import RecordingError, load_events, save_events
 from deflare_core.io.verify import verify_folders
 
@@ -245,7 +246,7 @@ def test_files_that_do_not_state_their_sensor_are_verified_with_it(pair_folders)
         with h5py.File(path, "a") as file:
             del file["events"].attrs["height"], file["events"].attrs["width"]
     assert "--sensor-size" in verify_folders(*pair_folders).problems[0]
-    report = verify_folders(*pair_folders, sensor_size=(12, 16))
+    report = verify_folders(*pair_folders, Reading((12, 16)))
     assert (report.num_pairs, report.problems) == (3, [])
     assert {check.sensor_size for check in report.checks} == {(12, 16)}
 

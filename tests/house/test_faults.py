@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.faults import COLUMNS, EVENTS, FAULTS, answer, checkpoint_folder, h5, recording
+from support.camera_bytes import dat_bytes, evt2_bytes, evt3_bytes
+from support.faults import COLUMNS, EVENTS, FAULTS, TABLE, answer, checkpoint_folder, h5, recording
 from support.recordings import make_events, same_events
-from test_formats import dat_bytes, evt2_bytes, evt3_bytes
 
 import deflare_core
 from deflare_core.app.commands import main
@@ -43,9 +43,9 @@ def test_bad_input_gets_a_clear_answer_and_leaves_nothing(fault, tmp_path):
 
 
 def test_the_table_of_faults_names_them_all():
-    rows = [line for line in Path(__file__).with_name("FAULTS.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [line for line in TABLE.read_text().splitlines() if line.startswith("| ")]
     named = [row.split(" | ")[0].removeprefix("| ") for row in rows[1:]]
-    assert named == [fault.name for fault in FAULTS], "Run python tests/faults.py."
+    assert named == [fault.name for fault in FAULTS], "Run PYTHONPATH=tests python -m support.faults."
     assert len(named) >= 40
 
 
@@ -57,7 +57,7 @@ def test_unusual_times_are_read_as_they_are(tmp_path, t):
 
 
 def test_no_recording_is_ever_unpickled():
-    for path in Path(deflare_core.__file__).parent.glob("*.py"):
+    for path in Path(deflare_core.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 settings = {word.arg: ast.unparse(word.value) for word in node.keywords}

@@ -1,5 +1,4 @@
 import hashlib
-import struct
 import sys
 
 import h5py
@@ -8,15 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.recfunctions import repack_fields
+from support.camera_bytes import dat_bytes, evt2_bytes, evt3_bytes
 from support.recordings import make_events, same_events
 
 from deflare_core.config import ModelConfig
+from deflare_core.events import Events
 from deflare_core.inference import deflare_recording
-from deflare_core.io.columns import PIECE_EVENTS
 from deflare_core.io.convert import convert
-from deflare_core.io.formats import RecordingError, format_of, read_stream
-from deflare_core.io.recordings import ConvertedRecording, load_events, open_recording, save_events
+from deflare_core.io.formats import AEDAT4, DAT, EVT, FORMATS, TEXT, find_format, read_stream
+from deflare_core.io.reading import PIECE_EVENTS, Reading, RecordingError
+from deflare_core.io.recordings import load_events, open_recording, save_events
 from deflare_core.model import build_model
+from deflare_core.system.errors import DeflareError
+from deflare_core.system.places import PROJECT_ROOT
 
 SIZE = (12, 16)
 ARRAY_SUFFIXES = (".h5", ".npz", ".npy", ".csv", ".txt")
@@ -30,29 +33,6 @@ def digest(events):
 def text(path, content):
     path.write_text(content)
     return path
-
-
-def evt2_bytes(events, header=b"% evt 2.0\n% geometry 16x12\n% end\n"):
-    """EVT2 words: type 8 holds the upper 28 bits of the time, types 0 and 1 the lower 6, x and y of OFF and ON."""
-    words = []
-    for t, x, y, p in events.to_array().tolist():
-        words += [8 << 28 | t >> 6, (p > 0) << 28 | (t & 63) << 22 | x << 11 | y]
-    return header + struct.pack(f"<{len(words)}I", *words)
-
-
-def evt3_bytes(events, header=b"% evt 3.0\n% geometry 16x12\n% end\n"):
-    """EVT3 words: types 8 and 6 hold the upper and lower 12 bits of the time, type 0 the row, type 2 the event."""
-    words = []
-    for t, x, y, p in events.to_array().tolist():
-        words += [8 << 12 | t >> 12, 6 << 12 | t & 4095, y, 2 << 12 | (p > 0) << 11 | x]
-    return header + struct.pack(f"<{len(words)}H", *words)
-
-
-def dat_bytes(events):
-    """DAT: time, then 14 bits of x, 14 of y and the polarity, after an event type (12) and its size (8)."""
-    header = b"% Data file containing CD events.\n% Version 2\n% Height 12\n% Width 16\n\x0c\x08"
-    rows = events.to_array().tolist()
-    return header + b"".join(struct.pack("<II", t, (p > 0) << 28 | y << 14 | x) for t, x, y, p in rows)
 
 
 # The same three events by hand, in every way a text or array may say them.
@@ -81,7 +61,7 @@ def assert_is_three(events):
 )
 def test_text_is_read_by_its_names_and_its_declared_unit(tmp_path, content, time_unit):
     path = text(tmp_path / "events.txt", content)
-    assert format_of(path) == "csv"
+    assert find_format(path) is TEXT
     assert_is_three(load_events(path, SIZE, time_unit=time_unit))
 
 
@@ -187,7 +167,11 @@ def test_every_format_opens_as_a_recording(tmp_path, suffix):
 def test_pieces_join_without_a_seam(tmp_path):
     events = make_events(num=2 * PIECE_EVENTS + 7, duration_us=3_000_000)
     np.save(tmp_path / "a.npy", events.to_structured())
-    assert [len(piece) for piece in read_stream(tmp_path / "a.npy", SIZE).pieces] == [PIECE_EVENTS, PIECE_EVENTS, 7]
+    assert [len(piece) for piece in read_stream(tmp_path / "a.npy", Reading(SIZE))[1]] == [
+        PIECE_EVENTS,
+        PIECE_EVENTS,
+        7,
+    ]
     assert digest(load_events(tmp_path / "a.npy", SIZE)) == digest(events)
 
 
@@ -225,7 +209,7 @@ def test_conversion_there_and_back_changes_no_event(tmp_path_factory, seed, num,
     save_events(folder / "a.h5", events, source="test")
     there = folder / f"there{suffix}"
     assert convert(folder / "a.h5", there, progress=False) == num
-    assert convert(there, folder / "back.h5", sensor_size=SIZE, progress=False) == num
+    assert convert(there, folder / "back.h5", Reading(SIZE), progress=False) == num
     assert digest(load_events(folder / "back.h5")) == digest(events)
 
 
@@ -254,7 +238,7 @@ def test_a_conversion_that_fails_leaves_what_was_there(tmp_path):
     for target in (tmp_path / "b.h5", tmp_path / "b.npz"):
         target.write_text("before")
         with pytest.raises(RecordingError, match=f"must not go backwards.*events counted from {PIECE_EVENTS}"):
-            convert(source, target, sensor_size=SIZE, progress=False)
+            convert(source, target, Reading(SIZE), progress=False)
         assert target.read_text() == "before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.h5", "b.npz"], "No part may remain."
 
@@ -273,16 +257,16 @@ def test_conversion_refuses_other_targets(tmp_path):
 @pytest.mark.parametrize(
     ("name", "encode", "expected"),
     [
-        ("a.raw", evt2_bytes, "evt"),
-        ("c.raw", evt3_bytes, "evt"),
-        ("d.dat", dat_bytes, "dat"),
+        ("a.raw", evt2_bytes, EVT),
+        ("c.raw", evt3_bytes, EVT),
+        ("d.dat", dat_bytes, DAT),
     ],
 )
 def test_camera_files_are_read_event_by_event(tmp_path, name, encode, expected):
     pytest.importorskip("faery")
     events = make_events(t_start_us=4_096_000, duration_us=90_000)
     (tmp_path / name).write_bytes(encode(events))
-    assert format_of(tmp_path / name) == expected
+    assert find_format(tmp_path / name) is expected
     assert digest(load_events(tmp_path / name)) == digest(events)
     assert convert(tmp_path / name, tmp_path / "out.h5", progress=False) == len(events)
     assert digest(load_events(tmp_path / "out.h5")) == digest(events)
@@ -296,7 +280,7 @@ def test_an_aedat4_file_is_read(tmp_path):
         rows[name] = getattr(events, name)
     rows["p"] = events.p > 0
     faery.events_stream_from_array(rows, (16, 12)).to_file(tmp_path / "a.aedat4")
-    assert format_of(tmp_path / "a.aedat4") == "aedat4"
+    assert find_format(tmp_path / "a.aedat4") is AEDAT4
     assert digest(load_events(tmp_path / "a.aedat4")) == digest(events), "The file states its sensor."
 
 
@@ -405,7 +389,7 @@ def test_bad_files_are_refused_by_name_and_cause(tmp_path):
 
 def test_an_unknown_unit_is_refused(tmp_path):
     path = text(tmp_path / "a.csv", "1,1,1,1\n")
-    with pytest.raises(RecordingError, match="time_unit must be 's', 'ms' or 'us'; received 'ns'"):
+    with pytest.raises(DeflareError, match="time_unit must be 's', 'ms' or 'us'; received 'ns'"):
         load_events(path, SIZE, time_unit="ns")
 
 
@@ -414,5 +398,35 @@ def test_a_failed_opening_leaves_no_temporary_copy(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     path = text(tmp_path / "a.csv", "# time_unit: us\n2,1,1,1\n1,1,1,1\n")
     with pytest.raises(RecordingError, match="must not go backwards"):
-        ConvertedRecording(path, SIZE)
+        open_recording(path, SIZE)
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_the_readme_lists_the_formats():
+    """Its table is made of the rows in formats.FORMATS."""
+    rows = ["| format | endings | holds | written by |", "|---|---|---|---|"]
+    for form in FORMATS:
+        endings = ", ".join(form.endings.split())
+        commands = "`deflare infer`, `convert`" if form.read is None else "`deflare convert`" if form.write else ""
+        rows.append(f"| {form.name} | {endings} | {form.holds} | {commands} |")
+    assert "\n".join(rows) in (PROJECT_ROOT / "README.md").read_text(), "Put these rows there:\n" + "\n".join(rows)
+
+
+def test_an_unknown_polarity_rule_is_refused(tmp_path):
+    with pytest.raises(DeflareError, match="polarity must be 'strict' or 'lenient'; received 'Strict'"):
+        load_events(text(tmp_path / "a.csv", "# time_unit: us\n1,1,1,7\n"), SIZE, polarity="Strict")
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npz", ".npy", ".csv"])
+@pytest.mark.parametrize("bug", [TypeError, ValueError, KeyError, RuntimeError])
+def test_an_error_of_the_program_is_not_damage_of_the_file(tmp_path, monkeypatch, suffix, bug):
+    save_events(tmp_path / "a.h5", make_events(), source="test")
+    convert(tmp_path / "a.h5", tmp_path / f"b{suffix}", progress=False)
+
+    def broken(*_, **__):
+        raise bug("a bug")
+
+    monkeypatch.setattr(Events, "from_columns", broken)
+    with pytest.raises(bug) as caught:
+        load_events(tmp_path / f"b{suffix}", SIZE)
+    assert not isinstance(caught.value, DeflareError), "It shows where it was made."

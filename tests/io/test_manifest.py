@@ -9,7 +9,7 @@ from support.recordings import make_events
 
 from deflare_core.app.commands import main
 from deflare_core.events import events_digest
-from deflare_core.io.manifest import differences, read_manifest
+from deflare_core.io.manifest import find_differences, read_manifest
 from deflare_core.io.pairs import find_pairs
 from deflare_core.io.recordings import RecordingError, load_events, save_events
 from deflare_core.system.places import PROJECT_ROOT
@@ -38,22 +38,22 @@ def test_the_same_events_have_the_same_digest_and_others_another():
 
 
 def test_a_data_set_is_the_one_of_its_manifest_until_an_event_changes(manifest, pair_folders):
-    assert differences(read_manifest(manifest), *pair_folders) == []
+    assert find_differences(read_manifest(manifest), *pair_folders) == []
     assert main(["verify", *map(str, pair_folders), "--manifest", str(manifest)]) == 0
     path = find_pairs(*pair_folders)[1].clean
     events = load_events(path)
     moved = replace(events, t=events.t + (np.arange(len(events)) == len(events) - 1))
     save_events(path, moved, source="test", clock_us=(0, 100_000))
-    assert "as the manifest says, but others" in differences(read_manifest(manifest), *pair_folders)[0]
+    assert "as the manifest says, but others" in find_differences(read_manifest(manifest), *pair_folders)[0]
     save_events(path, events[:-1], source="test", clock_us=(0, 100_000))
-    assert differences(read_manifest(manifest), *pair_folders) == [
+    assert find_differences(read_manifest(manifest), *pair_folders) == [
         f"{path}: holds {len(events) - 1:,} events, the manifest says {len(events):,}; simulate it again."
     ]
     assert main(["verify", *map(str, pair_folders), "--manifest", str(manifest)]) == 1
     for pair in find_pairs(*pair_folders)[:1]:
         pair.noisy.unlink()
         pair.clean.unlink()
-    assert "lacks composed_00000" in differences(read_manifest(manifest), *pair_folders)[0]
+    assert "lacks composed_00000" in find_differences(read_manifest(manifest), *pair_folders)[0]
 
 
 def test_what_is_no_manifest_is_refused(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from deflare_core.io.convert import convert
+from deflare_core.io.reading import Reading
 from deflare_core.io.recordings import load_events, open_recording
 
 FOLDER = Path(os.environ.get("DEFLARE_RECORDINGS", "nowhere"))
@@ -44,7 +45,7 @@ def test_a_camera_file_is_its_hdf5_version_through_every_format(path, decoded, t
     assert len(matching) == 1, f"{path.name} holds the events of one of the HDF5 files."
     size, events = matching[0]
     for suffix in ("h5", "npz", "npy", "csv"):
-        convert(path, tmp_path / f"a.{suffix}", sensor_size=size, progress=False)
+        convert(path, tmp_path / f"a.{suffix}", Reading(size), progress=False)
         again = load_events(tmp_path / f"a.{suffix}", size)
         assert digest(again) == digest(events), f"The events come back from {suffix}."
         assert again.t[0] == events.t[0], f"Absolute times come back from {suffix}."

@@ -1,6 +1,6 @@
 """Bad input of every kind that we thought of, generated, with the command that meets it and the words of its answer.
 
-`python tests/faults.py` runs them all and writes what each gets to `tests/FAULTS.md`.
+`PYTHONPATH=tests python -m support.faults` runs them all and writes what each gets to `tests/FAULTS.md`.
 """
 
 import contextlib
@@ -17,17 +17,19 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from test_formats import dat_bytes, evt2_bytes, evt3_bytes
 
 from deflare_core.app.commands import main
 from deflare_core.checkpoint import save_checkpoint
 from deflare_core.config import ModelConfig
 from deflare_core.io.recordings import save_events
 from deflare_core.model import build_model
+from deflare_core.system.places import PROJECT_ROOT
+from support.camera_bytes import dat_bytes, evt2_bytes, evt3_bytes
 from support.recordings import make_events
 
 EVENTS = make_events(num=2_000, duration_us=100_000)
 COLUMNS = {name: getattr(EVENTS, name) for name in "txyp"}
+TABLE = PROJECT_ROOT / "tests" / "FAULTS.md"
 Make = Callable[[Path], object]
 """Writes the bad input to the path that it is given."""
 
@@ -247,10 +249,11 @@ def table() -> str:
             code, lines, _ = answer(fault, Path(folder))
             said = lines[-1].replace(folder + "/", "").replace("|", "\\|")
             rows.append(f"| {fault.name} | `{fault.command.split()[0]}` | {code} | {said} |")
-    head = "# Bad inputs and what each gets\n\nWritten by `python tests/faults.py`; tried by `tests/test_faults.py`.\n"
+    head = "# Bad inputs and what each gets\n\n"
+    head += "Written by `PYTHONPATH=tests python -m support.faults`; tried by `tests/house/test_faults.py`.\n"
     return "\n".join([head, "| input | command | exit code | answer |", "|---|---|---|---|", *rows, ""])
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("FAULTS.md").write_text(table())
+    TABLE.write_text(table())
     sys.stdout.write(f"{len(FAULTS)} bad inputs\n")

@@ -14,7 +14,7 @@ import pytest
 from support.recordings import make_events
 
 from deflare_core.io.convert import convert
-from deflare_core.io.recordings import ConvertedRecording
+from deflare_core.io.recordings import open_recording
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import EnduringFile
 from deflare_core.system.signals import Terminated, hold_signals, raise_termination
@@ -58,7 +58,7 @@ def test_a_terminated_run_leaves_no_temporary_copy(tmp_path, temporary, moment):
 
 
 def test_an_open_copy_has_no_name_that_a_killed_process_could_leave(tmp_path, temporary):
-    with ConvertedRecording(long_text(tmp_path / "in.npz")) as recording:
+    with open_recording(long_text(tmp_path / "in.npz")) as recording:
         assert list(temporary.iterdir()) == []
         assert len(recording.load()) == 750_000, "It is read all the same."
 

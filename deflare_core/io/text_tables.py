@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from deflare_core.events import SensorSize, checked_sensor_size
-from deflare_core.io.columns import (
+from deflare_core.events import Events, SensorSize, checked_sensor_size
+from deflare_core.io.reading import (
+    HEAD_BYTES,
     MICROSECONDS,
     PIECE_EVENTS,
     Columns,
     Content,
+    Reading,
     TimeUnit,
-    checked_columns,
-    microseconds,
+    explain_damage,
+    pick_columns,
+    to_microseconds,
 )
 from deflare_core.system.errors import DeflareError
 
-CSV_NAMES: Mapping[str, str] = {
-    "t": "t",
-    "t_s": "t",
-    "t_ms": "t",
-    "t_us": "t",
-    "time": "t",
-    "timestamp": "t",
-    "x": "x",
-    "y": "y",
-    "p": "p",
-    "polarity": "p",
+COLUMN_OF: Mapping[str, str] = {
+    **dict.fromkeys(("t", "t_s", "t_ms", "t_us", "time", "timestamp"), "t"),
+    **{"x": "x", "y": "y", "p": "p", "polarity": "p"},
 }
+"""The columns that text calls so."""
 
 
 @dataclass(frozen=True, slots=True)
-class _TextHead:
+class _Head:
     """How a text table begins: what it declares, its column names, its lines before the events, its separator."""
 
     declared: Mapping[str, str]
@@ -46,17 +42,38 @@ class _TextHead:
     separator: str | None
 
 
-def read_csv(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | None) -> Content:
+def is_text(head: bytes) -> bool:
+    """Whether the bytes that a file begins with are UTF-8, apart from a character cut at their end."""
+    if not head or b"\0" in head:
+        return False
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return len(head) == HEAD_BYTES and error.start > len(head) - 4
+    return True
+
+
+def read_text(path: Path, reading: Reading) -> Content:
     """The content of a text table."""
-    head = _text_head(path)
-    unit = _agreed_unit(head, time_unit)
+    with explain_damage(UnicodeDecodeError):
+        head = _read_head(path)
+    unit = _agree_on_unit(head, reading.time_unit)
     stated = None
     if {"height", "width"} <= head.declared.keys():
         stated = checked_sensor_size((head.declared["height"], head.declared["width"]))  # type: ignore[arg-type]
-    return Content(stated, _text_pieces(path, head, unit))
+    return Content(stated, _pieces(path, head, unit))
 
 
-def _text_head(path: Path) -> _TextHead:
+def write_text(path: Path, sensor_size: SensorSize, num_events: int, pieces: Callable[[], Iterator[Events]]) -> None:
+    """Write a line of what is declared, a line of names, and a line `t,x,y,p` per event."""
+    height, width = sensor_size
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"# time_unit: us, height: {height}, width: {width}\nt,x,y,p\n")
+        for events in pieces():
+            np.savetxt(file, events.to_array(), fmt="%d", delimiter=",")
+
+
+def _read_head(path: Path) -> _Head:
     declared: dict[str, str] = {}
     names: list[str] = []
     separator = None
@@ -72,11 +89,11 @@ def _text_head(path: Path) -> _TextHead:
                 raise DeflareError(
                     f"is text, but line {num_lines + 1} holds neither numbers nor the names t, x, y, p: {line[:60]!r}."
                 )
-            if words and (not comment or (len(words) >= 4 and set(words) <= CSV_NAMES.keys())):
+            if words and (not comment or (len(words) >= 4 and set(words) <= COLUMN_OF.keys())):
                 names = words
             declared |= dict(re.findall(r"\b(time_unit|height|width)\s*[:=]\s*(\w+)", line)) if comment else {}
             num_lines += 1
-    return _TextHead(declared, names, num_lines, separator)
+    return _Head(declared, names, num_lines, separator)
 
 
 def _is_number(word: str) -> bool:
@@ -87,8 +104,8 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _agreed_unit(head: _TextHead, asked: TimeUnit | None) -> TimeUnit:
-    """The unit of time that the caller, a header line or a column's name declares; none, or two, is a DeflareError."""
+def _agree_on_unit(head: _Head, asked: TimeUnit | None) -> TimeUnit:
+    """The unit of time that the caller, a header line or a column's name declares; none, or two, is an error."""
     named = {name.removeprefix("t_") for name in head.names if name in ("t_s", "t_ms", "t_us")}
     stated = {head.declared["time_unit"]} if "time_unit" in head.declared else set()
     units = named | stated | ({asked} if asked else set())
@@ -102,18 +119,23 @@ def _agreed_unit(head: _TextHead, asked: TimeUnit | None) -> TimeUnit:
     return units.pop()  # type: ignore[return-value]
 
 
-def _text_pieces(path: Path, head: _TextHead, unit: TimeUnit) -> Iterator[Columns]:
-    names = [CSV_NAMES.get(name, name) for name in head.names] or list("txyp")
+def _pieces(path: Path, head: _Head, unit: TimeUnit) -> Iterator[Columns]:
+    names = [COLUMN_OF.get(name, name) for name in head.names] or list("txyp")
     first_line = head.num_lines + 1
     with path.open(encoding="utf-8-sig") as file:
         lines = islice(file, head.num_lines, None)
-        while piece := list(islice(lines, PIECE_EVENTS)):
+        while piece := _take(lines):
             table = _numbers(piece, head.separator, first_line)
             if table.size and table.shape[1] != len(names):
                 raise DeflareError(f"has {table.shape[1]} columns; expected {names}. Name them in a line of their own.")
-            t, x, y, p = checked_columns(dict(zip(names, table.T.reshape(len(names), -1), strict=True)))
-            yield microseconds(t, unit), x, y, p
+            t, x, y, p = pick_columns(dict(zip(names, table.T.reshape(len(names), -1), strict=True)))
+            yield to_microseconds(t, unit), x, y, p
             first_line += len(piece)
+
+
+@explain_damage(UnicodeDecodeError)
+def _take(lines: Iterator[str]) -> list[str]:
+    return list(islice(lines, PIECE_EVENTS))
 
 
 def _numbers(lines: list[str], separator: str | None, first_line: int) -> np.ndarray:

@@ -14,68 +14,59 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from deflare_core.events import SensorSize, checked_sensor_size
-from deflare_core.io.columns import PIECE_EVENTS, Columns, Content, TimeUnit
+from deflare_core.events import checked_sensor_size
+from deflare_core.io.reading import HEAD_BYTES, PIECE_EVENTS, Columns, Content, Reading
 from deflare_core.system.errors import DeflareError
 
 EVT_VERSIONS = {"2": "evt2", "2.0": "evt2", "3": "evt3", "3.0": "evt3"}
 WORD_BYTES = {"evt2": 4, "evt3": 2, "dat": 8}
-HEAD_BYTES = 4096
 
 
-def read_evt(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | None) -> Content:
+def read_evt(path: Path, reading: Reading) -> Content:
     """The content of a Prophesee RAW file: EVT2 or EVT3."""
-    stated = evt_version(_head(path))
+    with path.open("rb") as file:
+        stated = _evt_version(file.read(HEAD_BYTES))
     version = EVT_VERSIONS.get(stated)
     if version is None:
         raise DeflareError(
             f"is EVT{stated}; read are EVT2 and EVT3. Convert it to DAT or CSV with the tools of the camera's maker."
         )
     _check_whole_words(path, WORD_BYTES[version], 0)
-    return _read_faery(path, sensor_size, "evt")
+    return _read_faery(path, reading, "evt")
 
 
-def read_dat(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | None) -> Content:
+def read_dat(path: Path, reading: Reading) -> Content:
     """The content of a Prophesee DAT file."""
     _check_whole_words(path, WORD_BYTES["dat"], 2)
-    return _read_faery(path, sensor_size, "dat")
+    return _read_faery(path, reading, "dat")
 
 
-def read_aedat4(path: Path, sensor_size: SensorSize | None, time_unit: TimeUnit | None) -> Content:
+def read_aedat4(path: Path, reading: Reading) -> Content:
     """The content of an iniVation AEDAT4 file."""
-    return _read_faery(path, sensor_size, "aedat")
+    return _read_faery(path, reading, "aedat")
 
 
-def _read_faery(path: Path, sensor_size: SensorSize | None, file_type: str) -> Content:
-    """The content of a camera file. A fallback of one pixel tells whether the file states its size."""
-    unstated = (1, 1)
-    faery = _faery()
-    with _decoding():
-        decoder = faery.events_stream_from_file(path, dimensions_fallback=unstated, file_type=file_type)
-    width, height = decoder.dimensions()
-    if (width, height) != unstated:
-        return Content((height, width), _faery_pieces(decoder))
-    if sensor_size is not None:
-        fallback = checked_sensor_size(sensor_size)[::-1]
-        decoder = faery.events_stream_from_file(path, dimensions_fallback=fallback, file_type=file_type)
-    return Content(None, _faery_pieces(decoder))
-
-
-def _faery() -> ModuleType:
+def _read_faery(path: Path, reading: Reading, file_type: str) -> Content:
+    """The content of a camera file."""
     try:
         import faery
     except ImportError as error:
-        raise DeflareError(
-            "camera formats are read through faery, which is not installed: pip install faery."
-        ) from error
-    return faery
+        raise DeflareError("camera files are read through faery, which is not installed: pip install faery.") from error
+    # A file that does not state its sensor takes the fallback: a sensor of one pixel, which no camera has, shows that.
+    unstated = (1, 1)
+    asked = checked_sensor_size(reading.sensor_size or unstated)
+    with _decoding():
+        decoder = faery.events_stream_from_file(path, dimensions_fallback=unstated, file_type=file_type)
+        width, height = decoder.dimensions()
+        if (width, height) == unstated != asked:
+            decoder = faery.events_stream_from_file(path, dimensions_fallback=asked[::-1], file_type=file_type)
+    return Content(None if (width, height) == unstated else (height, width), _pieces(decoder))
 
 
-def _faery_pieces(decoder: Iterable[np.ndarray]) -> Iterator[Columns]:
+def _pieces(decoder: Iterable[np.ndarray]) -> Iterator[Columns]:
     """The columns of a decoder's packets, several packets at a time because they are small."""
     packets = iter(decoder)
     while batch := _batch(packets):
@@ -93,35 +84,43 @@ def _batch(packets: Iterator[np.ndarray]) -> list[np.ndarray]:
 
 @contextmanager
 def _decoding() -> Iterator[None]:
-    """Turn what faery raises into a DeflareError: bare exceptions, and panics, which are not even those."""
+    """Turn what faery raises into a DeflareError: bare exceptions, and panics of Rust, which are not even those."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        raise DeflareError(_undecodable(error)) from error
+        cause = " ".join(str(error).split())
+        raise DeflareError(
+            f"{cause}; give the sensor size of the camera that made the recording, or copy the file again."
+            if "overflow" in cause
+            else f"cannot be decoded ({cause}); copy or record it again."
+        ) from error
 
 
-def _undecodable(error: BaseException) -> str:
-    cause = " ".join(str(error).split())
-    if "overflow" in cause:
-        return f"{cause}; give the sensor size of the camera that made the recording, or copy the file again."
-    return f"cannot be decoded ({cause}); copy or record it again."
+def is_evt(head: bytes) -> bool:
+    """Whether a file that begins so is a Prophesee RAW file, of whatever EVT version."""
+    return bool(_evt_version(head))
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEAD_BYTES)
+def is_aedat4(head: bytes) -> bool:
+    """Whether a file that begins so is an iniVation AEDAT4 file."""
+    return head.startswith(b"#!AER-DAT4")
 
 
-def evt_version(head: bytes) -> str:
+def is_dat(head: bytes) -> bool:
+    """Whether a file that begins so is a Prophesee DAT file."""
+    return head.startswith(b"%") and bool(re.search(rb"^% *(Data file containing|Version [12]\b)", head, re.MULTILINE))
+
+
+def _evt_version(head: bytes) -> str:
     """The EVT version in a Prophesee header as it is written there, or '' when there is none."""
     found = re.search(rb"^% *(?:evt +|format +EVT)([\d.]+)", head, re.MULTILINE | re.IGNORECASE)
     return found[1].decode() if found and head.startswith(b"%") else ""
 
 
 def _check_whole_words(path: Path, word_bytes: int, bytes_before: int) -> None:
-    """Refuse a file that ends inside a word: faery would drop the rest in silence."""
+    """Raise a DeflareError unless a file ends with a whole word; faery would drop the rest of one in silence."""
     start = 0
     with path.open("rb") as file:
         while (line := file.readline(HEAD_BYTES)).startswith(b"% ") and line.strip() != b"% end":
