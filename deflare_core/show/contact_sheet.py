@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deflare_core.events import Events
 from deflare_core.io.recording_set import find_span_us, open_together
 from deflare_core.io.recordings import Recording
-from deflare_core.show.figures import draw_signed, sum_polarities
+from deflare_core.show.figures import draw_signed, find_limit, label_corner, make_figure, sum_polarities
 
 SHEET_WINDOW_US = 20_000
 MAX_PANEL_PIXELS = 200
@@ -40,8 +39,8 @@ def draw_contact_sheet(recordings: Mapping[str, Path | Recording], num: int = 8)
         raise ValueError(f"num must be at least 1; received {num}.")
     with open_together(recordings) as opened:
         windows = spread_windows_us(*find_span_us(opened), num)
-        panels = {name: [_panel(recording.window(*w)) for w in windows] for name, recording in opened.items()}
-    return _drawn(panels, windows)
+        panels = {name: [_sum_blocks(recording.window(*w)) for w in windows] for name, recording in opened.items()}
+    return _draw_panels(panels, windows)
 
 
 def spread_windows_us(t_start_us: int, t_end_us: int, num: int) -> list[tuple[int, int]]:
@@ -52,7 +51,7 @@ def spread_windows_us(t_start_us: int, t_end_us: int, num: int) -> list[tuple[in
     return [(start, start + length) for start in starts]
 
 
-def _panel(events: Events) -> tuple[np.ndarray, int]:
+def _sum_blocks(events: Events) -> tuple[np.ndarray, int]:
     """The signed sum of events over blocks of pixels, as fine as a small panel can show, and their number."""
     picture = sum_polarities(events)
     size = -(-max(picture.shape) // MAX_PANEL_PIXELS)
@@ -61,18 +60,18 @@ def _panel(events: Events) -> tuple[np.ndarray, int]:
     return blocks.sum(axis=(1, 3)), len(events)
 
 
-def _drawn(panels: Mapping[str, list[tuple[np.ndarray, int]]], windows: list[tuple[int, int]]) -> Figure:
+def _draw_panels(panels: Mapping[str, list[tuple[np.ndarray, int]]], windows: list[tuple[int, int]]) -> Figure:
     pictures = [picture for row in panels.values() for picture, _ in row]
-    limit = _limit(pictures)
+    # Lower than elsewhere: a few lamps may saturate in small panels, for the rest must stay visible.
+    limit = find_limit(pictures, percent=90)
     height, width = pictures[0].shape
-    figure = Figure(
-        (1.7 * len(windows) + 1, (1.7 * height / width + 0.1) * len(panels) + 0.4), 110, layout="constrained"
-    )
+    figure = make_figure(1.7 * len(windows) + 1, (1.7 * height / width + 0.1) * len(panels) + 0.4)
     grid = figure.subplots(len(panels), len(windows), squeeze=False)
     for axes_row, (name, row) in zip(grid, panels.items(), strict=True):
         for axes, (picture, count) in zip(axes_row, row, strict=True):
             image = draw_signed(axes, picture, limit)
-            _label(axes, count)
+            axes.set(xticks=[], yticks=[])
+            label_corner(axes, f"{count:,}")
         axes_row[0].set_ylabel(name)
     for axes, (start, end) in zip(grid[0], windows, strict=True):
         axes.set_title(f"{start / 1e3:,.1f} to {end / 1e3:,.1f} ms", fontsize=8)
@@ -80,15 +79,3 @@ def _drawn(panels: Mapping[str, list[tuple[np.ndarray, int]]], windows: list[tup
     bar.set_label("events, signed", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return figure
-
-
-def _limit(pictures: Sequence[np.ndarray]) -> float:
-    """The 90th percentile of the occupied blocks' sizes: a few lamps may saturate, for the rest must stay visible."""
-    occupied = np.concatenate([np.abs(picture[picture != 0]) for picture in pictures])
-    return max(1.0, float(np.percentile(occupied, 90))) if len(occupied) else 1.0
-
-
-def _label(axes: Axes, count: int) -> None:
-    axes.set(xticks=[], yticks=[])
-    box = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
-    axes.text(0.02, 0.03, f"{count:,}", transform=axes.transAxes, fontsize=7, bbox=box)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -20,10 +21,17 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from deflare_core.events import Events
 from deflare_core.scores.metrics import find_score
 from deflare_core.scores.roc import Roc
+from deflare_core.streams.statistics import count_events
 from deflare_core.system.atomic_files import complete_or_absent
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 POSITIVE, NEGATIVE, NEUTRAL, ACCENT = "#c1272d", "#1f5fa8", "#4d4d4d", "#2f9e6e"
+POLARITIES = (("positive (brighter)", POSITIVE), ("negative (darker)", NEGATIVE))
 SIGNED_MAP = matplotlib.colormaps["RdBu_r"]
+SURPLUS_MAP = matplotlib.colormaps["PRGn_r"]
+"""Purple, the colour of flare, where the input has more events; green, that of the target, where it has."""
 DOTS_PANEL_INCHES = 2.6
 VOXEL_PANEL_PIXELS = 192
 """Wider pictures are drawn at less than their size, where single events would go missing."""
@@ -59,19 +67,41 @@ def draw_voxels(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, li
 
 def draw_events(recordings: Mapping[str, Events], t_start_us: int, t_end_us: int) -> Figure:
     """One panel per named recording: the signed sum of events at each pixel over `[t_start_us, t_end_us)`."""
-    images = {name: sum_polarities(events.window(t_start_us, t_end_us)) for name, events in recordings.items()}
-    limit = find_limit(list(images.values()))
-    height, width = next(iter(images.values())).shape
-    figure = make_figure(4.2 * len(images) + 0.8, 4.2 * height / width + 0.9)
-    grid = figure.subplots(1, len(images), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (name, picture) in zip(grid, images.items(), strict=True):
+    return lay_out_events(recordings, t_start_us, t_end_us)[0]
+
+
+def draw_pair(flare: Events, clean: Events, t_start_us: int, t_end_us: int) -> Figure:
+    """Input and target of one window, and where the input has more events (purple) or fewer (green)."""
+    pair = {"input": flare.window(t_start_us, t_end_us), "target": clean.window(t_start_us, t_end_us)}
+    figure, (axes,) = lay_out_events(pair, t_start_us, t_end_us, num_more=1)
+    surplus = count_events(pair["input"]) - count_events(pair["target"])
+    limit = find_limit([surplus])
+    image = axes.imshow(surplus, cmap=SURPLUS_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+    more, fewer = surplus.clip(min=0).sum(), (-surplus).clip(min=0).sum()
+    axes.set_title(f"input less target: {more:,} more, {fewer:,} fewer", fontsize=10)
+    figure.colorbar(image, ax=axes, label="events per pixel, input less target", extend="both", shrink=0.85, pad=0.02)
+    return figure
+
+
+def lay_out_events(
+    recordings: Mapping[str, Events], t_start_us: int, t_end_us: int, num_more: int = 0
+) -> tuple[Figure, list[Axes]]:
+    """The figure that `draw_events` draws, and `num_more` empty panels to the right of it."""
+    shown = {name: events.window(t_start_us, t_end_us) for name, events in recordings.items()}
+    pictures = [sum_polarities(events) for events in shown.values()]
+    limit, (height, width), num = find_limit(pictures), pictures[0].shape, len(shown) + num_more
+    figure = make_figure(4.2 * num + 0.8, 4.2 * height / width + 0.9)
+    grid = list(figure.subplots(1, num, sharex=True, sharey=True, squeeze=False)[0])
+    for axes, (name, events), picture in zip(grid, shown.items(), pictures, strict=False):
         image = draw_signed(axes, picture, limit)
-        count = len(recordings[name].window(t_start_us, t_end_us))
-        axes.set(title=f"{name}: {count:,} events", xlabel="x, pixels")
+        axes.set_title(f"{name}: {len(events):,} events", fontsize=10)
+    for axes in grid:
+        axes.set_xlabel("x, pixels")
     grid[0].set_ylabel("y, pixels")
     figure.suptitle(f"{t_start_us / 1e3:.1f} to {t_end_us / 1e3:.1f} ms", fontsize=10)
-    figure.colorbar(image, ax=grid, label="events per pixel, signed", extend="both", shrink=0.85, pad=0.02)
-    return figure
+    label = "events per pixel, signed"
+    figure.colorbar(image, ax=grid[: len(shown)], label=label, extend="both", shrink=0.85, pad=0.02)
+    return figure, grid[len(shown) :]
 
 
 def draw_event_series(recordings: Mapping[str, Events], t_start_us: int, t_end_us: int, num_frames: int = 5) -> Figure:
@@ -107,6 +137,32 @@ def draw_event_cloud(events: Events, seed: int, max_events: int = 20_000) -> Fig
     axes.tick_params(labelsize=8)
     axes.set_title(f"{len(shown):,} of {len(events):,} events", fontsize=10)
     axes.legend(handles=_polarity_handles(), loc="upper left", frameon=False)
+    return figure
+
+
+def draw_turning_cloud(events: Events, seed: int, max_events: int = 20_000) -> go.Figure:
+    """The cloud that `draw_event_cloud` draws, of the same events, as a plotly figure to turn and zoom in a browser.
+
+    `figure.write_html(path)` writes a page of about 5 MB that works without a network.
+    """
+    # Only this figure needs plotly, whose import takes longer than that of all else here.
+    import plotly.graph_objects as go
+
+    shown = sample_events(events, max_events, seed)
+    figure = go.Figure()
+    for sign, (name, colour) in zip((1, -1), POLARITIES, strict=True):
+        part = shown[shown.p == sign]
+        marker = {"size": 1.5, "color": colour}
+        figure.add_trace(go.Scatter3d(x=part.t / 1e3, y=part.x, z=part.y, mode="markers", marker=marker, name=name))
+    height, width = events.sensor_size
+    axes = {
+        "xaxis_title": "time, ms",
+        "yaxis": {"title": "x, pixels", "range": [0, width]},
+        "zaxis": {"title": "y, pixels", "range": [height, 0]},
+        "aspectratio": {"x": 1.6, "y": 1, "z": height / width},
+    }
+    title = f"{len(shown):,} of {len(events):,} events"
+    figure.update_layout(title=title, scene=axes, legend={"itemsizing": "constant"}, height=600)
     return figure
 
 
@@ -210,10 +266,7 @@ def draw_signed(axes: Axes, picture: np.ndarray, limit: float) -> AxesImage:
 
 def sum_polarities(events: Events) -> np.ndarray:
     """The signed sum of events at each pixel, int64 `(H, W)`."""
-    height, width = events.sensor_size
-    pixel = events.y.astype(np.int64) * width + events.x
-    positive, negative = (np.bincount(pixel[events.p == sign], minlength=height * width) for sign in (1, -1))
-    return (positive - negative).reshape(height, width)
+    return count_events(events[events.p > 0]) - count_events(events[events.p < 0])
 
 
 def find_strongest(picture: np.ndarray, block: int) -> np.ndarray:
@@ -234,14 +287,14 @@ def sample_events(events: Events, max_events: int, seed: int) -> Events:
     return events[is_shown]
 
 
-def find_limit(pictures: Sequence[np.ndarray]) -> float:
-    """A colour limit for all pictures that 99 % of their occupied cells keep to, at least 1 event.
+def find_limit(pictures: Sequence[np.ndarray], percent: float = 99) -> float:
+    """A colour limit for all pictures that 99 % of their occupied cells keep to, or another share; at least 1 event.
 
     Lamps saturate, so that what moves stays visible beside them.
     """
     # Cells below half an event decode to nothing; counted in, a network's faint noise would set the limit.
     occupied = np.concatenate([np.abs(picture[np.abs(picture) >= 0.5]) for picture in pictures])
-    return max(1.0, float(np.percentile(occupied, 99))) if len(occupied) else 1.0
+    return max(1.0, float(np.percentile(occupied, percent))) if len(occupied) else 1.0
 
 
 def make_figure(width_inches: float, height_inches: float) -> Figure:
@@ -255,13 +308,17 @@ def _draw_dots(axes: Axes, events: Events) -> None:
     size = max(0.4, pixel_points**2)
     axes.scatter(events.x, events.y, c=np.where(events.p > 0, POSITIVE, NEGATIVE), s=size, linewidths=0, marker="s")
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-    axes.text(0.02, 0.03, f"{len(events):,} events", transform=axes.transAxes, fontsize=7, color=NEUTRAL, bbox=box)
+    label_corner(axes, f"{len(events):,} events")
+
+
+def label_corner(axes: Axes, text: str) -> None:
+    """Write a small text on white into the lower left corner of the axes."""
+    box = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
+    axes.text(0.02, 0.03, text, transform=axes.transAxes, fontsize=7, bbox=box)
 
 
 def _polarity_handles() -> list[Line2D]:
-    pairs = (("positive (brighter)", POSITIVE), ("negative (darker)", NEGATIVE))
-    return [Line2D([], [], marker="o", linestyle="", color=colour, label=label) for label, colour in pairs]
+    return [Line2D([], [], marker="o", linestyle="", color=colour, label=label) for label, colour in POLARITIES]
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Figures of a recording's statistics: intervals, flicker, causes, and what sets a pair's two sides apart.
+"""Figures of statistics: intervals, flicker and causes of recordings, and what networks' residuals are spent on.
 
 They return a matplotlib Figure, as those of `figures.py` do. Red and blue stay what they are there, polarities, so
 recordings and causes have colours of their own.
@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.scores.metrics import CAUSES
-from deflare_core.show.figures import ACCENT, NEUTRAL, draw_signed, find_limit, make_figure, sum_polarities
+from deflare_core.scores.residuals import CELL_KINDS
+from deflare_core.show.figures import ACCENT, NEUTRAL, make_figure
 from deflare_core.streams.statistics import INTERVAL_EDGES_US, find_intervals_us, find_spectrum, share_intervals
 
 RECORDING_COLOURS = (NEUTRAL, ACCENT, "#b8860b", "#7a3e9d")
 CAUSE_COLOURS = {"background": NEUTRAL, "light": "#e3a62b", "flare": "#7a3e9d", "noise": "#bdbdbd"}
-SURPLUS_MAP = matplotlib.colormaps["PRGn_r"]
-"""Purple, the colour of flare, where the input has more events; green, that of the target, where it has."""
+CELL_COLOURS = {**CAUSE_COLOURS, "empty": "#ececec"}
 MAINS_HZ = (100.0, 120.0)
 """At what lamps flicker on a mains of 50 and of 60 Hz."""
 
@@ -119,40 +119,68 @@ def count_causes(events: Events, labels: NDArray[np.uint8], edges_us: NDArray[np
     return np.stack([np.diff(np.searchsorted(events.t[labels == label], edges_us)) for label in CAUSES])
 
 
-def draw_pair(flare: Events, clean: Events, t_start_us: int, t_end_us: int) -> Figure:
-    """Input and target of one window, and where the input has more events (purple) or fewer (green)."""
-    window = {"input": flare.window(t_start_us, t_end_us), "target": clean.window(t_start_us, t_end_us)}
-    sums = {name: sum_polarities(events) for name, events in window.items()}
-    surplus = count_events(window["input"]) - count_events(window["target"])
-    height, width = flare.sensor_size
-    figure = make_figure(12.6, 3.6 * height / width + 1.2)
-    grid = figure.subplots(1, 3, sharex=True, sharey=True)
-    for axes, (name, picture) in zip(grid, sums.items(), strict=False):
-        image = draw_signed(axes, picture, find_limit(list(sums.values())))
-        axes.set_title(f"{name}: {len(window[name]):,} events", fontsize=10)
-    limit = find_limit([surplus])
-    difference = grid[2].imshow(surplus, cmap=SURPLUS_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
-    more, fewer = surplus.clip(min=0).sum(), (-surplus).clip(min=0).sum()
-    grid[2].set_title(f"input less target: {more:,} more, {fewer:,} fewer", fontsize=10)
-    figure.colorbar(image, ax=grid[:2], label="events per pixel, signed", extend="both", shrink=0.85, pad=0.02)
-    figure.colorbar(
-        difference, ax=grid[2], label="events per pixel, input less target", extend="both", shrink=0.85, pad=0.02
-    )
-    figure.suptitle(f"{t_start_us / 1e3:.1f} to {t_end_us / 1e3:.1f} ms", fontsize=10)
-    for axes in grid:
-        axes.set_xlabel("x, pixels")
-    grid[0].set_ylabel("y, pixels")
+def draw_residuals(
+    wanted: NDArray[np.floating], given: Mapping[str, NDArray[np.floating]], limit: float | None = None
+) -> Figure:
+    """One panel per named residual: how many cells have which wanted and given value; the green line is perfection.
+
+    Parameters
+    ----------
+    wanted : target less input, `(bins, H, W)`.
+    given : output less input by name, of the same shape.
+    limit : the axes' end, events per cell; none takes the 99.9th percentile of the cells to change, rounded up.
+        Bins are half an event wide, one of them about 0; cells beyond the end are drawn at the edge.
+    """
+    changed = np.abs(wanted[wanted != 0])
+    end = limit or (float(np.ceil(np.percentile(changed, 99.9))) if len(changed) else 1.0)
+    edges = np.arange(-end - 0.25, end + 0.5, 0.5)
+    tables = {name: _joint(wanted, residual, edges) for name, residual in given.items()}
+    top = max(table.max() for table in tables.values())
+    figure = make_figure(3.5 * len(given) + 0.9, 3.9)
+    grid = figure.subplots(1, len(given), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (name, table) in zip(grid, tables.items(), strict=True):
+        image = axes.pcolormesh(edges, edges, table.T, cmap="Greys", norm=LogNorm(0.5, top))
+        axes.plot([-end, end], [-end, end], color=ACCENT, linewidth=1, label="given is wanted")
+        axes.axhline(0, color=NEUTRAL, linewidth=0.5)
+        axes.set(title=name, xlabel="wanted, events per cell", aspect="equal")
+    grid[0].set_ylabel("given, events per cell")
+    grid[0].legend(frameon=False, fontsize=8, loc="upper left")
+    figure.colorbar(image, ax=grid, label=f"cells of {wanted.size:,}", shrink=0.85, pad=0.02)
     return figure
 
 
-def count_events(events: Events) -> NDArray[np.int64]:
-    """The number of events at each pixel, of both polarities, int64 `(H, W)`."""
-    height, width = events.sensor_size
-    pixel = events.y.astype(np.int64) * width + events.x
-    return np.bincount(pixel, minlength=height * width).reshape(height, width)
+def draw_residual_shares(spent: Mapping[str, Mapping[str, float]]) -> Figure:
+    """One bar for each named residual: its share at cells of each cause, as `share_residual` gives them."""
+    figure = make_figure(7, 0.45 * len(spent) + 1.3)
+    axes = figure.subplots()
+    names = list(spent)
+    left = np.zeros(len(names))
+    for kind in CELL_KINDS:
+        share = np.array([100 * np.nan_to_num(spent[name][kind]) for name in names])
+        bars = axes.barh(names, share, left=left, color=CELL_COLOURS[kind], label=kind, height=0.7)
+        colour = "white" if kind in ("background", "flare") else "black"
+        labels = [f"{value:.0f}" if value >= 4 else "" for value in share]
+        axes.bar_label(bars, labels, label_type="center", fontsize=8, color=colour)
+        left += share
+    for place, name in enumerate(names):
+        if all(np.isnan(value) for value in spent[name].values()):
+            axes.text(1, place, "no residual", fontsize=8, va="center")
+    axes.set(xlabel="share of the residual's absolute sum, %", xlim=(0, 100))
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=9)
+    return figure
 
 
 def _peak(frequencies_hz: NDArray[np.float64], power: NDArray[np.float64]) -> str:
     if np.isnan(power).all():
         return "no pixel has enough events"
     return f"highest at {frequencies_hz[power.argmax()]:.1f} Hz, {power.max():,.1f}"
+
+
+def _joint(
+    wanted: NDArray[np.floating], given: NDArray[np.floating], edges: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The number of cells with each wanted and given value, those beyond the edges counted at the edge."""
+    inside = [np.clip(voxel.ravel(), edges[0], edges[-1]) for voxel in (wanted, given)]
+    return np.histogram2d(inside[0], inside[1], bins=[edges, edges])[0]

@@ -20,6 +20,12 @@ LOCKED_BY_CHANCE = 0.01
 """Share of pixels without flicker that count as locked to it."""
 
 
+def count_events(events: Events) -> NDArray[np.int64]:
+    """The number of events at each pixel, of both polarities, int64 `(H, W)`."""
+    height, width = events.sensor_size
+    return np.bincount(_pixel(events), minlength=height * width).reshape(height, width)
+
+
 def find_rates_hz(events: Events, duration_us: int) -> NDArray[np.float64]:
     """Events per second of every pixel, `(H, W)`.
 
@@ -28,9 +34,7 @@ def find_rates_hz(events: Events, duration_us: int) -> NDArray[np.float64]:
     events : a recording.
     duration_us : its length, above 0.
     """
-    height, width = events.sensor_size
-    counts = np.bincount(_pixel(events), minlength=height * width).astype(np.float64)
-    return counts.reshape(height, width) * (1e6 / duration_us)
+    return count_events(events).astype(np.float64) * (1e6 / duration_us)
 
 
 def find_on_share(events: Events) -> float:
@@ -116,13 +120,12 @@ def find_locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> N
     """
     if duration_us * flicker_hz < 5e6:
         raise ValueError(f"{duration_us} us is shorter than five periods of {flicker_hz} Hz; give a longer recording.")
-    height, width = events.sensor_size
-    busy = np.bincount(_pixel(events), minlength=height * width) >= BUSY
+    busy = count_events(events) >= BUSY
     if busy.any():
         t, p, first = _busy_pixels(events)
         level = np.log(1 / LOCKED_BY_CHANCE)
         busy[busy] = _find_locked((t - events.t[0]) / 1e6, p, first, float(flicker_hz), level)
-    return busy.reshape(height, width)
+    return busy
 
 
 def find_flicker_share(events: Events, duration_us: int, flicker_hz: float) -> float:
@@ -139,8 +142,7 @@ def find_flicker_share(events: Events, duration_us: int, flicker_hz: float) -> f
     ValueError
         When the recording is shorter than five periods; see `find_locked_pixels`.
     """
-    locked = find_locked_pixels(events, duration_us, flicker_hz).ravel()
-    counts = np.bincount(_pixel(events), minlength=len(locked))
+    locked, counts = find_locked_pixels(events, duration_us, flicker_hz), count_events(events)
     num_busy = counts[counts >= BUSY].sum()
     return float(counts[locked].sum() / num_busy) if num_busy else np.nan
 
