@@ -11,7 +11,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from deflare_core.loop.run_log import read_log
-from deflare_core.show.figures import learning_curve_figure
+from deflare_core.show.curves import draw_learning_curve
 
 
 @contextmanager
@@ -43,4 +43,4 @@ def live_curves(run_dir: str | Path, every_s: float = 2.0) -> Iterator[None]:
 
 
 def _curve_now(run_dir: str | Path) -> Figure:
-    return learning_curve_figure(read_log(run_dir), title=Path(run_dir).name)
+    return draw_learning_curve(read_log(run_dir), title=Path(run_dir).name)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from deflare_core.loop.run_log import METRICS, RunLogError, read_log, read_tensorboard
-from deflare_core.show.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE, scale_losses
-from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.show.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE, make_figure, save_figure
 
 CURVES = "training_loss_curves.png"
 REPORTS = Path("reports/training_curves")
@@ -20,6 +20,25 @@ LEGEND = {"frameon": False, "loc": "lower right", "bbox_to_anchor": (1, 1), "nco
 """Above the axes, where it covers no curve."""
 
 Entries = list[dict[str, Any]]
+
+
+def draw_learning_curve(entries: Entries, title: str = "") -> Figure:
+    """The loss of each step with its moving average, and of each validation, in one panel; empty before the first step.
+
+    Parameters
+    ----------
+    entries : the lines of a run's log, as `read_log` and `RunLog` give them.
+    title : stands above the panel.
+    """
+    figure = make_figure(7, 3.6)
+    axes = figure.subplots()
+    if entries:
+        draw_step_losses(axes, entries)
+        draw_validations(axes, entries)
+        axes.legend(frameon=False)
+    scale_losses(axes)
+    axes.set(xlabel="step", title=title)
+    return figure
 
 
 def draw_training_curves(run_dir: str | Path, detailed: bool = False) -> Figure:
@@ -40,10 +59,13 @@ def draw_training_curves(run_dir: str | Path, detailed: bool = False) -> Figure:
     entries = read_run(Path(run_dir))
     extra = [name for name in ("learning_rate", *(DETAILS if detailed else ())) if len(list_column(entries, name)[0])]
     heights = [3, 3, *(1.5 for _ in extra)]
-    figure = Figure(figsize=(8, sum(heights) + 0.6), dpi=110, layout="constrained")
+    figure = make_figure(8, sum(heights) + 0.6)
     grid = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    draw_batch_loss(grid[0], entries)
-    draw_epoch_loss(grid[1], entries)
+    draw_step_losses(grid[0], entries)
+    draw_epoch_losses(grid[1], entries)
+    for axes in grid[:2]:
+        scale_losses(axes)
+        axes.legend(**LEGEND)
     for axes, name in zip(grid[2:], extra, strict=True):
         axes.plot(*list_column(entries, name), color=NEUTRAL, linewidth=0.8)
         axes.set_ylabel(DETAILS.get(name, name.replace("_", " ")))
@@ -56,11 +78,7 @@ def draw_training_curves(run_dir: str | Path, detailed: bool = False) -> Figure:
 
 def write_curves(run_dir: str | Path, detailed: bool = False) -> Path:
     """The path at which the run's curves were written as PNG: `reports/training_curves/RUN/`."""
-    path = REPORTS / Path(run_dir).resolve().name / CURVES
-    figure = draw_training_curves(run_dir, detailed)
-    with complete_or_absent(path) as temporary:
-        figure.savefig(temporary, format="png")
-    return path
+    return save_figure(draw_training_curves(run_dir, detailed), REPORTS / Path(run_dir).resolve().name / CURVES)
 
 
 def read_run(run_dir: Path) -> Entries:
@@ -77,31 +95,45 @@ def read_run(run_dir: Path) -> Entries:
     return entries
 
 
-def draw_batch_loss(axes: Axes, entries: Entries) -> None:
-    """The loss of each step and the mean of the last ones, a fiftieth of the run."""
+def draw_step_losses(axes: Axes, entries: Entries) -> None:
+    """Draw the loss of each step and the mean of the last ones, a fiftieth of the run."""
     steps, losses = list_column(entries, "loss")
     width = max(1, len(losses) // 50)
     axes.plot(steps, losses, color=NEGATIVE, alpha=0.4, linewidth=0.8, label="training, each step")
     if width > 1:
         label = f"mean of the last {width} steps"
         axes.plot(steps[width - 1 :], average_steps(losses, width), color=POSITIVE, linewidth=1.4, label=label)
-    scale_losses(axes)
-    axes.legend(**LEGEND)
 
 
-def draw_epoch_loss(axes: Axes, entries: Entries) -> None:
-    """The mean training loss over the steps of each epoch, each validation, and the best epoch in a box."""
+def draw_validations(axes: Axes, entries: Entries) -> None:
+    """Draw the loss of each validation, if there was one."""
+    steps, losses = list_validations(entries)
+    if len(steps):
+        axes.plot(steps, losses, "o-", color=ACCENT, markersize=4, linewidth=1, label="validation")
+
+
+def draw_epoch_losses(axes: Axes, entries: Entries) -> None:
+    """Draw the mean training loss over the steps of each epoch, each validation, and the best epoch in a box."""
     steps, losses = list_column(entries, "loss")
     epochs = list_epochs(entries)
     for epoch in np.unique(epochs):
         here = epochs == epoch
         label = "training, mean of each epoch" if epoch == epochs[0] else ""
         axes.hlines(losses[here].mean(), steps[here][0] - 1, steps[here][-1], color=NEGATIVE, linewidth=2, label=label)
-    axes.plot(*list_validations(entries), "o-", color=ACCENT, markersize=4, linewidth=1, label="validation")
-    scale_losses(axes)
+    draw_validations(axes, entries)
     box = {"boxstyle": "round", "facecolor": "lightgreen", "edgecolor": "none"}
     axes.text(0.02, 0.05, find_best_epoch(entries), transform=axes.transAxes, bbox=box, fontsize=9)
-    axes.legend(**LEGEND)
+
+
+def scale_losses(axes: Axes) -> None:
+    """Give the axes, already drawn on, a logarithmic scale of losses with plain numbers, over whole steps."""
+    axes.set(ylabel="loss", yscale="log")
+    low, high = axes.get_ylim()
+    # Powers of ten alone would leave a curve within one decade without a number beside it.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def find_best_epoch(entries: Entries) -> str:

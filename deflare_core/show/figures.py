@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from deflare_core.events import Events
 from deflare_core.scores.metrics import find_score
@@ -180,38 +179,6 @@ def draw_event_rates(recordings: Mapping[str, Events], clock_us: tuple[int, int]
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     grid[-1].set_xlabel("time, ms")
     return figure
-
-
-def learning_curve_figure(log: Sequence[Mapping], title: str = "") -> Figure:
-    """Training loss by step with its moving average, and the validation loss, on a logarithmic scale."""
-    steps = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry]
-    validations = [(entry["step"], entry["validation"]["loss"]) for entry in log if "validation" in entry]
-    figure = make_figure(7, 3.6)
-    axes = figure.subplots()
-    if steps:
-        step, loss = np.array(steps).T
-        axes.plot(step, loss, color=NEGATIVE, alpha=0.4, linewidth=0.8, label="training, each step")
-        width = len(loss) // 20
-        if width > 1:
-            mean = np.convolve(loss, np.ones(width) / width, "valid")
-            axes.plot(step[width - 1 :], mean, color=NEGATIVE, label=f"mean of the last {width} steps")
-    if validations:
-        axes.plot(*np.array(validations).T, "o-", color=POSITIVE, markersize=4, label="validation")
-    axes.set(xlabel="step", title=title)
-    scale_losses(axes)
-    if steps or validations:
-        axes.legend(frameon=False)
-    return figure
-
-
-def scale_losses(axes: Axes) -> None:
-    """Give the axes, already drawn on, a logarithmic scale of losses with plain numbers, over whole steps."""
-    axes.set(ylabel="loss", yscale="log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def draw_scores(

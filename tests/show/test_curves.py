@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 from deflare_core.app import live_curves
 from deflare_core.app.commands import main
 from deflare_core.loop.run_log import RunLog, RunLogError, read_log
-from deflare_core.show.curves import average_steps, draw_training_curves, find_best_epoch, read_run
+from deflare_core.show.curves import average_steps, draw_learning_curve, draw_training_curves, find_best_epoch, read_run
 
 STEPS_PER_EPOCH = 25
 
@@ -100,6 +100,17 @@ def test_the_command_writes_the_picture_under_reports(run_dir, tmp_path, monkeyp
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [p.name for p in path.parent.iterdir()] == [path.name], "No temporary file is left."
     assert "training_loss_curves.png" in capsys.readouterr().out
+
+
+def test_the_learning_curve_has_a_mean_only_where_it_is_one():
+    def labels(num):
+        log = [{"step": k + 1, "loss": 1 / (k + 1)} for k in range(num)]
+        figure = draw_learning_curve([*log, {"step": num, "validation": {"loss": 0.5}}])
+        return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+    assert labels(99) == ["training, each step", "validation"]
+    assert labels(150) == ["training, each step", "mean of the last 3 steps", "validation"]
+    assert draw_learning_curve([]).axes[0].get_legend() is None, "A run that has not begun is an empty picture."
 
 
 def test_live_curves_follow_the_log_while_it_grows(tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ from deflare_core.show.figures import (
     draw_voxels,
     find_limit,
     find_strongest,
-    learning_curve_figure,
     sample_events,
 )
 
@@ -68,17 +67,6 @@ def test_a_single_event_survives_in_a_picture_drawn_small():
     picture[5, 8] = 0
     assert find_strongest(picture, 3)[1, 2] == -1
     assert find_strongest(picture, 4).shape == (2, 3), "Rows and columns that fill no block have one of their own."
-
-
-def test_the_learning_curve_has_a_mean_only_where_it_is_one():
-    def labels(num):
-        log = [{"step": k + 1, "loss": 1 / (k + 1)} for k in range(num)]
-        figure = learning_curve_figure([*log, {"step": num, "validation": {"loss": 0.5}}])
-        return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-
-    assert labels(30) == ["training, each step", "validation"]
-    assert labels(60) == ["training, each step", "mean of the last 3 steps", "validation"]
-    assert learning_curve_figure([]).axes[0].get_legend() is None, "A run that has not begun is an empty picture."
 
 
 def test_a_bar_that_would_dwarf_the_others_is_cut_off_and_says_so():
