@@ -1,182 +1,158 @@
-"""The arguments of every command, as a table, and the parser made of it."""
+"""The arguments of every command, made from the parameters of the function that runs it.
+
+pydantic-settings was chosen over jsonargparse and tyro, which were tried as well: it alone lists the settings of every
+member of a union such as `DataConfig | SimulatedDataConfig`, each with its meaning and default, and it shows no types
+of Python. It takes 0.03 s to import and makes the arguments only: the text of a setting is read as that of `key=value`
+is, so both give the same values and the same errors.
+"""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterable
+import difflib
+import inspect
+from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
-from deflare_core import __version__
-from deflare_core.system.settings import value_of
+from pydantic import Field, create_model
+from pydantic_settings import CliPositionalArg, CliSettingsSource
 
-Argument = tuple[tuple[str, ...], dict[str, Any]]
-"""What `ArgumentParser.add_argument` takes."""
+from deflare_core.events import PolarityRule, SensorSize
+from deflare_core.io.reading import Reading, TimeUnit
+from deflare_core.system.settings import StrictModel, known_keys, load_config, make_config
 
+Function = Callable[..., int | None]
+"""What runs a command. A parameter is an option if it is keyword-only or has a default, and a positional otherwise.
 
-def argument(*names: str, **settings: Any) -> Argument:
-    """An argument of a command."""
-    return names, settings
-
-
-def path(name: str, help: str, **settings: Any) -> Argument:
-    """An argument that is a path."""
-    return argument(name, type=Path, help=help, **settings)
+The fields of a parameter `reading` are options too. A parameter `config` holds settings; its annotation names the file
+that they are read from.
+"""
 
 
-def config(name: str) -> Argument:
-    """The configuration file of a command."""
-    return path("--config", "default: %(default)s", default=f"configs/{name}.yaml")
+class ReadingOptions(StrictModel):
+    """How to read recordings that do not say enough about themselves."""
+
+    sensor_size: SensorSize | None = Field(None, json_schema_extra={"nargs": 2, "metavar": "HEIGHT WIDTH"})
+    """where the file does not say"""
+    polarity: PolarityRule = "strict"
+    """lenient: 1 is positive, all else negative"""
+    time_unit: TimeUnit | None = None
+    """of text that does not declare it"""
 
 
-def debugged(what: str) -> list[Argument]:
-    """Options for pictures of what goes through a stage."""
-    return [
-        argument("--debug", action="store_true", help=what),
-        path("--debug-dir", "folder of the pictures; default: %(default)s", default="reports/debug_output"),
-    ]
+class Parameters(NamedTuple):
+    """What a command takes, as typed models."""
+
+    options: type[StrictModel]
+    """Its options and positionals, those of `reading` among them."""
+    positionals: tuple[str, ...]
+    has_reading: bool
+    config: type[StrictModel] | None
+    """Its settings; none: it has none."""
+    file: str | None
+    """The file that they are read from where the user names no other."""
 
 
-OVERRIDES = argument(
-    "overrides",
-    nargs="*",
-    metavar="key=value",
-    help="settings that replace those of the file, such as trainer.max_steps=10",
-)
-READING = [
-    argument("--sensor-size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="where the file does not say"),
-    argument(
-        "--polarity",
-        choices=("strict", "lenient"),
-        default="strict",
-        help="lenient: 1 is positive, all else negative",
-    ),
-    argument("--time-unit", choices=("s", "ms", "us"), help="of text that does not declare it"),
-]
-"""Options for recordings that do not say enough about themselves."""
-PICTURES = argument("--debug", action="store_true", help="pictures under reports/debug_output")
-
-ARGUMENTS: dict[str, list[Argument]] = {
-    "simulate": [
-        config("simu_config"),
-        path("--output-dir", "default: %(default)s", default="data_simu/physics_method"),
-        argument("--workers", type=int, help="processes; default: one per processor"),
-        OVERRIDES,
-    ],
-    "verify": [
-        path("noisy_dir", "folder of recordings with flare"),
-        path("clean_dir", "folder of their clean partners"),
-        path("--manifest", "also compare with the test recordings of this manifest"),
-        *READING,
-    ],
-    "encode": [path("input", "recording"), path("output", "voxel file (.npy or .pt)"), *READING, PICTURES],
-    "decode": [
-        path("input", "voxel file (.npy or .pt)"),
-        path("output", "recording (.h5)"),
-        argument("--t0-us", type=int, default=0, help="start of the first window, us; default: 0"),
-        argument("--seed", type=int, default=0, help="seed of the event times; default: 0"),
-        PICTURES,
-    ],
-    "convert": [
-        path("input", "recording of any format"),
-        path("output", "file to write: .h5, .npz, .npy or .csv"),
-        *READING,
-    ],
-    "train": [
-        config("train_config"),
-        argument("--resume", action="store_true", help="go on from the last checkpoint"),
-        *debugged("only pictures of what the first two steps work on; the run's folder stays as it is"),
-        OVERRIDES,
-    ],
-    "curves": [
-        path("run_dir", "folder of a run, such as runs/train", metavar="RUN_DIR"),
-        argument("--detailed", action="store_true", help="also the gradient's norm and the step's duration"),
-    ],
-    "evaluate": [
-        config("test_config"),
-        *debugged("also pictures of every fifth window, by the last method"),
-        OVERRIDES,
-    ],
-    "roc": [
-        config("test_config"),
-        argument("--kept", type=float, default=0.95, help="share of other events to keep; default: %(default)s"),
-        argument("--set-level", action="store_true", help="write the level found into the checkpoint"),
-        OVERRIDES,
-    ],
-    "compare": [config("test_config"), OVERRIDES],
-    "ablate": [config("ablation_config"), OVERRIDES],
-    "import-weights": [
-        path("input", "published weights, such as checkpoint.pth"),
-        path("output_dir", "folder for the checkpoint, such as runs/published"),
-    ],
-    "infer": [
-        path("--input", "recording with flare, or a folder of them", required=True),
-        path("--output", "deflared recording to write (.h5), or the folder", required=True),
-        path("--config", "such as configs/inference_config.yaml"),
-        argument("--method", help="network (default), or a baseline: baf, efr, pfd-a, pfd-b"),
-        *READING,
-        OVERRIDES,
-    ],
-    "video": [
-        path("files", "BEFORE [AFTER] OUT.mp4", nargs="+", metavar="FILE"),
-        argument("--frame-us", type=int, default=2000, help="recorded time in a frame; default: %(default)s"),
-        *READING,
-    ],
-    "sheet": [path("files", "BEFORE [AFTER] OUT.png", nargs="+", metavar="FILE"), *READING],
-    "benchmark": [
-        argument("--device", default="auto", help="auto, cpu or cuda; default: %(default)s"),
-        path("--output-dir", "default: reports/<date>_benchmark"),
-    ],
-    "notebook": [
-        argument("name", help="number, name or path of a notebook, such as 00"),
-        argument(
-            *("-p", "--parameter"),
-            nargs=2,
-            action="append",
-            default=[],
-            metavar=("NAME", "VALUE"),
-            help="set a parameter",
-        ),
-        argument("--app", action="store_true", help="show it in a browser without its code; for 05, the viewer"),
-        argument("--port", type=int, default=8866, help="of the app, on this machine; default: %(default)s"),
-    ],
-    "doctor": [],
-}
-"""What each command takes."""
+def parameters_of(function: Function) -> Parameters:
+    """The parameters of the function of a command."""
+    parameters = dict(inspect.signature(function, eval_str=True).parameters)
+    reading, config = parameters.pop("reading", None), parameters.pop("config", None)
+    fields: dict[str, Any] = {}
+    positionals: list[str] = []
+    positional: Any = CliPositionalArg
+    for name, parameter in parameters.items():
+        if parameter.default is not parameter.empty:
+            fields[name] = (parameter.annotation, parameter.default)
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            fields[name] = (parameter.annotation, ...)
+        else:
+            fields[name] = (positional[parameter.annotation], ...)
+            positionals.append(name.replace("_", "-").upper())
+    base: type[StrictModel] = ReadingOptions if reading else StrictModel
+    options: type[StrictModel] = create_model(function.__name__, __base__=base, **fields)
+    cls, file = (get_args(config.annotation) or (config.annotation, None)) if config else (None, None)
+    return Parameters(options, tuple(positionals), reading is not None, cls, file)
 
 
-def make_parser(functions: Iterable[Callable[[argparse.Namespace], int | None]]) -> argparse.ArgumentParser:
-    """The parser of the whole command line; each command is named and described like the function that runs it."""
-    parser = argparse.ArgumentParser("deflare", description="Remove lens flare from event-camera recordings.")
-    parser.add_argument("--version", action="version", version=f"deflare {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for function in functions:
-        name, about = function.__name__.replace("_", "-"), str(function.__doc__)
-        command = commands.add_parser(name, help=about.splitlines()[0], description=about)
-        command.set_defaults(run=function)
-        for names, settings in ARGUMENTS[name]:
-            command.add_argument(*names, **settings)
+def make_parser(command: str, about: str, parameters: Parameters) -> ArgumentParser:
+    """The parser of a command's words."""
+    usage = " ".join(["%(prog)s", *parameters.positionals, "[OPTION ...]"])
+    usage += " [KEY=VALUE ...]" if parameters.config else ""
+    parser = ArgumentParser(f"deflare {command}", usage, about, allow_abbrev=False)
+    _add_arguments(
+        parser, parameters.options, cli_kebab_case=True, cli_implicit_flags="toggle", cli_enforce_required=True
+    )
+    if parameters.config:
+        parser.add_argument(
+            "--config",
+            type=Path,
+            default=parameters.file,
+            help="file of settings" + (f" (default: {parameters.file})" if parameters.file else ""),
+        )
+        _add_arguments(parser, parameters.config, cli_implicit_flags=True)
     return parser
 
 
-def parse(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
-    """The options of a command, with its overrides wherever they stand among them."""
-    options, rest = parser.parse_known_args(arguments)
-    words = [*getattr(options, "overrides", []), *rest]
-    strange = [text for text in words if text.startswith("-") or "=" not in text]
-    if strange or (rest and not hasattr(options, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}; a setting is written key=value")
-    if rest:
-        options.overrides = words
-    return options
+def _add_arguments(parser: ArgumentParser, model: type[StrictModel], **style: Any) -> None:
+    """Give the parser an argument for each field of a model."""
+
+    def add_argument(container: ArgumentParser, *names: str, **settings: Any) -> None:
+        if settings.get("action") == "append":
+            del settings["action"]  # A list is one value, written as in YAML.
+        field = model.model_fields.get(settings.get("dest", ""))
+        if field and isinstance(field.json_schema_extra, dict):  # Of a value of several words.
+            settings |= field.json_schema_extra | {"metavar": tuple(str(field.json_schema_extra["metavar"]).split())}
+        container.add_argument(*names, **settings)
+
+    CliSettingsSource(
+        model,  # type: ignore[arg-type]  # It reads nothing of a model but its fields.
+        root_parser=parser,
+        add_argument_method=add_argument,
+        cli_hide_none_type=True,
+        cli_shortcuts={"parameter": "p"},
+        **style,
+    )
 
 
-def parsed(name: str, text: str) -> Any:
-    """The value of a parameter on the command line, read as YAML, where 1e-3 is a number too."""
-    value = value_of(name, text)
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+def parse(parser: ArgumentParser, parameters: Parameters, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The options and positionals among the words of a command by name, and its settings, written key=value.
+
+    A word that is neither ends the program with a message that names the nearest option.
+    """
+    found, rest = parser.parse_known_args(words)
+    strange = [word for word in rest if word.startswith("-") or "=" not in word or not parameters.config]
+    if strange:
+        near = difflib.get_close_matches(strange[0].partition("=")[0], _flags(parameters), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        hint += "; a setting is written key=value" if parameters.config else ""
+        parser.error(f"unrecognized arguments: {' '.join(strange)}{hint}")
+    given = vars(found)
+    options = {name: given.pop(name) for name in ("config", *parameters.options.model_fields) if name in given}
+    settings = {name: str(text).lower() if isinstance(text, bool) else text for name, text in given.items()}
+    return options, [*rest, *(f"{name}={text}" for name, text in settings.items())]
+
+
+def _flags(parameters: Parameters) -> list[str]:
+    keys = known_keys(parameters.config) if parameters.config else []
+    return [f"--{name.replace('_', '-')}" for name in parameters.options.model_fields] + [f"--{key}" for key in keys]
+
+
+def check(command: str, parameters: Parameters, options: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """What to call the function of a command with.
+
+    Raises
+    ------
+    ConfigError
+        When an option, a setting or the file of settings cannot be used.
+    """
+    origin, file = f"deflare {command}", options.get("config")
+    given = {name: value for name, value in options.items() if name != "config"}
+    checked = dict(make_config(parameters.options, given, origin=origin))
+    if parameters.has_reading:
+        checked["reading"] = Reading(**{name: checked.pop(name) for name in ReadingOptions.model_fields})
+    if parameters.config and file:
+        checked["config"] = load_config(parameters.config, file, overrides)
+    elif parameters.config:
+        checked["config"] = make_config(parameters.config, {}, overrides, origin=origin)
+    return checked

@@ -21,7 +21,7 @@ from deflare_core.system.revision import find_revision, list_versions
 MODULES = (
     *("anywidget", "ipykernel", "ipywidgets", "jupyterlab", "nbconvert", "papermill"),
     *("h5py", "hdf5plugin", "numba", "numpy", "scipy", "matplotlib", "plotly", "PIL", "av", "pydantic", "tqdm", "yaml"),
-    *("torch", "pytorch3dunet.unet3d.model", "safetensors", "tensorboard", "data_simu"),
+    *("torch", "pytorch3dunet.unet3d.model", "safetensors", "tensorboard", "pydantic_settings", "data_simu"),
 )
 
 

@@ -33,6 +33,7 @@ from deflare_core.system.devices import device_name, pick_device
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PROJECT_ROOT
 from deflare_core.system.revision import find_revision, hash_file, list_versions
+from deflare_core.system.settings import value_of
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 REPORTS = PROJECT_ROOT / "reports"
@@ -221,6 +222,15 @@ def declared_parameters(path: Path) -> dict[str, Any]:
         raise NotebookError(f"{path}: has no cell tagged 'parameters', so nothing could be set in it.")
     assigned = [line for line in ast.parse(cells[0].source).body if isinstance(line, ast.Assign)]
     return {ast.unparse(name): _literal(ast.unparse(line.value)) for line in assigned for name in line.targets}
+
+
+def parameter_value(name: str, text: str) -> Any:
+    """The value of a parameter on the command line, read as YAML, where 1e-3 is a number too."""
+    value = value_of(name, text)
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _literal(source: str) -> Any:

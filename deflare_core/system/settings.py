@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from deflare_core.system.errors import DeflareError
 
@@ -120,7 +122,7 @@ def _explained(cls: type[BaseModel], error: Any) -> str:
     """One sentence for one pydantic error."""
     dotted = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _known_keys(cls)
+        known = known_keys(cls)
         near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
         return f"unknown key '{dotted}'; {hint}"
@@ -130,10 +132,18 @@ def _explained(cls: type[BaseModel], error: Any) -> str:
     return f"'{dotted}': {message} (received {error['input']!r})" if dotted else message
 
 
-def _known_keys(cls: type[BaseModel], prefix: str = "") -> list[str]:
-    keys = []
+def known_keys(cls: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
+    """The settings of a model, and of the groups in it, by dotted name; of a union of groups those of every member."""
+    keys = {}
     for name, field in cls.model_fields.items():
-        keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+        keys[prefix + name] = field
+        for group in groups_of(field):
+            keys |= known_keys(group, f"{prefix}{name}.")
     return keys
+
+
+def groups_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """The models that a setting may hold; none: it is one value."""
+    is_union = get_origin(field.annotation) in (Union, UnionType)
+    members = get_args(field.annotation) if is_union else (field.annotation,)
+    return [member for member in members if isinstance(member, type) and issubclass(member, BaseModel)]

@@ -13,13 +13,15 @@ import torch
 from support.recordings import make_events, same_events
 
 from deflare_core.app import doctor
-from deflare_core.app.arguments import make_parser, parse, parsed
+from deflare_core.app.arguments import parameters_of
 from deflare_core.app.commands import COMMANDS, main
+from deflare_core.app.notebook import parameter_value
 from deflare_core.checkpoint import load_pretrained
 from deflare_core.codec import events_to_voxel
 from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import load_events, save_events
 from deflare_core.system.places import PROJECT_ROOT
+from deflare_core.system.settings import groups_of, known_keys
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def test_the_doctor_imports_every_package_that_is_needed():
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
     packages = {re.match(r"[\w-]+", text)[0] for text in project["dependencies"]}
     modules = {name.split(".")[0] for name in doctor.MODULES}
-    renamed = {"pillow": "PIL", "pyyaml": "yaml"}
+    renamed = {"pillow": "PIL", "pyyaml": "yaml", "pydantic-settings": "pydantic_settings"}
     assert {renamed.get(name, name) for name in packages} == modules - {"data_simu"}
 
 
@@ -136,16 +138,77 @@ def test_the_doctor_imports_every_package_that_is_needed():
     ("text", "value"), [("1e-3", 1e-3), ("[8, 16]", [8, 16]), ("true", True), ("none.h5", "none.h5"), ("5", 5)]
 )
 def test_parameters_keep_their_types(text, value):
-    assert parsed("name", text) == value
+    assert parameter_value("name", text) == value
 
 
 @pytest.mark.parametrize("words", ["evaluate nonsense", "roc [--kepd 0.9]", "infer --input a --output b a=1 flags"])
 def test_a_word_that_is_no_setting_is_refused_before_any_file_is_read(words, capsys):
     with pytest.raises(SystemExit, match="2"):
-        parse(make_parser(COMMANDS), words.split())
+        main(words.split())
     error = capsys.readouterr().err.splitlines()[-1]
     assert "unrecognized arguments: " in error, "The error names the words."
     assert "a setting is written key=value" in error, "The error says how a setting is written."
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_names_every_setting_with_its_default_and_meaning(command, capsys):
+    parameters = parameters_of(command.load())
+    with pytest.raises(SystemExit, match="0"):
+        main([command.name, "--help"])
+    shown = capsys.readouterr().out
+    expected = {f"--{key}": field for key, field in known_keys(parameters.config).items()} if parameters.config else {}
+    for name, field in parameters.options.model_fields.items():
+        kebab = name.replace("_", "-")
+        expected[kebab.upper() if kebab.upper() in parameters.positionals else f"--{kebab}"] = field
+    for name, field in expected.items():
+        assert groups_of(field) or re.search(rf"^  {name}\b", shown, re.MULTILINE), f"The help does not name {name}."
+        assert " ".join(str(field.description).split()) in " ".join(shown.split()), f"{name} has no meaning."
+
+
+def test_a_setting_is_an_option_as_well_as_key_value(recording, tmp_path):
+    for name, settings in {"word": ["method=empty", "flags=true"], "option": ["--method", "empty", "--flags"]}.items():
+        assert run("infer", "--input", recording, "--output", tmp_path / name / "out.h5", *settings) == 0
+    assert (tmp_path / "word/out.h5").read_bytes() == (tmp_path / "option/out.h5").read_bytes()
+
+
+def test_a_list_and_a_setting_of_a_union_are_options(capsys, tmp_path):
+    config = PROJECT_ROOT / "configs" / "train_config.yaml"
+    words = ["--model.f_maps", "[8, 16]", "--data.noisy_dir", "nowhere", f"trainer.output_dir={tmp_path / 'run'}"]
+    assert run("train", "--config", config, *words) == 1
+    assert "f_maps [8, 16] has 2 entries" in capsys.readouterr().err, "The option's value was read as a list."
+    assert run("train", "--config", config, *words, "--model.num_levels", "2") == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_an_unknown_option_is_refused_with_the_nearest(capsys):
+    for words, nearest in (
+        ("train --trainer.max_step 10", "--trainer.max_steps"),
+        ("train --data.noisy_dri x", "--data.noisy_dir"),
+        ("convert a.h5 b.h5 --polarty lenient", "--polarity"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(words.split())
+        assert f"did you mean {nearest}?" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_help_on_all_commands_imports_no_heavy_package():
+    for command, unwanted in (
+        (["--help"], {"torch", "numba", "matplotlib", "numpy", "pydantic"}),
+        (["infer", "--help"], {"torch", "numba", "matplotlib", "scipy", "IPython"}),
+    ):
+        code = f"import sys; sys.argv[1:] = {command}; import runpy\ntry: runpy.run_module('deflare_core', "
+        code += "run_name='__main__')\nfinally: print(*sys.modules, file=sys.stderr)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert not unwanted & set(done.stderr.split()), f"deflare {' '.join(command)} imports too much."
+
+
+def test_a_programming_error_keeps_its_traceback(recording, tmp_path, monkeypatch):
+    def broken(*_: object, **__: object) -> None:
+        np.zeros(3).reshape(2)
+
+    monkeypatch.setattr("deflare_core.io.convert.convert", broken)
+    with pytest.raises(ValueError, match="cannot reshape"):
+        run("convert", recording, tmp_path / "out.npz")
 
 
 def with_columns(path, **columns):
@@ -203,13 +266,16 @@ def bad_inputs(tmp_path, recording):
             ("train", "--config", config, "trainer.max_steps=5", "trainer.max_steps.x=3"),
             ["'trainer.max_steps.x'", "it is 5 so far", "write trainer.max_steps=VALUE"],
         ),
-        "kept": (("roc", "--kept", "95"), ["--kept is a share between 0 and 1", "received 95"]),
+        "kept": (("roc", "--kept", "95"), ["'kept'", "less than 1", "received '95'"]),
         "workers": (
             ("simulate", "--workers", "0", "--output-dir", out),
-            ["--workers must be at least 1", "received 0"],
+            ["'workers'", "greater than 0", "received '0'"],
         ),
-        "seed": (("decode", tmp_path / "nan.npy", out, "--seed", "-1"), ["--seed must be at least 0", "received -1"]),
-        "none kept": (("roc", "--kept", "-1"), ["--kept", "received -1"]),
+        "seed": (
+            ("decode", tmp_path / "nan.npy", out, "--seed", "-1"),
+            ["'seed'", "greater than or equal to 0", "received '-1'"],
+        ),
+        "none kept": (("roc", "--kept", "-1"), ["'kept'", "greater than 0", "received '-1'"]),
         "notebook list": (("notebook", "00", "-p", "num_train", "[1"), ["'num_train'", "'[1'", "[8, 16]"]),
         "level of the package": (
             ("roc", "--set-level", "--config", PROJECT_ROOT / "configs" / "test_config.yaml"),

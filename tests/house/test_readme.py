@@ -6,8 +6,9 @@ import shlex
 import pytest
 from support.recordings import make_events
 
-from deflare_core.app.arguments import make_parser, parse
+from deflare_core.app.arguments import check, make_parser, parameters_of, parse
 from deflare_core.app.commands import COMMANDS as PROGRAM
+from deflare_core.app.commands import find_command
 from deflare_core.io.recordings import save_events
 from deflare_core.system.places import PROJECT_ROOT
 
@@ -29,10 +30,21 @@ def test_the_snippet_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_the_readme_parses(command):
+def test_every_command_of_the_readme_parses(command, monkeypatch):
     optional_too = re.sub(r" \[([^\]]*)\]", r" \1", command)
-    options = parse(make_parser(PROGRAM), shlex.split(optional_too)[1:])
-    assert callable(options.run)
+    _, *words = shlex.split(optional_too)
+    found = find_command(words)
+    parameters = parameters_of(found.load())
+    options, settings = parse(make_parser(found.name, found.about, parameters), parameters, words[1:])
+    monkeypatch.chdir(PROJECT_ROOT)
+    assert check(found.name, parameters, options, settings) is not None, (
+        "Every option and setting is one that there is."
+    )
+
+
+def test_the_readme_shows_every_command():
+    shown = {line.split()[1] for line in COMMANDS}
+    assert {command.name for command in PROGRAM} == shown, "The README shows a use of each command."
 
 
 def test_every_make_target_of_the_readme_exists():

@@ -1,0 +1,52 @@
+"""The commands on this machine and its notebooks: benchmark, notebook and doctor."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+
+def benchmark(
+    device: Annotated[str, Field(description="auto, cpu or cuda")] = "auto",
+    output_dir: Annotated[Path | None, Field(description="none: reports/<date>_benchmark")] = None,
+) -> None:
+    """Measure this machine's speed, and print the tables."""
+    from deflare_core.app.benchmark import run_benchmark
+    from deflare_core.system.devices import pick_device
+
+    folder = output_dir or Path("reports") / f"{date.today():%Y-%m-%d}_benchmark"
+    print(run_benchmark(pick_device(device), folder) + f"\nReport in {folder}")
+
+
+def notebook(
+    name: Annotated[str, Field(description="number, name or path of a notebook, such as 00")],
+    parameter: Annotated[
+        list[tuple[str, str]],
+        Field(
+            description="set a parameter",
+            json_schema_extra={"nargs": 2, "action": "append", "metavar": "NAME VALUE"},
+        ),
+    ] = [],  # noqa: B006
+    app: Annotated[bool, Field(description="show it in a browser without its code; for 05, the viewer")] = False,
+    port: Annotated[int, Field(description="of the app, on this machine")] = 8866,
+) -> None:
+    """Run a notebook with parameters, or show it as an app."""
+    from deflare_core.app.notebook import parameter_value, run_notebook, serve_notebook
+
+    parameters = {name: parameter_value(name, text) for name, text in parameter}
+    if app:
+        serve_notebook(name, parameters, port=port)
+    print(f"report in {run_notebook(name, parameters)}")
+
+
+def doctor() -> int:
+    """Print what works of the installation, and return 1 if a part does not."""
+    from deflare_core.app.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        print(f"{'ok  ' if finding.works else 'FAIL'} {finding.subject:9} {finding.detail}")
+    return 0 if all(finding.works for finding in findings) else 1

@@ -1,0 +1,47 @@
+"""The commands that picture recordings before and after: video and sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from deflare_core.io.reading import Reading
+from deflare_core.system.errors import DeflareError
+
+
+def video(
+    files: Annotated[list[Path], Field(description="BEFORE [AFTER] OUT.mp4")],
+    reading: Reading,
+    frame_us: Annotated[int, Field(gt=0, description="recorded time in a frame, us")] = 2000,
+) -> None:
+    """Film a recording, or two side by side."""
+    from deflare_core.io.recording_set import open_together
+    from deflare_core.show.video import write_video
+
+    recordings, target = before_and_after(files, (".mp4",))
+    with open_together(recordings, reading) as opened:
+        print(write_video(opened, target, frame_us=frame_us))
+
+
+def sheet(files: Annotated[list[Path], Field(description="BEFORE [AFTER] OUT.png")], reading: Reading) -> None:
+    """Picture a recording, or two, from start to end."""
+    from deflare_core.io.recording_set import open_together
+    from deflare_core.show.contact_sheet import draw_contact_sheet
+    from deflare_core.show.figures import save_figure
+
+    recordings, target = before_and_after(files, (".png", ".pdf", ".svg"))
+    with open_together(recordings, reading) as opened:
+        print(f"{save_figure(draw_contact_sheet(opened), target)}")
+
+
+def before_and_after(files: list[Path], suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:
+    """The one or two recordings named, and the file to write."""
+    from deflare_core.system.atomic_files import check_output
+
+    *sources, target = files
+    if not 1 <= len(sources) <= 2:
+        raise DeflareError(f"Name one or two recordings and the file to write; received {len(files)} names.")
+    check_output(target, sources[0], suffixes)
+    return dict(zip(("before", "after"), sources, strict=False)), target

@@ -1,0 +1,91 @@
+"""The commands on recordings and voxel files: verify, encode, decode and convert."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from deflare_core.io.reading import Reading
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deflare_core.events import Events
+
+Recording = Annotated[Path, Field(description="recording of any format")]
+VoxelFile = Annotated[Path, Field(description="voxel file (.npy or .pt)")]
+Pictures = Annotated[bool, Field(description="pictures under reports/debug_output")]
+
+
+def verify(
+    noisy_dir: Annotated[Path, Field(description="folder of recordings with flare")],
+    clean_dir: Annotated[Path, Field(description="folder of their clean partners")],
+    reading: Reading,
+    manifest: Annotated[
+        Path | None, Field(description="also compare with the test recordings of this manifest")
+    ] = None,
+) -> int:
+    """Print what two folders hold, and return 1 if something is wrong with them."""
+    from deflare_core.io.manifest import find_differences, read_manifest
+    from deflare_core.io.verify import verify_folders
+
+    report = verify_folders(noisy_dir, clean_dir, reading)
+    durations = [(c.clock_us[1] - c.clock_us[0]) / 1e3 for c in report.checks if not c.problem] or [0]
+    sizes = sorted({f"{c.sensor_size[1]}x{c.sensor_size[0]}" for c in report.checks if c.sensor_size})
+    print(f"pairs {report.num_pairs}, files {len(report.checks)}, orphans {len(report.orphans)}")
+    print(f"unreadable {sum(c.problem is not None for c in report.checks)}, sensors {', '.join(sizes)}")
+    print(f"events {sum(c.num_events for c in report.checks):,}, each {min(durations):g} to {max(durations):g} ms")
+    problems = list(report.problems)
+    if manifest and not problems:
+        problems = find_differences(read_manifest(manifest), noisy_dir, clean_dir)
+    for problem in problems:
+        print(f"deflare verify: error: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def encode(input: Recording, output: VoxelFile, reading: Reading, debug: Pictures = False) -> None:
+    """Write the voxels of a recording, and say where its windows begin."""
+    from deflare_core.deflaring.voxel_files import encode_file
+
+    show_first = window_pictures(f"encode_{output.stem}", "input") if debug else None
+    start_us, shape = encode_file(input, output, reading=reading, show_first=show_first)
+    print(f"{output}: {shape} (windows, bins, height, width), first window at {start_us} us")
+
+
+def decode(
+    input: VoxelFile,
+    output: Annotated[Path, Field(description="recording (.h5)")],
+    t0_us: Annotated[int, Field(description="start of the first window, us")] = 0,
+    seed: Annotated[int, Field(ge=0, description="seed of the event times")] = 0,
+    debug: Pictures = False,
+) -> None:
+    """Write the events of a voxel file, and say how many."""
+    from deflare_core.deflaring.voxel_files import decode_file
+
+    show_first = window_pictures(f"decode_{output.stem}", "output") if debug else None
+    num_events = decode_file(input, output, t0_us=t0_us, seed=seed, show_first=show_first)
+    print(f"{output}: {num_events:,} events")
+
+
+def window_pictures(folder: str, name: str) -> Callable[[Events, np.ndarray, int], object]:
+    """What pictures a window in a folder of `reports/debug_output`."""
+    from deflare_core.show.debug import DEBUG_OUTPUT, write_window_pictures
+
+    return partial(write_window_pictures, DEBUG_OUTPUT / folder, name)
+
+
+def convert(
+    input: Recording,
+    output: Annotated[Path, Field(description="file to write: .h5, .npz, .npy or .csv")],
+    reading: Reading,
+) -> None:
+    """Write a recording in another format, and say how many events it has."""
+    from deflare_core.io.convert import convert
+
+    num_events = convert(input, output, reading)
+    print(f"{output}: {num_events:,} events")

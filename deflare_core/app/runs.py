@@ -1,0 +1,63 @@
+"""The commands on runs of training: train, curves and import-weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from deflare_core.config import TrainConfig
+
+
+def train(
+    config: Annotated[TrainConfig, "configs/train_config.yaml"],
+    resume: Annotated[bool, Field(description="go on from the last checkpoint")] = False,
+    debug: Annotated[
+        bool,
+        Field(description="only pictures of what the first two steps work on; the run's folder stays as it is"),
+    ] = False,
+    debug_dir: Annotated[Path, Field(description="folder of the pictures")] = Path("reports/debug_output"),
+) -> int:
+    """Train a network, and return 130 if a signal stopped it before its last step."""
+    from deflare_core.checkpoint import read_checkpoint
+    from deflare_core.system.processes import is_first_process
+    from deflare_core.training import fit
+
+    if debug:
+        return debug_train(config, debug_dir, resume)
+    last = fit(config, resume=resume)
+    if is_first_process():
+        print(f"{last}")
+    return 0 if read_checkpoint(last).step >= config.trainer.max_steps else 130
+
+
+def debug_train(config: TrainConfig, folder: Path, resume: bool) -> int:
+    """Picture what the first steps of a training work on; the run itself is not started."""
+    from deflare_core.show.debug import debug_training
+    from deflare_core.system.processes import is_first_process
+
+    for path in debug_training(config, folder, resume=resume):
+        if is_first_process():
+            print((path / "debug_summary.txt").read_text() + f"Pictures in {path}\n")
+    return 0
+
+
+def curves(
+    run_dir: Annotated[Path, Field(description="folder of a run, such as runs/train")],
+    detailed: Annotated[bool, Field(description="also the gradient's norm and the step's duration")] = False,
+) -> None:
+    """Draw the training curves of a run, and print the picture's path."""
+    from deflare_core.show.curves import write_curves
+
+    print(f"{write_curves(run_dir, detailed)}")
+
+
+def import_weights(
+    input: Annotated[Path, Field(description="published weights, such as checkpoint.pth")],
+    output_dir: Annotated[Path, Field(description="folder for the checkpoint, such as runs/published")],
+) -> None:
+    """Make a checkpoint from published weights, and print its path."""
+    from deflare_core.app.import_weights import import_checkpoint
+
+    print(f"{import_checkpoint(input, output_dir)}")

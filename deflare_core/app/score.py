@@ -1,0 +1,89 @@
+"""The commands that score methods: evaluate, compare and roc."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from deflare_core.config import TestConfig
+from deflare_core.system.errors import DeflareError
+from deflare_core.system.places import PRETRAINED
+
+Settings = Annotated[TestConfig, "configs/test_config.yaml"]
+
+
+def evaluate(
+    config: Settings,
+    debug: Annotated[bool, Field(description="also pictures of every fifth window, by the last method")] = False,
+    debug_dir: Annotated[Path, Field(description="folder of the pictures")] = Path("reports/debug_output"),
+) -> int:
+    """Score methods, and return 1 if a recording failed."""
+    return score(config, config.output_dir, "Evaluation", debug_dir if debug else None)
+
+
+def compare(config: Settings) -> int:
+    """Score every method, also as published, and return 1 if a recording failed."""
+    from deflare_core.dataset import EventVoxelDataset
+    from deflare_core.scores.evaluation import methods_to_compare
+
+    if "methods" not in config.model_fields_set:
+        methods = methods_to_compare(EventVoxelDataset.from_config(config.data))
+        config = config.model_copy(update={"methods": methods})
+    config = config.model_copy(update={"legacy": True})
+    return score(config, Path("reports") / f"{datetime.now():%Y-%m-%d_%H%M%S}_comparison", "Comparison")
+
+
+def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None = None) -> int:
+    """Write the report of what a configuration asks for; predictions and scores made before are taken up."""
+    from deflare_core.dataset import EventVoxelDataset
+    from deflare_core.scores.breakdown import write_breakdown
+    from deflare_core.scores.evaluation import evaluate_methods, methods_of
+    from deflare_core.show.debug import write_debug_windows
+    from deflare_core.show.report import tabulate_scores, write_report
+
+    data, methods = EventVoxelDataset.from_config(config.data), methods_of(config)
+    cache = config.output_dir / "predictions"
+    result = evaluate_methods(methods, data, cache=cache, legacy=config.legacy, workers=config.workers)
+    for name, message in result.failures.items():
+        print(f"deflare: error: {name} was not scored: {message}", file=sys.stderr)
+    if len(result.failures) == len(data.pairs):
+        return 1
+    page = write_report(result, methods, data, cache, folder, title)
+    manifest = config.data.noisy_dir.parent / "manifest.json"
+    if manifest.exists():
+        split = "test" if config.data.noisy_dir.name.endswith("_test") else "train"
+        write_breakdown(result, methods[-1].name, manifest, split, folder / "breakdown.md")
+    print(tabulate_scores(result) + f"\nReport in {page}")
+    if debug_dir:
+        scored = result.scores[methods[-1].name]
+        pictured = write_debug_windows(data, methods[-1], cache, debug_dir, scored)
+        print(f"Pictures of {len(pictured)} windows in {debug_dir}")
+    return 1 if result.failures else 0
+
+
+def roc(
+    config: Settings,
+    kept: Annotated[float, Field(gt=0, lt=1, description="share of other events to keep")] = 0.95,
+    set_level: Annotated[bool, Field(description="write the level found into the checkpoint")] = False,
+) -> None:
+    """Draw the curve of a checkpoint, and let it decide by it if asked."""
+    from deflare_core import checkpoint
+    from deflare_core.dataset import EventVoxelDataset
+    from deflare_core.scores.roc import roc_of
+    from deflare_core.show.figures import draw_roc, save_figure
+
+    if set_level and config.checkpoint == PRETRAINED:
+        raise DeflareError(f"{PRETRAINED}: --set-level would change the package's own network; name checkpoint=FOLDER.")
+    model = checkpoint.load_model(config.checkpoint, config.device)
+    found = roc_of(model, EventVoxelDataset.from_config(config.data))
+    level = found.level_at(kept)
+    print(
+        f"area {found.area:.4f}; {found.removed_at(kept):.1%} of flare removed where {kept:.0%} are kept, level {level}"
+    )
+    print(f"{save_figure(draw_roc(found, kept), config.output_dir / 'roc.png')}")
+    if set_level:
+        checkpoint.set_level(checkpoint.find_checkpoint(config.checkpoint), level)
