@@ -19,7 +19,7 @@ from deflare_core.system.places import PROJECT_ROOT
 from deflare_core.system.revision import find_revision, list_versions
 
 MODULES = (
-    *("anywidget", "ipykernel", "ipywidgets", "jupyterlab", "nbconvert", "papermill"),
+    *("anywidget", "ipykernel", "ipywidgets", "jupyterlab", "mistune", "nbconvert", "papermill"),
     *("h5py", "hdf5plugin", "numba", "numpy", "scipy", "matplotlib", "plotly", "PIL", "av", "pydantic", "tqdm", "yaml"),
     *("torch", "pytorch3dunet.unet3d.model", "safetensors", "tensorboard", "pydantic_settings", "data_simu"),
 )
