@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deflare_core.config import ModelConfig
 from deflare_core.kernels.group_norm import fill_the_card
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.settings import make_config
 from deflare_core.windows import neighbour_offsets
 
@@ -80,11 +81,11 @@ class VoxelNetwork(nn.Module):
 
         Raises
         ------
-        ValueError
+        DeflareError
             When the network has no gate.
         """
         if self.config.residual != "gate":
-            raise ValueError("Only a network with model.residual=gate says with which chance it keeps an event.")
+            raise DeflareError("Only a network with model.residual=gate says with which chance it keeps an event.")
         return KEEP_LOGIT + self.run_backbone(voxel)
 
     def run_backbone(self, voxel: torch.Tensor) -> torch.Tensor:
@@ -92,7 +93,7 @@ class VoxelNetwork(nn.Module):
 
         Raises
         ------
-        ValueError
+        DeflareError
             When the tensor is not `(N, inputs, bins, H, W)`, or has fewer bins than the levels can halve.
         """
         self._check_shape(voxel)
@@ -160,12 +161,12 @@ class VoxelNetwork(nn.Module):
     def _check_shape(self, voxel: torch.Tensor) -> None:
         if voxel.ndim != 5 or voxel.shape[1] != self.inputs:
             shape = f"(N, {self.inputs}, bins, height, width)"
-            raise ValueError(f"The network takes {shape}; received {tuple(voxel.shape)}.")
+            raise DeflareError(f"The network takes {shape}; received {tuple(voxel.shape)}.")
         bins, levels = voxel.shape[2], self.config.num_levels
         if self.is_flat and bins != self.config.num_bins:
-            raise ValueError(f"The network takes model.num_bins={self.config.num_bins} bins; received {bins}.")
+            raise DeflareError(f"The network takes model.num_bins={self.config.num_bins} bins; received {bins}.")
         if not self.is_flat and bins < 2 ** (levels - 1):
-            raise ValueError(
+            raise DeflareError(
                 f"{levels} levels halve the time bins {levels - 1} times, but there are {bins}; "
                 f"use at most {bins.bit_length()} levels, or more bins."
             )

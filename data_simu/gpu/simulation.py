@@ -28,6 +28,7 @@ from data_simu.sensor.sensor import DARK, Pixels
 from data_simu.sensor.tiles import CLEAN, CODE, REAL
 from data_simu.simulation import set_up
 from deflare_core.kernels.event_tensors import EventTensors
+from deflare_core.system.errors import DeflareError
 
 ROOM = 24
 """Events that a pixel has room for at first; those with more are simulated again."""
@@ -88,13 +89,13 @@ def prepare(config: SimulationConfig, seed: int) -> Preparation:
 
     Raises
     ------
-    ValueError
+    DeflareError
         When the scene has more groups of light sources than a GPU's thread has room for.
     """
     setup = set_up(config, seed)
     scene = setup.scene
     if len(scene.waveforms) > cuda_kernels.MOST_GROUPS:
-        raise ValueError(
+        raise DeflareError(
             f"sources.num_sources: {len(scene.waveforms)} groups of light sources were drawn, a GPU takes at most "
             f"{cuda_kernels.MOST_GROUPS}; lower the range or simulate on the CPU."
         )

@@ -29,6 +29,7 @@ from deflare_core.events import Events
 from deflare_core.model import VoxelNetwork, has_triton
 from deflare_core.streams.baselines import Baseline
 from deflare_core.streams.matching import find_matched
+from deflare_core.system.errors import DeflareError
 from deflare_core.windows import Window, neighbour_offsets
 
 Item = TypeVar("Item")
@@ -145,11 +146,11 @@ def deflare_overlapping(
 
     Raises
     ------
-    ValueError
+    DeflareError
         When the number of bins is odd.
     """
     if num_bins % 2:
-        raise ValueError(f"Overlapping windows share half of their bins; num_bins must be even, received {num_bins}.")
+        raise DeflareError(f"Overlapping windows share half of their bins; num_bins must be even, received {num_bins}.")
     given, shown = tee(windows)
     whole, parts = tee(voxel_of(model, events, t0_us, window_us, num_bins) for t0_us, events, _ in shown)
     between = (run_network(model, voxel) for voxel in seen_voxels(model, _halfway(parts, num_bins // 2)))

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from deflare_core.model import VoxelNetwork
+from deflare_core.system.errors import DeflareError
 
 
 def in_strips(model: VoxelNetwork, rows: int) -> VoxelNetwork:
@@ -29,13 +30,13 @@ def in_strips(model: VoxelNetwork, rows: int) -> VoxelNetwork:
 
     Raises
     ------
-    ValueError
+    DeflareError
         When `rows` is not positive, the backbone is a 2-D one, or a convolution has a stride or a dilation.
     """
     if rows < 1:
-        raise ValueError(f"A strip has at least one row; received {rows}.")
+        raise DeflareError(f"A strip has at least one row; received {rows}.")
     if model.is_flat:
-        raise ValueError("Strips are of 3-D backbones; a 2-D one needs an eighth of the memory on whole frames.")
+        raise DeflareError("Strips are of 3-D backbones; a 2-D one needs an eighth of the memory on whole frames.")
     found = copy.deepcopy(model).eval()
     # The GPU kernels work on whole frames.
     found.config = model.config.model_copy(update={"precision": "single"})
@@ -92,7 +93,7 @@ class ConvInStrips(LayerInStrips):
     def __init__(self, layer: nn.Conv3d, rows: int) -> None:
         super().__init__(layer, rows)
         if set(layer.stride) | set(layer.dilation) != {1}:
-            raise ValueError(f"Strips need convolutions without stride and dilation; received {layer}.")
+            raise DeflareError(f"Strips need convolutions without stride and dilation; received {layer}.")
 
     def height(self, rows: int) -> int:
         """The output's rows for so many of the input."""

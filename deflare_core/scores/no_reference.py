@@ -20,6 +20,7 @@ from deflare_core.streams.baselines import Baseline
 from deflare_core.streams.comb_filter import find_mains_hz
 from deflare_core.streams.matching import find_matched
 from deflare_core.streams.statistics import find_flicker_share, find_locked_pixels, find_spectrum
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.markdown import markdown_table
 from deflare_core.windows import Clock, window_seed
 
@@ -42,11 +43,11 @@ def outputs_of(recording: Events, methods: Mapping[str, Baseline], seed: int) ->
 
     Raises
     ------
-    ValueError
+    DeflareError
         When the recording holds no events.
     """
     if not len(recording):
-        raise ValueError("The recording holds no events, so there is nothing to compare methods by.")
+        raise DeflareError("The recording holds no events, so there is nothing to compare methods by.")
     clock_us = (int(recording.t[0]) // WINDOW_US * WINDOW_US, int(recording.t[-1]) + 1)
     return {name: method(recording, clock_us, seed) for name, method in methods.items()}
 
@@ -83,11 +84,11 @@ def no_reference_scores(
 
     Raises
     ------
-    ValueError
+    DeflareError
         When the sensors differ, the span is empty, or the recording is shorter than five periods.
     """
     if before.sensor_size != after.sensor_size:
-        raise ValueError(f"Sensors of {before.sensor_size} and {after.sensor_size} pixels do not compare.")
+        raise DeflareError(f"Sensors of {before.sensor_size} and {after.sensor_size} pixels do not compare.")
     kept = find_matched(after, before)
     at_lamp = find_locked_pixels(before, duration_us, flicker_hz)
     sides = {"before": before, "after": after}
@@ -119,7 +120,7 @@ def no_reference_table(
 
     Raises
     ------
-    ValueError
+    DeflareError
         When there are no methods, or as `no_reference_scores` says.
     """
     if not outputs:
@@ -180,7 +181,7 @@ def _counted(
 ) -> dict[str, float]:
     """Events per second at some pixels in a time, before and after, and the share of the recorded ones kept."""
     if span_us[1] <= span_us[0]:
-        raise ValueError(f"From {span_us[0]} to {span_us[1]} us there is no time to count events in.")
+        raise DeflareError(f"From {span_us[0]} to {span_us[1]} us there is no time to count events in.")
     recorded, given = (_within(events, pixels, span_us) for events in (before, after))
     per_second = 1e6 / (span_us[1] - span_us[0])
     return {

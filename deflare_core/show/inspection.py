@@ -13,6 +13,7 @@ from deflare_core.events import WINDOW_US, Events
 from deflare_core.io.recordings import open_recording
 from deflare_core.io.verify import FolderReport, RecordingCheck
 from deflare_core.streams.statistics import count_events, find_on_share
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.markdown import markdown_table
 
 
@@ -62,13 +63,13 @@ def find_busiest_window_us(recording: Inspected, window_us: int = WINDOW_US) -> 
 
     Raises
     ------
-    ValueError
+    DeflareError
         When the recording is shorter than a window.
     """
     start_us, end_us = recording.clock_us
     edges_us = np.arange(start_us, end_us + 1, window_us)
     if len(edges_us) < 2:
-        raise ValueError(f"The recording's {end_us - start_us} us are shorter than a window of {window_us} us.")
+        raise DeflareError(f"The recording's {end_us - start_us} us are shorter than a window of {window_us} us.")
     counts = np.diff(np.searchsorted(recording.events.t, edges_us))
     return int(edges_us[counts.argmax()])
 

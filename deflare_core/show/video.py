@@ -29,6 +29,7 @@ from deflare_core.io.recording_set import find_span_us, open_together
 from deflare_core.io.recordings import Recording
 from deflare_core.show.figures import NEGATIVE, NEUTRAL, POSITIVE
 from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.errors import DeflareError
 
 WHITE = "#ffffff"
 GROUND = "#e8e8e8"
@@ -77,7 +78,7 @@ def write_video(
 
     Raises
     ------
-    ValueError
+    DeflareError
         For no recordings, sensors that differ, an empty span, a length or rate below 1, or another file type.
     RecordingError
         When a recording cannot be read.
@@ -180,11 +181,11 @@ def speed_text(slowdown: float) -> str:
 
 def _check_arguments(target: Path, frame_us: int, frames_per_s: int) -> None:
     if target.suffix != ".mp4":
-        raise ValueError(f"The video's name must end in .mp4; received {target}.")
+        raise DeflareError(f"The video's name must end in .mp4; received {target}.")
     if frame_us < 1:
-        raise ValueError(f"frame_us must be at least 1; received {frame_us}.")
+        raise DeflareError(f"frame_us must be at least 1; received {frame_us}.")
     if frames_per_s < 1:
-        raise ValueError(f"frames_per_s must be at least 1; received {frames_per_s}.")
+        raise DeflareError(f"frames_per_s must be at least 1; received {frames_per_s}.")
 
 
 def _slices(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.kernels.numba_cache import compiled
+from deflare_core.system.errors import DeflareError
 
 SUPPORT_US = 10_000
 """How long an event supports its neighbours in the background-activity filter."""
@@ -48,7 +49,7 @@ def find_focused(
     window_us : length of a window.
     """
     if len(events) and events.t[0] < t0_us:
-        raise ValueError(f"The first event is at {events.t[0]} us, before the first window at {t0_us} us.")
+        raise DeflareError(f"The first event is at {events.t[0]} us, before the first window at {t0_us} us.")
     window = (events.t - t0_us) // window_us
     edges = np.append(0, np.flatnonzero(np.diff(window)) + 1)
     edges = np.append(edges, len(events)) if len(events) else np.zeros(1, np.int64)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deflare_core.events import Events
 from deflare_core.kernels.numba_cache import compiled
+from deflare_core.system.errors import DeflareError
 
 INTERVAL_EDGES_US = np.geomspace(10, 1e6, 51)
 """Ten bins a decade from 10 us to 1 s."""
@@ -115,11 +116,11 @@ def find_locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> N
 
     Raises
     ------
-    ValueError
+    DeflareError
         When the recording is shorter than five periods, in which nothing can be told to be locked.
     """
     if duration_us * flicker_hz < 5e6:
-        raise ValueError(f"{duration_us} us is shorter than five periods of {flicker_hz} Hz; give a longer recording.")
+        raise DeflareError(f"{duration_us} us is less than five periods of {flicker_hz} Hz; give a longer recording.")
     busy = count_events(events) >= BUSY
     if busy.any():
         t, p, first = _busy_pixels(events)
@@ -139,7 +140,7 @@ def find_flicker_share(events: Events, duration_us: int, flicker_hz: float) -> f
 
     Raises
     ------
-    ValueError
+    DeflareError
         When the recording is shorter than five periods; see `find_locked_pixels`.
     """
     locked, counts = find_locked_pixels(events, duration_us, flicker_hz), count_events(events)
@@ -176,11 +177,11 @@ def find_isolated_rates_hz(
 
     Raises
     ------
-    ValueError
+    DeflareError
         When the recording is not longer than `within_us`.
     """
     if duration_us <= within_us:
-        raise ValueError(f"{duration_us} us is not longer than the {within_us} us that an event is isolated for.")
+        raise DeflareError(f"{duration_us} us is not longer than the {within_us} us that an event is isolated for.")
     return find_rates_hz(events[find_isolated(events, radius, within_us)], duration_us - within_us)
 
 
