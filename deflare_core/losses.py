@@ -26,13 +26,13 @@ def kept(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> torch
     With n events in, k of them in the target (at most n) and a chance s = sigmoid(u) to keep one, a cell gives
     -k log s - (n - k) log(1 - s) = n softplus(u) - k u: the binomial law without its constant.
     """
-    count, target = counts(network.own(raw), label)
+    count, target = counts(network.take_window(raw), label)
     return _surprise(network.keep_logits(raw), count, target)
 
 
 def kept_dice(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """`kept`, plus 1 - 2 sum min(e, k) / sum (e + k) with the expected number e = n s of events kept."""
-    count, target = counts(network.own(raw), label)
+    count, target = counts(network.take_window(raw), label)
     logits = network.keep_logits(raw)
     expected = count * torch.sigmoid(logits)
     overlap = 2 * _by_window(torch.minimum(expected, target)) / _by_window(expected + target).clamp(min=1)

@@ -16,10 +16,9 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch3dunet.unet3d.model import AbstractUNet, ResidualUNet2D, ResidualUNet3D, UNet3D
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -30,6 +29,9 @@ from deflare_core.system.errors import DeflareError
 from deflare_core.system.settings import make_config
 from deflare_core.windows import neighbour_offsets
 
+if TYPE_CHECKING:
+    from pytorch3dunet.unet3d.model import AbstractUNet
+
 ONEDNN_FROM = 20_480
 """Channels times depth times height beyond which torch convolves with oneDNN."""
 KEEP_LOGIT = 4.0
@@ -39,15 +41,15 @@ LARGEST_EXPONENT = 60.0
 """Its exponential is still a float32 number."""
 FOLDED_CHANNELS = 16
 """The GPU kernels take numbers of feature maps that are multiples of this."""
-BACKBONES = {"ResidualUNet3D": ResidualUNet3D, "UNet3D": UNet3D, "ResidualUNet2D": ResidualUNet2D}
 
 
 class VoxelNetwork(nn.Module):
-    """A backbone applied to voxels of any sensor size: padded inside to whole pooling cells, cropped after.
+    """A backbone applied to voxels of any sensor size: padded to whole pooling cells, and cropped after.
 
-    The parameters are those of `ModelConfig`. Called with `(N, C, bins, H, W)`, it returns the same shape; C is 1 for
-    signed voxels, 2 for those of positive and of negative events (see `codec.polarity_voxel`). With context it takes
-    `(N, inputs, bins, H, W)`: the window's own channels first, then those of its neighbours (`neighbour_offsets`).
+    The parameters are those of `ModelConfig`. Called with float32 `(N, inputs, bins, H, W)`, it returns float32
+    `(N, C, bins, H, W)`. C is 1 for signed voxels, 2 for those of positive and of negative events (see
+    `codec.polarity_voxel`). Without context, inputs is C; with it, the channels of the window come first, then those
+    of its neighbours (`neighbour_offsets`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -57,7 +59,9 @@ class VoxelNetwork(nn.Module):
         self.inputs: int = self.channels * len(neighbour_offsets(config.context))
         self.is_flat = config.backbone == "ResidualUNet2D"
         planes = config.num_bins if self.is_flat else 1
-        self.backbone = BACKBONES[config.backbone](
+        from pytorch3dunet.unet3d import model as backbones  # Half a second, for skimage: not before it is needed.
+
+        self.backbone = getattr(backbones, config.backbone)(
             in_channels=self.inputs * planes,
             out_channels=self.channels * planes,
             f_maps=list(config.f_maps),
@@ -73,11 +77,11 @@ class VoxelNetwork(nn.Module):
             align_upsampling(self.backbone)
 
     def forward(self, voxel: torch.Tensor) -> torch.Tensor:
-        """What the backbone makes of the voxel."""
+        """The output `(N, C, bins, H, W)` of a voxel `(N, inputs, bins, H, W)`: the backbone's."""
         return self.run_backbone(voxel)
 
     def keep_logits(self, voxel: torch.Tensor) -> torch.Tensor:
-        """The logit of an event's chance to be kept, for each cell.
+        """The logit of an event's chance to be kept in each cell, `(N, C, bins, H, W)` of `(N, inputs, bins, H, W)`.
 
         Raises
         ------
@@ -102,13 +106,13 @@ class VoxelNetwork(nn.Module):
         padding = [-width % cell, -height % cell, 0 if self.is_flat else -bins % cell]
         padded = functional.pad(voxel, (0, padding[0], 0, padding[1], 0, padding[2]))
         if voxel.device.type == "cpu" and self._needs_a_batch(padded):
-            padded = padded.expand(2, -1, -1, -1, -1)
+            padded = padded.expand(2, -1, -1, -1, -1)  # The second copy is dropped below.
         features = padded.flatten(1, 2) if self.is_flat else padded
         output = self._run(features).reshape(len(padded), self.channels, *padded.shape[2:])
         return output[: len(voxel), :, :bins, :height, :width]
 
-    def own(self, voxel: torch.Tensor) -> torch.Tensor:
-        """The channels of the window itself."""
+    def take_window(self, voxel: torch.Tensor) -> torch.Tensor:
+        """The channels `(N, C, bins, H, W)` of the window itself, without those of its neighbours."""
         return voxel[:, : self.channels]
 
     def _run(self, features: torch.Tensor) -> torch.Tensor:
@@ -142,11 +146,11 @@ class VoxelNetwork(nn.Module):
         return self.config.precision == "half" and device.type == "cuda"
 
     def is_recorded_on(self, device: torch.device) -> bool:
-        """Whether a training step can be recorded there: not where torch's checkpoints look after dropout's draws."""
+        """Whether a training step can be recorded there: not where torch's checkpoints restore random states."""
         return self.is_half_on(device) and (self.is_folded_on(device) or not self.config.use_checkpoint)
 
     def is_folded_on(self, device: torch.device) -> bool:
-        """Whether the backbone runs through `folded.py` there, or as pytorch-3dunet has it."""
+        """Whether the backbone runs through `kernels/folded_unet.py` there, or as pytorch-3dunet has it."""
         known = self.config.backbone != "UNet3D" and self.config.layer_order == "gcr"
         fits = not any(n % FOLDED_CHANNELS for n in self.config.f_maps)
         return known and fits and self.is_half_on(device) and has_triton()
@@ -192,18 +196,18 @@ class TrueResidualUNet3D(VoxelNetwork):
         nn.init.zeros_(self.backbone.final_conv.bias)
 
     def forward(self, voxel: torch.Tensor) -> torch.Tensor:
-        """The input plus what the backbone has learned to add (minus the flare)."""
-        return self.own(voxel) + self.residual(voxel)
+        """The window plus what the backbone has learned to add (minus the flare), `(N, C, bins, H, W)`."""
+        return self.take_window(voxel) + self.residual(voxel)
 
     def residual(self, voxel: torch.Tensor) -> torch.Tensor:
-        """What is added to the voxel: the backbone's output, or through a gate never more than there is to remove."""
+        """What is added to the voxel, `(N, C, bins, H, W)`; through a gate it only removes what is there."""
         if self.config.residual == "free":
             return self.run_backbone(voxel)
-        return -self.own(voxel) * removed_share(self.run_backbone(voxel))
+        return -self.take_window(voxel) * removed_share(self.run_backbone(voxel))
 
 
 def removed_share(change: torch.Tensor) -> torch.Tensor:
-    """The share of a cell's events that a gate removes: exactly 0 from a change of 0 on, towards 1 far below it.
+    """The share of a cell's events that a gate removes, of any shape: exactly 0 from a change of 0 on, towards 1 below.
 
     It is 1 - sigmoid(KEEP_LOGIT + change) / sigmoid(KEEP_LOGIT), written so that no rounding disturbs the 0.
     """
@@ -243,7 +247,7 @@ def align_upsampling(backbone: nn.Module) -> None:
 
 
 def _run_by_level(backbone: AbstractUNet, voxel: torch.Tensor) -> torch.Tensor:
-    """The backbone's output, keeping only each level's result for the backward pass.
+    """The backbone's output, of which only each level's result is kept for the backward pass.
 
     Checkpointing the backbone as a whole would save nothing: all of it is recomputed at once.
     """

@@ -156,7 +156,7 @@ def training_step(
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     recorded = run is model and model.is_recorded_on(raw.device)
-    graph = GraphedGradient(model, LOSSES["mse"], raw, model.own(raw)) if recorded else None
+    graph = GraphedGradient(model, LOSSES["mse"], raw, model.take_window(raw)) if recorded else None
 
     def step(raw: torch.Tensor, label: torch.Tensor) -> None:
         optimizer.zero_grad(set_to_none=False)

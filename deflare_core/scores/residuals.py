@@ -14,16 +14,12 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from deflare_core.codec import events_to_voxel
-from deflare_core.config import OptimizerConfig
 from deflare_core.deflaring.stream import run_network
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
-from deflare_core.loop.optimizer import make_optimizer
 from deflare_core.model import VoxelNetwork
 from deflare_core.scores.metrics import CAUSES
 from deflare_core.system.markdown import markdown_table
 
-Window = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Input voxel and target voxel of one window."""
 CELL_KINDS = (*CAUSES.values(), "empty")
 
 
@@ -75,7 +71,8 @@ def measure_gradients(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDAr
     """The norm of the mean squared error's gradient in the network's last layer, and in all its other weights."""
     model.eval()
     model.zero_grad(set_to_none=True)
-    functional.mse_loss(model(_batch([raw])), _batch([truth])).backward()
+    before, after = (torch.from_numpy(voxel)[None, None] for voxel in (raw, truth))
+    functional.mse_loss(model(before), after).backward()
     squares = {True: 0.0, False: 0.0}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
@@ -125,51 +122,3 @@ def encode_causes(
     return np.stack(
         [events_to_voxel(unsigned[labels == label], num_bins, None, window_us, t0_us=t0_us) for label in CAUSES]
     )
-
-
-def train_briefly(
-    model: VoxelNetwork,
-    windows: list[Window],
-    steps: int,
-    seed: int,
-    *,
-    learning_rate: float = 2e-4,
-    crop: int = 96,
-    batch_size: int = 2,
-) -> list[float]:
-    """The loss of each step of a short training in memory, in place; `training.fit` is the real one, with files.
-
-    Networks that are given the same windows and seed see the same crops in the same order.
-
-    Parameters
-    ----------
-    model : the network; its weights change.
-    windows : input and target voxels of one size.
-    steps : optimizer steps, mean squared error, Adam.
-    seed : decides the crops.
-    learning_rate : step size.
-    crop : height and width of a crop, at most.
-    batch_size : crops in a step.
-    """
-    rng = np.random.default_rng(seed)
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=learning_rate), model.train())
-    losses = []
-    for _ in range(steps):
-        crops = [_cropped(windows[rng.integers(len(windows))], crop, rng) for _ in range(batch_size)]
-        loss = functional.mse_loss(model(_batch([raw for raw, _ in crops])), _batch([truth for _, truth in crops]))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
-def _cropped(window: Window, crop: int, rng: np.random.Generator) -> Window:
-    raw, truth = window
-    top, left = (int(rng.integers(max(size - crop, 0) + 1)) for size in raw.shape[1:])
-    part = np.s_[:, top : top + crop, left : left + crop]
-    return raw[part], truth[part]
-
-
-def _batch(voxels: list[NDArray[np.float32]]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(voxels))[:, None]

@@ -15,7 +15,6 @@ from deflare_core.scores.residuals import (
     measure_residual,
     share_residual,
     tabulate_residuals,
-    train_briefly,
 )
 
 NAMES = ("ResidualUNet3D", "TrueResidualUNet3D")
@@ -119,17 +118,6 @@ def test_the_true_residual_network_starts_as_the_identity_and_its_last_layer_lea
     assert plain["is_identity"] == 0
     assert plain["positive_kept"] < 0.9, "It has not learned yet to hand events through."
     assert plain["error_over_input"] > 1
-
-
-def test_a_short_training_learns_and_repeats():
-    settings = {"steps": 12, "seed": 3, "learning_rate": 2e-3, "crop": 8}
-    windows = [window(seed) for seed in range(2)]
-    first, again = small(NAMES[1]), small(NAMES[1])
-    before = measure_residual(first, *windows[0])["error_over_input"]
-    assert train_briefly(first, windows, **settings) == train_briefly(again, windows, **settings)
-    assert measure_residual(first, *windows[0])["error_over_input"] < before == 1
-    other = train_briefly(small(NAMES[1]), windows, **{**settings, "seed": 4})
-    assert other != train_briefly(small(NAMES[1]), windows, **settings), "Another seed, other crops."
 
 
 def test_reports_stand_side_by_side():
