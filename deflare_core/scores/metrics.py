@@ -120,7 +120,7 @@ class Score(NamedTuple):
     @property
     def head(self) -> str:
         """Its name and an arrow in the direction that is better, for the heads of tables."""
-        return self.name + {"higher": " \u2191", "lower": " \u2193", None: ""}[self.better]
+        return self.name + {"higher": " ↑", "lower": " ↓", None: ""}[self.better]
 
     @property
     def label(self) -> str:
@@ -129,7 +129,7 @@ class Score(NamedTuple):
         return self.title + unit + (f"\n{self.better} is better" if self.better else "")
 
 
-SQUARE, PERCENT = "events\u00b2", "% of an axis"
+SQUARE, PERCENT = "events²", "%"
 SCORES = {
     "Voxels": (
         Score("mse", "MSE", "lower", "the mean squared difference over all cells", SQUARE, mse),
@@ -145,7 +145,7 @@ SCORES = {
         Score("chamfer", "Chamfer", "lower", "the mean distance from the output's events to the target's", PERCENT),
         Score("chamfer_back", "Chamfer, back", "lower", "that from the target's to the output's", PERCENT),
         Score("chamfer_both", "Chamfer, both ways", "lower", "the mean of these two", PERCENT),
-        Score("gauss", "Gaussian", "lower", "the mean of 1 - exp(-d\u00b2 / 0.4) over the distances d of `chamfer`"),
+        Score("gauss", "Gaussian", "lower", "the mean of 1 - exp(-d² / 0.4) over the distances d of `chamfer`"),
         Score("gauss_back", "Gaussian, back", "lower", "that over the distances of `chamfer_back`"),
         Score("gauss_both", "Gaussian, both ways", "lower", "the mean of these two"),
     ),
