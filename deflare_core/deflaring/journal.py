@@ -1,11 +1,19 @@
-"""The journal of a long run: what was decided about each window so far, in a file beside the output.
+"""The journal of a long run: what was decided about each window until now, in a file next to the output.
 
 A killed run leaves no output, since output is complete or absent, but its journal stays. Started again, the run takes
 what was decided from there and goes on. A window takes a bit for each recorded event and 13 bytes for each
-synthesised one, a hundredth of what its events take. Every record carries its checksum, so one that was cut off is
-noticed and made again. Only an input that can never be deflared takes the journal away; a failure of a disk or of a
-GPU's memory may pass, and leaves it. One run at a time holds the journal of an output, and clears away what killed
-ones left.
+synthesised one, a hundredth of what its events take. One run at a time holds the journal of an output, and clears away
+what killed ones left. Only an input that can never be deflared takes the journal away; a failure of a disk or of a
+GPU's memory may pass, and leaves it.
+
+The file is a digest of the run's key, then for each window
+
+    crc32 of what follows | recorded events, synthesised ones | a bit per recorded event | the synthesised events
+    4 bytes               | 2 x 8 bytes                       | ceil(n / 8) bytes        | 13 bytes each
+
+A record that was cut off or damaged does not fit its checksum; it and all after it are made again. SQLite was tried: a
+window of 200,000 events takes it 0.13 to 0.38 ms, not 0.11; it leaves a second file when it is killed, and without a
+checksum of ours it gave back 198 of 200 changed bits as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -13,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
+import mmap
 import os
 import struct
 import zlib
@@ -25,31 +34,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflare_core.codec import AppliedVoxel, merged
-from deflare_core.events import Events
-from deflare_core.io.recordings import RecordingError
+from deflare_core.events import STRUCTURED_DTYPE, Events
+from deflare_core.io.reading import RecordingError
 from deflare_core.system.atomic_files import make_folder_of, remove_leftovers, unwritable
+from deflare_core.system.errors import DeflareError
 
-HEAD = struct.Struct("<QQI")
-"""Recorded events of a window, synthesised ones, checksum of both and of what follows."""
-KEY_BYTES = 32
-COLUMNS: dict[str, np.dtype] = {
-    name: np.dtype(code) for name, code in zip("txyp", ("<i8", "<u2", "<u2", "i1"), strict=True)
-}
-EVENT_BYTES = sum(dtype.itemsize for dtype in COLUMNS.values())
+KEY_BYTES, CHECKSUM_BYTES = 32, 4
+COUNTS = struct.Struct("<QQ")
 PASSING = (OSError, RuntimeError)
 """What a failure that may pass stems from: a disk that cannot be read now, a GPU's memory that others take up."""
 
 
 class Decision(NamedTuple):
-    """What was decided about a window: which recorded events stay, and those to add, as columns by name."""
+    """What was decided about a window: for each recorded event whether it stays, and the events to add, structured."""
 
     kept: NDArray[np.bool_]
-    added: dict[str, np.ndarray]
+    added: np.ndarray
 
     def applied(self, events: Events) -> AppliedVoxel:
         """The window's events after the decision."""
-        added = Events(**self.added, sensor_size=events.sensor_size)
-        return merged(events[self.kept], added, self.kept)
+        return merged(events[self.kept], Events.from_array(self.added, events.sensor_size), self.kept)
 
 
 class Journal:
@@ -58,7 +62,7 @@ class Journal:
     Parameters
     ----------
     target : the output file.
-    key : everything that decides the output; a journal of anything else is begun anew.
+    key : everything that decides the output; a journal of anything else is begun again.
 
     Raises
     ------
@@ -73,7 +77,7 @@ class Journal:
 
     def __enter__(self) -> Self:
         make_folder_of(self.target)
-        self._file = self._held()
+        self._file = self._hold()
         remove_leftovers(self.target)
         if self._file.read(KEY_BYTES) != self._key:
             self._begin()
@@ -82,23 +86,24 @@ class Journal:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, ValueError) and not isinstance(error.__cause__, PASSING):
+        if isinstance(error, DeflareError) and not isinstance(error.__cause__, PASSING):
             self.remove()
         self._file.close()
 
     def decisions(self) -> Iterator[Decision]:
         """What was decided about the windows done, in their order; the file then stands behind the last one."""
-        self._file.seek(KEY_BYTES)
-        while (decision := self._read()) is not None:
-            yield decision
+        place = KEY_BYTES
+        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            while (found := _read_record(data, place)) is not None:
+                decision, place = found
+                yield decision
+        self._file.seek(place)
 
     def append(self, window: AppliedVoxel) -> None:
         """Note what was decided about the next window."""
-        added = window.events[window.synthesised]
-        columns = (getattr(added, name).astype(dtype).tobytes() for name, dtype in COLUMNS.items())
-        body = np.packbits(window.kept).tobytes() + b"".join(columns)
-        counts = len(window.kept), len(added)
-        self._write(HEAD.pack(*counts, _checksum(*counts, body)) + body)
+        added = window.events[window.synthesised].to_structured()
+        record = COUNTS.pack(len(window.kept), len(added)) + np.packbits(window.kept).tobytes() + added.tobytes()
+        self._write(zlib.crc32(record).to_bytes(CHECKSUM_BYTES) + record)
 
     def remove(self) -> None:
         """Take the journal away: the output is complete, or can never be made of this input."""
@@ -109,11 +114,11 @@ class Journal:
         self._file.truncate()
         self._write(self._key)
 
-    def _held(self) -> io.FileIO:
+    def _hold(self) -> io.FileIO:
         """The file, open and held by this run alone."""
         while True:
             try:
-                file = io.FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+                file = io.FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
             except OSError as error:
                 raise unwritable(self.target, error) from error
             try:
@@ -121,9 +126,9 @@ class Journal:
             except BlockingIOError:
                 file.close()
                 raise RecordingError(f"{self.target}: another run is writing this file; wait for it to end.") from None
-            if self.path.exists() and os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+            if os.fstat(file.fileno()).st_nlink:
                 return file
-            # The run that held it ended in between and took it away.
+            # The run that held it has ended in between and taken it away: this file has no name that others could find.
             file.close()
 
     def _write(self, data: bytes) -> None:
@@ -134,33 +139,17 @@ class Journal:
         except OSError as error:
             raise unwritable(self.path, error) from error
 
-    def _read(self) -> Decision | None:
-        """The next record, or none, with the file where it was, if there is no whole one."""
-        start = self._file.tell()
-        head = self._file.read(HEAD.size)
-        if len(head) == HEAD.size:
-            num_events, num_added, checksum = HEAD.unpack(head)
-            size = -(-num_events // 8) + num_added * EVENT_BYTES
-            if size <= self._remaining():
-                body = self._file.read(size)
-                if _checksum(num_events, num_added, body) == checksum:
-                    return _decision(body, num_events, num_added)
-        self._file.seek(start)
+
+def _read_record(data: mmap.mmap, place: int) -> tuple[Decision, int] | None:
+    """The record at a place and where it ends, or None if no whole and undamaged one is there."""
+    first = place + CHECKSUM_BYTES + COUNTS.size
+    if first > len(data):
         return None
-
-    def _remaining(self) -> int:
-        return os.fstat(self._file.fileno()).st_size - self._file.tell()
-
-
-def _checksum(num_events: int, num_added: int, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(HEAD.pack(num_events, num_added, 0)))
-
-
-def _decision(body: bytes, num_events: int, num_added: int) -> Decision:
-    place = -(-num_events // 8)
-    kept = np.unpackbits(np.frombuffer(body, np.uint8, place), count=num_events).astype(np.bool_)
-    added = {}
-    for name, dtype in COLUMNS.items():
-        added[name] = np.frombuffer(body, dtype, num_added, place)
-        place += num_added * dtype.itemsize
-    return Decision(kept, added)
+    num_events, num_added = COUNTS.unpack(data[first - COUNTS.size : first])
+    middle = first + -(-num_events // 8)
+    end = middle + num_added * STRUCTURED_DTYPE.itemsize
+    checksum, record = data[place : place + CHECKSUM_BYTES], data[place + CHECKSUM_BYTES : end]
+    if end > len(data) or zlib.crc32(record).to_bytes(CHECKSUM_BYTES) != checksum:
+        return None
+    kept = np.unpackbits(np.frombuffer(data[first:middle], np.uint8), count=num_events).astype(np.bool_)
+    return Decision(kept, np.frombuffer(data[middle:end], STRUCTURED_DTYPE)), end

@@ -49,7 +49,7 @@ def test_what_was_noted_comes_back(tmp_path):
         assert journal.num_done == 4, "A journal is gone on with."
 
 
-def test_a_journal_of_other_work_is_begun_anew(tmp_path):
+def test_a_journal_of_other_work_is_begun_again(tmp_path):
     note(tmp_path / "out.h5")
     with Journal(tmp_path / "out.h5", "another network") as journal:
         assert journal.num_done == 0
@@ -99,6 +99,14 @@ def test_a_full_disk_names_the_journal_and_keeps_what_was_noted(tmp_path):
         assert journal.num_done == 3, "The record that did not fit is made again."
 
 
+def test_a_link_in_its_place_is_not_followed(tmp_path):
+    (tmp_path / "other").write_text("of somebody else")
+    (tmp_path / ".out.h5.journal").symlink_to(tmp_path / "other")
+    with pytest.raises(OSError, match=r"out\.h5: cannot be written"):
+        Journal(tmp_path / "out.h5", "key").__enter__()
+    assert (tmp_path / "other").read_text() == "of somebody else", "What the link names stays as it is."
+
+
 def caused_by(cause):
     error = RecordingError("stop")
     error.__cause__ = cause
@@ -114,6 +122,7 @@ def caused_by(cause):
         (caused_by(torch.cuda.OutOfMemoryError("CUDA out of memory.")), True),
         (caused_by(ValueError("Time must not go backwards")), False),
         (RecordingError("stop"), False),
+        (ValueError("a bug"), True),
     ],
 )
 def test_only_an_unfit_input_takes_it_away(tmp_path, error, stays):

@@ -1,6 +1,6 @@
 """Runs that are killed at every stage: what stands at the output is complete or nothing, and the next run finishes.
 
-`python tests/test_killed_runs.py STAGE FOLDER` deflares FOLDER/in.h5 and kills itself, beyond any clean-up, at a stage.
+`python tests/deflaring/test_killed_runs.py STAGE FOLDER` deflares FOLDER/in.h5 and kills itself at a stage, by SIGKILL.
 """
 
 import os
