@@ -20,6 +20,7 @@ from deflare_core.kernels.numba_cache import compiled
 
 BACKGROUND_SHARE = 0.2
 TOLERANCE = 1e-6
+"""A sum may miss a whole event or threshold by so much and still fires: steps of 0.1 do not add up to 1 exactly."""
 MIN_RATIO = 0.002
 
 
@@ -30,7 +31,7 @@ def unite_events(background: Events, flare: Events) -> Events:
 
     Parameters
     ----------
-    background, flare : Events of one sensor on one clock.
+    background, flare : N_b and N_f events of one sensor on one clock; the result has N_b + N_f.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def thin_events(background: Events, flare: Events, rng: np.random.Generator) -> 
 
     Parameters
     ----------
-    background, flare : Events of one sensor on one clock.
+    background, flare : events of one sensor on one clock; the result has at most as many as both.
     rng : the source of the lots; the same state gives the same events.
 
     Raises
@@ -73,8 +74,8 @@ def integrate_events(background: Events, flare: Events, weight: NDArray[np.float
 
     Parameters
     ----------
-    background, flare : Events of one sensor on one clock.
-    weight : `(H, W)` array in [0, 1], the background's share w = I_b / (I_b + I_f) of the light.
+    background, flare : events of one sensor on one clock.
+    weight : `(H, W)` float32 in [0, 1], the background's share w = I_b / (I_b + I_f) of the light.
 
     Raises
     ------
@@ -108,10 +109,10 @@ def rethreshold_events(
 
     Parameters
     ----------
-    background : Events.
-    brightness_ratio : `(K, H, W)` array, the flare's light r over the pixel's brightness at the clock's start, linear
+    background : events of one sensor.
+    brightness_ratio : `(K, H, W)` float32, the flare's light r over the pixel's brightness at the clock's start, linear
         between `times_us` and constant before and after.
-    times_us : `(K,)` increasing times.
+    times_us : `(K,)` int64, increasing, microseconds.
     thresholds : the contrast threshold in log intensity.
     min_ratio : pixels whose ratio is below this at all times keep their events as they are.
 
@@ -124,7 +125,7 @@ def rethreshold_events(
     _check_times_and_threshold(times_us, len(brightness_ratio), thresholds)
     is_lit = (brightness_ratio.max(axis=0) >= min_ratio).ravel()
     is_on_lit = is_lit[_pixel(background)]
-    fired = _fire_anew(background[is_on_lit], brightness_ratio, np.flatnonzero(is_lit), times_us, thresholds)
+    fired = _fire_again(background[is_on_lit], brightness_ratio, np.flatnonzero(is_lit), times_us, thresholds)
     return unite_events(background[~is_on_lit], fired)
 
 
@@ -190,7 +191,7 @@ def _integrate(pixel, steps, num_pixels):  # type: ignore[no-untyped-def]
     return fired
 
 
-def _fire_anew(
+def _fire_again(
     events: Events,
     brightness_ratio: NDArray[np.float32],
     lit: NDArray[np.int64],

@@ -3,9 +3,9 @@
     I_clean(x, t) = B(x, t) + sum_s a_s(t) P_s(x, t)          background, and what the lamps show and light
     I_real(x, t)  = I_clean(x, t) + sum_s a_s(t) F_s(x, t)    and everything that the real lens adds
 
-B, P and F move slowly and are rendered at key times, at most about a pixel of motion apart (see `bands`); the flicker
-a is a waveform between them and needs no picture. Everything random follows from the seed, in streams of its own for
-scene, lens, pixels and noise, so that a change in one leaves the others as they were.
+B, P and F move slowly and are rendered at key times, at most about a pixel of motion apart (see `row_bands`); the
+flicker a is a waveform between them and needs no picture. Everything random follows from the seed, in streams of its
+own for scene, lens, pixels and noise, so that a change in one leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Pair:
     ----------
     flare : the recording through the real lens, the network's input.
     clean : the target, of the configured kind.
-    flare_label, clean_label : for each of their events 0 background, 1 light source, 2 flare, 3 noise.
-    clock_us : start and end of both.
+    flare_label, clean_label : for each of their N events 0 background, 1 light source, 2 flare, 3 noise, `(N,)`.
+    clock_us : start and end of both, microseconds.
     plan : everything that was drawn, as plain figures.
     """
 
@@ -122,7 +122,10 @@ def record(config: SimulationConfig, setup: Setup, workers: int = 1) -> list[Pai
 def record_band(
     config: SimulationConfig, setup: Setup, band: Band, flare_us: NDArray[np.float64], emitters: Image
 ) -> PairedSensor:
-    """The part of the sensor that a band is, after it has seen everything."""
+    """The part of the sensor that a band is, after it has seen everything.
+
+    `flare_us` `(F,)` are the times at which flare is rendered, and `emitters` `(F, E, 4)` what makes it then.
+    """
     width = config.sensor_size[1]
     moments = find_moments(setup.scene.waveforms, band.times_us)
     pixels = setup.pixels.part(band.first * width, band.last * width)
@@ -138,7 +141,16 @@ def record_band(
 def render_views(
     config: SimulationConfig, setup: Setup, band: Band, flare_us: NDArray[np.float64], emitters: Image
 ) -> Iterator[View]:
-    """What a band shows at its key times, some at once; each view begins with the key time that ended the last."""
+    """What a band shows at its key times, a few of them in each view, arguments as of `record_band`.
+
+    A view begins with the key time that ended the last:
+
+        key times   0 1 2 3 4 5 6 7 8 9 ...
+        views       [---------------]
+                                    [-- ...
+
+    Views share their arrays: take what you need of one before the next.
+    """
     scene, rows, width = setup.scene, (band.first, band.last), config.sensor_size[1]
     poses = find_poses(scene, config.sensor_size, band.times_us)
     moving = MovingFlare(setup.lens, flare_us, emitters, len(scene.waveforms), rows, width)
@@ -156,7 +168,7 @@ def render_views(
 
 
 def render(config: SimulationConfig, seed: int, t_us: float, exposure_us: float = 0.0) -> tuple[Image, Image]:
-    """What a seed's scene looks like at a time, in linear intensity `(H, W)`: through the ideal and the real lens.
+    """What a seed's scene looks like at a time, linear intensity `(H, W)` float32: through the ideal and the real lens.
 
     Everything stands where it is at `t_us`; the lamps shine as they do on average from then on for `exposure_us`.
     """
@@ -170,7 +182,7 @@ def render(config: SimulationConfig, seed: int, t_us: float, exposure_us: float 
 
 
 def render_scene(scene: Scene, sensor_size: SensorSize, t_us: float) -> Image:
-    """The light of the scene, then that of each group of sources at mean brightness, `(1 + groups, H, W)`."""
+    """The light of the scene, then that of each group of sources at mean brightness, `(1 + groups, H, W)` float32."""
     out = np.empty((1 + len(scene.waveforms), *sensor_size), np.float32)
     render_scene_rows(scene, find_poses(scene, sensor_size, np.array([t_us])), 0, out, 0, sensor_size[0])
     return out

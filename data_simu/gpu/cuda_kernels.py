@@ -10,6 +10,7 @@ from numba import boolean, cuda, float32, int64
 
 from data_simu.scalars import HALF, ONE, ZERO, F, Int, floor
 from data_simu.scene.raycast import (
+    TEXTURE,
     board_share,
     edge_share,
     find_plane_spot,
@@ -34,7 +35,10 @@ MOST_GROUPS = 8
 
 @cuda.jit
 def render(out, height, width, poses, mapping, textures, ambient):
-    """Fill the pictures `(K, 1 + groups, H * W)` of all moments: the scene, then the light of each group of lamps."""
+    """Fill the pictures `(K, 1 + groups, H * W)` float32 of all K moments: the scene, then each group of lamps.
+
+    A thread is one pixel at one moment. Arguments as of `scene.rendering.render_rows`.
+    """
     pixel, k = cuda.grid(2)
     if pixel < height * width:
         row, column = pixel // width, pixel % width
@@ -93,7 +97,7 @@ def show_board(picture, x, y, z, k, poses, board, mapping, textures):
     if share > ZERO:
         repeats = mapping[surface, 1]
         u, v = across * repeats + mapping[surface, 2], down * repeats + mapping[surface, 3]
-        albedo = read_albedo(textures, mapping[surface, 0], u, v, distance * repeats * F(512) / poses.focal)
+        albedo = read_albedo(textures, mapping[surface, 0], u, v, distance * repeats * F(TEXTURE) / poses.focal)
         for channel in range(len(picture)):
             picture[channel] *= ONE - share
         picture[0] += share * albedo
@@ -109,8 +113,16 @@ def render_flare(out, width, spots, places, sprites):
 
     A spot is one picture that the lens makes of one point: column, row, weight, group and sprite, `(K, spots, 5)`; a
     sprite's first value and its side stand in `places` `(sprites, 2)`, its values one behind the other in `sprites`.
-    Most spots are far from most pixels: the threads of a block first look, each at another spot, which reach any of
-    their pixels.
+    Most spots are far from most pixels. So the 128 threads of a block, which are 128 pixels of a row or two, look at
+    128 spots together before each adds light to its own pixel:
+
+        thread    0  1  2  ... 127
+        spot      0  1  2  ... 127      each thread: does my spot reach any pixel of the block?  -> near[thread]
+        -- all threads wait --
+        pixel     0  1  2  ... 127      each thread: add those spots that are near to my pixel
+        -- all threads wait, and go on with the next 128 spots --
+
+    Both waits stand outside every branch: a thread that skipped one would leave the others waiting for ever.
     """
     pixel, k = cuda.grid(2)
     lane, num_pixels, num_spots = cuda.threadIdx.x, out.shape[2], spots.shape[1]
@@ -139,8 +151,8 @@ def render_flare(out, width, spots, places, sprites):
 def reaches(spot, places, left, right, top, bottom):
     """Whether a spot gives light, and has any of it between these columns and rows."""
     reach = HALF * F(places[Int(spot[4]), 1] - 1)
-    beside = spot[0] + reach < F(left) or spot[0] - reach > F(right)
-    return spot[2] > ZERO and not beside and spot[1] + reach >= F(top) and spot[1] - reach <= F(bottom)
+    misses = spot[0] + reach < F(left) or spot[0] - reach > F(right)
+    return spot[2] > ZERO and not misses and spot[1] + reach >= F(top) and spot[1] - reach <= F(bottom)
 
 
 @cuda.jit(device=True)
@@ -157,7 +169,10 @@ def read_sprite(sprites, start, side, across, down):
 
 @cuda.jit
 def look_ahead(touched, shown, direct, flare, mixes, lowest, highest, dark, min_share):
-    """Mark the pixels that flare reaches at any key time, and the groups whose flicker shows in each view, as bits."""
+    """Mark the pixels that flare reaches at any key time, and the groups whose flicker shows in each view, as bits.
+
+    Fills `touched` `(N,)` bool and `shown` `(2, N)` uint8; the others as of `sense`.
+    """
     pixel = cuda.grid(1)
     if pixel < len(touched):
         reached, clean_shown, real_shown = False, 0, 0
@@ -192,14 +207,16 @@ def sense(which, offsets, clock_us, pixels, dark, touched, shown, moments, direc
 
     Parameters
     ----------
-    which : for each thread which pixel it is, those of the real view after all of the clean one.
-    offsets : where each thread's events begin; `len(which) + 1`.
-    clock_us : start and end of the recording.
+    which : for each thread which pixel it is, those of the real view after all of the clean one, `(T,)` int64.
+    offsets : where each thread's events begin, `(T + 1,)` int64.
+    clock_us : start and end of the recording, microseconds, `(2,)` int64.
     pixels, dark : constants of the sensor, and the light of darkness.
     touched, shown : where flare reaches, and whose flicker shows; see `look_ahead`.
-    moments : knots' times, brightness, bends, lowest and highest brightness, and the first knot of each key time.
-    direct, flare, mixes : what is rendered, and between which two flares each key time lies and how far.
-    events, counts : filled.
+    moments : knots' times, brightness, bends, lowest and highest brightness, and the first knot of each key time;
+        shapes as of `look_times.Moments`.
+    direct, flare : what is rendered, `(K, 1 + groups, N)` and `(F, groups, N)` float32.
+    mixes : for each key time the flare before it, and how far it is towards the next, `(K, 2)` float32.
+    events, counts : filled, `(offsets[-1],)` and `(T,)` int64; an event as in `firing`.
     """
     i = cuda.grid(1)
     if i < len(which):
@@ -209,26 +226,15 @@ def sense(which, offsets, clock_us, pixels, dark, touched, shown, moments, direc
         cursor[0], cursor[1], cursor[2] = 0, clock_us[0], clock_us[1]
         if view != REAL or touched[pixel]:
             room = slice(offsets[i], offsets[i + 1])
-            watch(
-                view,
-                pixel,
-                shown[view, pixel],
-                work,
-                pixels,
-                dark,
-                moments,
-                direct,
-                flare,
-                mixes,
-                events[room],
-                cursor,
-            )
+            watch(view, pixel, shown[view, pixel], work, pixels, dark, moments, direct, flare, mixes, events[room],
+                  cursor)  # fmt: skip
         counts[i] = cursor[0]
 
 
 @cuda.jit(device=True)
 def watch(view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes, events, cursor):
     """Carry a pixel from the first key time to the last."""
+    # Rows: direct light of each group at the last key time and at the next, then its flare at both.
     ends = cuda.local.array((4, MOST_GROUPS), float32)
     t_us, brightness, bends, _, _, first_knot = moments
     groups, constants = brightness.shape[1], pixels.constants
@@ -313,7 +319,7 @@ def respond(work, total, next_total, light, next_light, glare, next_glare, level
 
 @cuda.jit
 def snap(first, wanted_first, times, wanted_times, moved):
-    """Fill the snapped times of events that lie in the order of pixel and polarity, then time."""
+    """Fill the snapped times of events in the order of pixel and polarity, then time; a thread is one of these keys."""
     key = cuda.grid(1)
     if key + 1 < len(first):
         pair_up(times, moved, first[key], first[key + 1], wanted_times, wanted_first[key], wanted_first[key + 1])

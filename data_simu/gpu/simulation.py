@@ -42,8 +42,10 @@ class Preparation(NamedTuple):
     config, plan : the configuration, and what was drawn as plain figures.
     pixels, poses : the sensor, and where everything is at each key time.
     mapping, textures, ambient : the scene's surfaces and light; see `rendering`.
-    moments : knots' times, brightness, bends, lowest and highest brightness, and the first knot of each key time.
-    spots, places, sprites : the pictures that make the flare; see `cuda_kernels.render_flare`.
+    moments : knots' times, brightness, bends, lowest and highest brightness, and the first knot of each key time;
+        shapes as of `look_times.Moments`.
+    spots, places, sprites : the pictures that make the flare, `(F, spots, 5)` float32, `(sprites, 2)` int32 and one
+        float32 after the other; see `cuda_kernels.render_flare`.
     mixes : for each key time the flare before it, and how far it is towards the next, `(K, 2)`.
     """
 
@@ -74,13 +76,19 @@ class TensorPair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CodedEvents:
-    """Events in the order of time, then pixel: time int64, and pixel, label and polarity in a code; see `firing`."""
+    """Events in the order of time, then pixel.
+
+    Parameters
+    ----------
+    t_us : times `(N,)`, int64, microseconds.
+    code : pixel, label and polarity `(N,)`, int64; see `firing`.
+    """
 
     t_us: torch.Tensor
     code: torch.Tensor
 
     def select(self, which: torch.Tensor) -> CodedEvents:
-        """Those that are chosen."""
+        """Those of the `(M,)` indices, or of the `(N,)` mask, `which`."""
         return CodedEvents(self.t_us[which], self.code[which])
 
 
@@ -105,7 +113,7 @@ def prepare(config: SimulationConfig, seed: int) -> Preparation:
     knots = (moments.t_us, moments.brightness, moments.bends, moments.lowest, moments.highest, moments.keys)
     first = np.clip(np.searchsorted(flare_us, times_us, side="right") - 1, 0, len(flare_us) - 2)
     along = (times_us - flare_us[first]) / (flare_us[first + 1] - flare_us[first])
-    places, sprites = _pack([setup.lens.kernel, *(ghost.sprite for ghost in setup.lens.ghosts)])
+    places, sprites = _pack(setup.lens.sprites)
     return Preparation(
         config=config,
         plan=setup.describe(config, seed),
@@ -123,7 +131,7 @@ def prepare(config: SimulationConfig, seed: int) -> Preparation:
 
 
 def simulate_on(prepared: Preparation, device: torch.device | str = "cuda") -> TensorPair:
-    """The pair of recordings of what was prepared, on that GPU; the same preparation gives the same events.
+    """The pair of recordings of a preparation, on that GPU; the same preparation gives the same events.
 
     Numba's simulator (NUMBA_ENABLE_CUDASIM=1) runs it on the "cpu", for tests.
     """
@@ -138,7 +146,10 @@ def simulate_on(prepared: Preparation, device: torch.device | str = "cuda") -> T
 
 
 def render_pictures(prepared: Preparation, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The scene at all key times `(K, 1 + groups, H * W)`, and the flare at all of its own `(F, groups, H * W)`."""
+    """The scene at its K key times and the flare at its F, linear intensity, float32.
+
+    The scene is `(K, 1 + groups, H * W)`, the flare `(F, groups, H * W)`.
+    """
     (height, width), groups = prepared.config.sensor_size, prepared.moments[1].shape[1]
     num_pixels = height * width
     direct = torch.empty((len(prepared.poses.t_us), 1 + groups, num_pixels), device=device)
@@ -151,7 +162,10 @@ def render_pictures(prepared: Preparation, device: torch.device) -> tuple[torch.
 
 
 def sense_events(prepared: Preparation, direct: torch.Tensor, flare: torch.Tensor) -> tuple[CodedEvents, CodedEvents]:
-    """What the sensor makes of the pictures: the events of the clean and of the real view."""
+    """What the sensor makes of the pictures: the events of the clean and of the real view.
+
+    `direct` is `(K, 1 + groups, H * W)` and `flare` `(F, groups, H * W)`, float32, as of `render_pictures`.
+    """
     config, device = prepared.config, direct.device
     num_pixels = direct.shape[2]
     pixels, moments, mixes = _move(device, (prepared.pixels, prepared.moments, prepared.mixes))
@@ -177,7 +191,7 @@ def sense_events(prepared: Preparation, direct: torch.Tensor, flare: torch.Tenso
 
 
 def make_target(kind: str, clean: CodedEvents, real: CodedEvents, sensor_size: tuple[int, int]) -> CodedEvents:
-    """The target of that kind; see `targets`."""
+    """The target of that kind, N events of the clean or the real view; see `targets`."""
     if kind == "physical":
         return clean
     wanted = real.select((real.code >> LABEL_SHIFT & 3) != FLARE)
@@ -185,7 +199,7 @@ def make_target(kind: str, clean: CodedEvents, real: CodedEvents, sensor_size: t
 
 
 def snap(clean: CodedEvents, wanted: CodedEvents, sensor_size: tuple[int, int]) -> CodedEvents:
-    """The clean events, each at the time of its partner among the wanted ones, if it has one within 5 ms."""
+    """The N clean events, each at the time of its partner among the wanted ones, if it has one within 5 ms."""
     device, num_keys = clean.t_us.device, 2 * sensor_size[0] * sensor_size[1]
     keys = torch.arange(num_keys + 1, device=device)
     ordered, firsts = [], []
@@ -225,16 +239,12 @@ def _decode(found: CodedEvents, sensor_size: tuple[int, int]) -> tuple[EventTens
 
 
 def _list_spots(lens: Lens, emitters: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Every picture that the lens makes of every emitter, `(K, spots, 5)`; see `cuda_kernels.render_flare`."""
-    height, width = lens.sensor_size
+    """Every picture that the lens makes of every emitter `(K, E, 4)`, `(K, spots, 5)`; see `render_flare`."""
     x, y, flux, group = np.moveaxis(emitters, -1, 0)
-    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    scattered = float(lens.plan["scatter"] + lens.plan["veil"] > 0)
-    rows = [np.stack([x, y, flux * scattered, group, np.zeros_like(x)], axis=-1)]
-    for k, ghost in enumerate(lens.ghosts):
-        dx, dy = ghost.magnification * (x - centre_x), ghost.magnification * (y - centre_y)
-        weight = flux * ghost.energy * lens.vignetting(dx, dy)
-        rows.append(np.stack([centre_x + dx, centre_y + dy, weight, group, np.full_like(x, 1 + k)], axis=-1))
+    rows = [
+        np.stack([column, row, weight, group, np.full_like(x, sprite)], axis=-1)
+        for sprite, (column, row, weight) in enumerate(lens.find_spots(x, y, flux))
+    ]
     return np.concatenate(rows, axis=1).astype(np.float32)
 
 

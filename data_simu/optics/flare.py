@@ -18,13 +18,13 @@ Image = NDArray[np.float32]
 
 
 def render_flare(scene: Scene, lens: Lens, sensor_size: SensorSize, t_us: float) -> Image:
-    """The flare of each group of sources at mean brightness, `(groups, H, W)`."""
+    """The flare of each group of sources at mean brightness, `(groups, H, W)` float32."""
     emitters = find_emitters(scene, sensor_size, np.array([t_us]))[0]
     return render_flare_rows(lens, emitters, len(scene.waveforms), (0, sensor_size[0]), sensor_size[1])
 
 
 def render_flare_rows(lens: Lens, emitters: Image, num_groups: int, rows: tuple[int, int], width: int) -> Image:
-    """The flare of the emitters `(E, 4)` in some rows of the picture, `(groups, rows, W)`."""
+    """The flare of the emitters `(E, 4)` in rows from `rows[0]` to before `rows[1]`, `(groups, rows, W)` float32."""
     flare = np.zeros((num_groups, rows[1] - rows[0], width), np.float32)
     for x, y, flux, group in emitters.tolist():
         if flux > 0:
@@ -33,7 +33,9 @@ def render_flare_rows(lens: Lens, emitters: Image, num_groups: int, rows: tuple[
 
 
 def plan_flare_times(config: SimulationConfig, scene: Scene) -> NDArray[np.float64]:
-    """The times at which the flare is rendered: at most 1.2 pixels of the sources' motion apart; straight between.
+    """The times `(F,)` at which the flare is rendered, microseconds, float64; it is linear between them.
+
+    The sources move by at most 1.2 pixels from one to the next.
 
     Rendering it at every key time of the scene would cost more than all the rest, and at the pixels' scale shows
     nothing more.
@@ -50,8 +52,8 @@ class MovingFlare:
     Parameters
     ----------
     lens : the lens.
-    times_us : when to render it.
-    emitters : the points that stand for the sources at these times, `(times, E, 4)`; see `poses.find_emitters`.
+    times_us : when to render it, `(F,)` float64, microseconds.
+    emitters : the points that stand for the sources at these times, `(F, E, 4)`; see `poses.find_emitters`.
     num_groups : groups of sources.
     rows, width : first row, row after the last, and columns.
     """

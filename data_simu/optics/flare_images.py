@@ -28,7 +28,7 @@ NEARLY = 0.98
 
 
 def draw_kernel(source: str | Path, reach: int, core: float, rng: np.random.Generator) -> Image:
-    """The spread of light of a random flare image of a folder, see `read_kernel`.
+    """The spread of light of a random flare image of a folder, `(2 reach + 1)` square; see `read_kernel`.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def read_kernel(path: str | Path, reach: int, core: float, rng: np.random.Genera
 
     Parameters
     ----------
-    path : the flare with its light source; one in `Light_Source` beside its folder is taken off it.
+    path : the flare with its light source; the picture of the same name in the folder `Light_Source` is subtracted.
     reach : how far the light is followed, pixels.
     core : radius within which it belongs to the direct picture, pixels.
     rng : chooses one of the eight turns by right angles and mirror images.
@@ -69,7 +69,7 @@ def read_kernel(path: str | Path, reach: int, core: float, rng: np.random.Genera
     picture = read_linear(path)
     light = _light_source(path, picture)
     flare = picture if light is None else np.maximum(picture - light, np.float32(0))
-    kernel = _turned(centre_picture(flare, find_brightest(picture if light is None else light), reach), rng)
+    kernel = _turn(centre_picture(flare, find_brightest(picture if light is None else light), reach), rng)
     kernel = kernel * make_soft_mask(reach, core)
     if not kernel.sum() > 0:
         raise ConfigError(f"{path}: holds no flare outside its light source.")
@@ -83,7 +83,10 @@ def read_linear(path: Path) -> Image:
 
 
 def find_brightest(picture: Image) -> tuple[float, float]:
-    """Row and column of the middle of the largest connected region that is nearly as bright as the brightest pixel."""
+    """Row and column of the middle of the largest connected bright region of a picture `(H, W)`.
+
+    Bright is what has at least 98 % of the brightest pixel's value.
+    """
     regions, num = scipy.ndimage.label(picture >= NEARLY * picture.max())
     areas = np.bincount(regions.ravel(), minlength=num + 1)[1:]
     row, column = scipy.ndimage.center_of_mass(regions == 1 + areas.argmax())
@@ -91,7 +94,10 @@ def find_brightest(picture: Image) -> tuple[float, float]:
 
 
 def centre_picture(picture: Image, place: tuple[float, float], reach: int) -> Image:
-    """The picture resampled by area, half its width as the reach, with a place (row, column) in the middle."""
+    """The picture `(H, W)` resampled by area to `(2 reach + 1, 2 reach + 1)`, with a place (row, column) in the middle.
+
+    Half the picture's width becomes the reach.
+    """
     step = picture.shape[1] / (2 * reach)
     offsets = np.arange(-reach, reach + 1) * step + 0.5
     rows, columns = (weigh_areas(at + offsets, max(step, 1.0), n) for at, n in zip(place, picture.shape, strict=True))
@@ -100,15 +106,16 @@ def centre_picture(picture: Image, place: tuple[float, float], reach: int) -> Im
 
 def _light_source(path: Path, picture: Image) -> Image | None:
     """The light source that belongs to a flare, if there is one."""
-    beside = path.parent.parent / LIGHT_FOLDER / path.name
-    if not beside.exists():
+    light_path = path.parent.parent / LIGHT_FOLDER / path.name
+    if not light_path.exists():
         return None
-    light = read_linear(beside)
+    light = read_linear(light_path)
     if light.shape != picture.shape:
-        raise ConfigError(f"{beside}: has {light.shape} pixels, its flare {picture.shape}.")
+        raise ConfigError(f"{light_path}: has {light.shape} pixels, its flare {picture.shape}.")
     return light
 
 
-def _turned(kernel: Image, rng: np.random.Generator) -> Image:
+def _turn(kernel: Image, rng: np.random.Generator) -> Image:
+    """The kernel turned by a random multiple of 90 degrees and mirrored every other time."""
     turned = np.rot90(kernel, int(rng.integers(4)))
     return turned[:, ::-1] if rng.integers(2) else turned

@@ -56,15 +56,21 @@ def find_ghosts(
 ) -> list[tuple[float, float, float]]:
     """Magnification, radius in pixels of a 640-pixel sensor, and energy of the ghost of every pair of reflections.
 
+            i           j
+     light  |           |               there: refracted at every surface before j
+        --->|---------->|
+            |<----------|               back: reflected at j, refracted on the way, reflected at i
+            |---------->|---> sensor    out: refracted at every surface after i
+
     Light is refracted up to surface j, reflected there, reflected again at surface i < j, and refracted out. With the
     2x2 matrices of the two paths, the ghost's place is B / B_direct times the source's and its size |A| times the
     pupil's.
 
     Parameters
     ----------
-    curvatures : of the n surfaces, per focal length.
-    gaps : distances from each surface to the next, the last one to the sensor, in focal lengths.
-    indices : refractive indices before, between and after the surfaces, `n + 1`.
+    curvatures : of the n surfaces, `(n,)`, per focal length.
+    gaps : distances from each surface to the next, the last one to the sensor, `(n,)`, in focal lengths.
+    indices : refractive indices before, between and after the surfaces, `(n + 1,)`.
     """
     count = len(curvatures)
     direct = _path(range(count), curvatures, gaps, indices)
@@ -81,7 +87,10 @@ def find_ghosts(
 
 
 def draw_ghost_sprite(radius: float, blades: int, turn: float) -> Image:
-    """A polygon disc with a bright rim, summing to 1."""
+    """A polygonal disc with a bright rim, `(n, n)` float32, that sums to 1.
+
+    The radius is in pixels, the turn in radians; an aperture of 0 blades is a circle.
+    """
     reach = int(np.ceil(radius)) + 2
     row, column = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     r, edge = np.hypot(row, column), np.float64(radius)

@@ -41,7 +41,7 @@ class Lens:
     Parameters
     ----------
     sensor_size : (height, width) of the sensor behind it, whose middle lies on its axis.
-    kernel : light at each offset from the source, `(2r + 1, 2r + 1)`; it sums to the share of light that is spread.
+    kernel : light at each offset from the source, `(2r + 1, 2r + 1)` float32; its sum is the share that is spread.
     ghosts : the brightest ghosts.
     plan : what the lens was drawn as.
     """
@@ -52,19 +52,28 @@ class Lens:
     plan: dict[str, float]
 
     def add_flare(self, picture: Image, x: float, y: float, flux: float, first_row: int = 0) -> None:
-        """Add the flare of a point source of that flux at column x and row y to a picture, in place.
+        """Add the flare of a point source at column x and row y to a picture `(rows, W)` float32, in place.
 
-        The picture may be a stretch of the sensor's rows, `first_row` the first of them.
+        The flux is intensity times pixels. The picture may be a stretch of the sensor's rows, `first_row` the first.
         """
-        if self.plan["scatter"] + self.plan["veil"] > 0:
-            add_sprite(picture, self.kernel, x, y - first_row, flux)
+        for sprite, (column, row, weight) in zip(self.sprites, self.find_spots(x, y, flux), strict=True):
+            if weight:
+                add_sprite(picture, sprite, column, row - first_row, float(weight))
+
+    @property
+    def sprites(self) -> list[Image]:
+        """The pictures that the lens makes of a point: what is spread, then each ghost."""
+        return [self.kernel, *(ghost.sprite for ghost in self.ghosts)]
+
+    def find_spots(self, x: Any, y: Any, flux: Any) -> list[tuple[Any, Any, Any]]:
+        """Column, row and weight of each of the `sprites` of point sources: numbers, or arrays of one shape."""
         height, width = self.sensor_size
         centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+        spots = [(x, y, flux * float(self.plan["scatter"] + self.plan["veil"] > 0))]
         for ghost in self.ghosts:
             dx, dy = ghost.magnification * (x - centre_x), ghost.magnification * (y - centre_y)
-            weight = float(flux * ghost.energy * self.vignetting(dx, dy))
-            if weight:
-                add_sprite(picture, ghost.sprite, centre_x + dx, centre_y + dy - first_row, weight)
+            spots.append((centre_x + dx, centre_y + dy, flux * ghost.energy * self.vignetting(dx, dy)))
+        return spots
 
     def vignetting(self, dx: Any, dy: Any) -> Any:
         """The share of a ghost's light that passes the lens, that far from the axis (pixels)."""
@@ -72,7 +81,7 @@ class Lens:
 
 
 def draw_lens(config: OpticsConfig, sensor_size: SensorSize, rng: np.random.Generator) -> Lens:
-    """A random lens for a sensor."""
+    """A random lens for a sensor of size (height, width)."""
     scatter, veil = (config.scatter_strength * 10 ** rng.uniform(*r) for r in (config.log10_scatter, config.log10_veil))
     blades = int(rng.choice(config.blades))
     width = sensor_size[1]
@@ -104,7 +113,7 @@ def draw_flare_kernel(reach: int, core: float, blades: int, rng: np.random.Gener
     plane[start : start + reach, start : start + reach] = draw_pupil(reach, blades, rng)
     field = scipy.fft.fft2(plane, overwrite_x=True)
     spectrum = scipy.fft.fftshift(field.real**2 + field.imag**2)
-    kernel = _average_of_scaled(spectrum, (WAVELENGTHS_NM / REFERENCE_NM).astype(np.float32))
+    kernel = _sum_scaled(spectrum, (WAVELENGTHS_NM / REFERENCE_NM).astype(np.float32))
     kernel *= make_soft_mask(reach, core)
     return kernel / kernel.sum()
 
@@ -116,8 +125,15 @@ def make_veil_kernel(reach: int, core: float, power: float) -> Image:
 
 
 @compiled(fastmath=True)
-def _average_of_scaled(spectrum, scales):  # type: ignore[no-untyped-def]
-    """The sum of the spectrum stretched about its centre by each scale, energy kept, one row and column larger."""
+def _sum_scaled(spectrum, scales):  # type: ignore[no-untyped-def]
+    """The sum of the spectrum `(2r, 2r)` stretched about its centre by each scale, energy kept, `(2r + 1, 2r + 1)`.
+
+    spectrum            kernel, at scale 2
+    . . . .            . . . . .        A place of the kernel is looked up nearer to the centre c by the scale,
+    . a b .            . a . b .        between the four values around it. A spread that is s times as wide
+    . d c .            . . . . .        is s^2 times as faint.
+    . . . .            . d . c .
+    """
     size, centre = len(spectrum), len(spectrum) // 2
     kernel = np.zeros((size + 1, size + 1), np.float32)
     for scale in scales:

@@ -92,20 +92,23 @@ def read_values(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], boo
 
 
 def decode_srgb(encoded: NDArray[Any]) -> Picture:
-    """Linear light, from 0 to 1, of values encoded as sRGB (IEC 61966-2-1)."""
+    """Linear light from 0 to 1, float32, of values of any shape from 0 to 1 encoded as sRGB (IEC 61966-2-1)."""
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     return linear.astype(np.float32)
 
 
 def find_luminance(linear: NDArray[Any]) -> Picture:
-    """Luminance `(H, W)` of linear colours; a fourth channel, the opacity, has no say, and grey is itself."""
+    """Luminance `(H, W)` float32 of linear colours `(H, W, channels)` or of grey `(H, W)`, which it is already.
+
+    A fourth channel, the opacity, has no say.
+    """
     if linear.ndim == 2:
         return linear.astype(np.float32)
     return linear[..., :3].astype(np.float32) @ LUMINANCE if linear.shape[2] >= 3 else linear[..., 0]
 
 
 def boost_saturated(luminance: Picture) -> Picture:
-    """The picture with what is saturated lifted: L (1 + 9 s^2 (3 - 2 s)), s = (L - 0.98) / 0.02 cut to 0 to 1.
+    """The picture `(H, W)` with what is saturated lifted: L (1 + 9 s^2 (3 - 2 s)), s = (L - 0.98) / 0.02 cut to 0 to 1.
 
     A white of 1 stands for anything brighter. Up to 0.98 nothing changes, at 1 the value is 10.
     """
@@ -117,7 +120,7 @@ def make_texture(luminance: Picture, rng: np.random.Generator) -> Picture:
     """A periodic texture `(512, 512)` of albedo, median 0.2, from a random crop of at least half of the picture.
 
     The crop has the picture's shape and is resampled by area to a square. Across an axis on which its ends do not
-    meet, it stands beside its mirror image, each half as wide.
+    meet, the crop and its mirror image take one half each.
     """
     crop = _crop(luminance, rng)
     for axis in (0, 1):
@@ -126,16 +129,19 @@ def make_texture(luminance: Picture, rng: np.random.Generator) -> Picture:
 
 
 def resample_rows(picture: Picture, num_rows: int) -> Picture:
-    """The picture with another number of rows, each the mean of the area that it covers, at least a row high."""
+    """The picture `(H, W)` as `(num_rows, W)`, each row the mean of the area that it covers, at least a row high."""
     step = len(picture) / num_rows
     weights = weigh_areas((np.arange(num_rows) + 0.5) * step, max(step, 1.0), len(picture))
     return (weights / weights.sum(axis=1, keepdims=True)) @ picture
 
 
 def weigh_areas(centres: NDArray[np.floating], width: float, size: int) -> Picture:
-    """The share of each of `size` pixels in boxes of a width (pixels) around centres, `(centres, size)`.
+    """The share of each of `size` pixels in boxes of a width (pixels) around centres `(n,)`, `(n, size)` float32.
 
-    Pixel k reaches from k to k + 1. A box that lies inside sums to 1; outside the pixels there is nothing.
+        pixel      | 0 | 1 | 2 | 3 |        Pixel k reaches from k to k + 1. This box, 2 wide around 1.5, holds
+        box          [-------]              pixels 0, 1 and 2 with shares of 1/4, 1/2 and 1/4.
+
+    The shares of a box inside the picture sum to 1.
     """
     pixel = np.arange(size)
     low, high = centres[:, None] - width / 2, centres[:, None] + width / 2
@@ -150,7 +156,7 @@ def _crop(luminance: Picture, rng: np.random.Generator) -> Picture:
 
 
 def make_rows_periodic(picture: Picture) -> Picture:
-    """The picture resampled to 512 rows of which the last goes over into the first."""
+    """The picture `(H, W)` resampled to `(512, W)`, whose last row goes over into the first."""
     steps = np.abs(np.diff(picture, axis=0)).mean() if len(picture) > 1 else 0.0
     if np.abs(picture[-1] - picture[0]).mean() <= PERIODIC_RATIO * steps:
         return resample_rows(picture, TEXTURE)

@@ -19,8 +19,8 @@ class Waveform:
     kind : "constant", "mains" (sine with harmonics), "rectified" (half sines with dead time) or "pwm" (pulses).
     flicker_hz : repetitions per second; 0 if constant.
     phase : where in its period the waveform is at time 0, from 0 to 1.
-    knots : places of the bends within the period, from 0 to 1.
-    values : brightness at the knots.
+    knots : places of the bends within the period, from 0 to 1, `(n,)` float64.
+    values : brightness at the knots, `(n,)` float64.
     """
 
     kind: str
@@ -30,11 +30,11 @@ class Waveform:
     values: NDArray[np.float64]
 
     def at(self, t_us: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The brightness at times in microseconds."""
+        """The brightness at times of any shape, microseconds, in the same shape."""
         return np.interp(self.phase + t_us * self.flicker_hz / 1e6, self.knots, self.values, period=1)
 
     def bends_us(self, t_start_us: float, t_end_us: float) -> NDArray[np.float64]:
-        """The times in `(t_start, t_end)` at which the waveform bends, microseconds."""
+        """The times between two times at which the waveform bends, `(n,)` float64, microseconds."""
         if not self.flicker_hz:
             return np.empty(0)
         period_us = 1e6 / self.flicker_hz

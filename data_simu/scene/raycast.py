@@ -4,6 +4,16 @@
 The reciprocal of the distance to a plane is linear over the picture, and the nearest plane has the largest, so a
 corridor needs no search. Where two planes meet, and at the rims of boards and sources, light is shared by coverage:
 an edge that moves crosses a pixel smoothly, as on a sensor, and not from one picture to the next.
+
+              CEILING
+            +---------+             A ray has the direction (x, y, z): x right, y down, z forward. It ends
+       LEFT |   END   | RIGHT       at LEFT or RIGHT (across axis 0), at FLOOR or CEILING (across axis 1), or
+            +---------+             at END (across axis 2).
+               FLOOR
+
+Arrays: `turn` is the camera's orientation `(3, 3)`, `camera` its place (m), `inverse` `(5,)` the reciprocals of the
+planes' distances, `mapping` `(surfaces, 4)` where a surface's texture begins, repeats per metre and two shifts,
+`textures` flat mip pyramids, all float32. A `board` and a `stripe` are rows of `poses.Poses`.
 """
 
 import math
@@ -34,10 +44,7 @@ def turn_ray(turn, u, v):
 
 @kernel
 def meet_planes(x, y, z, inverse):
-    """Where a ray of that direction ends: axis across the nearest plane and the second, and their distances.
-
-    `inverse` holds the reciprocals of the distances of floor, ceiling, left, right and end from the camera.
-    """
+    """Where a ray of that direction ends: axis across the nearest plane and the second, and their distances (m)."""
     along_x = max(x * inverse[RIGHT], -x * inverse[LEFT])
     along_y = max(y * inverse[FLOOR], -y * inverse[CEILING])
     along_z = z * inverse[END]
@@ -77,7 +84,8 @@ def find_plane_spot(axis, dx, dy, dz, camera, distance, focal, mapping):
 
 @kernel
 def find_mip_level(footprint):
-    """The level of a pyramid for a footprint in texels: its side, its first texel, and the weight of the next."""
+    """The level of a pyramid for a footprint in texels: its side, its first texel, and the weight of the next level."""
+    # The exponent and mantissa of a float, read as a whole number, are 2^23 log2(footprint), straight between powers.
     bits = F(footprint).view(np.int32)
     level = min(max(F(bits - Int(0x3F800000)) * F(1 / (1 << 23)), ZERO), F(7.999))
     low = floor(level)
@@ -90,6 +98,10 @@ def find_mip_level(footprint):
 @kernel
 def find_texels(u, v, side, first):
     """The numbers of the four texels around a place, and how far it is from the first one to the right and down.
+
+        a --- b         The place x is `right` of a and `below` it, 0 to 1. Texels repeat: right of the last column
+        |  x  |         is the first.
+        c --- d
 
     Numbers are whole and below 2^24, so 32-bit floating point holds them, and a compiler can find eight at once.
     """
@@ -105,7 +117,7 @@ def find_texels(u, v, side, first):
 
 @kernel
 def interpolate(a, b, c, d, right, below):
-    """The value between those of four neighbours."""
+    """The value between those of four neighbours, as `find_texels` gives them."""
     first, last = a + right * (b - a), c + right * (d - c)
     return first + below * (last - first)
 

@@ -1,13 +1,19 @@
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 """The renderer's loops on a CPU: runs of neighbouring pixels of a row, so that the arithmetic runs on vectors.
 
-A run's quantities lie in one flat workspace, a row for each, from where the rays end to the texels around it.
+A run is up to 320 neighbouring pixels of a row. Its quantities are in one flat workspace, one row of 320 for each, so
+pixel `i` has its distance at `DISTANCE + i`:
+
+    AXIS      i = 0 1 2 ... 319      Every loop over a run reads and writes whole rows, and the compiler turns it into
+    OTHER     i = 0 1 2 ... 319      vectors of eight pixels. Two-dimensional arrays or branches in a loop would undo
+    DISTANCE  ...                    that; so would an index that might be negative.
 """
 
 import numpy as np
 
 from data_simu.scalars import HALF, ONE, TWO, ZERO, F, Int
 from data_simu.scene.raycast import (
+    TEXTURE,
     board_share,
     edge_share,
     find_mip_level,
@@ -39,11 +45,11 @@ def render_rows(out, first_row, height, k, poses, mapping, textures, ambient):
 
     Parameters
     ----------
-    out : `(1 + groups, rows, W)`, filled.
+    out : `(1 + groups, rows, W)` float32, linear intensity; filled.
     first_row, height : which row of the picture the first one is, and rows of the whole picture.
-    k, poses : the moment, and where everything is at all moments.
-    mapping : for every surface where its texture begins, repeats per metre, and shifts, `(surfaces, 4)`.
-    textures : mip pyramids, one behind the other.
+    k, poses : the moment, and where everything is at all moments, a `Poses`.
+    mapping : for every surface where its texture begins, repeats per metre, and shifts, `(surfaces, 4)` float32.
+    textures : mip pyramids, one after the other, `(texels,)` float32.
     ambient : light on a white surface without lamps.
     """
     work = np.zeros(WORKSPACE, np.float32)
@@ -163,7 +169,7 @@ def draw_board_run(out, work, first, width, v, k, poses, board, mapping, texture
         work[DX + i], work[DY + i] = across, down
         work[SHARE + i] = board_share(across, down, board, distance / poses.focal)
         work[START + i], work[U + i], work[V + i] = start, across * repeats + shift_u, down * repeats + shift_v
-        work[FOOTPRINT + i] = distance * repeats * F(512) / poses.focal
+        work[FOOTPRINT + i] = distance * repeats * F(TEXTURE) / poses.focal
     read_textures(work, num, textures)
     for channel in range(len(out)):
         for i in range(num):
@@ -216,7 +222,14 @@ def draw_stripe(picture, stripe, first_row):
 
 @kernel
 def add_sprite(picture, sprite, x, y, weight):
-    """Add the sprite, centred at `(x, y)` to a fraction of a pixel, times the weight, to the picture, in place."""
+    """Add a sprite, centred at column `x` and row `y`, times the weight, to the picture `(H, W)`, in place.
+
+        a | b        A place between pixels: every pixel of the picture takes shares a, b, c and d of the four pixels
+        --+--        of the sprite that overlap it. The sprite is 0 at its rim, where three of them are missing.
+        c | d
+
+    Sprite and picture are float32.
+    """
     height, width = picture.shape
     rows, columns = sprite.shape
     left, top = x - (columns - 1) / 2, y - (rows - 1) / 2

@@ -22,7 +22,7 @@ PIXELS_PER_BAND, MOST_BANDS = 32_768, 16
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Rows from `first` to before `last`, and the key times at which they are rendered, microseconds."""
+    """Rows from `first` to before `last`, and the key times `(K,)` at which they are rendered, microseconds."""
 
     first: int
     last: int
@@ -42,14 +42,20 @@ def plan_bands(config: SimulationConfig, scene: Scene) -> list[Band]:
 
 
 def plan_key_times(config: SimulationConfig, flow: float) -> NDArray[np.float64]:
-    """Times from the start of the warm-up to the end, for what moves by `flow` pixels per second."""
+    """The key times `(K,)` from the start of the warm-up to the end, float64, microseconds.
+
+    `flow` is how fast the picture moves, pixels per second.
+    """
     step_us = np.clip(1e6 * MAX_MOTION_PIXELS / flow, MIN_STEP_US, MAX_STEP_US)
     num_steps = int(np.ceil((config.duration_us + config.warmup_us) / step_us))
     return np.linspace(-config.warmup_us, config.duration_us, num_steps + 1)
 
 
 def measure_band_flows(config: SimulationConfig, scene: Scene, edges: list[tuple[int, int]]) -> NDArray[np.float64]:
-    """The fastest motion in each band over the recording, pixels per second."""
+    """The fastest motion in each band over the recording, `(bands,)`, pixels per second.
+
+    An edge is the first row of a band and the row after its last.
+    """
     flows = np.full(len(edges), 1e-3)
     for t_us in np.linspace(-config.warmup_us, config.duration_us, 3):
         grid = scene.flow(config.sensor_size, t_us, max(2, config.sensor_size[0] // 32))

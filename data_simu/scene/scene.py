@@ -22,6 +22,7 @@ from data_simu.scene.textures import build_pyramid, draw_textures
 from deflare_core.events import SensorSize
 
 Vector = NDArray[np.float32]
+"""Arrays of the scene are float32."""
 Times = float | NDArray[np.float64]
 FOCAL_WIDTHS = 0.9
 """Focal length in sensor widths: a field of view of 58 degrees."""
@@ -96,11 +97,11 @@ class Scene:
     ----------
     family : kind of scene.
     ambient : light on a white surface without lamps.
-    planes_m : distances of floor, ceiling, left, right and end from the camera at time 0.
-    mapping, textures : of the planes, then the boards; see `rendering`.
-    boards : place of the middle, half width, half height, and whether it is round, `(boards, 6)`.
+    planes_m : distances of floor, ceiling, left, right and end from the camera at time 0, `(5,)`.
+    mapping, textures : of the planes, then the boards, `(5 + boards, 4)` and `(texels,)`; see `rendering`.
+    boards : place of the middle (m), half width, half height, and whether it is round, `(boards, 6)`.
     boards_m_s : the boards' own motion `(boards, 3)`.
-    camera_m_s, camera_rad_s : the camera's velocity, and its rates of pitch, yaw and roll.
+    camera_m_s, camera_rad_s : the camera's velocity `(3,)`, and its rates of pitch, yaw and roll `(3,)`.
     sources : the light sources.
     waveforms : the flicker of each group of sources.
     backdrop : path of the picture on the end; none where its texture was drawn.
@@ -124,7 +125,7 @@ class Scene:
         return self.camera_m_s.astype(float) * to_seconds(t_us)
 
     def turn_at(self, t_us: Times) -> NDArray[np.float64]:
-        """The camera's orientation: the matrix that carries directions in the picture to directions in the scene."""
+        """The camera's orientation `(..., 3, 3)`: it carries directions in the picture to directions in the scene."""
         return make_rotation(self.camera_rad_s.astype(float) * to_seconds(t_us))
 
     def boards_at(self, t_us: Times) -> NDArray[np.float64]:
@@ -148,7 +149,7 @@ class Scene:
         return np.stack([(width - 1) / 2 + right * scale, (height - 1) / 2 + down * scale, ahead], axis=-1)
 
     def visible_share(self, source: Source, t_us: Times) -> NDArray[np.float64]:
-        """The share of a source that no board hides."""
+        """The share of a source that no board hides, from 0 to 1, in the shape of the times."""
         camera, middle = self.camera_at(t_us)[..., None, :], source.middle_at(t_us)[..., None, :]
         place, size = np.split(self.boards_at(t_us)[..., :5], [3], axis=-1)
         ahead = place[..., 2] - camera[..., 2]
@@ -159,7 +160,7 @@ class Scene:
         return np.prod(np.where((ahead > 0) & (along < 1), 1 - hidden, 1.0), axis=-1)
 
     def flow(self, sensor_size: SensorSize, t_us: float, spacing: int) -> NDArray[np.float64]:
-        """The motion of what is seen at a grid of pixels, `(rows, columns)`, pixels per second."""
+        """The speed of what is seen at pixels about `spacing` apart, `(rows, columns)`, pixels per second."""
         height, width = sensor_size
         y, x = np.meshgrid(_grid(height, spacing), _grid(width, spacing), indexing="ij")
         focal = self.focal_pixels(sensor_size)
@@ -246,7 +247,16 @@ def to_seconds(t_us: Times) -> NDArray[np.float64]:
 
 
 def make_rotation(angles_rad: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The rotations by pitch (about x), yaw (about y) and roll (about z), `(..., 3, 3)` of `(..., 3)`."""
+    """The rotations `(..., 3, 3)` by angles `(..., 3)`: pitch (about x), yaw (about y) and roll (about z).
+
+        x right, y down, z forward; with c = cos, s = sin of the angle, of each axis:
+
+        pitch  1  0  0      yaw   c  0  s      roll  c -s  0
+               0  c -s            0  1  0            s  c  0
+               0  s  c           -s  0  c            0  0  1
+
+    A direction is rolled first, then pitched, then turned by the yaw.
+    """
     (cx, cy, cz), (sx, sy, sz) = (np.moveaxis(f(angles_rad), -1, 0) for f in (np.cos, np.sin))
     one, none = np.ones_like(cx), np.zeros_like(cx)
     pitch = _stack_matrix((one, none, none), (none, cx, -sx), (none, sx, cx))
@@ -256,6 +266,7 @@ def make_rotation(angles_rad: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _stack_matrix(*rows: tuple[NDArray[np.floating], ...]) -> NDArray[np.float64]:
+    """Matrices `(..., 3, 3)` of three rows of three entries `(...)` each, written as they stand on paper."""
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 

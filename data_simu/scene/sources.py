@@ -18,7 +18,7 @@ from data_simu.scene.flicker import Waveform, draw_waveform
 Vector = NDArray[np.float32]
 OF_CARS = ("headlights", "tail lights")
 MOST_EMITTERS = 15
-"""At most so many points stand for a source with length when its flare is drawn."""
+"""The most points that stand for a source with length when its flare is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Source:
     ----------
     kind : what it is.
     group : the group whose waveform it follows.
-    position_m, velocity_m_s : place at time 0, and motion.
-    half_axis_m : from its middle to the middle of its round end; 0 for a bulb.
+    position_m, velocity_m_s : place at time 0 and motion, `(3,)`.
+    half_axis_m : from its middle to the middle of its round end, `(3,)`; 0 for a bulb.
     radius_m : its radius.
     radiance : brightness, in units of a white surface under average light.
     power_m2 : light on a white surface that faces it, times the squared distance.
@@ -82,7 +82,7 @@ def draw_sources(
     config : ranges.
     kinds : kinds of sources that the scene may have.
     ambient : light on a white surface without lamps.
-    planes_m : distances of floor, ceiling, left, right and end; see `scene`.
+    planes_m : distances of floor, ceiling, left, right and end, `(5,)`; see `scene`.
     rng : generator.
     """
     num = int(rng.integers(config.num_sources[0], config.num_sources[1] + 1))

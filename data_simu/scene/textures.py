@@ -41,7 +41,10 @@ def draw_noise(spectrum: NDArray[np.complex64], rng: np.random.Generator) -> Alb
 
 
 def build_pyramid(albedo: Albedo) -> Albedo:
-    """The texture and its halves as one flat array."""
+    """The texture `(512, 512)` and its halves, one after the other, `(PYRAMID,)` float32.
+
+    512 x 512 texels | 256 x 256 | 128 x 128 | ... | 1        A texel is the mean of the four that it covers.
+    """
     levels = [np.clip(albedo, 0.02, BRIGHTEST).astype(np.float32)]
     while len(levels[-1]) > 1:
         finer = levels[-1]

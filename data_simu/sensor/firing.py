@@ -1,11 +1,17 @@
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 """Firing: what one pixel does in a step in which it may fire. The same code runs on a CPU and on a GPU.
 
-A pixel's state lies in a flat array of `n` pixels, a row for each quantity, so pixel `i` has its quantity `row` at
-`row * n + i`; a GPU's thread keeps the array of a single pixel in registers. Events go to `events`, each one
-number: its time above, its code below. A `cursor` holds how many there are, and the start and end of the recording,
-microseconds. An array too short takes what it can hold and the count goes on, so that the caller can come again with a
-longer one. Few arrays are passed about, because the CPU counts references to each at every call.
+A pixel's state is in `work`, a flat array of `n` pixels, a row for each quantity, so pixel `i` has its quantity `row`
+at `row * n + i`; a GPU's thread keeps the array of a single pixel in registers. Events go to `events`, int64, one
+number each: the time (us) in the upper half, the code in the lower:
+
+    bit  63              32 31              3 2     1 0
+         [ time, us        ][ pixel          ][label][polarity]
+
+So sorting the numbers sorts events by time, then pixel. `cursor` is int64 `(3,)`: how many events there are, and start
+and end of the recording, microseconds. An array too short takes what it can hold and the count goes on, so that the
+caller can come again with a longer one. Few arrays are passed about, because the CPU counts references to each at
+every call.
 """
 
 import numpy as np
@@ -51,7 +57,11 @@ def fire(work, n, i, pixel, t_us, dt_us, constants, events, cursor):
 
 @kernel
 def fire_at_crossings(work, n, i, pixel, t_us, dt_us, constants, events, cursor):
-    """Fire as often as the output crosses a threshold: at each crossing, after the dead time, from where it is."""
+    """Fire as often as the output crosses a threshold: at each crossing, after the dead time, from where it is.
+
+    share of the step   0 .......... now ........ now + dead time .......... 1
+    the pixel             measures   fires, dead  is armed again where it stands
+    """
     now, steps = ZERO, work[STEPS * n + i]
     decay = exp_of_negative(-steps)
     if work[DEAD_US * n + i] > ZERO:

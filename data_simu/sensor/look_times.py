@@ -20,10 +20,10 @@ class Moments:
 
     Parameters
     ----------
-    t_us : times of the M knots, increasing, microseconds.
+    t_us : times of the M knots, increasing, microseconds, `(M,)` float64.
     brightness : each lamp's brightness there, `(M, lamps)` float32; linear between them.
     bends : whether it bends there, `(M, lamps)`.
-    keys : which knots the key times are, int64.
+    keys : which knots the key times are, `(K,)` int64.
     lowest, highest : each lamp's extreme brightness at any time, `(lamps,)` float32.
     """
 
@@ -43,7 +43,7 @@ class Moments:
 
 
 def find_moments(waveforms: Sequence[Waveform], times_us: NDArray[np.float64]) -> Moments:
-    """The moments of lamps with those waveforms from the first key time to the last, the key times among them."""
+    """The moments of lamps with those waveforms from the first of the key times `(K,)` to the last, microseconds."""
     bends = [find_needed_bends(waveform, times_us) for waveform in waveforms]
     t_us = np.unique(np.concatenate([times_us, *bends]))
     brightness = np.empty((len(t_us), len(bends)), np.float32)
@@ -56,7 +56,7 @@ def find_moments(waveforms: Sequence[Waveform], times_us: NDArray[np.float64]) -
 
 
 def find_needed_bends(waveform: Waveform, times_us: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The waveform's bends in those intervals between key times in which it is not nearly straight."""
+    """The waveform's bends `(n,)`, microseconds, in those intervals between key times in which it is not straight."""
     bends = waveform.bends_us(times_us[0], times_us[-1])
     chord = np.interp(bends, times_us, waveform.at(times_us))
     interval = np.searchsorted(times_us, bends, side="right") - 1

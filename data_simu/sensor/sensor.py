@@ -65,8 +65,8 @@ class Pixels(NamedTuple):
     Parameters
     ----------
     on, off : thresholds of each pixel `(N,)`, natural logarithm of intensity.
-    start : where each pixel stands at first, from -1 (about to fire negative) to 1 (positive).
-    noise_hz : rate of noise events of each pixel in the dark.
+    start : where each pixel stands at first, from -1 (about to fire negative) to 1 (positive), `(N,)`.
+    noise_hz : rate of noise events of each pixel in the dark, `(N,)`.
     constants : what is the same for all.
     """
 
@@ -95,7 +95,7 @@ class Pixels(NamedTuple):
 
 
 class LabelledEvents(NamedTuple):
-    """Events and, for each, what caused it: 0 background, 1 light source, 2 flare, 3 noise."""
+    """N events and what caused each, `(N,)`: 0 background, 1 light source, 2 flare, 3 noise."""
 
     events: Events
     label: NDArray[np.uint8]
@@ -116,7 +116,7 @@ class View:
 
 
 def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Generator) -> Pixels:
-    """A random sensor."""
+    """The pixels of a random sensor of size (height, width)."""
     num = sensor_size[0] * sensor_size[1]
     threshold, off_ratio = rng.uniform(*config.threshold), rng.uniform(*config.off_ratio)
     mismatch = rng.uniform(*config.mismatch)
@@ -174,43 +174,36 @@ class PairedSensor:
             self._visible = np.zeros((2, self._states.shape[1], view.flare.shape[1]), np.bool_)
         timing = (moments.t_us, moments.brightness, moments.bends, moments.keys, moments.lowest, moments.highest)
         state = (self._states, self._touched, self._visible)
-        self._outs = tiles.see(
-            self.pixels.constants,
-            DARK,
-            self.min_flare_share,
-            state,
-            timing,
-            _flat(view),
-            self._outs,
-        )
+        pictures = _flatten(view)
+        self._outs = tiles.see(self.pixels.constants, DARK, self.min_flare_share, state, timing, pictures, self._outs)
 
-    def found(self, view: int) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
-        """Times and codes of the events of the clean (0) or the real view (1), in no particular order."""
+    def read_events(self, view: int) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
+        """Times `(N,)` and codes `(N,)` of the events of the clean (0) or the real view (1), in no particular order."""
         events, cursor = self._outs[view]
         found = events[: cursor[0]]
         return (found >> TIME_SHIFT).astype(np.int32), (found & CODE).astype(np.uint32)
 
 
 def merge_recording(parts: Sequence[PairedSensor], view: int, sensor_size: SensorSize) -> LabelledEvents:
-    """What all parts of a sensor recorded, in the order of time, then pixel.
+    """The N events and labels that all parts of a sensor recorded, in the order of time, then pixel.
 
     `view` is 0 for the ideal lens, 1 for the real one.
     """
-    columns = zip(*(part.found(view) for part in parts), strict=True)
+    columns = zip(*(part.read_events(view) for part in parts), strict=True)
     t_us, codes = (np.concatenate(column) for column in columns)
     t, code = sort_events(t_us, codes, *parts[0].clock_us)
     return label_events(t, code, sensor_size)
 
 
 def label_events(t_us: NDArray[np.int64], code: NDArray[np.uint32], sensor_size: SensorSize) -> LabelledEvents:
-    """The events that codes of pixel, label and polarity stand for."""
+    """The events that times and codes of pixel, label and polarity, `(N,)` each, stand for; see `firing`."""
     y, x = np.divmod(code >> PIXEL_SHIFT, np.uint32(sensor_size[1]))
     p = (2 * (code & 1).astype(np.int8) - 1).astype(np.int8)
     label = (code >> LABEL_SHIFT & 3).astype(np.uint8)
     return LabelledEvents(Events(t_us, x.astype(np.uint16), y.astype(np.uint16), p, sensor_size), label)
 
 
-def _flat(view: View) -> tuple[Picture, Picture]:
+def _flatten(view: View) -> tuple[Picture, Picture]:
     """The view with one axis for all pixels."""
     num_pixels = view.direct[0, 0].size
     direct, flare = (np.ascontiguousarray(part) for part in (view.direct, view.flare))

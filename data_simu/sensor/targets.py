@@ -21,7 +21,7 @@ TOLERANCE_US = 5_000
 
 
 def make_target(kind: str, clean: LabelledEvents, real: LabelledEvents) -> LabelledEvents:
-    """The target of that kind: "physical", "snapped" or "subset"."""
+    """The target of that kind, "physical", "snapped" or "subset", of the N clean and the M real events."""
     if kind == "physical":
         return clean
     kept = real.label != FLARE
@@ -30,7 +30,10 @@ def make_target(kind: str, clean: LabelledEvents, real: LabelledEvents) -> Label
 
 
 def snap(clean: LabelledEvents, wanted: Events) -> LabelledEvents:
-    """The clean events, each at the time of its partner among the wanted ones, if it has one within 5 ms.
+    """The N clean events, each at the time of its partner among the wanted ones, if it has one within 5 ms.
+
+        clean     ---1-----2--------3----     one pixel, one polarity; 1 and 2 take the times of a and b,
+        wanted    ----a-----b------------     3 has no partner and keeps its own
 
     Partners are of one pixel and polarity and are taken in the order of time, each at most once.
     """
@@ -48,7 +51,10 @@ def _pixel_and_polarity(events: Events) -> NDArray[np.int32]:
 
 @compiled()
 def _partner_times(key, t, wanted_key, wanted_t, num_keys):  # type: ignore[no-untyped-def]
-    """For each event the time of its partner, or its own if it has none."""
+    """For each event the time of its partner, or its own if it has none, `(N,)` int64.
+
+    `key` `(N,)` is pixel and polarity as one number below `num_keys`, `t` `(N,)` the time; the same of those wanted.
+    """
     order, first = _in_order_of_keys(key, num_keys)
     wanted_order, wanted_first = _in_order_of_keys(wanted_key, num_keys)
     times, wanted_times, moved = t[order], wanted_t[wanted_order], np.empty_like(t)
@@ -62,7 +68,7 @@ def _partner_times(key, t, wanted_key, wanted_t, num_keys):  # type: ignore[no-u
 
 @compiled()
 def _in_order_of_keys(key, num_keys):  # type: ignore[no-untyped-def]
-    """The order by key, then place, and where each key's entries begin in it."""
+    """The order `(N,)` by key, then place, and where each key's entries begin in it, `(num_keys + 1,)`."""
     first = np.zeros(num_keys + 1, np.int64)
     for k in key:
         first[k + 1] += 1

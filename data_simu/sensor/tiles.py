@@ -1,9 +1,22 @@
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 """The sensor's inner loops on a CPU: tiles of neighbouring pixels, carried from one key time to the next.
 
-A tile's state and light lie in one flat workspace, a row for each quantity, so that the loops over its pixels run on
-vectors; only pixels that may fire are then looked at one by one (see `firing`). A tile steps from knot to knot of the
-lamps whose flicker shows in it, and in one step from key time to key time where none does.
+A tile is 256 pixels in a row. Its state and light are in one flat workspace, a row of 256 for each quantity, so that
+the loops over its pixels run on vectors; only pixels that may fire are then looked at one by one (see `firing`):
+
+    ERROR    i = 0 1 2 ... 255
+    MOVED    i = 0 1 2 ... 255     rows 0 to 15: the state, which stays from one call to the next
+    ...
+    RAMP, SWING, ... MIDDLE        rows 16 to 23: how the output moves within a step; `firing` reads these, too
+    TOTAL, LEVEL, ... ALARM        rows 24 to 34: light at both ends of a step, and which pixels may fire
+
+A tile steps from knot to knot of the lamps whose flicker shows in it, and in one step from key time to key time where
+none does:
+
+    key times      |               |               |
+    a lamp bends   |   .  .    .   |  .  .    .    |
+    steps, flicker |---|--|----|---|--|--|----|----|
+    steps, none    |---------------|---------------|
 """
 
 import numpy as np
@@ -22,7 +35,7 @@ ERROR, MOVED, LIGHT_ERROR, LIGHT_MOVED, FLARE_ERROR, FLARE_MOVED = (row * TILE f
 DEAD_US, AGE_US, UP, DOWN, NOISE_US = (row * TILE for row in range(6, 11))
 RAMP, SWING, LIGHT_RAMP, LIGHT_SWING, FLARE_RAMP, FLARE_SWING, STEPS, MIDDLE = (row * TILE for row in range(16, 24))
 # Rows of the workspace that firing does not see: light at both ends of a step, what the pole's parts need, and
-# whether a pixel may fire.
+# whether a pixel may fire (above 0).
 TOTAL, LEVEL, DIRECT, GLARE = (row * TILE for row in range(24, 28))
 NEXT_TOTAL, NEXT_DIRECT, NEXT_GLARE = (row * TILE for row in range(28, 31))
 PER_LIGHT, BEHIND, DECAY, ALARM = (row * TILE for row in range(31, 35))
@@ -72,7 +85,10 @@ def see(constants, dark, min_share, state, moments, pictures, outs):
 
 @kernel
 def see_tile(view, work, state, visible, constants, dark, touched, moments, pictures, span, out):
-    """Carry one view of a tile through the key times; return the events with those before."""
+    """Carry one view of a tile through the key times; return the events with those before.
+
+    Events that find no room are counted all the same. The state is then as it was, and the tile runs again with room.
+    """
     events, cursor = out
     used = cursor[0]
     while True:
@@ -298,7 +314,7 @@ def add_untouched(real_out, clean_out, before, touched, first_pixel):
 
 @kernel
 def make_room(values, needed, used):
-    """The values with room for at least so many, of which some are in use; the array grows by doubling."""
+    """The values `(n,)`, the first `used` of which count, with room for `needed`; the array grows by doubling."""
     if needed <= len(values):
         return values
     larger = np.empty(max(needed, 2 * len(values)), values.dtype)
@@ -308,7 +324,7 @@ def make_room(values, needed, used):
 
 @kernel
 def rest_all(pixels):
-    """The states of all pixels at rest `(tiles, NUM_STATES * TILE)`."""
+    """The states of all pixels at rest `(tiles, NUM_STATES * TILE)` float32."""
     num = len(pixels.on)
     states = np.zeros(((num + TILE - 1) // TILE, NUM_STATES * TILE), np.float32)
     for pixel in range(num):

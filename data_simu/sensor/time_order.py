@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
-"""Order: events from many places put into the order of time, in a time that grows with their number only."""
+"""Time order: events from many places sorted by time, in a time that grows with their number only."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ kernel = compiled()
 
 @kernel
 def sort_events(t_us, code, t_start_us, t_end_us):
-    """The events of `[t_start, t_end)` in the order of time, then code: times int64 and codes.
+    """The events of `[t_start, t_end)` in the order of time, then code: times `(N,)` int64 and codes `(N,)`.
 
-    Counts the events of every microsecond, puts each where its microsecond begins, then sorts within.
+    It is a counting sort: it counts the events of every microsecond, puts each where its microsecond begins, then
+    sorts the few that share one.
     """
     place = np.zeros(t_end_us - t_start_us + 1, np.int64)
     for t in t_us:
@@ -37,7 +38,7 @@ def sort_events(t_us, code, t_start_us, t_end_us):
 
 @kernel
 def sort_stretch(code, first, last):
-    """Sort a stretch that is nearly in order already, in place."""
+    """Sort codes from `first` to before `last`, few and nearly in order already, in place, by insertion."""
     for i in range(first + 1, last):
         moving, k = code[i], i
         while k > first and code[k - 1] > moving:

@@ -39,7 +39,10 @@ def draw_flare(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def draw_rays(angle: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Random brightness around the light, about 1 on average: waves whose height falls with their number, cut at 0."""
+    """Random brightness around the light at angles of any shape (rad), about 1 on average, never below 0.
+
+    It is a sum of waves whose height falls with their number.
+    """
     total = np.zeros_like(angle)
     for wave in range(1, HARMONICS + 1):
         total += rng.standard_normal() * wave**-0.5 * np.cos(wave * angle + rng.uniform(0, 2 * np.pi))
@@ -49,13 +52,13 @@ def draw_rays(angle: NDArray[np.float64], rng: np.random.Generator) -> NDArray[n
 def draw_streak(
     radius: NDArray[np.float64], angle: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """A streak through the light at angle 0, brightest there."""
+    """A streak through the light along angle 0, brightest at radius 0; radius and angle (rad) have one shape."""
     width, length = rng.uniform(0.003, 0.015), rng.uniform(0.1, 0.6)
     return rng.uniform(0.05, 0.6) * np.exp(-((radius * np.sin(angle) / width) ** 2) - radius / length)
 
 
 def write_flares(folder: Path, num: int = NUM_PICTURES, seed: int = 0) -> list[Path]:
-    """The files of so many flares, encoded with a gamma of 2.2 in 8 bits; the same seed draws the same."""
+    """The files of `num` flares, encoded with a gamma of 2.2 in 8 bits; the same seed draws the same."""
     paths = [folder / FOLDERS[0] / f"{k:06d}.png" for k in range(num)]
     for k, path in enumerate(paths):
         flare = draw_flare(np.random.default_rng([seed, k]))

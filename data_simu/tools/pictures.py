@@ -74,7 +74,7 @@ def name_lamps(scene: dict[str, Any]) -> str:
 
 
 def write_figures(output_dir: Path, config: SimulationConfig, split: str, pairs: Iterable[int]) -> None:
-    """Six panels of each of a data set's pairs of those numbers now stand in a folder.
+    """Write a picture with six panels of each named pair of a data set.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def write_figures(output_dir: Path, config: SimulationConfig, split: str, pairs:
 
 
 def show_intensity(axes: Axes, picture: NDArray[np.float32], title: str) -> None:
-    """Draw linear intensity on a logarithmic scale of grey that is the same for every picture."""
+    """Draw linear intensity `(H, W)` on a logarithmic scale of grey that is the same for every picture."""
     axes.imshow(np.log10(picture + 10**FAINTEST), cmap="gray", vmin=FAINTEST, vmax=BRIGHTEST, interpolation="nearest")
     _frame(axes, title)
 
@@ -104,7 +104,7 @@ def show_events(axes: Axes, events: Events, title: str) -> None:
 
 
 def show_labels(axes: Axes, events: Events, label: NDArray[np.uint8]) -> None:
-    """Draw at each pixel the cause of its last event."""
+    """Draw at each pixel the cause of its last event; the label of N events is `(N,)`."""
     causes = np.full(events.sensor_size, np.nan, np.float32)
     causes[events.y, events.x] = label
     axes.imshow(causes, cmap=ListedColormap(COLOURS), vmin=-0.5, vmax=3.5, interpolation="nearest")

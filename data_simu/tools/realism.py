@@ -46,7 +46,7 @@ from deflare_core.streams.statistics import (
 from deflare_core.system.atomic_files import complete_or_absent
 
 TOLERANCE = 2.0
-"""A real figure may lie outside the range of the simulated ones by so much, as a factor."""
+"""The factor by which a real figure may be outside the range of the simulated ones."""
 FLICKER_US = 2_000_000
 """Longer, and a mains frequency that is off by a thousandth would slip by a good part of a period."""
 LAMP_HZ = 120.0
@@ -78,7 +78,7 @@ FLICKER_HZ = {"locked to 100 Hz, share": 100.0, "locked to 120 Hz, share": LAMP_
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of one real recording beside those of the simulated ones.
+    """One figure of one real recording, and the range of the simulated ones.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class Row:
     quantity : what the figure is, with its unit; a key of `STATISTICS` or `FLICKER_HZ`.
     value : the real recording's.
     smallest, largest : the range of the simulated recordings'.
-    inside : whether the value lies within that range, extended by the factor `TOLERANCE` at both ends.
+    inside : whether the value is within that range, extended by the factor `TOLERANCE` at both ends.
     """
 
     recording: str
@@ -121,7 +121,7 @@ def compare_recordings(real: Mapping[str, Events], simulated: Mapping[str, Event
 
 
 def compare_figure(recording: str, quantity: str, value: float, simulated: Sequence[float]) -> Row:
-    """The row of a real figure beside simulated ones."""
+    """The row of a real figure and the simulated ones that it is compared with."""
     smallest, largest = min(simulated), max(simulated)
     inside = smallest / TOLERANCE <= value <= largest * TOLERANCE
     return Row(recording, quantity, value, smallest, largest, inside)

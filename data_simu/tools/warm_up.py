@@ -1,4 +1,4 @@
-"""Small pairs of every kind, for what the simulator compiles on its way; `compiled.compiled_before` runs it once."""
+"""Small pairs of every kind, for what the simulator compiles on its way; `numba_cache.compiled_before` runs it once."""
 
 from __future__ import annotations
 
