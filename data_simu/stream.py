@@ -27,7 +27,7 @@ from data_simu.pairs import derive_seed
 from data_simu.simulation import simulate
 from deflare_core.config import SimulatedDataConfig
 from deflare_core.events import WINDOW_US
-from deflare_core.kernels.event_tensors import EventTensors, cells_of, side_by_side
+from deflare_core.kernels.event_tensors import EventTensors, cells_of, join_channels
 from deflare_core.system.prefetch import prefetch
 from deflare_core.system.settings import ConfigError, load_config
 from deflare_core.windows import neighbour_offsets
@@ -200,7 +200,7 @@ class SimulatedWindows(Dataset[Sample]):
         for offset in neighbour_offsets(self.context)[1:]:
             inside = 0 <= index % self.num_windows + offset < self.num_windows
             seen.append(self._counts[index + offset].input() if inside else torch.zeros_like(raw))
-        return {"raw": side_by_side(seen), "label": label}
+        return {"raw": join_channels(seen), "label": label}
 
     def with_context(self, context: int) -> SimulatedWindows:
         """The same windows, not copied, the input of each with those of so many of its pair before and after it.

@@ -24,8 +24,7 @@ torch.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Literal, overload
+from typing import Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
@@ -33,12 +32,14 @@ from numpy.typing import NDArray
 
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize, checked_sensor_size, trusted_events
 from deflare_core.kernels.codec_loops import MAX_COUNT, choose_kept, count_events, decode_bins, encode_bins
-from deflare_core.kernels.event_tensors import EventTensors, as_event_tensors, decode_tensor, encode_tensors
+from deflare_core.kernels.event_tensors import EventTensors, as_event_tensors, cells_of, decode_tensor, sum_cells
 from deflare_core.system.errors import DeflareError
+from deflare_core.windows import USUAL_CUT, Cut
 
 log = logging.getLogger(__name__)
 
 Outside = Literal["error", "drop"]
+Voxel = TypeVar("Voxel", NDArray[np.float32], torch.Tensor)
 
 
 @overload
@@ -95,7 +96,8 @@ def events_to_voxel(
     if isinstance(events, torch.Tensor | EventTensors):
         tensors = as_event_tensors(events, sensor_size)
         if tensors.t.device.type != "cpu":
-            return encode_tensors(_inside_tensors(tensors, edges, outside), num_bins, fixed_duration_us, t0_us)
+            tensors = _inside_tensors(tensors, edges, outside)
+            return sum_cells(tensors, cells_of(tensors, num_bins, fixed_duration_us, t0_us), 1, num_bins)[0]
         return torch.from_numpy(
             events_to_voxel(tensors.to_events(), num_bins, None, fixed_duration_us, t0_us=t0_us, outside=outside)
         )
@@ -106,16 +108,38 @@ def events_to_voxel(
     return voxel
 
 
-def polarity_voxel(events: Events, num_bins: int, window_us: int, t0_us: int) -> NDArray[np.float32]:
-    """How many positive and how many negative events each cell holds, float32 `(2, num_bins, H, W)`.
+@overload
+def encode_window(events: Events, t0_us: int, cut: Cut = ..., channels: int = ...) -> NDArray[np.float32]: ...
+@overload
+def encode_window(events: EventTensors, t0_us: int, cut: Cut = ..., channels: int = ...) -> torch.Tensor: ...
 
-    The signed voxel is the first less the second. Parameters are those of `events_to_voxel`.
+
+def encode_window(
+    events: Events | EventTensors, t0_us: int, cut: Cut = USUAL_CUT, channels: int = 1
+) -> NDArray[np.float32] | torch.Tensor:
+    """The voxel of one window as networks take it, float32 `(C, bins, H, W)`; a tensor if tensors came in.
+
+    Parameters
+    ----------
+    events : the window's events.
+    t0_us : start of the window in absolute microseconds.
+    cut : its length and its bins.
+    channels : C = 1 is the signed voxel; C = 2 counts positive and negative events apart, so that none cancel.
+
+    Raises
+    ------
+    DeflareError
+        When an event lies outside the window.
     """
-    positive = events.p > 0
-    parts = (events[positive], events[~positive])
+    window_us, num_bins = cut
+    if isinstance(events, EventTensors):
+        events = _inside_tensors(events, bin_edges_us(num_bins, window_us, t0_us), "error")
+        return sum_cells(events, cells_of(events, num_bins, window_us, t0_us, channels == 2), channels, num_bins)
+    if channels == 1:
+        return events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us)[None]
     voxel = np.empty((2, num_bins, *events.sensor_size), np.float32)
-    for sign, part, out in zip((1, -1), parts, voxel, strict=True):
-        events_to_voxel(part, num_bins, None, window_us, t0_us=t0_us, out=out)
+    for sign, out in zip((1, -1), voxel, strict=True):
+        events_to_voxel(events[events.p == sign], num_bins, None, window_us, t0_us=t0_us, out=out)
         out *= sign
     return voxel
 
@@ -166,20 +190,21 @@ def voxel_to_events(
     return decode_tensor(voxel.detach(), edges, seed)
 
 
-@dataclass(frozen=True, slots=True)
-class AppliedVoxel:
+class AppliedVoxel(NamedTuple):
     """A window of a recording after an output voxel was applied to it.
 
     Parameters
     ----------
-    events : the recorded events that were kept and the synthesised ones, in time order.
-    synthesised : bool, for each of these events: it is not a recorded one.
+    events : the M recorded events that were kept and the synthesised ones, in time order.
+    synthesised : bool `(M,)`, for each of these events: it is not a recorded one.
     kept : bool, for each event of the window before: it is among these events.
+    output : a network's output before it was rounded, float32 `(C, bins, H, W)`, where one made it.
     """
 
     events: Events
     synthesised: NDArray[np.bool_]
     kept: NDArray[np.bool_]
+    output: torch.Tensor | None = None
 
 
 def apply_voxel(
@@ -201,17 +226,20 @@ def apply_voxel(
     Parameters
     ----------
     events : the events of the window.
-    voxel_in : their encoding, `(bins, H, W)`.
-    voxel_out : the voxel to reach, `(bins, H, W)`.
+    voxel_in : their encoding, float32 `(bins, H, W)`, or `(C, bins, H, W)` as `encode_window` gives it.
+    voxel_out : the voxel to reach, of the same shape; with C = 2 each polarity is reached by itself, and what is below
+        0 counts as 0.
     total_duration : length of the window in microseconds.
     t0_us : start of the window in absolute microseconds.
     seed : seed of the choice among removed events and of the times of synthesised ones.
 
     Raises
     ------
-    ValueError
+    DeflareError
         When `voxel_in` is not the encoding of `events`, a cell is not finite or beyond +-32,767, or the shapes differ.
     """
+    if voxel_in.ndim == 4 and len(voxel_in) == 2 and voxel_out.shape == voxel_in.shape:
+        return _apply_by_polarity(events, voxel_in, voxel_out, total_duration, t0_us, seed)
     before, after = (np.ascontiguousarray(_as_three_axes(v), dtype=np.float32) for v in (voxel_in, voxel_out))
     if before.shape != after.shape or before.shape[1:] != events.sensor_size:
         raise ValueError(f"Shapes differ: voxels {before.shape} and {after.shape}, sensor {events.sensor_size}.")
@@ -227,39 +255,31 @@ def apply_voxel(
     if num_wrong:
         raise ValueError(f"voxel_in is not the encoding of the events: {num_wrong} cells differ.")
     synthetic = voxel_to_events(missing, total_duration, t0_us=t0_us, seed=seed + 1)
-    return merged(events[kept], synthetic, kept)
+    return merge_events(events[kept], synthetic, kept)
 
 
-def apply_polarity_voxel(
-    events: Events, voxel_in: np.ndarray, voxel_out: np.ndarray, total_duration: int, *, t0_us: int, seed: int
+def _apply_by_polarity(
+    events: Events, voxel_in: np.ndarray, voxel_out: np.ndarray, total_duration: int, t0_us: int, seed: int
 ) -> AppliedVoxel:
-    """The recorded events of a window, changed as little as an output for each polarity demands.
-
-    Parameters
-    ----------
-    events : the events of the window.
-    voxel_in : their `polarity_voxel`, `(2, bins, H, W)`.
-    voxel_out : positive and negative events to reach in each cell; what is below 0 counts as 0.
-    total_duration, t0_us, seed : as for `apply_voxel`, which is applied to each polarity by itself.
-    """
+    """`apply_voxel` for the positive events and for the negative ones, put together again."""
     kept = np.empty(len(events), np.bool_)
     added = []
     for k, sign in enumerate((1, -1)):
         mine = events.p == sign
         voxels = (sign * voxel_in[k], sign * np.maximum(voxel_out[k], 0))
+        # Each decode takes two seeds: one for the choice, the next for the times.
         part = apply_voxel(events[mine], *voxels, total_duration, t0_us=t0_us, seed=seed + 2 * k)
         kept[mine] = part.kept
         added.append(part.events[part.synthesised])
-    both = merged(added[0], added[1], kept).events
-    return merged(events[kept], both, kept)
+    return merge_events(events[kept], merge_events(added[0], added[1], kept).events, kept)
 
 
-def at_level(voxel: NDArray[np.float32], level: float) -> NDArray[np.float32]:
-    """The voxel in whole events, where from `level` on a part of one counts as one; 0.5 leaves it to be rounded."""
-    return voxel if level == 0.5 else np.copysign(np.floor(np.abs(voxel) + np.float32(1 - level)), voxel)
+def merge_polarities(voxel: Voxel) -> Voxel:
+    """The signed voxel `(bins, H, W)` of one `(C, bins, H, W)`: itself, or positive less negative events."""
+    return voxel[0] if len(voxel) == 1 else voxel[0] - voxel[1]
 
 
-def merged(recorded: Events, synthetic: Events, kept: NDArray[np.bool_]) -> AppliedVoxel:
+def merge_events(recorded: Events, synthetic: Events, kept: NDArray[np.bool_]) -> AppliedVoxel:
     """Recorded events that were kept, and synthetic ones, in one stream; recorded ones first where times are equal."""
     if not len(synthetic):
         return AppliedVoxel(recorded, np.zeros(len(recorded), np.bool_), kept)

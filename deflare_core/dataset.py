@@ -14,18 +14,36 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from deflare_core.codec import events_to_voxel, polarity_voxel
+from deflare_core.codec import encode_window
 from deflare_core.config import DataConfig
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
 from deflare_core.io.pairs import RecordingPair, find_clock_us, find_pairs, find_sensor_size
-from deflare_core.io.recordings import Recording, open_recording
-from deflare_core.kernels.event_tensors import side_by_side
-from deflare_core.windows import neighbour_offsets
+from deflare_core.io.recordings import Recording, open_recording, read_windows
+from deflare_core.kernels.event_tensors import join_channels
+from deflare_core.windows import Cut, Window, neighbour_offsets
+
+
+class PairedWindow(NamedTuple):
+    """One window of a pair: its start, the events of both recordings, and what caused those of the input.
+
+    Parameters
+    ----------
+    t0_us : absolute microseconds.
+    noisy, clean : events of the input and of the target.
+    causes : uint8, for each event of the input, a key of `events.CAUSES`; None where the recording does not say.
+    """
+
+    t0_us: int
+    noisy: Events
+    clean: Events
+    causes: NDArray[np.uint8] | None
 
 
 class EventVoxelDataset(Dataset):
@@ -65,10 +83,9 @@ class EventVoxelDataset(Dataset):
         split_polarity: bool = False,
         context: int = 0,
     ) -> None:
-        self.split_polarity, self.context = split_polarity, context
+        self.channels, self.context = 2 if split_polarity else 1, context
         self.pairs = find_pairs(noisy_events_dir, clean_events_dir, ids)
-        self.window_us = segment_duration_us
-        self.num_bins = num_bins
+        self.cut = Cut(segment_duration_us, num_bins)
         self.num_windows = num_segments
         self.sensor_size = sensor_size or find_sensor_size(self.pairs)
 
@@ -103,12 +120,13 @@ class EventVoxelDataset(Dataset):
         return f"{pair.noisy}[{k}]"
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Input and target voxel of one window."""
+        """Input voxel `(inputs, bins, H, W)` and target voxel `(C, bins, H, W)` of one window, float32."""
         pair, k = self.place(index)
-        with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
+        with self.open(pair.noisy) as noisy, self.open(pair.clean) as clean:
             t0_us = self._starts_us(noisy, clean)[k]
-            seen = [self._voxel(noisy, t0_us + k * self.window_us) for k in neighbour_offsets(self.context)]
-            return {"raw": side_by_side(seen), "label": self._voxel(clean, t0_us)}
+            starts = [t0_us + offset * self.cut.window_us for offset in neighbour_offsets(self.context)]
+            raw = join_channels([self._encode(noisy, start_us) for start_us in starts])
+            return {"raw": raw, "label": self._encode(clean, t0_us)}
 
     def starts_us(self, pair: RecordingPair) -> range:
         """The start of each window of a pair: at least one, even where its clock is shorter than that.
@@ -118,33 +136,30 @@ class EventVoxelDataset(Dataset):
         RecordingError
             When a file cannot be read, or the two have no clock in common.
         """
-        with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
+        with self.open(pair.noisy) as noisy, self.open(pair.clean) as clean:
             return self._starts_us(noisy, clean)
 
-    def events(self, pair: RecordingPair, context: int = 0) -> Iterator[tuple[int, Events, Events]]:
-        """Start, input events and target events of each window of a pair; of the input also its neighbours' events."""
-        beside_us = context * self.window_us
-        with self._open(pair.noisy) as noisy, self._open(pair.clean) as clean:
-            for t0_us in self._starts_us(noisy, clean):
-                end_us = t0_us + self.window_us
-                yield t0_us, noisy.window(t0_us - beside_us, end_us + beside_us), clean.window(t0_us, end_us)
+    def windows(self, pair: RecordingPair) -> Iterator[PairedWindow]:
+        """Every window of a pair, in order."""
+        with self.open(pair.noisy) as noisy, self.open(pair.clean) as clean:
+            for window in read_windows(noisy, self._starts_us(noisy, clean), self.cut.window_us, seed=0):
+                target = clean.window(window.t0_us, window.t0_us + self.cut.window_us)
+                yield PairedWindow(window.t0_us, window.events, target, window.causes)
 
-    def provenance(self, pair: RecordingPair, t0_us: int) -> np.ndarray | None:
-        """The cause of each input event of a window, or None where the recording carries no causes."""
-        with self._open(pair.noisy) as noisy:
-            if "label" not in noisy.extra_columns:
-                return None
-            return noisy.column("label", t0_us, t0_us + self.window_us)
+    def read_input(self, pair: RecordingPair, reach: int = 0, seed: int = 0) -> Iterator[Window]:
+        """The input's windows, with as many before the first and after the last as a method can reach."""
+        starts, margin_us = self.starts_us(pair), reach * self.cut.window_us
+        with self.open(pair.noisy) as noisy:
+            around = range(starts.start - margin_us, starts.stop + margin_us, starts.step)
+            yield from read_windows(noisy, around, self.cut.window_us, seed)
 
-    def _open(self, path: Path) -> Recording:
+    def open(self, path: Path) -> Recording:
+        """A recording of the data set, open."""
         return open_recording(path, self.sensor_size)
 
-    def _voxel(self, recording: Recording, t0_us: int) -> torch.Tensor:
-        events = recording.window(t0_us, t0_us + self.window_us)
-        if self.split_polarity:
-            return torch.from_numpy(polarity_voxel(events, self.num_bins, self.window_us, t0_us))
-        voxel = events_to_voxel(events, self.num_bins, None, self.window_us, t0_us=t0_us)
-        return torch.from_numpy(voxel).unsqueeze(0)
+    def _encode(self, recording: Recording, t0_us: int) -> torch.Tensor:
+        events = recording.window(t0_us, t0_us + self.cut.window_us)
+        return torch.from_numpy(encode_window(events, t0_us, self.cut, self.channels))
 
     @cached_property
     def _first_samples(self) -> list[int]:
@@ -152,7 +167,7 @@ class EventVoxelDataset(Dataset):
         return [0, *accumulate(len(self.starts_us(pair)) for pair in self.pairs)]
 
     def _starts_us(self, noisy: Recording, clean: Recording) -> range:
-        start_us, end_us = find_clock_us(noisy, clean, self.window_us, self.num_windows)
-        held = max(1, (end_us - start_us) // self.window_us)
+        start_us, end_us = find_clock_us(noisy, clean, self.cut.window_us, self.num_windows)
+        held = max(1, (end_us - start_us) // self.cut.window_us)
         num_windows = min(held, self.num_windows or held)
-        return range(start_us, start_us + num_windows * self.window_us, self.window_us)
+        return range(start_us, start_us + num_windows * self.cut.window_us, self.cut.window_us)

@@ -20,6 +20,9 @@ PolarityRule = Literal["strict", "lenient"]
 
 WINDOW_US = 20_000
 NUM_BINS = 8
+BACKGROUND, LIGHT, FLARE, NOISE = range(4)
+CAUSES = {BACKGROUND: "background", LIGHT: "light", FLARE: "flare", NOISE: "noise"}
+"""What made an event, by the number that simulated recordings keep beside it (column `label`)."""
 
 
 STRUCTURED_DTYPE = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<i8"), ("p", "i1")])

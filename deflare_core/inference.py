@@ -10,27 +10,28 @@ import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from deflare_core.checkpoint import check_cut, find_checkpoint, load_model, read_checkpoint
 from deflare_core.codec import AppliedVoxel
+from deflare_core.config import InferenceConfig
 from deflare_core.deflaring.jobs import WORK_KEY, work_key
 from deflare_core.deflaring.journal import Journal
-from deflare_core.deflaring.stream import baseline_windows, deflare_overlapping, deflare_windows
+from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod, OracleMethod
+from deflare_core.deflaring.strips import in_strips
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import TimeUnit
-from deflare_core.io.recordings import Recording, open_recording
+from deflare_core.io.recordings import Recording, open_recording, read_windows
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.model import VoxelNetwork
-from deflare_core.streams.baselines import baseline_named
 from deflare_core.system.atomic_files import check_output
-from deflare_core.system.devices import explain_out_of_memory
+from deflare_core.system.places import PRETRAINED
 from deflare_core.system.prefetch import prefetch
-from deflare_core.windows import Window, window_seed
+from deflare_core.windows import USUAL_CUT, Cut, Window
 
 INPUT_KEPT = "input_kept"
 """Dataset of flagged recordings: for each event of the input, whether it is in the output."""
@@ -69,15 +70,59 @@ class InferenceSummary:
         )
 
 
+def load_method(
+    name: str = "network",
+    checkpoint: str | Path = PRETRAINED,
+    *,
+    device: str = "auto",
+    cut: Cut = USUAL_CUT,
+    seed: int = 0,
+    overlap: bool = False,
+    strip_rows: int | None = None,
+) -> Method:
+    """The way to deflare that a name stands for.
+
+    Parameters
+    ----------
+    name : "network", a baseline such as "baf", "oracle", or NAME=PATH for the network of another checkpoint.
+    checkpoint : checkpoint or run folder of "network".
+    device : where a network computes; auto takes the first GPU, else the CPU.
+    cut : how recordings will be cut; a network is of one cut.
+    seed : seed of what is random in a baseline.
+    overlap, strip_rows : of a network only; see `InferenceConfig`.
+
+    Raises
+    ------
+    DeflareError
+        When there is no method of that name, or the checkpoint cannot be used, or not on recordings cut so.
+    """
+    label, is_path, path = name.partition("=")
+    if name == "oracle":
+        return OracleMethod()
+    if not is_path and name != "network":
+        return BaselineMethod(name, seed)
+    folder = find_checkpoint(path or checkpoint)
+    check_cut(read_checkpoint(folder), *cut)
+    model = load_model(folder, device)
+    # `best` and `last` are links; the report names the checkpoint itself.
+    origin = str(folder.with_name(folder.resolve().name))
+    return NetworkMethod(in_strips(model, strip_rows) if strip_rows else model, overlap, label, origin)
+
+
+def method_of(config: InferenceConfig, device: str) -> Method:
+    """The way to deflare that a configuration describes, on a device."""
+    cut, settings = Cut(config.window_us, config.num_bins), config.model_dump(include={"seed", "overlap", "strip_rows"})
+    return load_method(config.method, config.checkpoint, device=device, cut=cut, **settings)
+
+
 def deflare_recording(
-    method: VoxelNetwork | str,
+    method: Method | VoxelNetwork,
     source: str | Path,
     target: str | Path,
     *,
     window_us: int = WINDOW_US,
     num_bins: int = NUM_BINS,
     seed: int = 0,
-    overlap: bool = False,
     flags: bool = False,
     sensor_size: SensorSize | None = None,
     polarity: PolarityRule = "strict",
@@ -90,11 +135,10 @@ def deflare_recording(
 
     Parameters
     ----------
-    method : a trained network, on the device to use, or the name of a baseline (see `baselines`).
+    method : what `load_method` gives, or a network, on the device to use.
     source, target : the recording to read and the HDF5 file to write.
     window_us, num_bins : how the recording is cut; as in training.
     seed : seed of what is random in the event-faithful decode.
-    overlap : blend the network's outputs of overlapping windows; see `windows.deflare_overlapping`.
     flags : also write `events/synthesised`, 1 for events that were not recorded, and `input_kept`, for each event of
         the input whether it is in the output.
     sensor_size : (height, width), needed only when the file does not say.
@@ -104,25 +148,23 @@ def deflare_recording(
 
     Raises
     ------
-    RecordingError
-        When the recording cannot be read or is too long to be written, or another run writes its result.
-    ValueError
-        When no such file can be made of the recording (`check_output`), or a GPU's memory does not suffice.
+    DeflareError
+        When the recording cannot be read or is too long to be written, another run writes its result, no such file can
+        be made of the recording (`check_output`), or a GPU's memory does not suffice.
     """
     check_output(target, source, HDF5_SUFFIXES)
-    started = time.perf_counter()
-    settings = {"window_us": window_us, "num_bins": num_bins, "seed": seed, "overlap": overlap, "flags": flags}
+    method = NetworkMethod(method) if isinstance(method, VoxelNetwork) else method
+    started, cut = time.perf_counter(), Cut(window_us, num_bins)
     reading = {"sensor_size": sensor_size, "polarity": polarity, "time_unit": time_unit}
+    key = work_key(method, source, {**cut._asdict(), "seed": seed, "flags": flags, **reading})
     with open_recording(source, sensor_size, polarity, time_unit) as recording:
         recording.check_length()
-        key = work_key(method, source, {**settings, **reading})
         with Journal(target, key) as journal:
             starts = recording.window_starts(window_us)
-            deflared = all_deflared(method, recording, starts, journal, window_us, num_bins, seed, overlap)
+            deflared = deflare_windows_of(method, recording, starts, journal, cut, seed)
             writer = deflared_writer(recording, source, target, key)
             with (
                 closing(deflared) as windows,
-                explain_out_of_memory(lambda: advise_on_memory(method, recording.sensor_size)),
                 tqdm(windows, total=len(starts), unit="window", disable=not progress) as bar,
             ):
                 counts = write_windows(bar, recording, writer, flags)
@@ -131,38 +173,25 @@ def deflare_recording(
     return InferenceSummary(*counts, len(starts), recorded_s, time.perf_counter() - started)
 
 
-def all_deflared(
-    method: VoxelNetwork | str,
-    recording: Recording,
-    starts: range,
-    journal: Journal,
-    window_us: int,
-    num_bins: int,
-    seed: int,
-    overlap: bool,
+def deflare_windows_of(
+    method: Method, recording: Recording, starts: range, journal: Journal, cut: Cut, seed: int
 ) -> Generator[AppliedVoxel, None, None]:
-    """Every window of the recording: those that the journal knows as it has them, then those that it is to note.
-
-    Baselines are quick, and remember what came before: they begin anew.
-    """
+    """Every window of the recording: those that the journal knows as it has them, then those that it is to note."""
 
     def read(first: int, end: int | None = None) -> Generator[Window, None, None]:
-        windows = ((t0_us, recording.window(t0_us, t0_us + window_us)) for t0_us in starts[first:end])
-        return prefetch((t0_us, events, window_seed(seed, t0_us)) for t0_us, events in windows)
+        return prefetch(read_windows(recording, starts[first:end], cut.window_us, seed))
 
-    if isinstance(method, str):
-        yield from baseline_windows(baseline_named(method), read(0), window_us, seed)
+    if method.reach is None:
+        # Baselines are quick, and remember what came before: they start again.
+        yield from method.deflare(read(0), cut)
         return
-    done = zip(read(0, journal.num_done), journal.decisions(), strict=True)
-    for (_, events, _), decision in done:
-        yield decision.applied(events)
-    # A blend needs the window before, and a network those it also sees; what is made of them again is dropped.
-    repeated = min(journal.num_done, method.config.context + overlap)
-    deflare = deflare_overlapping if overlap else deflare_windows
-    with closing(prefetch(deflare(method, read(journal.num_done - repeated), window_us, num_bins))) as deflared:
-        for window in islice(deflared, repeated, None):
-            journal.append(window)
-            yield window
+    for window, decision in zip(read(0, journal.num_done), journal.decisions(), strict=True):
+        yield decision.applied(window.events)
+    seen_again = min(journal.num_done, method.reach)
+    with closing(prefetch(method.deflare(read(journal.num_done - seen_again), cut, seen_again))) as deflared:
+        for applied in deflared:
+            journal.append(applied)
+            yield applied
 
 
 def write_windows(
@@ -187,14 +216,6 @@ def write_windows(
             num_kept += int(window.kept.sum())
         recording.check_all_read(num_in)
     return num_in, num_kept, num_in - num_kept, num_out - num_kept
-
-
-def advise_on_memory(method: VoxelNetwork | str, sensor_size: SensorSize) -> tuple[str, str]:
-    """What needs too much of a GPU's memory, and what needs less: strips of the frame are of 3-D networks only."""
-    height, width = sensor_size
-    in_strips = not isinstance(method, str) and not method.is_flat
-    strips = f"Let it work on strips of them with strip_rows={max(8, height // 8)}, or use" if in_strips else "Use"
-    return f"for frames of {height} x {width}", f"{strips} device=cpu."
 
 
 def deflared_writer(recording: Recording, source: str | Path, target: str | Path, key: str) -> RecordingWriter:

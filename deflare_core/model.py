@@ -76,6 +76,11 @@ class VoxelNetwork(nn.Module):
         if config.upsampling == "aligned":
             align_upsampling(self.backbone)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
     def forward(self, voxel: torch.Tensor) -> torch.Tensor:
         """The output `(N, C, bins, H, W)` of a voxel `(N, inputs, bins, H, W)`: the backbone's."""
         return self.run_backbone(voxel)

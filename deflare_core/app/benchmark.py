@@ -40,6 +40,7 @@ from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import device_name
 from deflare_core.system.places import PROJECT_ROOT
 from deflare_core.system.revision import list_versions
+from deflare_core.windows import USUAL_CUT, Window
 
 F_MAPS = ((32, 64, 128), (48, 96, 144), (64, 128, 256), (32, 64, 128, 256))
 SENSOR_SIZE, CPU_SENSOR_SIZE = (480, 640), (120, 160)
@@ -244,15 +245,16 @@ def whole_window_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
     share = size[0] * size[1] / (SENSOR_SIZE[0] * SENSOR_SIZE[1])
     num_windows = RECORDED_WINDOWS if device.type == "cuda" else 3
     events = scattered_events(int(EVENTS_PER_WINDOW * share), num_windows, size)
-    windows = [(k * WINDOW_US, events.window(k * WINDOW_US, (k + 1) * WINDOW_US), k) for k in range(num_windows)]
+    starts_us = range(0, num_windows * WINDOW_US, WINDOW_US)
+    windows = [Window(t0_us, events.window(t0_us, t0_us + WINDOW_US), seed=t0_us) for t0_us in starts_us]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "recording.h5"
         save_events(source, events, source="benchmark")
         for name, model in networks.items():
             # The first pass also pays for page-locked memory.
-            deque(deflare_windows(model, windows, WINDOW_US, NUM_BINS), maxlen=0)
+            deque(deflare_windows(model, windows, USUAL_CUT), maxlen=0)
             started = time.perf_counter()
-            deque(deflare_windows(model, windows, WINDOW_US, NUM_BINS), maxlen=0)
+            deque(deflare_windows(model, windows, USUAL_CUT), maxlen=0)
             yield Row(f"whole window, {name}", "events to events", (time.perf_counter() - started) * 1e3 / num_windows)
             summary = deflare_recording(model, source, Path(folder) / f"{name}.h5", progress=False)
             yield Row(f"whole window, {name}", "file to file", summary.elapsed_s * 1e3 / num_windows)

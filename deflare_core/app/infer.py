@@ -16,9 +16,7 @@ from deflare_core.io.reading import Reading
 from deflare_core.system.errors import DeflareError
 
 if TYPE_CHECKING:
-    import torch
-
-    from deflare_core.model import VoxelNetwork
+    from deflare_core.deflaring.method import Method
 
 
 def infer(
@@ -33,13 +31,14 @@ def infer(
     What was done of a folder before is skipped; what cannot be deflared is named at the end.
     """
     from deflare_core.deflaring.jobs import recordings_to_deflare, text_files
+    from deflare_core.inference import method_of
     from deflare_core.system.processes import join_processes
 
     config = config.model_copy(update={"method": config.method.replace("-", "_")})
-    settings = {name: getattr(config, name) for name in ("window_us", "num_bins", "seed", "overlap", "flags")}
+    settings = {name: getattr(config, name) for name in ("window_us", "num_bins", "seed", "flags")}
     settings |= asdict(reading)
     with join_processes(config.device) as processes:
-        method = inference_method(config, processes.device)
+        method = method_of(config, str(processes.device))
         jobs = processes.share(recordings_to_deflare(input, output))
         if processes.is_first and (left_out := text_files(input)):
             names = ", ".join(path.name for path in left_out)
@@ -52,7 +51,7 @@ def infer(
 
 
 def infer_each(
-    method: VoxelNetwork | str, jobs: Sequence[tuple[Path, Path]], settings: dict[str, Any], skip: bool, progress: bool
+    method: Method, jobs: Sequence[tuple[Path, Path]], settings: dict[str, Any], skip: bool, progress: bool
 ) -> list[str]:
     """Why recordings could not be deflared, by name; of the others a line is printed, also where one is skipped."""
     from deflare_core.deflaring.jobs import is_deflared
@@ -69,23 +68,3 @@ def infer_each(
             why = in_words(error)
             failures.append(why if source.name in why or str(target) in why else f"{source}: {why}")
     return failures
-
-
-def inference_method(config: InferenceConfig, device: torch.device) -> VoxelNetwork | str:
-    """The configured network on a device, or the name of a baseline that there is."""
-    from deflare_core.streams.baselines import baseline_named
-
-    if config.method == "network":
-        return inference_network(config, device)
-    baseline_named(config.method)
-    return config.method
-
-
-def inference_network(config: InferenceConfig, device: torch.device) -> VoxelNetwork:
-    """The network of the configured checkpoint, in strips where those are configured."""
-    from deflare_core.checkpoint import check_cut, find_checkpoint, load_model, read_checkpoint
-    from deflare_core.deflaring.strips import in_strips
-
-    check_cut(read_checkpoint(find_checkpoint(config.checkpoint)), config.window_us, config.num_bins)
-    model = load_model(config.checkpoint, str(device))
-    return in_strips(model, config.strip_rows) if config.strip_rows else model

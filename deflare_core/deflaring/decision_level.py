@@ -11,7 +11,6 @@ level is low. Networks are too sure just there, so a window's level is 0.42 F*^1
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 STEPS = 1001
@@ -43,13 +42,24 @@ def window_level(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     return (FACTOR * best**POWER).clamp(min=LEAST)
 
 
-def rule_of(level: float | str) -> list[float]:
+def find_level(level: float | str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor | float:
+    """The level that is meant: the number itself, or for "adaptive" what `window_level` finds."""
+    return level if isinstance(level, float) else window_level(before, after)
+
+
+def round_at_level(level: float | str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """The output in whole events, where from the level on a part of one counts as one.
+
+    Parameters
+    ----------
+    level : `ModelConfig.level`; at 0.5 the output is left as it is, for the decode to round.
+    before, after : the window's own voxel and the network's output, float32 `(C, bins, H, W)`.
+    """
+    if level == 0.5:
+        return after
+    return torch.copysign((after.abs() + (1 - find_level(level, before, after))).floor(), after)
+
+
+def list_constants(level: float | str) -> list[float]:
     """What decides the level besides a network's settings: nothing for a number."""
     return [] if isinstance(level, float) else [FACTOR, POWER, LEAST]
-
-
-def level_for(level: float | str, before: np.ndarray, after: np.ndarray) -> float:
-    """The level that is meant: the number itself, or what `window_level` finds for "adaptive"."""
-    if isinstance(level, float):
-        return level
-    return float(window_level(*(torch.from_numpy(np.ascontiguousarray(voxel)) for voxel in (before, after))))

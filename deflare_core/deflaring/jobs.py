@@ -8,19 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deflare_core.deflaring.decision_level import rule_of
+from deflare_core.deflaring.method import Method
 from deflare_core.io.formats import HDF5_SUFFIXES, SUFFIX_FORMATS, TEXT
 from deflare_core.io.reading import RecordingError
 from deflare_core.io.recordings import Recording
-from deflare_core.model import VoxelNetwork
-from deflare_core.streams.baselines import baseline_named
 from deflare_core.system.revision import hash_sources
 
 WORK_KEY = "work_key"
 """Attribute of a deflared recording: a digest of all that decided it."""
 
 
-def is_deflared(method: VoxelNetwork | str, source: Path, target: Path, settings: Mapping[str, Any]) -> bool:
+def is_deflared(method: Method, source: Path, target: Path, settings: Mapping[str, Any]) -> bool:
     """Whether `target` is what `deflare_recording` makes of the same recording, by its key; it is complete if there."""
     try:
         with Recording(target) as recording:
@@ -29,29 +27,10 @@ def is_deflared(method: VoxelNetwork | str, source: Path, target: Path, settings
         return False
 
 
-def work_key(method: VoxelNetwork | str, source: str | Path, settings: Mapping[str, Any]) -> str:
+def work_key(method: Method, source: str | Path, settings: Mapping[str, Any]) -> str:
     """A digest of all that decides what becomes of a recording: sources, method, file, and every setting by name."""
-    parts = [hash_sources(), method_key(method), source_key(source), settings]
+    parts = [hash_sources(), method.key, source_key(source), settings]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def method_key(method: VoxelNetwork | str) -> str:
-    """What tells a method from any other: a baseline's name, or a digest of a network's settings, weights and device.
-
-    Raises
-    ------
-    ValueError
-        When there is no baseline of that name.
-    """
-    if isinstance(method, str):
-        baseline_named(method)
-        return method
-    found = hashlib.sha256(method.config.model_dump_json().encode())
-    found.update(json.dumps(rule_of(method.config.level)).encode())
-    for name, tensor in method.state_dict().items():
-        found.update(f"{name} {tensor.device}".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 def source_key(source: str | Path) -> tuple[str, int, int]:

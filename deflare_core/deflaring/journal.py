@@ -33,7 +33,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deflare_core.codec import AppliedVoxel, merged
+from deflare_core.codec import AppliedVoxel, merge_events
 from deflare_core.events import STRUCTURED_DTYPE, Events
 from deflare_core.io.reading import RecordingError
 from deflare_core.system.atomic_files import make_folder_of, remove_leftovers, unwritable
@@ -53,7 +53,7 @@ class Decision(NamedTuple):
 
     def applied(self, events: Events) -> AppliedVoxel:
         """The window's events after the decision."""
-        return merged(events[self.kept], Events.from_array(self.added, events.sensor_size), self.kept)
+        return merge_events(events[self.kept], Events.from_array(self.added, events.sensor_size), self.kept)
 
 
 class Journal:

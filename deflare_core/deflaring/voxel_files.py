@@ -18,7 +18,7 @@ from deflare_core.io.recordings import Recording, open_as
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import check_output, complete_or_absent
 from deflare_core.system.errors import DeflareError
-from deflare_core.windows import window_seed
+from deflare_core.windows import derive_seed
 
 SUFFIXES = (".npy", ".pt")
 ShowWindow = Callable[[Events, np.ndarray, int], object]
@@ -141,7 +141,7 @@ def decode_file(
         for k, voxel in enumerate(windows):
             start_us = t0_us + k * window_us
             try:
-                events = voxel_to_events(voxel, window_us, t0_us=start_us, seed=window_seed(seed, start_us))
+                events = voxel_to_events(voxel, window_us, t0_us=start_us, seed=derive_seed(seed, start_us))
             except DeflareError as error:
                 raise VoxelFileError(f"{source}, window {k}: {error}") from error
             writer.append(events)

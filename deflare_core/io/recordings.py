@@ -23,6 +23,7 @@ from deflare_core.io.layouts import DTYPES, find_layout
 from deflare_core.io.reading import AS_STATED, Reading, RecordingError, TimeUnit, name_errors
 from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, Attributes, RecordingWriter, check_length
 from deflare_core.system.errors import DeflareError
+from deflare_core.windows import Window, derive_seed
 
 CACHE_BYTES = 1 << 24
 """Decompressed chunks kept of each column, so that neighbouring windows do not decompress one twice."""
@@ -225,6 +226,15 @@ def open_recording(
 def open_as(path: str | Path, reading: Reading) -> Recording:
     """An open `Recording` of any format, read as the caller says; see `open_recording`."""
     return Recording(path, reading) if find_format(path) is HDF5 else _open_copy(Path(path), reading)
+
+
+def read_windows(recording: Recording, starts: range, window_us: int, seed: int) -> Iterator[Window]:
+    """The windows of a recording that begin at these absolute times, with causes where it carries them."""
+    has_causes = "label" in recording.extra_columns
+    for t0_us in starts:
+        span = t0_us, t0_us + window_us
+        causes = recording.column("label", *span) if has_causes else None
+        yield Window(t0_us, recording.window(*span), derive_seed(seed, t0_us), causes)
 
 
 def load_events(

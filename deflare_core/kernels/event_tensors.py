@@ -46,14 +46,6 @@ def as_event_tensors(events: EventTensors | torch.Tensor, sensor_size: SensorSiz
     return EventTensors(t.long(), x.int(), y.int(), torch.where(p == 1, 1, -1).to(torch.int8), sensor_size)
 
 
-def encode_tensors(events: EventTensors, num_bins: int, duration_us: int, t0_us: int) -> torch.Tensor:
-    """The signed voxel of events inside the window, on their device."""
-    cells = cells_of(events, num_bins, duration_us, t0_us)
-    voxel = torch.zeros((num_bins, *events.sensor_size), device=events.t.device)
-    voxel.view(-1).index_add_(0, cells, events.p.float())
-    return voxel
-
-
 def cells_of(
     events: EventTensors, num_bins: int, duration_us: int, t0_us: int, split_polarity: bool = False
 ) -> torch.Tensor:
@@ -68,9 +60,29 @@ def cells_of(
     return (bins * height + events.y) * width + events.x
 
 
-def side_by_side(voxels: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The channels of several voxels `(C, bins, H, W)` as those of one; a single one is given back, not copied."""
-    return voxels[0] if len(voxels) == 1 else torch.cat(list(voxels))
+def sum_cells(events: EventTensors, cells: torch.Tensor, num_channels: int, num_bins: int) -> torch.Tensor:
+    """The voxel `(C, bins, H, W)` of events whose cells are known, float32 on their device.
+
+    Parameters
+    ----------
+    events : N events inside the window.
+    cells : int64 `(N,)`, what `cells_of` gave for as many channels.
+    num_channels, num_bins : 1 adds up polarities, 2 counts positive and negative events apart; time bins.
+    """
+    voxel = torch.zeros((num_channels, num_bins, *events.sensor_size), device=events.t.device)
+    polarity = events.p if num_channels == 1 else events.p.abs()
+    voxel.view(-1).index_add_(0, cells, polarity.float())
+    return voxel
+
+
+def join_channels(voxels: Sequence[torch.Tensor | None]) -> torch.Tensor:
+    """The channels of several voxels `(C, bins, H, W)` as those of one, zeros where there is none.
+
+    The first one is there; by itself it is given back, not copied.
+    """
+    mine = voxels[0]
+    assert mine is not None, "A window has a voxel of its own."
+    return mine if len(voxels) == 1 else torch.cat([torch.zeros_like(mine) if v is None else v for v in voxels])
 
 
 def decode_tensor(voxel: torch.Tensor, edges: np.ndarray, seed: int) -> EventTensors:

@@ -22,9 +22,10 @@ from deflare_core.checkpoint import (
 )
 from deflare_core.config import DataConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
+from deflare_core.deflaring.method import BaselineMethod, Method, OracleMethod
+from deflare_core.inference import load_method
 from deflare_core.loop.run import TrainingError
 from deflare_core.scores.evaluation import Evaluation, begun_scores, bootstrap_interval, collected
-from deflare_core.scores.predictions import baseline_method, checkpoint_method, oracle_method
 from deflare_core.scores.roc import roc_of
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.markdown import markdown_table
@@ -70,13 +71,13 @@ def run_ablation(config: AblationConfig, progress: bool = True) -> str:
     """The table of all variants, in Markdown, after training and scoring what was not yet; also in `ablation.md`."""
     data = EventVoxelDataset.from_config(config.data)
     cache = config.output_dir / "predictions"
-    methods = {"": [baseline_method("input"), oracle_method()]}
+    methods: dict[str, list[Method]] = {"": [BaselineMethod("input"), OracleMethod()]}
     areas: dict[str, list[float]] = {}
     with worker_processes(config.workers) as submit:
         begun = {"": list(begun_scores(methods[""], data, cache, False, submit))}
         for name, settings in config.variants.items():
             checkpoints = [train_variant(config, name, settings, seed, progress) for seed in config.seeds]
-            methods[name] = [checkpoint_method(path, name=f"seed_{path.parent.name}") for path in checkpoints]
+            methods[name] = [load_method(f"seed_{path.parent.name}={path}") for path in checkpoints]
             begun[name] = list(begun_scores(methods[name], data, cache / name, False, submit))
             areas[name] = [roc_of(load_model(path), data).area for path in checkpoints]
         found = {

@@ -16,25 +16,22 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from deflare_core.checkpoint import check_cut, find_checkpoint, read_checkpoint
-from deflare_core.codec import events_to_voxel
+from deflare_core.codec import encode_window
 from deflare_core.config import TestConfig
 from deflare_core.dataset import EventVoxelDataset
-from deflare_core.events import Events
+from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod
+from deflare_core.events import CAUSES, Events
+from deflare_core.inference import load_method
 from deflare_core.io.pairs import RecordingPair
 from deflare_core.io.recordings import RecordingError, open_recording
 from deflare_core.model import VoxelNetwork
 from deflare_core.scores.distances import measure_distances, score_distances
 from deflare_core.scores.legacy import score_as_published
-from deflare_core.scores.metrics import CAUSES, PEAK_EVENTS, psnr, score_voxels
+from deflare_core.scores.metrics import PEAK_EVENTS, psnr, score_voxels
 from deflare_core.scores.predictions import (
-    Method,
     Prediction,
-    baseline_method,
-    checkpoint_method,
-    network_method,
-    oracle_method,
-    predicted,
+    load_or_predict,
+    predict,
     prediction_key,
     prediction_path,
     stored_prediction,
@@ -43,6 +40,7 @@ from deflare_core.streams.baselines import BASELINES
 from deflare_core.streams.matching import find_matched
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.workers import Submit, delay_items, hold_error, hold_result, worker_processes
+from deflare_core.windows import Cut
 
 Scores = dict[str, float]
 Interval = tuple[float, float]
@@ -94,7 +92,7 @@ class Evaluation:
         return sorted(gains, key=lambda recording: -gains[recording])
 
 
-def evaluate(model: VoxelNetwork, data: EventVoxelDataset, *, seed: int = 0, progress: bool = True) -> Evaluation:
+def evaluate(model: VoxelNetwork, data: EventVoxelDataset, *, progress: bool = True) -> Evaluation:
     """Scores of the untouched input and of a network for every recording of the data set; see `score_recording`.
 
     Raises
@@ -102,7 +100,7 @@ def evaluate(model: VoxelNetwork, data: EventVoxelDataset, *, seed: int = 0, pro
     RecordingError
         When a recording cannot be read.
     """
-    found = evaluate_methods([baseline_method("input"), network_method(model, "", seed)], data, progress=progress)
+    found = evaluate_methods([BaselineMethod("input"), NetworkMethod(model)], data, progress=progress)
     if found.failures:
         raise RecordingError(next(iter(found.failures.values())))
     return found
@@ -116,7 +114,10 @@ def methods_of(config: TestConfig) -> list[Method]:
     ValueError
         When there is no method of a name, or a checkpoint cannot be used, or not on data that are cut as configured.
     """
-    return [_method(name, config) for name in config.methods]
+    return [
+        load_method(name, config.checkpoint, device=config.device, cut=Cut(config.data.window_us, config.data.num_bins))
+        for name in config.methods
+    ]
 
 
 def methods_to_compare(data: EventVoxelDataset) -> tuple[str, ...]:
@@ -184,13 +185,13 @@ def scored(
 ) -> Future[Scores]:
     """The scores of a method for a pair, from the folder `cache` where they lie there already."""
     if cache is None:
-        return submit(score_recording, method.predict(data, pair), data, pair, legacy)
+        return submit(score_recording, predict(method, data, pair), data, pair, legacy)
     path = prediction_path(cache, method, pair).with_suffix(".json")
     key = [prediction_key(method, data, pair), SCORES_VERSION, legacy]
     stored = json.loads(path.read_text()) if path.exists() else {}
     if stored.get("key") == key:
         return hold_result(stored["scores"])
-    predicted(method, data, pair, cache)
+    load_or_predict(method, data, pair, cache)
     return submit(score_kept, path, key, data, pair, legacy)
 
 
@@ -218,17 +219,14 @@ def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: Recor
     `count_ratio` is their number over the target's, `invented` the share of them that were not recorded, and where
     recordings carry causes, `flare_removed` and the `_kept` shares count input events.
     """
-    rows, noisy_parts, clean_parts = [], [], []
-    labels: list[np.ndarray] = []
-    for t0_us, noisy, clean in data.events(pair):
-        estimate = prediction.events.window(t0_us, t0_us + data.window_us)
-        voxels = (events_to_voxel(e, data.num_bins, None, data.window_us, t0_us=t0_us) for e in (estimate, clean))
-        distances = measure_distances(estimate, clean, t0_us, data.window_us)
+    windows, rows = list(data.windows(pair)), []
+    for window in windows:
+        estimate = prediction.events.window(window.t0_us, window.t0_us + data.cut.window_us)
+        voxels = (encode_window(e, window.t0_us, data.cut)[0] for e in (estimate, window.clean))
+        distances = measure_distances(estimate, window.clean, window.t0_us, data.cut.window_us)
         rows.append(score_voxels(*voxels) | score_distances(distances))
-        noisy_parts.append(noisy)
-        clean_parts.append(clean)
-        labels += [] if (known := data.provenance(pair, t0_us)) is None else [known]
-    noisy, clean = Events.concatenate(noisy_parts), Events.concatenate(clean_parts)
+    noisy, clean = (Events.concatenate([getattr(w, name) for w in windows]) for name in ("noisy", "clean"))
+    labels = [window.causes for window in windows if window.causes is not None]
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     loss = {} if prediction.loss is None else {"loss": prediction.loss}
     published = {f"legacy_{k}": v for k, v in score_as_published(prediction.events, clean).items()} if legacy else {}
@@ -257,15 +255,6 @@ def bootstrap_interval(values: np.ndarray, seed: int) -> Interval:
     drawn = np.random.default_rng(seed).integers(len(values), size=(NUM_RESAMPLES, len(values)))
     low, high = np.quantile(values[drawn].mean(1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
-
-
-def _method(name: str, config: TestConfig) -> Method:
-    label, is_checkpoint, path = name.partition("=")
-    if is_checkpoint or name == "network":
-        folder = path or config.checkpoint
-        check_cut(read_checkpoint(find_checkpoint(folder)), config.data.window_us, config.data.num_bins)
-        return checkpoint_method(folder, config.device, name=label)
-    return oracle_method() if name == "oracle" else baseline_method(name)
 
 
 def _has_causes(data: EventVoxelDataset, pair: RecordingPair) -> bool:

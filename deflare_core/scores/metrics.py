@@ -16,8 +16,6 @@ import torch
 
 Voxel = np.ndarray | torch.Tensor
 Metric = Callable[[Voxel, Voxel], float]
-BACKGROUND, LIGHT, FLARE, NOISE = range(4)
-CAUSES = {BACKGROUND: "background", LIGHT: "light", FLARE: "flare", NOISE: "noise"}
 PEAK_EVENTS = 8
 """Events in a cell that the PSNR counts as its peak."""
 

@@ -8,38 +8,22 @@ silences the lamp and changing nothing keeps the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deflare_core.deflaring.stream import deflare_windows
-from deflare_core.events import NUM_BINS, WINDOW_US, Events
-from deflare_core.model import VoxelNetwork
-from deflare_core.streams.baselines import Baseline
+from deflare_core.deflaring.method import Method, deflare_events
+from deflare_core.events import Events
 from deflare_core.streams.comb_filter import find_mains_hz
 from deflare_core.streams.matching import find_matched
 from deflare_core.streams.statistics import find_flicker_share, find_locked_pixels, find_spectrum
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.markdown import markdown_table
-from deflare_core.windows import Clock, window_seed
 
 
-def whole_recording(model: VoxelNetwork, window_us: int = WINDOW_US, num_bins: int = NUM_BINS) -> Baseline:
-    """A network as baselines are: a function from a recording, its clock and a seed to the deflared recording."""
-
-    def deflare(events: Events, clock_us: Clock, seed: int) -> Events:
-        windows = (
-            (t0_us, events.window(t0_us, t0_us + window_us), window_seed(seed, t0_us))
-            for t0_us in range(*clock_us, window_us)
-        )
-        return Events.concatenate([part.events for part in deflare_windows(model, windows, window_us, num_bins)])
-
-    return deflare
-
-
-def outputs_of(recording: Events, methods: Mapping[str, Baseline], seed: int) -> dict[str, Events]:
-    """What each method makes of the recording, by name; windows lie on the grid of whole window lengths.
+def deflare_by_all(recording: Events, methods: Iterable[Method], seed: int) -> dict[str, Events]:
+    """What each method makes of the recording, by name; windows are on the grid of whole window lengths.
 
     Raises
     ------
@@ -48,8 +32,7 @@ def outputs_of(recording: Events, methods: Mapping[str, Baseline], seed: int) ->
     """
     if not len(recording):
         raise DeflareError("The recording holds no events, so there is nothing to compare methods by.")
-    clock_us = (int(recording.t[0]) // WINDOW_US * WINDOW_US, int(recording.t[-1]) + 1)
-    return {name: method(recording, clock_us, seed) for name, method in methods.items()}
+    return {method.name: deflare_events(method, recording, seed=seed) for method in methods}
 
 
 def no_reference_scores(
@@ -114,7 +97,7 @@ def no_reference_table(
     Parameters
     ----------
     recording : the input; see `no_reference_scores` for its length.
-    outputs : what each method made of it, by name, as `outputs_of` gives it.
+    outputs : what each method made of it, by name, as `deflare_by_all` gives it.
     flicker_hz : the flicker's frequency; none takes 100 or 120 Hz, whichever is stronger.
     span_us : start and end of the time in which moving events are counted; none counts the whole recording.
 

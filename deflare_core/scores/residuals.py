@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from deflare_core.codec import events_to_voxel
-from deflare_core.deflaring.stream import run_network
-from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.deflaring.host import run_voxel
+from deflare_core.events import CAUSES, NUM_BINS, WINDOW_US, Events
 from deflare_core.model import VoxelNetwork
-from deflare_core.scores.metrics import CAUSES
 from deflare_core.system.markdown import markdown_table
 
 CELL_KINDS = (*CAUSES.values(), "empty")
@@ -39,7 +38,7 @@ def measure_residual(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArr
     model : a network.
     raw, truth : input and target voxel, neither empty nor equal to each other.
     """
-    output, before, after = (voxel.astype(np.float64) for voxel in (run_network(model, raw), raw, truth))
+    output, before, after = (voxel.astype(np.float64) for voxel in (run_voxel(model, raw), raw, truth))
     given, wanted = output - before, after - before
     last, rest = measure_gradients(model, raw, truth)
     return {

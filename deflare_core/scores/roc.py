@@ -10,15 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from deflare_core.codec import encode_window
 from deflare_core.dataset import EventVoxelDataset
-from deflare_core.deflaring.stream import encoded, own, run_network
-from deflare_core.events import Events
+from deflare_core.deflaring.method import NetworkMethod
+from deflare_core.events import FLARE, Events
 from deflare_core.io.recordings import RecordingError
 from deflare_core.kernels.event_tensors import EventTensors, cells_of
 from deflare_core.model import VoxelNetwork
-from deflare_core.scores.metrics import FLARE
+from deflare_core.windows import Cut
 
 STEPS = 1000
 """Shares are counted in steps of a thousandth."""
@@ -78,34 +80,40 @@ def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
     RecordingError
         When a recording carries no causes.
     """
-    weights = np.zeros((2, STEPS + 1))
+    weights, method = np.zeros((2, STEPS + 1)), NetworkMethod(model)
     for pair in data.pairs:
         counted = np.zeros((2, STEPS + 1), np.int64)
-        for t0_us, noisy, _ in data.events(pair, model.config.context):
-            labels = data.provenance(pair, t0_us)
-            if labels is None:
+        windows = data.read_input(pair, method.reach)
+        for window, part in zip(data.windows(pair), method.deflare(windows, data.cut, method.reach)):  # noqa: B905
+            if window.causes is None:
                 raise RecordingError(
                     f"{pair.noisy}: carries no causes (column `label`), which tell flare from the rest."
                 )
-            steps = np.rint(kept_shares(model, noisy, t0_us, data.window_us, data.num_bins) * STEPS).astype(np.int64)
-            for row, chosen in zip(counted, (labels == FLARE, labels != FLARE), strict=True):
+            assert part.output is not None, "A network has an output."
+            shares = find_shares(window.noisy, part.output, window.t0_us, data.cut)
+            steps = np.rint(shares * STEPS).astype(np.int64)
+            for row, chosen in zip(counted, (window.causes == FLARE, window.causes != FLARE), strict=True):
                 row += np.bincount(steps[chosen], minlength=STEPS + 1)
         weights += counted / np.maximum(counted.sum(1, keepdims=True), 1)
     return Roc(*weights)
 
 
-def kept_shares(model: VoxelNetwork, events: Events, t0_us: int, window_us: int, num_bins: int) -> NDArray[np.float64]:
-    """For each event of a window, the share of its cell that the network's output keeps, from 0 to 1.
+def find_shares(events: Events, output: torch.Tensor, t0_us: int, cut: Cut) -> NDArray[np.float64]:
+    """For each of a window's N events, the share of its cell that the network's output keeps, `(N,)` from 0 to 1.
 
-    In a signed cell whose events cancel, and wherever the sign turns, that is 1 and 0. With context, `events` are of
-    the window's neighbours too.
+    In a signed cell whose events cancel, and wherever the sign turns, that is 1 and 0.
+
+    Parameters
+    ----------
+    events : the window's events.
+    output : the network's output, float32 `(C, bins, H, W)`.
+    t0_us, cut : start of the window in microseconds, its length and bins.
     """
-    seen = encoded(model, events, t0_us, window_us, num_bins)
-    before, after = own(model, seen), run_network(model, seen)
-    share = np.divide(after, before, out=np.ones_like(after), where=before != 0).clip(0, 1)
-    tensors = EventTensors.from_events(events.window(t0_us, t0_us + window_us))
-    cells = cells_of(tensors, num_bins, window_us, t0_us, split_polarity=model.channels == 2).numpy()
-    return share.reshape(-1)[cells].astype(np.float64)
+    after, tensors = output.cpu(), EventTensors.from_events(events)
+    before = encode_window(tensors, t0_us, cut, len(after))
+    share = torch.where(before != 0, after / before, 1).clip(0, 1)
+    cells = cells_of(tensors, cut.num_bins, cut.window_us, t0_us, split_polarity=len(after) == 2)
+    return share.flatten()[cells].double().numpy()
 
 
 def _below(counts: NDArray[np.number]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ know nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -17,16 +17,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deflare_core.codec import events_to_voxel, voxel_to_events
+from deflare_core.codec import encode_window, merge_polarities, voxel_to_events
 from deflare_core.config import TrainConfig
-from deflare_core.dataset import EventVoxelDataset
-from deflare_core.deflaring.stream import applied, encoded, own, run_network, signed
-from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.dataset import EventVoxelDataset, PairedWindow
+from deflare_core.deflaring.host import HostPath
+from deflare_core.deflaring.method import Method, NetworkMethod
+from deflare_core.deflaring.stream import deflare_windows
+from deflare_core.events import WINDOW_US, Events
 from deflare_core.loop.augmentation import Batch
 from deflare_core.loop.run import Run, TrainingError, start_run
 from deflare_core.loop.sampling import sample_indices
 from deflare_core.model import TrueResidualUNet3D, VoxelNetwork
-from deflare_core.scores.predictions import Method, predicted
+from deflare_core.scores.predictions import load_or_predict
 from deflare_core.show.figures import (
     draw_event_cloud,
     draw_event_series,
@@ -37,7 +39,7 @@ from deflare_core.show.figures import (
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.processes import join_processes
 from deflare_core.training import keep_randomness, train_step, training_batches
-from deflare_core.windows import Window, neighbour_offsets, window_seed
+from deflare_core.windows import Cut, Window, neighbour_offsets
 
 DEBUG_OUTPUT = Path("reports/debug_output")
 DEBUG_STEPS = 2
@@ -110,41 +112,50 @@ def training_window(run: Run, index: int) -> DebugWindow:
     data, name = run.data, run.data.window_name(index)
     if isinstance(data, EventVoxelDataset):
         pair, k = data.place(index)
-        t0_us, noisy, clean = next(islice(data.events(pair, data.context), k, None))
-        window = (t0_us, noisy, window_seed(0, t0_us))
-        return network_window(run.model, name, window, clean, data.window_us, data.num_bins)
-    noisy, clean = (decoded_windows(data[index][key].cpu().numpy(), run.model.channels) for key in ("raw", "label"))
-    return network_window(run.model, name, (0, noisy, 0), clean, WINDOW_US)
+        seen = list(islice(data.read_input(pair, data.context), k, k + 2 * data.context + 1))
+        clean = next(islice(data.windows(pair), k, None)).clean
+        return network_window(run.model, name, seen, clean, data.cut)
+    raw, label = (data[index][key].cpu().numpy() for key in ("raw", "label"))
+    (target,) = decode_windows(label, run.model.channels)
+    return network_window(run.model, name, decode_windows(raw, run.model.channels), target.events, Cut())
 
 
-def decoded_windows(voxels: NDArray[np.float32], num_channels: int) -> Events:
-    """Events of the window from 0 us on and of its neighbours, of whose voxels these are the channels."""
+def decode_windows(voxels: NDArray[np.float32], num_channels: int) -> list[Window]:
+    """The window that starts at 0 us between its neighbours, in order, with events drawn from their voxels.
+
+    Parameters
+    ----------
+    voxels : float32 `(inputs, bins, H, W)`, the channels of the window and of its neighbours, as networks take them.
+    num_channels : channels of one window.
+    """
     parts = voxels.reshape(-1, num_channels, *voxels.shape[1:])
-    offsets = neighbour_offsets(len(parts) // 2)
-    spans = {k: signed(part.squeeze(0) if num_channels == 1 else part) for k, part in zip(offsets, parts, strict=True)}
-    return Events.concatenate(
-        [voxel_to_events(spans[k], WINDOW_US, t0_us=k * WINDOW_US, seed=0) for k in sorted(spans)]
-    )
+    by_offset = dict(zip(neighbour_offsets(len(parts) // 2), parts, strict=True))
+    starts_us = {offset * WINDOW_US: merge_polarities(by_offset[offset]) for offset in sorted(by_offset)}
+    return [Window(t0, voxel_to_events(voxel, WINDOW_US, t0_us=t0, seed=0), seed=0) for t0, voxel in starts_us.items()]
 
 
-def network_window(
-    model: VoxelNetwork, name: str, window: Window, clean: Events, window_us: int, num_bins: int = NUM_BINS
-) -> DebugWindow:
-    """What a network makes of a window, and what it added to its voxel if it is a true residual network."""
-    t0_us, seen, _ = window
-    raw = encoded(model, seen, t0_us, window_us, num_bins)
+def network_window(model: VoxelNetwork, name: str, seen: Sequence[Window], clean: Events, cut: Cut) -> DebugWindow:
+    """What a network makes of a window, and what it added to its voxel if it is a true residual network.
+
+    Parameters
+    ----------
+    model, name : the network, and what the window is called.
+    seen : the window between as many neighbours before and after it as the network sees.
+    clean, cut : the target's events, and how the recording is cut.
+    """
+    middle = len(seen) // 2
+    shown, t0_us = seen[middle], seen[middle].t0_us
     with residuals_noted(model) as noted:
-        output = run_network(model, raw)
-    voxels = {
-        "input": signed(own(model, raw)),
-        "target": events_to_voxel(clean, num_bins, None, window_us, t0_us=t0_us),
-    }
-    for residual in noted:
-        voxels["residual"] = signed(residual.float().cpu().numpy().reshape(output.shape))
-    voxels["output"] = signed(output)
-    noisy = seen.window(t0_us, t0_us + window_us)
-    events = {"input": noisy, "target": clean, "output": applied(model, window, raw, output, window_us).events}
-    return DebugWindow(name, t0_us, window_us, events, voxels)
+        # A GPU replays a recorded graph, in which nobody could note anything.
+        applied = next(deflare_windows(model, seen, cut, skip=middle, path=HostPath(model, cut)))
+    assert applied.output is not None, "A network has an output."
+    before = encode_window(shown.events, t0_us, cut, model.channels)
+    voxels = {"input": before, "target": encode_window(clean, t0_us, cut)}
+    voxels |= {"residual": noted[0][0].float().cpu().numpy()} if noted else {}
+    voxels["output"] = applied.output.cpu().numpy()
+    events = {"input": shown.events, "target": clean, "output": applied.events}
+    signed = {key: merge_polarities(voxel) for key, voxel in voxels.items()}
+    return DebugWindow(name, t0_us, cut.window_us, events, signed)
 
 
 @contextmanager
@@ -171,27 +182,28 @@ def write_debug_windows(
     data: EventVoxelDataset, method: Method, cache: Path | None, folder: Path, names: Collection[str]
 ) -> list[Path]:
     """The folders of pictures written, one for every fifth window of the recordings of these names, each file in it."""
-    folders, context = [], method.model.config.context if method.model else 0
+    folders = []
     for pair in (pair for pair in data.pairs if pair.name in names):
-        for k, (t0_us, noisy, clean) in islice(enumerate(data.events(pair, context)), 0, None, SAMPLED_WINDOWS):
-            name, settings = f"{pair.noisy}[{k}]", (clean, data.window_us, data.num_bins)
-            if method.model is not None:
-                shown = network_window(method.model, name, (t0_us, noisy, window_seed(0, t0_us)), *settings)
+        predicted = load_or_predict(method, data, pair, cache).events
+        for k, window in islice(enumerate(data.windows(pair)), 0, None, SAMPLED_WINDOWS):
+            name = f"{pair.noisy}[{k}]"
+            if isinstance(method, NetworkMethod):
+                context = method.model.config.context
+                seen = list(islice(data.read_input(pair, context), k, k + 2 * context + 1))
+                shown = network_window(method.model, name, seen, window.clean, data.cut)
             else:
-                output = predicted(method, data, pair, cache).events.window(t0_us, t0_us + data.window_us)
-                shown = show_filtered_window(name, t0_us, noisy, output, *settings)
+                output = predicted.window(window.t0_us, window.t0_us + data.cut.window_us)
+                shown = show_filtered_window(name, window, output, data.cut)
             folders.append(folder / f"{pair.name}_window_{k}")
             write_debug_window(folders[-1], shown)
     return folders
 
 
-def show_filtered_window(
-    name: str, t0_us: int, noisy: Events, output: Events, clean: Events, window_us: int, num_bins: int
-) -> DebugWindow:
+def show_filtered_window(name: str, window: PairedWindow, output: Events, cut: Cut) -> DebugWindow:
     """What a method that is no network made of a window."""
-    events = {"input": noisy, "target": clean, "output": output}
-    voxels = {key: events_to_voxel(each, num_bins, None, window_us, t0_us=t0_us) for key, each in events.items()}
-    return DebugWindow(name, t0_us, window_us, events, voxels)
+    events = {"input": window.noisy, "target": window.clean, "output": output}
+    voxels = {key: encode_window(each, window.t0_us, cut)[0] for key, each in events.items()}
+    return DebugWindow(name, window.t0_us, cut.window_us, events, voxels)
 
 
 def write_debug_window(folder: Path, shown: DebugWindow) -> None:

@@ -25,7 +25,7 @@ class Inspected:
     ----------
     events : its events.
     clock_us : start and end of the recorded time.
-    labels : the cause of each event (keys of `metrics.CAUSES`), where the recording carries it.
+    labels : the cause of each event (keys of `events.CAUSES`), where the recording carries it.
     """
 
     events: Events

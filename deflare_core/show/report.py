@@ -13,10 +13,11 @@ import mistune
 from matplotlib.figure import Figure
 
 from deflare_core.dataset import EventVoxelDataset
+from deflare_core.deflaring.method import Method
 from deflare_core.io.recordings import load_events
 from deflare_core.scores.evaluation import Evaluation, Interval, Scores
 from deflare_core.scores.metrics import HEADLINES, SCORES, find_score
-from deflare_core.scores.predictions import Method, predicted
+from deflare_core.scores.predictions import load_or_predict
 from deflare_core.scores.published import PUBLISHED, PUBLISHED_SCORES
 from deflare_core.show.figures import draw_events, draw_scores, save_figure
 from deflare_core.system.atomic_files import complete_or_absent
@@ -103,10 +104,10 @@ def draw_cases(
         middle = starts_us[len(starts_us) // 2]
         shown = {
             "input": load_events(pair.noisy, data.sensor_size),
-            method.name: predicted(method, data, pair, cache).events,
+            method.name: load_or_predict(method, data, pair, cache).events,
             "target": load_events(pair.clean, data.sensor_size),
         }
-        figures[f"{place}_{name}"] = draw_events(shown, middle, middle + data.window_us)
+        figures[f"{place}_{name}"] = draw_events(shown, middle, middle + data.cut.window_us)
     return figures
 
 
@@ -158,7 +159,7 @@ def _about(evaluation: Evaluation, data: EventVoxelDataset) -> str:
     few = f" Of fewer than {FEW_RECORDINGS} recordings such intervals are too narrow." if count < FEW_RECORDINGS else ""
     return (
         f"{count} recordings{missing} at {width}x{height} pixels, each {_num_windows(evaluation, data)} windows of "
-        f"{data.window_us / 1e3:g} ms in {data.num_bins} bins. Input: `{first.noisy.parent}`, target: "
+        f"{data.cut.window_us / 1e3:g} ms in {data.cut.num_bins} bins. Input: `{first.noisy.parent}`, target: "
         f"`{first.clean.parent}`. Revision {find_revision()}.\n\nMeans over windows, then over recordings, with "
         f"bootstrap 95 % intervals over recordings.{few} Arrows say which way is better."
     )

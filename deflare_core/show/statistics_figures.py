@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from deflare_core.events import WINDOW_US, Events
-from deflare_core.scores.metrics import CAUSES
+from deflare_core.events import CAUSES, WINDOW_US, Events
 from deflare_core.scores.residuals import CELL_KINDS
 from deflare_core.show.figures import ACCENT, NEUTRAL, make_figure
 from deflare_core.streams.statistics import INTERVAL_EDGES_US, find_intervals_us, find_spectrum, share_intervals

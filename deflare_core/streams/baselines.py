@@ -15,7 +15,7 @@ from deflare_core.events import WINDOW_US, Events
 from deflare_core.streams.comb_filter import find_mains_hz, remove_flicker
 from deflare_core.streams.filters import find_focused, find_supported
 from deflare_core.system.errors import DeflareError
-from deflare_core.windows import Clock, window_seed
+from deflare_core.windows import Clock, derive_seed
 
 Baseline = Callable[[Events, Clock, int], Events]
 """From a whole recording, the start and end of its clock in microseconds, and a seed, to a whole recording."""
@@ -34,7 +34,7 @@ def encode_decode(events: Events, clock_us: Clock, seed: int) -> Events:
     parts = []
     for t0_us in range(clock_us[0], clock_us[1], WINDOW_US):
         voxel = events_to_voxel(events.window(t0_us, t0_us + WINDOW_US), t0_us=t0_us)
-        parts.append(voxel_to_events(voxel, WINDOW_US, events.sensor_size, t0_us=t0_us, seed=window_seed(seed, t0_us)))
+        parts.append(voxel_to_events(voxel, WINDOW_US, events.sensor_size, t0_us=t0_us, seed=derive_seed(seed, t0_us)))
     return Events.concatenate(parts)
 
 

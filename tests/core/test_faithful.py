@@ -10,11 +10,12 @@ from support.recordings import make_events, same_events
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.config import ModelConfig
-from deflare_core.deflaring.stream import run_network
+from deflare_core.deflaring.host import run_voxel
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import load_events, save_events
 from deflare_core.model import build_model
+from deflare_core.windows import Window
 
 SIZE, NUM_WINDOWS = (2, 3), 4
 BORDERS = [t for bin_us in range(0, NUM_WINDOWS * WINDOW_US, 2_500) for t in (bin_us, bin_us + 2_499)]
@@ -68,7 +69,7 @@ def test_hostile_recordings_come_out_as_the_output_demands_and_no_more(tmp_path_
     for t0_us in range(*clock_us, WINDOW_US):
         window = events.window(t0_us, t0_us + WINDOW_US)
         before = events_to_voxel(window, t0_us=t0_us)
-        expected = np.rint(run_network(model, before))
+        expected = np.rint(run_voxel(model, before))
         found = events_to_voxel(out.window(t0_us, t0_us + WINDOW_US), t0_us=t0_us)
         assert np.array_equal(found, expected), f"The window at {t0_us} us encodes to the rounded output."
         bins = (window.t - t0_us) * 8 // WINDOW_US
@@ -104,9 +105,10 @@ def test_what_a_gpu_misses_is_drawn_on_the_host_however_much_it_is(monkeypatch, 
     missing = torch.zeros((num_channels, 8, 3, 4), dtype=torch.int32)
     missing[0, 2, 1, 3], missing[0, 7, 0, 0], missing[-1, 0, 2, 2], missing[-1, 5, 0, 1] = 2, -1, -3, 1
     choice = gpu.Choice(torch.ones(0), missing, missing.count_nonzero(), torch.tensor(0))
-    window = (40_000, Events.empty((3, 4)), 9)
-    begun = gpu.Begun(window, choice, torch.ones(0, dtype=torch.bool), gpu.listed_cells(missing, listed), None, None)
-    found = gpu._missing(begun, int(choice.num_missing), WINDOW_US)
+    window = Window(40_000, Events.empty((3, 4)), 9)
+    kept, cells = torch.ones(0, dtype=torch.bool), gpu.list_cells(missing, listed)
+    begun = gpu.GpuBegun(window, choice, missing, kept, cells, None, None)
+    found = gpu.synthesise(begun, int(choice.num_missing), WINDOW_US)
     parts = [voxel_to_events(m.numpy(), t0_us=40_000, seed=9 + 2 * k + 1) for k, m in enumerate(missing)]
     assert found.t.tolist() == sorted(t for part in parts for t in part.t.tolist())
     assert np.array_equal(events_to_voxel(found, t0_us=40_000), missing.sum(0).numpy())
@@ -118,6 +120,6 @@ def test_cells_are_listed_in_order_with_what_they_hold():
     from deflare_core.deflaring import gpu as gpu
 
     voxel = torch.tensor([[[[4, 0, -2], [0, 0, 1]]]], dtype=torch.int32)
-    assert gpu.listed_cells(voxel, 3).tolist() == [[0, 2, 5], [4, -2, 1]]
-    assert gpu.listed_cells(voxel, 2).tolist() == [[0, 2], [4, -2]], "Of more only the first."
-    assert gpu.listed_cells(voxel, 4).tolist() == [[0, 2, 5, 0], [4, -2, 1, 4]], "Of fewer, the first cell follows."
+    assert gpu.list_cells(voxel, 3).tolist() == [[0, 2, 5], [4, -2, 1]]
+    assert gpu.list_cells(voxel, 2).tolist() == [[0, 2], [4, -2]], "Of more only the first."
+    assert gpu.list_cells(voxel, 4).tolist() == [[0, 2, 5, 0], [4, -2, 1, 4]], "Of fewer, the first cell follows."

@@ -7,32 +7,35 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.by_hand import cut_windows, deflare_window, look_at
 from support.networks import gate
 from support.recordings import make_events, same_events
 
 from deflare_core.app.commands import main
 from deflare_core.checkpoint import load_model, read_checkpoint
-from deflare_core.codec import apply_polarity_voxel, at_level, events_to_voxel, polarity_voxel
+from deflare_core.codec import apply_voxel, encode_window, events_to_voxel
 from deflare_core.config import ModelConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
-from deflare_core.deflaring.stream import applied, deflare_overlapping, deflare_windows, encoded, run_network
+from deflare_core.deflaring.decision_level import round_at_level
+from deflare_core.deflaring.stream import deflare_windows
 from deflare_core.events import Events
 from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import load_events, save_events
 from deflare_core.losses import LOSSES
 from deflare_core.model import KEEP_LOGIT, build_model, removed_share
 from deflare_core.scores.evaluation import evaluate
-from deflare_core.scores.roc import Roc, kept_shares, roc_of
+from deflare_core.scores.roc import Roc, find_shares, roc_of
 from deflare_core.system.settings import ConfigError, make_config
 from deflare_core.training import fit
+from deflare_core.windows import USUAL_CUT, Window
 
 
 def test_a_polarity_voxel_counts_each_by_itself():
     events = Events.from_array(np.array([[0, 1, 0, 1], [1, 1, 0, -1], [2, 1, 0, -1], [19_999, 0, 1, -1]]), (2, 2))
-    voxel = polarity_voxel(events, 8, 20_000, 0)
+    voxel = encode_window(events, 0, channels=2)
     assert (voxel[0, 0, 0, 1], voxel[1, 0, 0, 1], voxel[1, 7, 1, 0], voxel.sum()) == (1, 2, 1, 4)
     random = make_events(3, 4000)
-    split = polarity_voxel(random, 8, 20_000, 0)
+    split = encode_window(random, 0, channels=2)
     assert np.array_equal(split[0] - split[1], events_to_voxel(random, t0_us=0))
 
 
@@ -41,9 +44,9 @@ def test_a_polarity_voxel_counts_each_by_itself():
 def test_every_variant_starts_as_the_identity(polarity, residual):
     model = build_model(gate(polarity=polarity, residual=residual).config, seed=0)
     events = make_events(0, 3000)
-    voxel = encoded(model, events, 0, 20_000, 8)
-    assert np.array_equal(run_network(model, voxel), voxel), "Untrained, the output is the input to the last bit."
-    window = next(deflare_windows(model, [(0, events, 0)], 20_000, 8))
+    voxel, output = look_at(model, events, 0)
+    assert np.array_equal(output, voxel), "Untrained, the output is the input to the last bit."
+    window = next(deflare_windows(model, [Window(0, events, 0)], USUAL_CUT))
     assert same_events(window.events, events)
 
 
@@ -59,8 +62,7 @@ def test_the_gate_opens_from_nothing_to_all():
 
 def test_a_gates_output_lies_between_nothing_and_the_input():
     model = gate(std=3)
-    voxel = encoded(model, make_events(0, 3000), 0, 20_000, 8)
-    output = run_network(model, voxel)
+    voxel, output = look_at(model, make_events(0, 3000), 0)
     assert ((output >= 0) & (output <= voxel)).all()
     assert 0.05 < output.sum() / voxel.sum() < 0.95, "It does something."
 
@@ -89,7 +91,7 @@ def test_the_kept_loss_by_hand():
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_a_batchs_loss_is_the_mean_of_its_windows_however_many_events_each_has(loss):
     model = gate(std=3)
-    voxels = [encoded(model, make_events(0, num_events), 0, 20_000, 8) for num_events in (30, 3000)]
+    voxels = [look_at(model, make_events(0, num_events), 0)[0] for num_events in (30, 3000)]
     raw = torch.from_numpy(np.stack(voxels))
     label = (raw - 1).clamp(min=0)
     each = [loss(model, raw[k : k + 1], label[k : k + 1]).item() for k in range(2)]
@@ -110,26 +112,22 @@ def test_a_loss_of_a_gate_needs_one():
 @given(seed=st.integers(0, 1000), factor=st.floats(0, 2), num=st.integers(0, 800))
 def test_a_split_output_is_reached_exactly(seed, factor, num):
     events = make_events(seed, num)
-    voxel = polarity_voxel(events, 8, 20_000, 0)
+    voxel = encode_window(events, 0, channels=2)
     wanted = np.rint(voxel * np.float32(factor))
-    found = apply_polarity_voxel(events, voxel, wanted, 20_000, t0_us=0, seed=seed)
-    assert np.array_equal(polarity_voxel(found.events, 8, 20_000, 0), wanted)
+    found = apply_voxel(events, voxel, wanted, t0_us=0, seed=seed)
+    assert np.array_equal(encode_window(found.events, 0, channels=2), wanted)
     assert same_events(found.events[~found.synthesised], events[found.kept]), "Kept events are recorded ones."
     assert factor > 1 or not found.synthesised.any()
     assert factor != 1 or found.kept.all()
 
 
 def test_levels():
-    voxel = np.array([0.2, 0.4, 0.6, -0.4, -0.2, 1.3, 1.4], np.float32)
-    assert at_level(voxel, 0.4).tolist() == [0, 1, 1, -1, 0, 1, 2]
-    assert at_level(voxel, 0.7).tolist() == [0, 0, 0, 0, 0, 1, 1]
-    assert at_level(voxel, 0.5) is voxel, "Half is left to rounding."
+    voxel = torch.tensor([0.2, 0.4, 0.6, -0.4, -0.2, 1.3, 1.4])
+    assert round_at_level(0.4, voxel, voxel).tolist() == [0, 1, 1, -1, 0, 1, 2]
+    assert round_at_level(0.7, voxel, voxel).tolist() == [0, 0, 0, 0, 0, 1, 1]
+    assert round_at_level(0.5, voxel, voxel) is voxel, "Half is left to rounding."
     model, events = gate(std=1), make_events(0, 2000)
-    raw = encoded(model, events, 0, 20_000, 8)
-    low, high = (
-        int(applied(_at(model, level), (0, events, 0), raw, run_network(model, raw), 20_000).kept.sum())
-        for level in (0.2, 0.8)
-    )
+    low, high = (int(deflare_window(_at(model, level), events, 0, seed=0).kept.sum()) for level in (0.2, 0.8))
     assert low > high, "A lower level keeps more."
 
 
@@ -140,8 +138,7 @@ def _at(model, level):
 
 def test_overlapping_windows_work_split():
     events = make_events(3, 4000, duration_us=60_000)
-    windows = [(t0, events.window(t0, t0 + 20_000), 0) for t0 in (0, 20_000, 40_000)]
-    found = list(deflare_overlapping(gate(), windows, 20_000, 8))
+    found = deflare_windows(gate(), cut_windows(events, 3), USUAL_CUT, overlap=True)
     assert same_events(Events.concatenate([w.events for w in found]), events)
 
 
@@ -160,11 +157,10 @@ def test_the_roc_curve_by_hand():
 
 def test_the_shares_of_events_are_those_of_their_cells():
     events = make_events(0, 500)
-    assert (kept_shares(gate(), events, 0, 20_000, 8) == 1).all()
-    model = gate(std=2)
-    voxel = polarity_voxel(events, 8, 20_000, 0)
-    output = run_network(model, voxel)
-    share = kept_shares(model, events, 0, 20_000, 8)
+    untouched = torch.from_numpy(look_at(gate(), events, 0)[1])
+    assert (find_shares(events, untouched, 0, USUAL_CUT) == 1).all()
+    voxel, output = look_at(gate(std=2), events, 0)
+    share = find_shares(events, torch.from_numpy(output), 0, USUAL_CUT)
     k = 123
     cell = (int(events.p[k] < 0), int(events.t[k]) * 8 // 20_000, events.y[k], events.x[k])
     assert share[k] == pytest.approx(output[cell] / voxel[cell])

@@ -23,7 +23,7 @@ from deflare_core.loop.optimizer import make_optimizer
 from deflare_core.model import build_model
 from deflare_core.streams.baselines import BASELINES
 from deflare_core.system.processes import Processes
-from deflare_core.windows import window_seed
+from deflare_core.windows import derive_seed
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_windows_result_does_not_depend_on_where_the_work_began(halving_model,
         deflare_recording(halving_model, tmp_path / f"{name}.h5", tmp_path / f"{name}_out.h5", progress=False)
     whole, part = (load_events(tmp_path / f"{name}_out.h5") for name in ("all", "part"))
     assert same_events(whole.window(40_000, 100_000), part)
-    assert window_seed(0, 40_000) != window_seed(0, 60_000)
+    assert derive_seed(0, 40_000) != derive_seed(0, 60_000)
 
 
 def test_a_failed_run_leaves_no_output(model, tmp_path):

@@ -5,16 +5,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support.by_hand import deflare_window, look_at
 from support.networks import gate
 from support.recordings import make_events, same_events
 
-from deflare_core.codec import at_level
 from deflare_core.config import ModelConfig
-from deflare_core.deflaring.decision_level import FACTOR, LEAST, POWER, level_for, window_level
-from deflare_core.deflaring.jobs import method_key
-from deflare_core.deflaring.stream import applied, deflare_windows, encoded, run_network
-from deflare_core.scores.predictions import network_method
+from deflare_core.deflaring.decision_level import FACTOR, LEAST, POWER, find_level, window_level
+from deflare_core.deflaring.method import NetworkMethod
+from deflare_core.deflaring.stream import deflare_windows
 from deflare_core.system.settings import ConfigError, make_config
+from deflare_core.windows import USUAL_CUT, Window
 
 
 def level_of(counts, shares) -> float:
@@ -33,7 +33,7 @@ def test_the_level_at_its_limits():
     assert level_of([1, 2, 0], [1.0, 1.0, 0.0]) == pytest.approx(FACTOR), "Where nothing is to go, it is highest."
     assert level_of([0, 0], [0.0, 0.0]) == LEAST, "Without events any level will do but 0."
     assert level_of([5, 5], [0.0, 0.0]) == LEAST
-    assert level_for(0.3, np.ones(1), np.ones(1)) == 0.3
+    assert find_level(0.3, torch.ones(1), torch.ones(1)) == 0.3
 
 
 @given(seed=st.integers(0, 1000))
@@ -55,24 +55,13 @@ def adaptive(**settings):
 @pytest.mark.parametrize("settings", [{}, {"context": 1}, {"polarity": "signed", "residual": "free"}])
 def test_a_network_counts_from_its_windows_level_on(settings):
     model, events = adaptive(**settings), make_events(0, 3000)
-    seen = encoded(model, events, 0, 20_000, 8)
-    output = run_network(model, seen)
-    level = level_for("adaptive", seen[: model.channels] if seen.ndim == 4 else seen, output)
+    seen, output = look_at(model, events, 0)
+    level = float(find_level("adaptive", *map(torch.from_numpy, (seen[: model.channels], output))))
     assert LEAST < level < FACTOR
-    fixed = adaptive(**settings | {"level": level})
-    expected = applied(fixed, (0, events, 0), seen, output, 20_000)
-    found = next(deflare_windows(model, [(0, events, 0)], 20_000, 8))
+    expected = deflare_window(adaptive(**settings | {"level": level}), events, 0, seed=0)
+    found = next(deflare_windows(model, [Window(0, events, 0)], USUAL_CUT))
     assert same_events(found.events, expected.events)
     assert 0 < found.kept.sum() < len(events)
-
-
-def test_the_gpus_count_is_the_codecs():
-    pytest.importorskip("triton")
-    from deflare_core.deflaring.gpu import counted_from
-
-    voxel = np.random.default_rng(0).normal(0, 2, (2, 8, 5, 6)).astype(np.float32)
-    level = torch.tensor(0.2345, dtype=torch.float64)
-    assert np.array_equal(counted_from(level, torch.from_numpy(voxel)).numpy(), at_level(voxel, float(level)))
 
 
 def test_a_level_is_a_share_or_adaptive():
@@ -87,15 +76,14 @@ def test_an_output_that_is_not_finite_is_refused():
     with torch.no_grad():
         model.backbone.final_conv.bias.fill_(float("nan"))
     with pytest.raises(ValueError, match="not finite"):
-        next(deflare_windows(model, [(0, make_events(0, 3000), 0)], 20_000, 8))
+        next(deflare_windows(model, [Window(0, make_events(0, 3000), 0)], USUAL_CUT))
 
 
 def test_the_rule_is_part_of_what_a_prediction_is_known_by(monkeypatch):
     def keys():
-        return [network_method(adaptive(**s), "weights").key for s in ({}, {"level": 0.4})], method_key(adaptive())
+        return [NetworkMethod(adaptive(**settings)).key for settings in ({}, {"level": 0.4})]
 
-    (by_window, fixed), resumed = keys()
+    by_window, fixed = keys()
     monkeypatch.setattr("deflare_core.deflaring.decision_level.FACTOR", 0.4)
-    assert keys()[0] == [keys()[0][0], fixed]
-    assert keys()[0][0] != by_window
-    assert keys()[1] != resumed
+    assert keys()[0] != by_window, "The rule decides what an adaptive network gives."
+    assert keys()[1] == fixed, "A network with a level of its own knows no rule."

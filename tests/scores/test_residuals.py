@@ -5,9 +5,8 @@ from support.recordings import make_events
 
 from deflare_core.codec import events_to_voxel
 from deflare_core.config import ModelConfig
-from deflare_core.events import Events
+from deflare_core.events import CAUSES, Events
 from deflare_core.model import VoxelNetwork, build_model
-from deflare_core.scores.metrics import CAUSES
 from deflare_core.scores.residuals import (
     correlate,
     encode_causes,

@@ -10,9 +10,9 @@ import sys
 import numpy as np
 import torch
 
-from deflare_core.codec import apply_polarity_voxel, apply_voxel, events_to_voxel, polarity_voxel
+from deflare_core.codec import apply_voxel, encode_window
 from deflare_core.config import ModelConfig
-from deflare_core.deflaring.stream import applied, deflare_windows, encoded, run_network
+from deflare_core.deflaring.stream import deflare_windows
 from deflare_core.events import Events
 from deflare_core.kernels import folded_steps
 from deflare_core.kernels import folded_unet as folded
@@ -22,6 +22,8 @@ from deflare_core.kernels.event_tensors import EventTensors, cells_of
 from deflare_core.losses import LOSSES
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.training import list_gradients
+from deflare_core.windows import USUAL_CUT
+from support.by_hand import cut_windows, deflare_window
 from support.recordings import make_events, same_events
 
 NETWORKS = {
@@ -109,16 +111,15 @@ def batch_agreement(settings: dict, device: str) -> float:
 def decode_agreement(seed: int, num: int, size: tuple[int, int], device: str, split: bool) -> dict:
     """Whether the GPU keeps the events that the CPU keeps, and misses as many."""
     events, rng = make_events(seed, num, size), np.random.default_rng(seed)
-    voxel = polarity_voxel(events, 8, 20_000, 0) if split else events_to_voxel(events, t0_us=0)
+    voxel = encode_window(events, 0, channels=2 if split else 1)
     output = (voxel * rng.choice([0, 0.4, 1, 1.5], voxel.shape)).astype(np.float32)
     large_seed = 2**63 - 5 - seed
-    apply = apply_polarity_voxel if split else apply_voxel
-    applied = apply(events, voxel, output, 20_000, t0_us=0, seed=large_seed)
+    applied = apply_voxel(events, voxel, output, 20_000, t0_us=0, seed=large_seed)
     tensors = EventTensors.from_events(events, device)
     cells = cells_of(tensors, 8, 20_000, 0, split)
     if split:
         voxel, output = (np.stack([v[0], -v[1]]) for v in (voxel, output))
-    before, after = (torch.from_numpy(v).view(-1, 8, *size).to(device) for v in (voxel, output))
+    before, after = (torch.from_numpy(v).to(device) for v in (voxel, output))
     choice = choose_kept_on_gpu(tensors, cells, before, after, large_seed)
     return {
         "removed": int((~applied.kept).sum()),
@@ -133,12 +134,12 @@ def window_agreement(settings: dict, device: str) -> dict:
     """Of some windows, how many come out of the GPU's pipeline as out of its network with the CPU's decode."""
     model = build_model(ModelConfig(num_levels=len(settings["f_maps"]), **settings), 0).to(device)
     torch.nn.init.normal_(model.backbone.final_conv.weight, std=0.3, generator=torch.Generator(device).manual_seed(1))
-    windows = [(20_000 * k, make_events(k, 200_000, (480, 640), 20_000 * k), 2**63 - 5 - k) for k in range(4)]
-    same, recording = 0, Events.concatenate([events for _, events, _ in windows])
-    for window, found in zip(windows, deflare_windows(model, windows, 20_000, 8), strict=True):
-        voxel = encoded(model, recording, window[0], 20_000, 8)
-        same += same_events(applied(model, window, voxel, run_network(model, voxel), 20_000).events, found.events)
-    return {"windows": len(windows), "same": same, "events": len(found.events), "of": len(window[1])}
+    recording = Events.concatenate([make_events(k, 200_000, (480, 640), 20_000 * k) for k in range(4)])
+    windows = [window._replace(seed=2**63 - 5 - k) for k, window in enumerate(cut_windows(recording, 4))]
+    same = 0
+    for window, found in zip(windows, deflare_windows(model, windows, USUAL_CUT), strict=True):
+        same += same_events(deflare_window(model, recording, window.t0_us, window.seed).events, found.events)
+    return {"windows": len(windows), "same": same, "events": len(found.events), "of": len(window.events)}
 
 
 def main(device: str) -> None:

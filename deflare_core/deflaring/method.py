@@ -1,0 +1,179 @@
+"""Methods: ways to deflare, all of one kind. Windows go in, and the same windows come out with other events.
+
+NetworkMethod    a trained network with the event-faithful decode.
+BaselineMethod   a filter of `streams.baselines`.
+OracleMethod     the input without the events that flare caused, for recordings that carry causes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+
+from deflare_core.codec import AppliedVoxel
+from deflare_core.deflaring.decision_level import list_constants
+from deflare_core.deflaring.stream import deflare_windows
+from deflare_core.deflaring.stretches import deflare_stretches
+from deflare_core.events import FLARE, Events
+from deflare_core.model import VoxelNetwork
+from deflare_core.streams.baselines import about, baseline_named
+from deflare_core.system.devices import explain_out_of_memory
+from deflare_core.system.errors import DeflareError
+from deflare_core.windows import USUAL_CUT, Cut, Window, derive_seed
+
+
+class Method(Protocol):
+    """A way to deflare."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+
+    @property
+    def about(self) -> str:
+        """What it is, for reports."""
+
+    @property
+    def key(self) -> str:
+        """A digest of everything but the windows and their cut that decides what it gives."""
+
+    @property
+    def reach(self) -> int | None:
+        """How many windows before and after a window decide what becomes of it; None: all before it."""
+
+    def deflare(self, windows: Iterable[Window], cut: Cut, skip: int = 0) -> Iterator[AppliedVoxel]:
+        """Every window after the method, in order, but the first `skip`, which are only seen."""
+
+
+@dataclass(frozen=True)
+class NetworkMethod:
+    """A network with the event-faithful decode.
+
+    Parameters
+    ----------
+    model : the network, on the device to use.
+    overlap : blend its outputs of overlapping windows, at twice the work; see `overlap`.
+    name : what tables call it.
+    origin : where its weights come from, for reports.
+    """
+
+    model: VoxelNetwork
+    overlap: bool = False
+    name: str = "network"
+    origin: str = ""
+
+    @property
+    def about(self) -> str:
+        """The kind of network, its feature maps and its origin."""
+        config = self.model.config
+        return f"{config.name}, feature maps {list(config.f_maps)}{self.origin and f', {self.origin}'}"
+
+    @cached_property
+    def key(self) -> str:
+        """A digest of the network's settings, its weights, the rule of its level, and the kind of device."""
+        # A GPU multiplies in 16 bits, so it gives other events than a processor.
+        parts = [self.model.device.type, self.overlap, *list_constants(self.model.config.level)]
+        found = hashlib.sha256((self.model.config.model_dump_json() + json.dumps(parts)).encode())
+        for name, tensor in self.model.state_dict().items():
+            found.update(name.encode())
+            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()[:16]
+
+    @property
+    def reach(self) -> int:
+        """Its context, and with overlap one window more."""
+        return self.model.config.context + self.overlap
+
+    def deflare(self, windows: Iterable[Window], cut: Cut, skip: int = 0) -> Iterator[AppliedVoxel]:
+        """As `stream.deflare_windows`; when a GPU's memory does not suffice, the error says what needs less."""
+        with explain_out_of_memory(self._advise_on_memory):
+            yield from deflare_windows(self.model, windows, cut, overlap=self.overlap, skip=skip)
+
+    def _advise_on_memory(self) -> tuple[str, str]:
+        # Strips of the frame are of 3-D networks only: a 2-D one needs an eighth of the memory on whole frames.
+        strips = "Use" if self.model.is_flat else "Let it work on strips of them, such as strip_rows=60, or use"
+        return "for whole frames", f"{strips} device=cpu."
+
+
+@dataclass(frozen=True)
+class BaselineMethod:
+    """A filter by its name in `streams.baselines`.
+
+    Raises
+    ------
+    DeflareError
+        When there is none of that name.
+    """
+
+    name: str
+    seed: int = 0
+    reach: None = None
+
+    def __post_init__(self) -> None:
+        baseline_named(self.name)
+
+    @property
+    def about(self) -> str:
+        """What the filter is."""
+        return about(self.name)
+
+    @property
+    def key(self) -> str:
+        """The name and the seed."""
+        return f"{self.name}-{self.seed}"
+
+    def deflare(self, windows: Iterable[Window], cut: Cut, skip: int = 0) -> Iterator[AppliedVoxel]:
+        """As `stretches.deflare_stretches`."""
+        deflared = deflare_stretches(baseline_named(self.name), windows, cut.window_us, self.seed)
+        return islice(deflared, skip, None)
+
+
+@dataclass(frozen=True)
+class OracleMethod:
+    """The input without the events that flare caused, which no method that removes events can beat by much."""
+
+    name: str = "oracle"
+    about: str = "the input without the events that flare caused, by the causes in simulated recordings"
+    key: str = "oracle"
+    reach: int = 0
+
+    def deflare(self, windows: Iterable[Window], cut: Cut, skip: int = 0) -> Iterator[AppliedVoxel]:
+        """Every window without its flare.
+
+        Raises
+        ------
+        DeflareError
+            When the windows carry no causes.
+        """
+        for window in islice(windows, skip, None):
+            if window.causes is None:
+                raise DeflareError("carries no causes (column `label`), which the oracle needs; leave it out.")
+            kept = window.causes != FLARE
+            yield AppliedVoxel(window.events[kept], np.zeros(int(kept.sum()), np.bool_), kept)
+
+
+def deflare_events(method: Method, events: Events, cut: Cut = USUAL_CUT, *, seed: int = 0) -> Events:
+    """A recording in memory after a method, in windows on the grid of whole window lengths.
+
+    Parameters
+    ----------
+    method : a network, a baseline or the oracle.
+    events : the recording.
+    cut : length and bins of a window.
+    seed : seed of what is random in the decode.
+    """
+    if not len(events):
+        return events
+    first_us, window_us = int(events.t[0]) // cut.window_us * cut.window_us, cut.window_us
+    windows = (
+        Window(t0_us, events.window(t0_us, t0_us + window_us), derive_seed(seed, t0_us))
+        for t0_us in range(first_us, int(events.t[-1]) + 1, window_us)
+    )
+    return Events.concatenate([window.events for window in method.deflare(windows, cut)])
