@@ -22,7 +22,7 @@ from deflare_core.deflaring.jobs import WORK_KEY, work_key
 from deflare_core.deflaring.journal import Journal
 from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod, OracleMethod
 from deflare_core.deflaring.strips import in_strips
-from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
+from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import TimeUnit
 from deflare_core.io.recordings import Recording, open_recording, read_windows
@@ -31,7 +31,7 @@ from deflare_core.model import VoxelNetwork
 from deflare_core.system.atomic_files import check_output
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.prefetch import prefetch
-from deflare_core.windows import USUAL_CUT, Cut, Window
+from deflare_core.windows import USUAL_CUT, Cut, Window, derive_seed
 
 INPUT_KEPT = "input_kept"
 """Dataset of flagged recordings: for each event of the input, whether it is in the output."""
@@ -115,6 +115,31 @@ def method_of(config: InferenceConfig, device: str) -> Method:
     return load_method(config.method, config.checkpoint, device=device, cut=cut, **settings)
 
 
+def deflare(
+    events: Events, method: Method | VoxelNetwork | None = None, cut: Cut = USUAL_CUT, *, seed: int = 0
+) -> Events:
+    """A recording in memory without its flare, in windows on the grid of whole window lengths.
+
+    Parameters
+    ----------
+    events : the recording.
+    method : what `load_method` gives, or a network; none takes the pretrained one.
+    cut : length and bins of a window.
+    seed : seed of what is random in the event-faithful decode.
+    """
+    if not len(events):
+        return events
+    starts_us = range(int(events.t[0]) // cut.window_us * cut.window_us, int(events.t[-1]) + 1, cut.window_us)
+    windows = (
+        Window(t0_us, events.window(t0_us, t0_us + cut.window_us), derive_seed(seed, t0_us)) for t0_us in starts_us
+    )
+    return Events.concatenate([part.events for part in _as_method(method or load_method()).deflare(windows, cut)])
+
+
+def _as_method(method: Method | VoxelNetwork) -> Method:
+    return NetworkMethod(method) if isinstance(method, VoxelNetwork) else method
+
+
 def deflare_recording(
     method: Method | VoxelNetwork,
     source: str | Path,
@@ -153,8 +178,7 @@ def deflare_recording(
         be made of the recording (`check_output`), or a GPU's memory does not suffice.
     """
     check_output(target, source, HDF5_SUFFIXES)
-    method = NetworkMethod(method) if isinstance(method, VoxelNetwork) else method
-    started, cut = time.perf_counter(), Cut(window_us, num_bins)
+    method, started, cut = _as_method(method), time.perf_counter(), Cut(window_us, num_bins)
     reading = {"sensor_size": sensor_size, "polarity": polarity, "time_unit": time_unit}
     key = work_key(method, source, {**cut._asdict(), "seed": seed, "flags": flags, **reading})
     with open_recording(source, sensor_size, polarity, time_unit) as recording:

@@ -11,8 +11,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
+from functools import cached_property, partial
+from itertools import chain, islice
 from typing import Protocol
 
 import numpy as np
@@ -21,12 +21,12 @@ from deflare_core.codec import AppliedVoxel
 from deflare_core.deflaring.decision_level import list_constants
 from deflare_core.deflaring.stream import deflare_windows
 from deflare_core.deflaring.stretches import deflare_stretches
-from deflare_core.events import FLARE, Events
+from deflare_core.events import FLARE, SensorSize
 from deflare_core.model import VoxelNetwork
 from deflare_core.streams.baselines import about, baseline_named
 from deflare_core.system.devices import explain_out_of_memory
 from deflare_core.system.errors import DeflareError
-from deflare_core.windows import USUAL_CUT, Cut, Window, derive_seed
+from deflare_core.windows import Cut, Window
 
 
 class Method(Protocol):
@@ -93,13 +93,16 @@ class NetworkMethod:
 
     def deflare(self, windows: Iterable[Window], cut: Cut, skip: int = 0) -> Iterator[AppliedVoxel]:
         """As `stream.deflare_windows`; when a GPU's memory does not suffice, the error says what needs less."""
-        with explain_out_of_memory(self._advise_on_memory):
-            yield from deflare_windows(self.model, windows, cut, overlap=self.overlap, skip=skip)
+        windows = iter(windows)
+        for first in islice(windows, 1):
+            with explain_out_of_memory(partial(self._advise_on_memory, first.events.sensor_size)):
+                yield from deflare_windows(self.model, chain([first], windows), cut, overlap=self.overlap, skip=skip)
 
-    def _advise_on_memory(self) -> tuple[str, str]:
-        # Strips of the frame are of 3-D networks only: a 2-D one needs an eighth of the memory on whole frames.
-        strips = "Use" if self.model.is_flat else "Let it work on strips of them, such as strip_rows=60, or use"
-        return "for whole frames", f"{strips} device=cpu."
+    def _advise_on_memory(self, sensor_size: SensorSize) -> tuple[str, str]:
+        height, width = sensor_size
+        # A 2-D backbone is not cut in strips: it needs an eighth of the memory on whole frames.
+        strips = f"Let it work on strips of them with strip_rows={max(8, height // 8)}, or use"
+        return f"for frames of {height} x {width}", f"{'Use' if self.model.is_flat else strips} device=cpu."
 
 
 @dataclass(frozen=True)
@@ -157,23 +160,3 @@ class OracleMethod:
                 raise DeflareError("carries no causes (column `label`), which the oracle needs; leave it out.")
             kept = window.causes != FLARE
             yield AppliedVoxel(window.events[kept], np.zeros(int(kept.sum()), np.bool_), kept)
-
-
-def deflare_events(method: Method, events: Events, cut: Cut = USUAL_CUT, *, seed: int = 0) -> Events:
-    """A recording in memory after a method, in windows on the grid of whole window lengths.
-
-    Parameters
-    ----------
-    method : a network, a baseline or the oracle.
-    events : the recording.
-    cut : length and bins of a window.
-    seed : seed of what is random in the decode.
-    """
-    if not len(events):
-        return events
-    first_us, window_us = int(events.t[0]) // cut.window_us * cut.window_us, cut.window_us
-    windows = (
-        Window(t0_us, events.window(t0_us, t0_us + window_us), derive_seed(seed, t0_us))
-        for t0_us in range(first_us, int(events.t[-1]) + 1, window_us)
-    )
-    return Events.concatenate([window.events for window in method.deflare(windows, cut)])

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from deflare_core.deflaring.method import Method, deflare_events
+from deflare_core.deflaring.method import Method
 from deflare_core.events import Events
+from deflare_core.inference import deflare
 from deflare_core.streams.comb_filter import find_mains_hz
 from deflare_core.streams.matching import find_matched
 from deflare_core.streams.statistics import find_flicker_share, find_locked_pixels, find_spectrum
@@ -32,7 +33,7 @@ def deflare_by_all(recording: Events, methods: Iterable[Method], seed: int) -> d
     """
     if not len(recording):
         raise DeflareError("The recording holds no events, so there is nothing to compare methods by.")
-    return {method.name: deflare_events(method, recording, seed=seed) for method in methods}
+    return {method.name: deflare(recording, method, seed=seed) for method in methods}
 
 
 def no_reference_scores(

@@ -13,9 +13,10 @@ from deflare_core.app.commands import main
 from deflare_core.checkpoint import load_pretrained, save_checkpoint
 from deflare_core.codec import AppliedVoxel, events_to_voxel
 from deflare_core.config import ModelConfig, OptimizerConfig
+from deflare_core.deflaring.host import HostPath, run_voxel
 from deflare_core.deflaring.jobs import recordings_to_deflare
 from deflare_core.deflaring.journal import Journal
-from deflare_core.deflaring.stream import run_network
+from deflare_core.deflaring.method import BaselineMethod
 from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import CACHE_BYTES, Recording, RecordingError, load_events, open_recording, save_events
 from deflare_core.io.writer import RecordingWriter
@@ -58,7 +59,7 @@ def test_a_trained_network_gives_its_rounded_output(halving_model, tmp_path):
     assert summary.num_kept + summary.num_synthesised == len(out)
     for t0_us in range(0, 100_000, 20_000):
         voxel = events_to_voxel(events.window(t0_us, t0_us + 20_000), t0_us=t0_us)
-        expected = np.rint(run_network(halving_model, voxel))
+        expected = np.rint(run_voxel(halving_model, voxel))
         found = events_to_voxel(out.window(t0_us, t0_us + 20_000), t0_us=t0_us)
         assert np.array_equal(found, expected), "The written events encode to the rounded output voxel."
 
@@ -254,12 +255,12 @@ def test_flags_tell_what_became_of_each_event(halving_model, tmp_path):
 def test_baselines_share_the_path(tmp_path):
     events = make_events(num=4_000, duration_us=200_000)
     save_events(tmp_path / "in.h5", events, source="test")
-    summary = deflare_recording("pfd_b", tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
+    summary = deflare_recording(BaselineMethod("pfd_b"), tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
     expected = BASELINES["pfd_b"](events, (0, 200_000), 0)
     assert same_events(load_events(tmp_path / "out.h5"), expected)
     assert (summary.num_in, summary.num_kept, summary.num_synthesised) == (4_000, len(expected), 0)
     with pytest.raises(ValueError, match="There is no method 'pfd'"):
-        deflare_recording("pfd", tmp_path / "in.h5", tmp_path / "x.h5", progress=False)
+        deflare_recording(BaselineMethod("pfd"), tmp_path / "in.h5", tmp_path / "x.h5", progress=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5", "out.h5"]
 
 
@@ -315,7 +316,8 @@ def test_a_failure_that_may_pass_loses_no_window(halving_model, tmp_path, fault,
 
     def failing(journal, window):
         if len(noted) == 4:
-            monkeypatch.setattr(Recording, "_slice", unreadable) if fault == "disk" else out_of_memory()
+            place = (Recording, "_slice", unreadable) if fault == "disk" else (HostPath, "run", out_of_memory)
+            monkeypatch.setattr(*place)
         noted.append(note(journal, window))
 
     monkeypatch.setattr(Journal, "append", failing)

@@ -23,6 +23,7 @@ from support.recordings import make_events, same_events
 import deflare_core
 from deflare_core.app.commands import main
 from deflare_core.deflaring.journal import Journal
+from deflare_core.deflaring.method import BaselineMethod
 from deflare_core.inference import deflare_recording
 from deflare_core.io.convert import convert
 from deflare_core.io.recordings import RecordingError, load_events, save_events
@@ -52,7 +53,7 @@ def test_the_table_of_faults_names_them_all():
 @pytest.mark.parametrize("t", [COLUMNS["t"] - 50_000, COLUMNS["t"] // 1000 * 1000, COLUMNS["t"].astype(float)])
 def test_unusual_times_are_read_as_they_are(tmp_path, t):
     h5(t=t)(tmp_path / "a.h5")
-    deflare_recording("input", tmp_path / "a.h5", tmp_path / "out.h5", progress=False)
+    deflare_recording(BaselineMethod("input"), tmp_path / "a.h5", tmp_path / "out.h5", progress=False)
     assert load_events(tmp_path / "out.h5").t.tolist() == t.tolist(), "Negative, equal or whole float times are times."
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -11,26 +12,29 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from support.recordings import make_events
+from support.networks import gate
+from support.recordings import make_events, same_events
 
 from deflare_core.app.commands import main
 from deflare_core.checkpoint import save_checkpoint
+from deflare_core.codec import AppliedVoxel, encode_window
 from deflare_core.config import ModelConfig, TestConfig
 from deflare_core.dataset import EventVoxelDataset
-from deflare_core.deflaring.stream import run_network
+from deflare_core.deflaring.host import run_voxel
+from deflare_core.deflaring.method import BaselineMethod, NetworkMethod, OracleMethod
+from deflare_core.events import Events, events_digest
+from deflare_core.inference import deflare_recording, load_method
 from deflare_core.io.recordings import RecordingError, load_events, save_events
-from deflare_core.model import build_model
-from deflare_core.scores.evaluation import Evaluation, bootstrap_interval, evaluate, evaluate_methods, methods_of
-from deflare_core.scores.predictions import (
-    Method,
-    Prediction,
-    baseline_method,
-    checkpoint_method,
-    network_method,
-    oracle_method,
-    predicted,
-    prediction_key,
+from deflare_core.model import VoxelNetwork, build_model
+from deflare_core.scores.evaluation import (
+    Evaluation,
+    bootstrap_interval,
+    evaluate,
+    evaluate_methods,
+    methods_of,
+    score_recording,
 )
+from deflare_core.scores.predictions import Prediction, load_or_predict, predict, prediction_key
 from deflare_core.show.report import tabulate_scores, write_report, write_tables
 from deflare_core.streams.baselines import BASELINES
 from deflare_core.system.settings import ConfigError, make_config
@@ -62,7 +66,7 @@ def test_the_identity_scores_as_the_input(data, tmp_path):
 
 
 def test_the_oracle_is_perfect_where_only_flare_was_added(data):
-    found = evaluate_methods([oracle_method(), baseline_method("empty")], data, legacy=True, progress=False)
+    found = evaluate_methods([OracleMethod(), BaselineMethod("empty")], data, legacy=True, progress=False)
     best, nothing = found.mean("oracle"), found.mean("empty")
     assert (best["mse"], best["r_f1"], best["chamfer_both"], best["flare_removed"], best["count_ratio"]) == (
         0,
@@ -77,13 +81,10 @@ def test_the_oracle_is_perfect_where_only_flare_was_added(data):
 
 
 def test_what_was_invented_is_counted(data):
-    def add_one(data, pair):
-        first = next(data.events(pair))[1]
-        extra = first[:1]
-        moved = type(first)(extra.t, (extra.x + 1) % 16, extra.y, extra.p, extra.sensor_size)
-        return Prediction(type(first).concatenate([moved]))
-
-    scores = evaluate_methods([Method("one", "", add_one)], data, progress=False).mean("one")
+    pair = data.pairs[0]
+    first = next(data.windows(pair)).noisy[:1]
+    moved = Events(first.t, (first.x + 1) % 16, first.y, first.p, first.sensor_size)
+    scores = score_recording(Prediction(moved), data, pair, legacy=False)
     assert scores["invented"] == 1
     assert scores["background_kept"] == 0
 
@@ -110,30 +111,70 @@ def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says():
 
 
 def test_predictions_are_made_once_and_anew_when_anything_changes(data, tmp_path):
-    calls = []
+    @dataclass(frozen=True)
+    class Count:
+        calls: list
+        key: str
+        name: str = "count"
+        about: str = "every window as it is, counted"
+        reach: int = 0
 
-    def count(data, pair):
-        calls.append(pair.name)
-        return Prediction(next(data.events(pair))[1], loss=0.25)
+        def deflare(self, windows, cut, skip=0):
+            for window in windows:
+                self.calls.append(window.t0_us)
+                size, output = len(window.events), np.zeros((1, cut.num_bins, *window.events.sensor_size), np.float32)
+                yield AppliedVoxel(window.events, np.zeros(size, bool), np.ones(size, bool), torch.from_numpy(output))
 
-    cache = tmp_path / "predictions"
-    first = evaluate_methods([Method("count", "1", count)], data, cache=cache, progress=False)
-    again = evaluate_methods([Method("count", "1", count)], data, cache=cache, progress=False)
+    calls, cache = [], tmp_path / "predictions"
+    first = evaluate_methods([Count(calls, "1")], data, cache=cache, progress=False)
+    again = evaluate_methods([Count(calls, "1")], data, cache=cache, progress=False)
     assert first == again
-    assert len(calls) == 3, "The second time everything lies on disk."
-    assert predicted(Method("count", "1", count), data, data.pairs[0], cache).loss == 0.25
-    assert len(calls) == 3
-    evaluate_methods([Method("count", "2", count)], data, cache=cache, progress=False)
-    assert len(calls) == 6, "Another method is another key."
+    assert len(calls) == 15, "The second time everything is on disk."
+    found = load_or_predict(Count(calls, "1"), data, data.pairs[0], cache)
+    wanted = [encode_window(w.clean, w.t0_us, data.cut) for w in data.windows(data.pairs[0])]
+    assert found.loss == pytest.approx(np.square(wanted).mean()), "The loss is kept, here of an output of zeros."
+    assert len(calls) == 15
+    evaluate_methods([Count(calls, "2")], data, cache=cache, progress=False)
+    assert len(calls) == 30, "Another method is another key."
     changed = data.pairs[0].noisy
     save_events(changed, make_events(9, 500, duration_us=100_000), source="test", clock_us=(0, 100_000))
-    evaluate_methods([Method("count", "1", count)], data, cache=cache, progress=False)
-    assert len(calls) == 7, "A recording with another content is predicted anew."
+    evaluate_methods([Count(calls, "1")], data, cache=cache, progress=False)
+    assert len(calls) == 35, "A recording with another content is predicted again."
+
+
+@pytest.mark.parametrize("backbone", ["ResidualUNet2D", "ResidualUNet3D"])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_the_events_that_are_scored_are_those_that_infer_writes(data, tmp_path, backbone, overlap):
+    """To the byte, for gates and free residuals, with neighbours and without; so are those of a baseline."""
+    is_flat = backbone == "ResidualUNet2D"
+    model = gate(
+        std=1,
+        backbone=backbone,
+        context=int(is_flat),
+        polarity="split" if is_flat else "signed",
+        residual="gate" if is_flat else "free",
+        level="adaptive" if is_flat else 0.5,
+    )
+    for method in (NetworkMethod(model, overlap), BaselineMethod("pfd_b"), BaselineMethod("encode_decode")):
+        for pair in data.pairs:
+            scored = load_or_predict(method, data, pair, tmp_path / "predictions").events
+            deflare_recording(method, pair.noisy, tmp_path / "out.h5", progress=False)
+            written = load_events(tmp_path / "out.h5")
+            assert 0 < len(written) != len(load_events(pair.noisy)) or method.name == "encode_decode"
+            assert events_digest(scored) == events_digest(written), f"{method.name} is scored as it deflares."
+
+
+def test_fewer_windows_are_scored_as_in_the_whole_recording(pair_folders, tmp_path):
+    few = EventVoxelDataset(*pair_folders, num_segments=2)
+    method = NetworkMethod(gate(std=1, context=1))
+    deflare_recording(method, few.pairs[0].noisy, tmp_path / "out.h5", progress=False)
+    written = load_events(tmp_path / "out.h5").window(0, 40_000)
+    assert same_events(predict(method, few, few.pairs[0]).events, written), "The last one's neighbour is seen too."
 
 
 def test_a_bad_recording_is_named_and_the_others_are_scored(data, tmp_path):
     data.pairs[1].noisy.write_bytes(b"not a recording")
-    found = evaluate_methods([baseline_method("input")], data, progress=False)
+    found = evaluate_methods([BaselineMethod("input")], data, progress=False)
     assert list(found.scores["input"]) == [data.pairs[0].name, data.pairs[2].name]
     assert str(data.pairs[1].noisy) in found.failures[data.pairs[1].name]
     assert data.pairs[1].name in tabulate_scores(found), "The report says what is missing."
@@ -143,7 +184,7 @@ def test_a_bad_recording_is_named_and_the_others_are_scored(data, tmp_path):
 
 def test_other_processes_score_alike(data, tmp_path):
     data.pairs[1].noisy.write_bytes(b"not a recording")
-    methods = [baseline_method("input"), baseline_method("pfd_b")]
+    methods = [BaselineMethod("input"), BaselineMethod("pfd_b")]
     here = evaluate_methods(methods, data, legacy=True, progress=False)
     cache = tmp_path / "predictions"
     for workers in (2, 0):
@@ -154,12 +195,12 @@ def test_other_processes_score_alike(data, tmp_path):
 def test_recordings_without_labels_have_no_oracle(data):
     pair = data.pairs[0]
     save_events(pair.noisy, make_events(9, 500, duration_us=100_000), source="test", clock_us=(0, 100_000))
-    found = evaluate_methods([oracle_method()], data, progress=False)
+    found = evaluate_methods([OracleMethod()], data, progress=False)
     assert "causes" in found.failures[pair.name]
 
 
 def test_the_report_is_a_page_with_its_pictures(data, tmp_path):
-    methods = [baseline_method("input"), network_method(build_model(MODEL, seed=0), "0")]
+    methods = [BaselineMethod("input"), NetworkMethod(build_model(MODEL, seed=0))]
     found = evaluate_methods(methods, data, legacy=True, progress=False)
     page = write_report(found, methods, data, None, tmp_path / "report", "Test")
     text = page.read_text()
@@ -180,7 +221,7 @@ def test_a_file_name_that_is_html_is_shown_as_text(data, tmp_path):
         path.rename(path.with_name(path.name.replace("composed_00000", name)))
     data = EventVoxelDataset(data.pairs[0].noisy.parent, data.pairs[0].clean.parent)
     data.pairs[-1].clean.write_bytes(b"not HDF5")
-    methods = [baseline_method("input")]
+    methods = [BaselineMethod("input")]
     found = evaluate_methods(methods, data, progress=False)
     page = write_report(found, methods, data, None, tmp_path / "report", f"Of {name}").read_text()
     assert "<svg" not in page, "A browser would run what the name says."
@@ -192,15 +233,18 @@ def test_a_file_name_that_is_html_is_shown_as_text(data, tmp_path):
 
 
 def test_other_sources_or_another_kind_of_device_make_other_predictions(data, monkeypatch):
-    def keys(device):
-        methods = [baseline_method("baf"), oracle_method(), network_method(build_model(MODEL, seed=0).to(device), "0")]
+    methods = [BaselineMethod("baf"), OracleMethod(), NetworkMethod(build_model(MODEL, seed=0))]
+
+    def keys():
         return [prediction_key(method, data, data.pairs[0]) for method in methods]
 
-    before = keys("cpu")
-    assert keys("cpu") == before
-    assert [a == b for a, b in zip(before, keys("meta"), strict=True)] == [True, True, False], "Networks have a device."
+    before = keys()
+    assert keys() == before
+    monkeypatch.setattr(VoxelNetwork, "device", torch.device("cuda"))
+    methods[2] = NetworkMethod(build_model(MODEL, seed=0))
+    assert [a == b for a, b in zip(before, keys(), strict=True)] == [True, True, False], "Networks have a device."
     monkeypatch.setattr("deflare_core.scores.predictions.hash_sources", lambda: "of other sources")
-    assert not set(before) & set(keys("cpu")), "Any source may decide what any method gives."
+    assert not set(before) & set(keys()), "Any source may decide what any method gives."
 
 
 def test_a_configuration_names_its_methods(data, pair_folders, tmp_path):
@@ -229,10 +273,10 @@ def test_a_configuration_names_its_methods(data, pair_folders, tmp_path):
 
 def test_a_plain_network_is_a_baseline_like_any_other(data, tmp_path):
     plain = build_model(MODEL.model_copy(update={"name": "ResidualUNet3D"}), seed=0)
-    method = checkpoint_method(save_checkpoint_of(plain, tmp_path / "plain"), "cpu", name="plain")
+    method = load_method(f"plain={save_checkpoint_of(plain, tmp_path / 'plain')}", device="cpu")
     assert method.about.startswith("ResidualUNet3D, feature maps [8, 16]")
-    losses = [((run_network(plain, s["raw"][0].numpy()) - s["label"][0].numpy()) ** 2).mean() for s in data]
-    found = evaluate_methods([baseline_method("input"), method], data, progress=False)
+    losses = [((run_voxel(plain, s["raw"][0].numpy()) - s["label"][0].numpy()) ** 2).mean() for s in data]
+    found = evaluate_methods([BaselineMethod("input"), method], data, progress=False)
     assert found.mean("plain")["loss"] == pytest.approx(np.mean(losses), rel=1e-5), "Nothing is added to the input."
 
 

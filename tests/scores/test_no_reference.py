@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from support.recordings import make_events, same_events
 
 from deflare_core.config import ModelConfig
+from deflare_core.deflaring.method import BaselineMethod, NetworkMethod
 from deflare_core.events import Events
 from deflare_core.model import build_model
-from deflare_core.scores.no_reference import no_reference_scores, no_reference_table, outputs_of, whole_recording
+from deflare_core.scores.no_reference import deflare_by_all, no_reference_scores, no_reference_table
 from deflare_core.streams.baselines import BASELINES
 from deflare_core.streams.statistics import find_locked_pixels
 
@@ -151,12 +152,15 @@ def test_the_table_has_a_row_for_each_method_and_finds_the_mains():
 
 def test_every_method_runs_on_a_recording_without_a_truth():
     recording = make_events(3, 6000, duration_us=100_000, t_start_us=1_234_567)
-    network = whole_recording(build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0))
-    outputs = outputs_of(recording, BASELINES | {"network": network}, seed=0)
+    methods = [
+        *map(BaselineMethod, BASELINES),
+        NetworkMethod(build_model(ModelConfig(f_maps=(8, 16), num_levels=2), 0)),
+    ]
+    outputs = deflare_by_all(recording, methods, seed=0)
     assert list(outputs) == [*BASELINES, "network"]
     assert same_events(outputs["network"], recording), "The untrained network is the identity."
     scores = no_reference_scores(recording, outputs["encode_decode"], 100_000, HZ)
     assert scores["invented"] > 0.9, "Decoded events have times of their own."
     assert no_reference_table(recording, outputs).count("\n| ") == 2 + len(outputs)
     with pytest.raises(ValueError, match="no events"):
-        outputs_of(Events.empty((3, 5)), {}, seed=0)
+        deflare_by_all(Events.empty((3, 5)), [], seed=0)

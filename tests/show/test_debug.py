@@ -11,10 +11,10 @@ from deflare_core.app.commands import main
 from deflare_core.checkpoint import save_checkpoint
 from deflare_core.config import ModelConfig, OptimizerConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
+from deflare_core.deflaring.method import BaselineMethod
 from deflare_core.loop.optimizer import make_optimizer
 from deflare_core.loop.run import TrainingError
 from deflare_core.model import build_model
-from deflare_core.scores.predictions import baseline_method
 from deflare_core.show import debug
 from deflare_core.show.debug import (
     debug_training,
@@ -95,8 +95,8 @@ def test_debug_mode_goes_on_from_a_run_and_does_not_change_it(config, tmp_path):
 
 def test_the_residual_shown_is_the_one_that_was_added(pair_folders):
     data, model = EventVoxelDataset(*pair_folders), stirred()
-    t0_us, noisy, clean = next(data.events(data.pairs[0]))
-    shown = network_window(model, "a window", (t0_us, noisy, 0), clean, data.window_us)
+    clean, seen = next(data.windows(data.pairs[0])).clean, next(data.read_input(data.pairs[0]))
+    shown = network_window(model, "a window", [seen], clean, data.cut)
     assert np.abs(shown.voxels["residual"]).max() > 0.1
     assert np.array_equal(shown.voxels["input"] + shown.voxels["residual"], shown.voxels["output"])
     shown.voxels["output"][0, 0, 0] += 1
@@ -116,11 +116,11 @@ def test_noting_residuals_leaves_the_network_as_it_was():
 @pytest.mark.parametrize("polarity", ["signed", "split"])
 def test_polarities_of_their_own_are_shown_as_one_signed_voxel(pair_folders, polarity):
     data = EventVoxelDataset(*pair_folders)
-    t0_us, noisy, clean = next(data.events(data.pairs[0]))
+    clean, seen = next(data.windows(data.pairs[0])).clean, next(data.read_input(data.pairs[0]))
     model = build_model(ModelConfig(**SMALL, polarity=polarity), 0)
-    shown = network_window(model, "a window", (t0_us, noisy, 0), clean, data.window_us)
+    shown = network_window(model, "a window", [seen], clean, data.cut)
     assert {voxel.shape for voxel in shown.voxels.values()} == {(8, 12, 16)}
-    assert shown.voxels["output"].sum() == noisy.p.sum(dtype=int), "Untrained it is the identity."
+    assert shown.voxels["output"].sum() == seen.events.p.sum(dtype=int), "Untrained it is the identity."
 
 
 def test_evaluation_in_debug_mode_covers_every_file(pair_folders, tmp_path, capsys):
@@ -145,7 +145,7 @@ def test_every_fifth_window_of_longer_recordings_is_shown(pair_folders, tmp_path
     monkeypatch.setattr(debug, "write_debug_window", lambda folder, window: shown.update({folder.name: window}))
     data = EventVoxelDataset(*pair_folders, segment_duration_us=14_000)
     folders = write_debug_windows(
-        data, baseline_method("baf"), None, tmp_path / "debug", {pair.name for pair in data.pairs}
+        data, BaselineMethod("baf"), None, tmp_path / "debug", {pair.name for pair in data.pairs}
     )
     assert [int(re.search(r"\d+$", folder.name)[0]) for folder in folders] == [0, 5] * 3
     assert list(shown) == [folder.name for folder in folders]
