@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from deflare_core.codec import events_to_voxel
 from deflare_core.dataset import EventVoxelDataset
-from deflare_core.events import Events
+from deflare_core.events import BACKGROUND, Events
 from deflare_core.io.pairs import find_pairs
 from deflare_core.io.reading import Reading
 from deflare_core.io.recordings import RecordingError, load_events, save_events
@@ -78,7 +78,7 @@ def test_a_pair_without_a_declared_clock_has_one_start(tmp_path, noisy_us, clean
     for folder, times in (("noisy", noisy_us), ("clean", clean_us)):
         save_events(tmp_path / folder / "a.h5", events_at(times), source="test")
     data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean", num_segments=5)
-    starts = [t0_us for t0_us, _, _ in data.events(data.pairs[0])]
+    starts = [window.t0_us for window in data.windows(data.pairs[0])]
     num_windows = 4 if start_us == 20_000 else 5
     assert starts == [start_us + k * 20_000 for k in range(num_windows)], "They end with the events."
     if noisy_us[1] < start_us + 100_000:
@@ -111,7 +111,7 @@ def test_a_pair_has_the_whole_windows_that_its_clock_holds(tmp_path, times_us, c
     save_both(tmp_path, "a", times_us, clock_us)
     data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
     assert list(data.starts_us(data.pairs[0])) == starts_us
-    assert [t0_us for t0_us, _, _ in data.events(data.pairs[0])] == starts_us
+    assert [window.t0_us for window in data.windows(data.pairs[0])] == starts_us
     assert len(data) == len(starts_us)
 
 
@@ -221,10 +221,9 @@ def test_two_clocks_in_one_pair_are_refused(pair_folders):
 
 def test_causes_match_the_windows_events(pair_folders):
     data = EventVoxelDataset(*pair_folders)
-    for t0_us, noisy, clean in data.events(data.pairs[0]):
-        labels = data.provenance(data.pairs[0], t0_us)
-        assert len(labels) == len(noisy)
-        assert (labels == 0).sum() == len(clean), "In these pairs the clean file holds the events labelled 0."
+    for _, noisy, clean, causes in data.windows(data.pairs[0]):
+        assert len(causes) == len(noisy)
+        assert (causes == BACKGROUND).sum() == len(clean), "In these pairs the clean file holds the events labelled 0."
 
 
 def test_verification_finds_files_that_do_not_belong_together(pair_folders):
