@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.kernels.numba_cache import compiled
+from deflare_core.streams.statistics import find_newest
 from deflare_core.system.errors import DeflareError
 
 SUPPORT_US = 10_000
 """How long an event supports its neighbours in the background-activity filter."""
+LONG_AGO_US = -(2**62)
+"""Before any event, and far enough from the ends of 64 bits to be subtracted from."""
 FEWEST_NEIGHBOURS = 3
 """Polarity-focused denoising wants more neighbours than this to be active in an event's polarity."""
 LARGEST_DIFFERENCE = 1.0
@@ -27,7 +30,8 @@ def find_supported(events: Events, support_us: int = SUPPORT_US) -> NDArray[np.b
     events : a recording.
     support_us : the time before, microseconds; the event's own pixel does not count.
     """
-    return _find_support(events.t, events.x, events.y, *events.sensor_size, support_us)
+    newest_us = find_newest(events.t, events.x, events.y, *events.sensor_size, 1, False, LONG_AGO_US)
+    return newest_us >= events.t - support_us
 
 
 def find_focused(
@@ -54,21 +58,6 @@ def find_focused(
     edges = np.append(0, np.flatnonzero(np.diff(window)) + 1)
     edges = np.append(edges, len(events)) if len(events) else np.zeros(1, np.int64)
     return _focus(events.x, events.y, events.p, edges, *events.sensor_size, variant == "a")
-
-
-@compiled()
-def _find_support(t, x, y, height, width, support_us):  # type: ignore[no-untyped-def]
-    """Whether a neighbour fired recently, from a map of each pixel's last time."""
-    supported = np.zeros(len(t), np.bool_)
-    # A rim of one pixel around the map saves asking where it ends.
-    last_us = np.full((height + 2, width + 2), np.int64(-(2**62)))
-    for i in range(len(t)):
-        row, column = np.int64(y[i]) + 1, np.int64(x[i]) + 1
-        own, last_us[row, column] = last_us[row, column], -(2**62)
-        newest = last_us[row - 1 : row + 2, column - 1 : column + 2].max()
-        supported[i] = newest >= t[i] - support_us
-        last_us[row, column] = max(own, t[i])
-    return supported
 
 
 @compiled()

@@ -159,7 +159,10 @@ def find_isolated(events: Events, radius: int = 1, within_us: int = 10_000) -> N
     radius : "nearby" is so many columns and rows or fewer, its own pixel included.
     within_us : the time before, microseconds.
     """
-    return _find_isolated(events.t, events.x, events.y, *events.sensor_size, radius, within_us)
+    # As if everything had fired at the first event: until within_us later nothing counts as isolated.
+    start_us = int(events.t[0]) if len(events) else 0
+    newest_us = find_newest(events.t, events.x, events.y, *events.sensor_size, radius, True, start_us)
+    return events.t - newest_us >= within_us
 
 
 def find_isolated_share(events: Events, radius: int = 1, within_us: int = 10_000) -> float:
@@ -257,19 +260,22 @@ def _find_locked(seconds, p, first, flicker_hz, level):  # type: ignore[no-untyp
 
 
 @compiled()
-def _find_isolated(t, x, y, height, width, radius, within_us):  # type: ignore[no-untyped-def]
-    """Whether no event lies within the radius and the time before, from a map of each pixel's last time."""
-    isolated = np.zeros(len(t), np.bool_)
-    if not len(t):
-        return isolated
-    # As if everything had fired at the first event: until within_us later nothing counts as isolated.
-    last_us = np.full((height, width), t[0])
+def find_newest(t, x, y, height, width, radius, counts_own, start_us):  # type: ignore[no-untyped-def]
+    """The time of the last event before each one at the pixels within a radius; start_us if there was none.
+
+    The pixel's own events count, too, if `counts_own` is set.
+    """
+    newest_us = np.empty(len(t), np.int64)
+    # The time of each pixel's last event. A rim around the map saves asking where the sensor ends:
+    #
+    #     . . . . . .      .  the rim, as wide as the radius: always start_us
+    #     . o o o o .      o  the sensor
+    #     . . . . . .
+    last_us = np.full((height + 2 * radius, width + 2 * radius), start_us)
     for i in range(len(t)):
-        row, column = np.int64(y[i]), np.int64(x[i])
-        newest = t[0]
-        for v in range(max(row - radius, 0), min(row + radius + 1, height)):
-            for u in range(max(column - radius, 0), min(column + radius + 1, width)):
-                newest = max(newest, last_us[v, u])
-        isolated[i] = t[i] - newest >= within_us
+        row, column = np.int64(y[i]) + radius, np.int64(x[i]) + radius
+        if not counts_own:
+            last_us[row, column] = start_us  # Only for this look: below it gets the event's own time.
+        newest_us[i] = last_us[row - radius : row + radius + 1, column - radius : column + radius + 1].max()
         last_us[row, column] = t[i]
-    return isolated
+    return newest_us
