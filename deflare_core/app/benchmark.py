@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional
+from torch.utils.benchmark import Timer
 from torch.utils.data import DataLoader
 
 from deflare_core.checkpoint import load_pretrained
@@ -35,7 +35,7 @@ from deflare_core.kernels.cuda_graphs import GraphedGradient, GraphedNetwork
 from deflare_core.kernels.group_norm import PiecewiseGroupNorm
 from deflare_core.losses import LOSSES
 from deflare_core.model import VoxelNetwork, build_model
-from deflare_core.show.figures import save_figure
+from deflare_core.show.figures import draw_durations, save_figure
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import device_name
 from deflare_core.system.places import PROJECT_ROOT
@@ -80,7 +80,10 @@ def run_benchmark(device: torch.device, folder: Path) -> str:
         path.write_text(
             json.dumps({"versions": list_versions(), "rows": [row._asdict() for row in rows]}, indent=2) + "\n"
         )
-    save_figure(benchmark_figure(rows), folder / "benchmark.png")
+    durations = [row for row in rows if row.work.startswith(("network", "training step", "whole window", "fed"))]
+    labels = {f"{row.work}: {row.way}": row.ms for row in durations}
+    usual = [label for label in labels if label.endswith(": usual")]
+    save_figure(draw_durations(labels, usual), folder / "benchmark.png")
     return text
 
 
@@ -209,7 +212,7 @@ def mean_ms(
         for raw, label in itertools.islice(windows, num_steps):
             step(raw, label)
 
-    return _once(steps, device) / num_steps
+    return Timer("steps()", globals={"steps": steps}).timeit(1).mean * 1e3 / num_steps
 
 
 def windows_from_files(
@@ -304,19 +307,10 @@ def scattered_events(per_window: int, num_windows: int, size: SensorSize) -> Eve
 
 def timed(work: Callable[[], Any], device: torch.device) -> float:
     """Milliseconds that the work takes, the median of several runs after the first ones."""
-    repeats = (3, 15) if device.type == "cuda" else (1, 3)
-    durations = [_once(work, device) for _ in range(sum(repeats))]
-    return statistics.median(durations[repeats[0] :])
-
-
-def _once(work: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - started) * 1e3
+    first, repeats = (3, 15) if device.type == "cuda" else (1, 3)
+    timer = Timer("work()", globals={"work": work})  # It waits for the GPU.
+    timer.timeit(first)
+    return statistics.median(timer.timeit(1).mean for _ in range(repeats)) * 1e3
 
 
 @contextmanager
@@ -341,16 +335,3 @@ def markdown_of(rows: list[Row], title: str) -> str:
         memory, error = ("" if v is None else f"{v:.2g}" if v < 0.01 else f"{v:.2f}" for v in (row.gib, row.error))
         lines.append(f"| {row.work} | {row.way} | {row.ms:.2f} | {ratio} | {memory} | {error} |")
     return "\n".join(lines) + "\n"
-
-
-def benchmark_figure(rows: list[Row]) -> Figure:
-    """A bar for each row but the ceilings, milliseconds on a log axis."""
-    shown = [row for row in rows if row.work.startswith(("network", "training step", "whole window", "fed"))][::-1]
-    figure = Figure(figsize=(8, 0.35 * len(shown) + 1), layout="constrained")
-    axes = figure.subplots()
-    colours = ["#9a9a9a" if row.way == "usual" else "#2a6fb0" for row in shown]
-    bars = axes.barh([f"{row.work}: {row.way}" for row in shown], [row.ms for row in shown], color=colours)
-    axes.bar_label(bars, [f"{row.ms:.1f}" for row in shown], padding=3)
-    axes.set(xscale="log", xlabel="milliseconds (grey: the usual way)")
-    axes.margins(x=0.15)
-    return figure

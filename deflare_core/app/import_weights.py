@@ -58,28 +58,33 @@ def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
         When the file is no such checkpoint, would have to run code to be read, or its weights are of another network.
     """
     path = Path(path)
-    weights = _weights_of(path)
-    model = _network_for(weights, path)
-    model.load_state_dict(weights)
+    weights = _read_weights(path)
+    model = _build_network(weights, path)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        f_maps = list(model.config.f_maps)
+        raise CheckpointError(f"{path}: these are no weights of a network of f_maps {f_maps}: {reason}") from None
     origin = {"imported_from": path.name, "sha256": hash_file(path)}
     optimizer = torch.optim.Adam(model.parameters())
     return save_checkpoint(output_dir, model, optimizer, epoch=0, step=0, metrics={}, training=origin)
 
 
-def _weights_of(path: Path) -> dict[str, torch.Tensor]:
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The weights in a file of `torch.save`, named as for one process."""
-    content = _plain_content(path)
+    content = _read_plain(path)
     weights = content.get(WEIGHTS_ENTRY) if isinstance(content, dict) else None
     if not isinstance(weights, dict):
         found = f"a dictionary of {sorted(map(str, content))}" if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path}: has no dictionary '{WEIGHTS_ENTRY}'; it holds {found}.")
     others = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
     if others:
-        raise CheckpointError(f"{path}: '{WEIGHTS_ENTRY}' must hold tensors only; {_some(others)} are none.")
+        raise CheckpointError(f"{path}: '{WEIGHTS_ENTRY}' must hold tensors only; {others[:3]} are none.")
     return {str(name).removeprefix("module."): value for name, value in weights.items()}
 
 
-def _plain_content(path: Path) -> Any:
+def _read_plain(path: Path) -> Any:
     """What `torch.save` wrote, read without running code."""
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file of published weights.")
@@ -97,48 +102,27 @@ def _plain_content(path: Path) -> Any:
         raise CheckpointError(f"{path}: is not a checkpoint of torch.save, or is damaged ({reason}).") from error
 
 
-def _network_for(weights: dict[str, torch.Tensor], path: Path) -> VoxelNetwork:
+def _build_network(weights: dict[str, torch.Tensor], path: Path) -> VoxelNetwork:
     """The network whose weights have these names and shapes."""
-    f_maps = _feature_maps(weights)
+    f_maps = _count_feature_maps(weights)
     if not f_maps:
         raise CheckpointError(
             f"{path}: its weights are not those of a residual 3-D U-Net, which begin with "
-            f"{_level(0)}; found {_some(list(weights))}."
+            f"{_name_level(0)}; found {list(weights)[:3] or 'nothing'}."
         )
     settings = {"f_maps": f_maps, "num_levels": len(f_maps)}
     try:
-        model = build_model(make_config(ModelConfig, settings, origin=str(path)), seed=0)
+        return build_model(make_config(ModelConfig, settings, origin=str(path)), seed=0)
     except ConfigError as error:
         raise CheckpointError(f"{error}; the weights fit no network that is known here.") from error
-    _check_names_and_shapes(weights, model, path)
-    return model
 
 
-def _feature_maps(weights: dict[str, torch.Tensor]) -> tuple[int, ...]:
+def _count_feature_maps(weights: dict[str, torch.Tensor]) -> tuple[int, ...]:
     """Feature maps of each level that the weights have, finest first."""
-    levels = takewhile(lambda name: name in weights, map(_level, count()))
+    levels = takewhile(lambda name: name in weights, map(_name_level, count()))
     return tuple(int(weights[name].shape[0]) for name in levels)
 
 
-def _level(k: int) -> str:
+def _name_level(k: int) -> str:
     """A weight that every level has, whose length is its number of feature maps."""
     return f"backbone.encoders.{k}.basic_module.conv1.bias"
-
-
-def _check_names_and_shapes(weights: dict[str, torch.Tensor], model: VoxelNetwork, path: Path) -> None:
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    network = f"a network of f_maps {list(model.config.f_maps)}"
-    if unknown := sorted(found.keys() - expected.keys()):
-        raise CheckpointError(f"{path}: {network} has no weights {_some(unknown)}.")
-    if missing := sorted(expected.keys() - found.keys()):
-        raise CheckpointError(f"{path}: the weights {_some(missing)} of {network} are missing.")
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise CheckpointError(f"{path}: {name} is {found[name]}; in {network} it is {shape}.")
-
-
-def _some(names: list[Any]) -> str:
-    """The first names of a list and how many follow."""
-    shown = ", ".join(f"'{name}'" for name in names[:3])
-    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing"

@@ -8,7 +8,6 @@ from pathlib import Path
 from threading import Event, Thread
 
 from IPython.display import display
-from matplotlib.figure import Figure
 
 from deflare_core.loop.run_log import read_log
 from deflare_core.show.curves import draw_learning_curve
@@ -26,11 +25,14 @@ def live_curves(run_dir: str | Path, every_s: float = 2.0) -> Iterator[None]:
     every_s : seconds from one picture to the next.
     """
     ended = Event()
-    shown = display(_curve_now(run_dir), display_id=True)
+    shown = display(draw_learning_curve(read_log(run_dir), Path(run_dir).name), display_id=True)
+
+    def update() -> None:
+        shown.update(draw_learning_curve(read_log(run_dir), Path(run_dir).name))
 
     def follow() -> None:
         while not ended.wait(every_s):
-            shown.update(_curve_now(run_dir))
+            update()
 
     thread = Thread(target=follow, daemon=True)
     thread.start()
@@ -39,8 +41,4 @@ def live_curves(run_dir: str | Path, every_s: float = 2.0) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        shown.update(_curve_now(run_dir))
-
-
-def _curve_now(run_dir: str | Path) -> Figure:
-    return draw_learning_curve(read_log(run_dir), title=Path(run_dir).name)
+        update()

@@ -12,7 +12,6 @@ import difflib
 import importlib.util
 import json
 import os
-import re
 import sys
 import time
 from datetime import datetime
@@ -24,6 +23,7 @@ import papermill
 from IPython import get_ipython
 from IPython.core.pylabtools import select_figure_formats
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
@@ -72,10 +72,10 @@ def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path 
     NotebookError
         When there is no such notebook or parameter, a cell fails, or the last cell is not reached.
     """
-    source, folder, declared, given = prepared(name, parameters, reports)
+    source, folder, declared, given = prepare_run(name, parameters, reports)
     started = time.perf_counter()
     try:
-        error = execute(source, folder / source.name, given)
+        error = execute_notebook(source, folder / source.name, given)
     finally:
         elapsed_s = time.perf_counter() - started
     write_report(folder, source, {**declared, **given}, elapsed_s, error)
@@ -96,7 +96,7 @@ def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, r
     """
     if importlib.util.find_spec("voila") is None:
         raise NotebookError("Apps need the package 'voila', which is not installed; `pip install voila`.")
-    source, folder, _, given = prepared(name, parameters, reports)
+    source, folder, _, given = prepare_run(name, parameters, reports)
     notebook = parameterize_notebook(load_notebook_node(str(source)), given)
     notebook.cells = [cell for cell in notebook.cells if "report" not in cell.metadata.get("tags", [])]
     nbformat.write(notebook, folder / source.name)
@@ -105,7 +105,7 @@ def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, r
     os.execv(sys.executable, [sys.executable, "-m", "voila", str(folder / source.name), *options])
 
 
-def prepared(
+def prepare_run(
     name: str | Path, parameters: dict[str, Any], reports: Path
 ) -> tuple[Path, Path, dict[str, Any], dict[str, Any]]:
     """The notebook's path, a new folder for its report, its declared parameters, and the given ones to set.
@@ -116,17 +116,17 @@ def prepared(
         When there is no such notebook or parameter.
     """
     source = find_notebook(name)
-    declared = declared_parameters(source)
+    declared = read_parameters(source)
     check_parameters(source, parameters, declared)
     folder = reports / f"{datetime.now():%Y-%m-%d_%H%M%S}_{source.stem}"
     folder.mkdir(parents=True)
-    given = {key: absolute_if_path(value) for key, value in parameters.items()}
+    given = {key: make_absolute(value) for key, value in parameters.items()}
     if "output_dir" in declared:
         given.setdefault("output_dir", str(folder.resolve()))
     return source, folder.resolve(), declared, given
 
 
-def execute(source: Path, target: Path, parameters: dict[str, Any]) -> str | None:
+def execute_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> str | None:
     """Why the run failed, or None; the executed notebook is at `target` either way, its streams in the terminal."""
     try:
         papermill.execute_notebook(
@@ -147,10 +147,8 @@ def execute(source: Path, target: Path, parameters: dict[str, Any]) -> str | Non
 
 def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed_s: float, error: str | None) -> None:
     """Write the HTML page, the figures and `run.json` beside the executed notebook."""
-    notebook = nbformat.read(folder / source.name, 4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = tidied(cell.outputs)
+    # What a progress bar overwrote is left out.
+    notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(folder / source.name, 4), {})
     nbformat.write(notebook, folder / source.name)
     write_figures(notebook, folder / "figures")
     record = {
@@ -165,11 +163,11 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
     }
     with complete_or_absent(folder / "run.json") as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n")
-    page, _ = HTMLExporter().from_notebook_node(without_widgets(notebook))
+    page, _ = HTMLExporter().from_notebook_node(replace_widgets(notebook))
     (folder / f"{source.stem}.html").write_text(page)
 
 
-def without_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def replace_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy of the notebook whose widgets are the pictures that stand in for them: a page has no kernel to ask."""
     copy = nbformat.from_dict(notebook)
     copy.metadata.pop("widgets", None)
@@ -207,7 +205,7 @@ def find_notebook(name: str | Path) -> Path:
     return fitting[0]
 
 
-def declared_parameters(path: Path) -> dict[str, Any]:
+def read_parameters(path: Path) -> dict[str, Any]:
     """The parameters of a notebook and their defaults; one that is no literal stays text.
 
     papermill's own reading of them goes by lines, and misses lists of texts with an equals sign in them.
@@ -256,7 +254,7 @@ def check_parameters(path: Path, given: dict[str, Any], declared: dict[str, Any]
             raise NotebookError(f"{path.name}: has no parameter '{name}'; {hint}")
 
 
-def absolute_if_path(value: Any) -> Any:
+def make_absolute(value: Any) -> Any:
     """The value, as an absolute path if it names an existing file or folder relative to where the command runs."""
     if isinstance(value, str) and value and Path(value).exists():
         return str(Path(value).resolve())
@@ -265,23 +263,3 @@ def absolute_if_path(value: Any) -> Any:
 
 def _is_file(value: Any) -> bool:
     return isinstance(value, str) and (PROJECT_ROOT / value).is_file()
-
-
-def tidied(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """The outputs with consecutive pieces of one stream joined and what a carriage return overwrote left out."""
-    joined: list[nbformat.NotebookNode] = []
-    for output in outputs:
-        last = joined[-1] if joined else {}
-        if output.output_type == "stream" and last.get("name") == output.name:
-            last["text"] += output.text
-        else:
-            joined.append(nbformat.from_dict(output))
-    for output in joined:
-        if output.output_type == "stream":
-            output.text = without_overwritten(output.text)
-    return joined
-
-
-def without_overwritten(text: str) -> str:
-    """Terminal text as it looks in the end: what a carriage return overwrote is gone."""
-    return re.sub(r"[^\n]*\r(?!\n)", "", text)

@@ -35,7 +35,8 @@ def imported(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             is_folder = (PROJECT_ROOT / node.module.replace(".", "/")).is_dir()
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} if is_folder else {node.module}
+            names = {f"{node.module}.{alias.name}" for alias in node.names if alias.name != "__version__"}
+            found |= names if is_folder else {node.module}
     return found
 
 
