@@ -17,7 +17,7 @@ def video(
     frame_us: Annotated[int, Field(gt=0, description="recorded time in a frame, us")] = 2000,
 ) -> None:
     """Film a recording, or two side by side."""
-    from deflare_core.io.recording_set import open_together
+    from deflare_core.io.recordings import open_together
     from deflare_core.show.video import write_video
 
     recordings, target = before_and_after(files, (".mp4",))
@@ -27,7 +27,7 @@ def video(
 
 def sheet(files: Annotated[list[Path], Field(description="BEFORE [AFTER] OUT.png")], reading: Reading) -> None:
     """Picture a recording, or two, from start to end."""
-    from deflare_core.io.recording_set import open_together
+    from deflare_core.io.recordings import open_together
     from deflare_core.show.contact_sheet import draw_contact_sheet
     from deflare_core.show.figures import save_figure
 

@@ -20,16 +20,6 @@ DAMAGED_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, Toke
 """What numpy raises where an array's header or its length is damaged."""
 
 
-def is_npz(head: bytes) -> bool:
-    """Whether a file that begins so is a zip archive."""
-    return head.startswith(b"PK\x03\x04")
-
-
-def is_npy(head: bytes) -> bool:
-    """Whether a file that begins so is an array of numpy."""
-    return head.startswith(b"\x93NUMPY")
-
-
 def read_npz(path: Path, reading: Reading) -> Content:
     """The content of an archive; its arrays are read whole, because they are compressed so."""
     try:
@@ -41,7 +31,7 @@ def read_npz(path: Path, reading: Reading) -> Content:
     stated = None if size is None else checked_sensor_size(tuple(size.ravel().tolist()))
     if len(arrays) == 1:
         arrays = _columns_of(*arrays.values())
-    return Content(stated, _pieces(pick_columns(arrays), reading.time_unit))
+    return stated, _pieces(pick_columns(arrays), reading.time_unit)
 
 
 def read_npy(path: Path, reading: Reading) -> Content:
@@ -50,7 +40,7 @@ def read_npy(path: Path, reading: Reading) -> Content:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except DAMAGED_ARRAY as error:
         raise DeflareError(f"the array cannot be read, or was cut short ({error}); copy or make it again.") from error
-    return Content(None, _pieces(pick_columns(_columns_of(array)), reading.time_unit))
+    return None, _pieces(pick_columns(_columns_of(array)), reading.time_unit)
 
 
 def write_npz(path: Path, sensor_size: SensorSize, num_events: int, pieces: Callable[[], Iterator[Events]]) -> None:

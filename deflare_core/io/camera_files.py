@@ -63,7 +63,7 @@ def _read_faery(path: Path, reading: Reading, file_type: str) -> Content:
         width, height = decoder.dimensions()
         if (width, height) == unstated != asked:
             decoder = faery.events_stream_from_file(path, dimensions_fallback=asked[::-1], file_type=file_type)
-    return Content(None if (width, height) == unstated else (height, width), _pieces(decoder))
+    return (None if (width, height) == unstated else (height, width)), _pieces(decoder)
 
 
 def _pieces(decoder: Iterable[np.ndarray]) -> Iterator[Columns]:
@@ -101,11 +101,6 @@ def _decoding() -> Iterator[None]:
 def is_evt(head: bytes) -> bool:
     """Whether a file that begins so is a Prophesee RAW file, of whatever EVT version."""
     return bool(_evt_version(head))
-
-
-def is_aedat4(head: bytes) -> bool:
-    """Whether a file that begins so is an iniVation AEDAT4 file."""
-    return head.startswith(b"#!AER-DAT4")
 
 
 def is_dat(head: bytes) -> bool:

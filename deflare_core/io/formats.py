@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deflare_core.events import Events, SensorSize
-from deflare_core.io.arrays import is_npy, is_npz, read_npy, read_npz, write_npy, write_npz
-from deflare_core.io.camera_files import is_aedat4, is_dat, is_evt, read_aedat4, read_dat, read_evt
+from deflare_core.io.arrays import read_npy, read_npz, write_npy, write_npz
+from deflare_core.io.camera_files import is_dat, is_evt, read_aedat4, read_dat, read_evt
 from deflare_core.io.reading import (
     AS_STATED,
     HEAD_BYTES,
@@ -52,6 +52,11 @@ class Format:
     write: Callable[[Path, SensorSize, int, Callable[[], Iterator[Events]]], None] | None = None
 
 
+def begins(signature: bytes) -> Callable[[bytes], bool]:
+    """A check whether the first bytes of a file are a signature."""
+    return lambda head: head.startswith(signature)
+
+
 HDF5 = Format(
     "an HDF5 file",
     ".h5 .hdf5",
@@ -60,8 +65,10 @@ HDF5 = Format(
     # Before its signature an HDF5 file may hold a user block of any power of two from 512 bytes on.
     lambda head: any(head.startswith(b"\x89HDF\r\n\x1a\n", at) for at in (0, *(512 << k for k in range(7)))),
 )
-NPZ = Format("an npz archive", ".npz", "arrays `t, x, y, p`, or one as in npy", is_npz, read_npz, write_npz)
-NPY = Format("an npy array", ".npy", "fields `t, x, y, p`, or columns `[t, x, y, p]`", is_npy, read_npy, write_npy)
+NPZ = Format(
+    "an npz archive", ".npz", "`t, x, y, p`, or one array as in npy", begins(b"PK\x03\x04"), read_npz, write_npz
+)
+NPY = Format("an npy array", ".npy", "fields or columns `t, x, y, p`", begins(b"\x93NUMPY"), read_npy, write_npy)
 TEXT = Format(
     "a text table",
     ".csv .txt",
@@ -72,7 +79,7 @@ TEXT = Format(
 )
 EVT = Format("a Prophesee RAW file", ".raw", "EVT2 and EVT3, through faery", is_evt, read_evt)
 DAT = Format("a Prophesee DAT file", ".dat", "events, through faery", is_dat, read_dat)
-AEDAT4 = Format("an AEDAT4 file", ".aedat4", "iniVation's events, through faery", is_aedat4, read_aedat4)
+AEDAT4 = Format("an AEDAT4 file", ".aedat4", "iniVation's events, through faery", begins(b"#!AER-DAT4"), read_aedat4)
 FORMATS = (HDF5, NPZ, NPY, AEDAT4, EVT, DAT, TEXT)
 """Every format, in the order in which a file is compared with them: text last, because more than one begins so."""
 UNREAD = {b"#!AER-DAT": "an AEDAT file older than 4", b"#ROSBAG": "a ROS bag", b"\x89MCAP": "an MCAP bag"}
@@ -116,12 +123,12 @@ def read_stream(path: str | Path, reading: Reading = AS_STATED) -> tuple[SensorS
     path, form = Path(path), find_format(path)
     assert form.read is not None, "HDF5 is read in place."
     with name_errors(path), explain_damage(OSError):
-        content = form.read(path, reading)
-        size = reading.agree_on_size(content.sensor_size)
-    return size, _pieces(path, content.pieces, size, reading)
+        stated, pieces = form.read(path, reading)
+        size = reading.agree_on_size(stated)
+    return size, _name_pieces(path, pieces, size, reading)
 
 
-def _pieces(path: Path, pieces: Iterator[Columns], size: SensorSize, reading: Reading) -> Iterator[Events]:
+def _name_pieces(path: Path, pieces: Iterator[Columns], size: SensorSize, reading: Reading) -> Iterator[Events]:
     first = 0
     with name_errors(path), explain_damage(OSError):
         for columns in pieces:

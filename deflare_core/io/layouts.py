@@ -129,10 +129,10 @@ def _find_columns(node: h5py.Group | h5py.Dataset) -> dict[str, Column]:
 
 
 def _find_extra(node: h5py.Group | h5py.Dataset, num_events: int) -> dict[str, Column]:
-    items = node.items() if isinstance(node, h5py.Group) else ()
-    datasets = {name: Column(item) for name, item in items if isinstance(item, h5py.Dataset)}
-    known = {*DTYPES, "ms_to_idx"}
-    return {name: column for name, column in datasets.items() if name not in known and column.shape == (num_events,)}
+    names = set(node) - {*DTYPES, "ms_to_idx", "t_offset"} if isinstance(node, h5py.Group) else set()
+    items = {name: node.get(name) for name in sorted(names)}
+    datasets = {name: Column(item) for name, item in items.items() if isinstance(item, h5py.Dataset)}
+    return {name: column for name, column in datasets.items() if column.shape == (num_events,)}
 
 
 def _first(file: h5py.File, *names: str) -> h5py.Dataset | None:

@@ -52,9 +52,12 @@ def _undeclared_clock_us(
     """From the whole window of the earlier first event to the border of windows nearest to the later last one.
 
     It is one clock for both files: their first events differ, and a start for each would shift them against each
-    other. Where a number of windows is asked for, and so many from 0 hold all events, it starts at 0.
+    other. Where a number of windows is asked for, and as many from 0 on hold all events, it starts at 0. Files with a
+    whole window or more between their events are refused.
     """
-    _check_together(noisy, clean, window_us)
+    if len(noisy) and len(clean):
+        start_us, end_us = noisy.clock_us
+        _check_reach(clean, start_us - window_us, end_us + window_us)
     spans = [recording.clock_us for recording in (noisy, clean) if len(recording)]
     first, end = min((s[0] for s in spans), default=0), max((s[1] for s in spans), default=0)
     whole_us = first // window_us * window_us
@@ -151,10 +154,3 @@ def _check_reach(recording: Recording, start_us: int, end_us: int) -> None:
             f"[{start_us}, {end_us}) us; pair files of one scene, and write both with one clock (attributes t_start_us "
             "and t_end_us)."
         )
-
-
-def _check_together(noisy: Recording, clean: Recording, window_us: int) -> None:
-    """Raise a RecordingError where a whole window or more is between the events of two files without a clock."""
-    if len(noisy) and len(clean):
-        start_us, end_us = noisy.clock_us
-        _check_reach(clean, start_us - window_us, end_us + window_us)

@@ -17,6 +17,8 @@ TimeUnit = Literal["s", "ms", "us"]
 MICROSECONDS: Mapping[TimeUnit, int] = {"s": 1_000_000, "ms": 1_000, "us": 1}
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """t, x, y and p, one-dimensional, of one length and of any numeric dtype."""
+Content = tuple[SensorSize | None, Iterator[Columns]]
+"""What a reader finds in a file: the sensor (height, width) that it states, and its events, times in microseconds."""
 HEAD_BYTES = 1 << 16
 """The part of a file that shows its format."""
 PIECE_EVENTS = 1 << 18
@@ -72,14 +74,6 @@ class Reading:
 
 AS_STATED = Reading()
 """The caller says nothing: all is as the file states it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a reader finds in a file: the sensor size that it states, if any, and its events, times in microseconds."""
-
-    sensor_size: SensorSize | None
-    pieces: Iterator[Columns]
 
 
 def pick_columns(arrays: Mapping[str, np.ndarray]) -> Columns:

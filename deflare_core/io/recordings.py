@@ -7,7 +7,7 @@ read of HDF5 is in `layouts`, the other formats are in `formats`, and writing is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -48,8 +48,8 @@ class Recording:
         self.path = Path(path)
         self.polarity = reading.polarity
         with ExitStack() as unfinished:
-            self._file = unfinished.enter_context(_open_hdf5(self.path))
             with name_errors(self.path):
+                self._file = unfinished.enter_context(_open_hdf5(self.path))
                 self._layout = find_layout(self._file)
                 self.sensor_size = reading.agree_on_size(self._layout.sensor_size)
             unfinished.pop_all()
@@ -237,6 +237,53 @@ def read_windows(recording: Recording, starts: range, window_us: int, seed: int)
         yield Window(t0_us, recording.window(*span), derive_seed(seed, t0_us), causes)
 
 
+@contextmanager
+def open_together(
+    recordings: Mapping[str, Path | Recording], reading: Reading = AS_STATED
+) -> Iterator[dict[str, Recording]]:
+    """The named recordings, open and of one sensor size; those given by path are closed when the block ends.
+
+    Parameters
+    ----------
+    recordings : open recordings or paths by name.
+    reading : what the caller says of those given by path.
+
+    Raises
+    ------
+    DeflareError
+        When there is none, when one cannot be read, or when their sensors differ.
+    """
+    if not recordings:
+        raise DeflareError("Expected at least one recording by name; received none.")
+    with ExitStack() as stack:
+        opened = {
+            name: item if isinstance(item, Recording) else stack.enter_context(open_as(item, reading))
+            for name, item in recordings.items()
+        }
+        sizes = {name: recording.sensor_size for name, recording in opened.items()}
+        if len(set(sizes.values())) > 1:
+            raise DeflareError(f"The recordings must be of one sensor size (height, width); received {sizes}.")
+        yield opened
+
+
+def find_span_us(
+    recordings: Mapping[str, Recording], t_start_us: int | None = None, t_end_us: int | None = None
+) -> tuple[int, int]:
+    """Start and end as given; what is None comes from the clocks of all recordings, first start and last end.
+
+    Raises
+    ------
+    DeflareError
+        When nothing lies between them.
+    """
+    starts, ends = zip(*(recording.clock_us for recording in recordings.values()), strict=True)
+    start = min(starts) if t_start_us is None else t_start_us
+    end = max(ends) if t_end_us is None else t_end_us
+    if end <= start:
+        raise DeflareError(f"The span must end after it starts; received [{start}, {end}) us.")
+    return start, end
+
+
 def load_events(
     path: str | Path,
     sensor_size: SensorSize | None = None,
@@ -310,9 +357,7 @@ def _open_copy(path: Path, reading: Reading) -> Recording:
 
 
 def _open_hdf5(path: Path) -> h5py.File:
-    if find_format(path) is not HDF5:
-        raise RecordingError(f"{path}: is not an HDF5 file; open_recording reads other formats.")
     try:
         return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
     except OSError as error:
-        raise RecordingError(f"{path}: cannot be opened as HDF5 ({error}); copy or record it again.") from error
+        raise DeflareError(f"cannot be opened as HDF5 ({error}); copy or record it again.") from error

@@ -61,7 +61,7 @@ def read_text(path: Path, reading: Reading) -> Content:
     stated = None
     if {"height", "width"} <= head.declared.keys():
         stated = checked_sensor_size((head.declared["height"], head.declared["width"]))  # type: ignore[arg-type]
-    return Content(stated, _pieces(path, head, unit))
+    return stated, _pieces(path, head, unit)
 
 
 def write_text(path: Path, sensor_size: SensorSize, num_events: int, pieces: Callable[[], Iterator[Events]]) -> None:

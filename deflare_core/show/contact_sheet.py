@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deflare_core.events import Events
-from deflare_core.io.recording_set import find_span_us, open_together
-from deflare_core.io.recordings import Recording
+from deflare_core.io.recordings import Recording, find_span_us, open_together
 from deflare_core.show.figures import draw_signed, find_limit, label_corner, make_figure, sum_polarities
 
 SHEET_WINDOW_US = 20_000

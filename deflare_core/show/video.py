@@ -25,8 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from deflare_core.events import Events, SensorSize
-from deflare_core.io.recording_set import find_span_us, open_together
-from deflare_core.io.recordings import Recording
+from deflare_core.io.recordings import Recording, find_span_us, open_together
 from deflare_core.show.figures import NEGATIVE, NEUTRAL, POSITIVE
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.errors import DeflareError

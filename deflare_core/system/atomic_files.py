@@ -19,12 +19,9 @@ NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def check_output(target: str | Path, source: str | Path, suffixes: tuple[str, ...]) -> None:
-    """Nothing, if a file of that name can be made of a recording.
+    """Raise a DeflareError unless a file of that name can be made of a recording.
 
-    Raises
-    ------
-    DeflareError
-        When the name is that of the recording itself or of a folder, or ends in none of the suffixes.
+    It may not be the name of the recording itself nor of a folder, and must end in one of the suffixes.
     """
     target = Path(target)
     if target.suffix.lower() not in suffixes:
