@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.recordings import make_events, same_events
 
-from deflare_core.codec import merged
+from deflare_core.codec import merge_events
 from deflare_core.deflaring.journal import KEY_BYTES, Journal
 from deflare_core.io.recordings import RecordingError
 
@@ -19,7 +19,7 @@ from deflare_core.io.recordings import RecordingError
 def window(seed: int, num: int, num_added: int):
     recorded, added = make_events(seed, num), make_events(seed + 1, num_added)
     kept = np.random.default_rng(seed).uniform(size=num) < 0.7
-    return recorded, merged(recorded[kept], added, kept)
+    return recorded, merge_events(recorded[kept], added, kept)
 
 
 WINDOWS = [window(1, 1000, 3), window(5, 0, 0), window(9, 17, 400)]
