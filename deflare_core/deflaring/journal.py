@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from deflare_core.codec import AppliedVoxel, merge_events
 from deflare_core.events import STRUCTURED_DTYPE, Events
 from deflare_core.io.reading import RecordingError
-from deflare_core.system.atomic_files import make_folder_of, remove_leftovers, unwritable
+from deflare_core.system.atomic_files import explain_unwritable, make_folder_of, remove_leftovers
 from deflare_core.system.errors import DeflareError
 
 KEY_BYTES, CHECKSUM_BYTES = 32, 4
@@ -120,7 +120,7 @@ class Journal:
             try:
                 file = io.FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
             except OSError as error:
-                raise unwritable(self.target, error) from error
+                raise explain_unwritable(self.target, error) from error
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -137,7 +137,7 @@ class Journal:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise explain_unwritable(self.path, error) from error
 
 
 def _read_record(data: mmap.mmap, place: int) -> tuple[Decision, int] | None:

@@ -32,18 +32,8 @@ class Column:
     dataset: h5py.Dataset
     field: str | None = None
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the whole column."""
-        return self.dataset.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of its values."""
-        return self.dataset.dtype if self.field is None else self.dataset.dtype[self.field]
-
     def __len__(self) -> int:
-        return self.shape[0]
+        return self.dataset.shape[0]
 
     @explain_damage(*HDF5_ERRORS)
     def __getitem__(self, index: int | slice) -> Any:
@@ -122,17 +112,21 @@ def _find_columns(node: h5py.Group | h5py.Dataset) -> dict[str, Column]:
         columns = {name: Column(node[name]) for name in DTYPES}
     for name, column in columns.items():
         _check_filters(column.dataset)
-        if column.dtype.kind not in "iufb":
-            raise DeflareError(f"{node.name[1:]}/{name} must be numeric; its dtype is {column.dtype}.")
-    check_shapes({name: column.shape for name, column in columns.items()})
+        dtype = column.dataset.dtype if column.field is None else column.dataset.dtype[column.field]
+        if dtype.kind not in "iufb":
+            raise DeflareError(f"{node.name[1:]}/{name} must be numeric; its dtype is {dtype}.")
+    check_shapes({name: column.dataset.shape for name, column in columns.items()})
     return columns
 
 
 def _find_extra(node: h5py.Group | h5py.Dataset, num_events: int) -> dict[str, Column]:
     names = set(node) - {*DTYPES, "ms_to_idx", "t_offset"} if isinstance(node, h5py.Group) else set()
     items = {name: node.get(name) for name in sorted(names)}
-    datasets = {name: Column(item) for name, item in items.items() if isinstance(item, h5py.Dataset)}
-    return {name: column for name, column in datasets.items() if column.shape == (num_events,)}
+    return {
+        name: Column(item)
+        for name, item in items.items()
+        if isinstance(item, h5py.Dataset) and item.shape == (num_events,)
+    }
 
 
 def _first(file: h5py.File, *names: str) -> h5py.Dataset | None:

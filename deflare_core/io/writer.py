@@ -36,7 +36,7 @@ Attributes = Mapping[str, str | int | float]
 
 
 class RecordingWriter:
-    """A recording being written piece by piece; it appears under its name when the `with` block ends well.
+    """The writer of one recording, piece by piece; the file appears when the `with` block ends well.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class RecordingWriter:
 
     @hold_signals()
     def append(self, events: Events, **columns: np.ndarray) -> None:
-        """Add events that follow those already written, with values for every extra column.
+        """Add events that follow those already written, with an array `(N,)` of any dtype for every extra column.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class RecordingWriter:
 
     @hold_signals()
     def extend(self, name: str, values: np.ndarray) -> None:
-        """Add values to a dataset of the file that counts something else than the events written."""
+        """Add values `(M,)` to a dataset of the file that counts something else than the events written."""
         if name not in self._file:
             self._file.create_dataset(name, (0,), values.dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
         _extend(self._file[name], values)

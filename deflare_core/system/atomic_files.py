@@ -49,13 +49,14 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     make_folder_of(path)
+    # What a killed process of the same number left would otherwise be taken for the block's.
     _remove(temporary)
     try:
         yield temporary
         _replace(temporary, path)
     except OSError as error:
         if error.errno in NO_ROOM or (error.errno in NOT_ALLOWED and str(error.filename) == str(temporary)):
-            raise unwritable(path, error) from error
+            raise explain_unwritable(path, error) from error
         raise
     finally:
         _remove(temporary)
@@ -72,10 +73,10 @@ def make_folder_of(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise explain_unwritable(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> OSError:
+def explain_unwritable(path: Path, error: OSError) -> OSError:
     """The same error with the name of the file that was to be written and advice."""
     advice = "make room for it" if error.errno in NO_ROOM else "name a place where files can be written"
     return OSError(error.errno, f"{path}: cannot be written ({os.strerror(error.errno or 0)}); {advice}.")
@@ -88,10 +89,10 @@ def remove_leftovers(path: Path) -> None:
 
 
 class EnduringFile(io.FileIO):
-    """A new file that remembers its first failed write, such as on a full disk, and takes all others for done.
+    """A new file that remembers its first failed write, such as on a full disk, and reports every write as done.
 
-    HDF5 crashes the interpreter when it cannot write while it closes a file; so it is told afterwards, by
-    `raise_error`, that nothing was written, and the file is thrown away.
+    HDF5 crashes the interpreter when it cannot write while it closes a file. With this file it never learns of that;
+    its caller does, by `raise_error`, and throws the file away.
     """
 
     def __init__(self, path: Path) -> None:
@@ -120,7 +121,7 @@ class EnduringFile(io.FileIO):
     def raise_error(self, path: Path) -> None:
         """Raise what went wrong, if anything did, with the name of the file that was to be written."""
         if self._error is not None:
-            raise unwritable(path, self._error)
+            raise explain_unwritable(path, self._error)
 
 
 def _replace(source: Path, target: Path) -> None:
