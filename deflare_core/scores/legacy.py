@@ -54,13 +54,13 @@ def encode_piece(piece: Events) -> NDArray[np.float32]:
 def scale_piece(piece: Events) -> NDArray[np.float64]:
     """The places `(N, 4)` of a piece's events in (x, y, p, t), each from 0 to 100 of the piece's own extent."""
     # Columns, rows and polarities are cut to whole numbers.
-    x, y = (np.trunc(_stretched(column.astype(np.int64))) for column in (piece.x, piece.y))
+    x, y = (np.trunc(_stretch(column.astype(np.int64))) for column in (piece.x, piece.y))
     # Polarities are multiplied as 8-bit numbers: 2 * 100 wraps around to -56, so -1 and +1 come out 27 apart, not 100.
-    p = np.trunc(_stretched(piece.p.astype(np.int8)))
-    return np.column_stack([x, y, p, _stretched(piece.t.astype(np.float64))])
+    p = np.trunc(_stretch(piece.p.astype(np.int8)))
+    return np.column_stack([x, y, p, _stretch(piece.t.astype(np.float64))])
 
 
-def _stretched(values: np.ndarray) -> NDArray[np.float64]:
+def _stretch(values: np.ndarray) -> NDArray[np.float64]:
     """The values from the smallest on, times 100 in their own dtype, over their extent."""
     above = values - values.min()
     return above * values.dtype.type(SIDE) / (float(above.max()) + NEVER_ZERO)

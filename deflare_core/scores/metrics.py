@@ -21,13 +21,13 @@ PEAK_EVENTS = 8
 
 
 def mse(estimate: Voxel, truth: Voxel) -> float:
-    """The mean squared difference over all cells."""
+    """The mean squared difference over all cells of `(bins, H, W)`, events squared."""
     return float(((_exact(estimate) - _exact(truth)) ** 2).mean())
 
 
 def pmse(estimate: Voxel, truth: Voxel, k: int) -> float:
     """The mean squared difference after k x k average pooling of each polarity; an incomplete pool does not count."""
-    difference = _pooled(split_polarities(estimate), k) - _pooled(split_polarities(truth), k)
+    difference = _pool(split_polarities(estimate), k) - _pool(split_polarities(truth), k)
     return float((difference**2).mean())
 
 
@@ -83,7 +83,8 @@ def _exact(voxel: Voxel) -> Any:
     return voxel.double() if isinstance(voxel, torch.Tensor) else voxel.astype(np.float64)
 
 
-def _pooled(stacks: Any, k: int) -> Any:
+def _pool(stacks: Any, k: int) -> Any:
+    """The means over blocks of k x k pixels, `(..., H // k, W // k)`; what fills no block is left out."""
     height, width = (n // k for n in stacks.shape[-2:])
     whole = stacks[..., : height * k, : width * k]
     return whole.reshape(*stacks.shape[:-2], height, k, width, k).mean((-3, -1))

@@ -133,7 +133,7 @@ def draw_residuals(
     changed = np.abs(wanted[wanted != 0])
     end = limit or (float(np.ceil(np.percentile(changed, 99.9))) if len(changed) else 1.0)
     edges = np.arange(-end - 0.25, end + 0.5, 0.5)
-    tables = {name: _joint(wanted, residual, edges) for name, residual in given.items()}
+    tables = {name: _count_jointly(wanted, residual, edges) for name, residual in given.items()}
     top = max(table.max() for table in tables.values())
     figure = make_figure(3.5 * len(given) + 0.9, 3.9)
     grid = figure.subplots(1, len(given), sharex=True, sharey=True, squeeze=False)[0]
@@ -177,7 +177,7 @@ def _peak(frequencies_hz: NDArray[np.float64], power: NDArray[np.float64]) -> st
     return f"highest at {frequencies_hz[power.argmax()]:.1f} Hz, {power.max():,.1f}"
 
 
-def _joint(
+def _count_jointly(
     wanted: NDArray[np.floating], given: NDArray[np.floating], edges: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The number of cells with each wanted and given value, those beyond the edges counted at the edge."""

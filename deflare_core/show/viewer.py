@@ -142,10 +142,10 @@ class VoxelBinViewer(anywidget.AnyWidget):
 
     def figure(self, bin_index: int | None = None) -> Figure:
         """The panels of one bin as a static figure with the viewer's colours, limit, polarity and zoom."""
-        shown = self.bin_index if bin_index is None else self._checked_bin(bin_index)
+        shown = self.bin_index if bin_index is None else self._check_bin_index(bin_index)
         figure, grid = _panel_grid(len(self.panels), self.voxels["Input"].shape[1:])
         for axes, (title, voxel) in zip(grid, self.panels.items(), strict=True):
-            image = draw_signed(axes, self._drawn(voxel[shown]), self.limit)
+            image = draw_signed(axes, self._keep_polarity(voxel[shown]), self.limit)
             axes.set_title(title)
         self._crop(grid[0])
         figure.supxlabel("x, pixels")
@@ -162,7 +162,7 @@ class VoxelBinViewer(anywidget.AnyWidget):
             bundle[0]["image/png"] = base64.b64encode(_png(self.figure())).decode()
         return bundle
 
-    def _drawn(self, cells: np.ndarray) -> np.ndarray:
+    def _keep_polarity(self, cells: np.ndarray) -> np.ndarray:
         low, high = {"both": (None, None), "positive": (0, None), "negative": (None, 0)}[self.polarity]
         return cells if low is high is None else np.clip(cells, low, high)
 
@@ -186,7 +186,7 @@ class VoxelBinViewer(anywidget.AnyWidget):
 
     @traitlets.validate("bin_index")
     def _check_bin(self, proposal: Any) -> int:
-        return self._checked_bin(proposal["value"])
+        return self._check_bin_index(proposal["value"])
 
     @traitlets.validate("index")
     def _check_index(self, proposal: Any) -> int:
@@ -200,7 +200,7 @@ class VoxelBinViewer(anywidget.AnyWidget):
             raise ValueError(f"limit is a positive number of events per cell; received {proposal['value']}.")
         return proposal["value"]
 
-    def _checked_bin(self, bin_index: int) -> int:
+    def _check_bin_index(self, bin_index: int) -> int:
         if not 0 <= bin_index < self.num_bins:
             raise ValueError(f"Bins are numbered 0 to {self.num_bins - 1}; received bin_index {bin_index}.")
         return bin_index
@@ -211,14 +211,14 @@ def check_voxels(
 ) -> dict[str, NDArray[np.float32]]:
     """The given voxels by title, float32 `(bins, H, W)` in host memory, all of one shape."""
     given = {"Input": input, "Target": target, "Output": output}
-    voxels = {title: _checked_voxel(title, voxel) for title, voxel in given.items() if voxel is not None}
+    voxels = {title: _check_voxel(title, voxel) for title, voxel in given.items() if voxel is not None}
     shapes = {title: voxel.shape for title, voxel in voxels.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"All voxels must have one shape (bins, height, width); received {shapes}.")
     return voxels
 
 
-def _checked_voxel(title: str, voxel: Voxel) -> NDArray[np.float32]:
+def _check_voxel(title: str, voxel: Voxel) -> NDArray[np.float32]:
     array = voxel.detach().cpu().float().numpy() if isinstance(voxel, torch.Tensor) else np.asarray(voxel)
     if array.ndim < 3 or array.size == 0 or any(n != 1 for n in array.shape[:-3]):
         raise ValueError(f"{title} must be a voxel (bins, height, width); received shape {array.shape}.")
@@ -238,7 +238,7 @@ def encode_window(voxels: dict[str, NDArray[np.float32]]) -> tuple[dict[str, Any
 
     Whole numbers that fit go as int8, a quarter of the bytes; anything else as float32.
     """
-    packed = {title: _packed(voxel) for title, voxel in voxels.items()}
+    packed = {title: _pack(voxel) for title, voxel in voxels.items()}
     header = {
         "shape": list(voxels["Input"].shape),
         "panels": [{"title": title, "dtype": array.dtype.name} for title, array in packed.items()],
@@ -246,7 +246,8 @@ def encode_window(voxels: dict[str, NDArray[np.float32]]) -> tuple[dict[str, Any
     return header, [array.tobytes() for array in packed.values()]
 
 
-def _packed(voxel: NDArray[np.float32]) -> np.ndarray:
+def _pack(voxel: NDArray[np.float32]) -> np.ndarray:
+    """The voxel as int8 if that holds it exactly, else as little-endian float32."""
     if voxel.min() >= -128 and voxel.max() <= 127:
         whole = voxel.astype(np.int8)
         if np.array_equal(whole, voxel):

@@ -23,12 +23,12 @@ LARGEST_DIFFERENCE = 1.0
 
 
 def find_supported(events: Events, support_us: int = SUPPORT_US) -> NDArray[np.bool_]:
-    """Whether one of the 8 pixels around each event fired in the time before it, `(N,)` (Delbruck, 2008).
+    """Whether one of the 8 pixels around each event fired in the time before it, bool `(N,)` (Delbruck, 2008).
 
     Parameters
     ----------
     events : a recording.
-    support_us : the time before, microseconds; the event's own pixel does not count.
+    support_us : length of the time before, microseconds; the event's own pixel does not count.
     """
     newest_us = find_newest(events.t, events.x, events.y, *events.sensor_size, 1, False, LONG_AGO_US)
     return newest_us >= events.t - support_us
@@ -37,20 +37,20 @@ def find_supported(events: Events, support_us: int = SUPPORT_US) -> NDArray[np.b
 def find_focused(
     events: Events, t0_us: int, variant: Literal["a", "b"], window_us: int = WINDOW_US
 ) -> NDArray[np.bool_]:
-    """Which events polarity-focused denoising keeps, `(N,)`, in windows `[t0 + k * window, ...)` one by one.
+    """Which events polarity-focused denoising keeps, bool `(N,)`; each window `[t0 + k * window, ...)` by itself.
 
-    First an event stays if more than 3 of the 8 pixels around fired in its own polarity within the window: noise has
-    no such company. Then the polarity changes that each pixel has left are compared with their mean over those of its
-    neighbours that have events left: under variant a a pixel's events stay if they differ by at most 1, under variant
-    b, which takes flicker for something that a whole neighbourhood does, if that mean is at most 1. Pixels without
-    such neighbours go.
+    First, an event stays if more than 3 of the 8 pixels around fired in its own polarity within the window; noise has
+    no such company. Second, the changes of polarity among a pixel's remaining events are compared with their mean over
+    its neighbours with remaining events. Variant a keeps a pixel's events if the two differ by at most 1. Variant b
+    keeps them if that mean is at most 1, since flicker is what a whole neighbourhood does. Pixels without such
+    neighbours lose their events.
 
     Parameters
     ----------
     events : a recording.
-    t0_us : start of the first window, not after the first event.
+    t0_us : start of the first window, microseconds, not after the first event.
     variant : "a" or "b".
-    window_us : length of a window.
+    window_us : length of a window, microseconds.
     """
     if len(events) and events.t[0] < t0_us:
         raise DeflareError(f"The first event is at {events.t[0]} us, before the first window at {t0_us} us.")
@@ -77,13 +77,17 @@ def _focus(x, y, p, edges, height, width, compare):  # type: ignore[no-untyped-d
 
 @compiled()
 def _keep_by_changes(x, y, p, kept, first, last, height, width, compare):  # type: ignore[no-untyped-def]
-    """The second step in one window: pixels changing polarity as often as those around, or around which it rests."""
+    """The second step in one window: pixels changing polarity as often as those around, or around which it rests.
+
+    Maps have a rim of one pixel, so that the 8 pixels around one at the sensor's edge can be read.
+    """
     changes = np.zeros((height + 2, width + 2), np.int32)
     left = np.zeros((height + 2, width + 2), np.uint8)
     polarity = np.zeros((height + 2, width + 2), np.int8)
     for i in range(first, last):
         if kept[i]:
             row, column = np.int64(y[i]) + 1, np.int64(x[i]) + 1
+            # The first event of a pixel is no change: before it the polarity is 0.
             changes[row, column] += polarity[row, column] == -p[i]
             polarity[row, column], left[row, column] = p[i], 1
     for i in range(first, last):

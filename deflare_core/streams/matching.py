@@ -10,10 +10,10 @@ from deflare_core.kernels.numba_cache import compiled
 
 
 def find_matched(estimate: Events, recorded: Events) -> NDArray[np.bool_]:
-    """Which of the recorded events are in the estimate, with their exact time, pixel and polarity.
+    """Which of the recorded events are in the estimate, with their exact time, pixel and polarity; bool `(N,)`.
 
-    An estimate may hold only as many of several equal ones; then the first ones count. What any method kept of a
-    recording can be told from this, and `len(estimate) - find_matched(estimate, recorded).sum()` events are its own.
+    Of several equal recorded events the first ones count, as many as the estimate holds. This tells what any method
+    kept of a recording; `len(estimate) - find_matched(estimate, recorded).sum()` events are of its own making.
     """
     start_us = min((int(events.t[0]) for events in (estimate, recorded) if len(events)), default=0)
     ours, theirs = _keys(estimate, start_us), _keys(recorded, start_us)
@@ -22,7 +22,7 @@ def find_matched(estimate: Events, recorded: Events) -> NDArray[np.bool_]:
 
 
 def _keys(events: Events, start_us: int) -> NDArray[np.int64]:
-    """One number for each event's time, pixel and polarity, in this order of weight: all but sorted already."""
+    """An int64 for each event's time, pixel and polarity, the time weighing most: nearly sorted already."""
     height, width = events.sensor_size
     pixel = (events.y.astype(np.int64) * width + events.x) * 2 + (events.p > 0)
     return (events.t - start_us) * (2 * height * width) + pixel
@@ -30,7 +30,12 @@ def _keys(events: Events, start_us: int) -> NDArray[np.int64]:
 
 @compiled()
 def _find_matches(keys, order, recorded_keys):  # type: ignore[no-untyped-def]
-    """Whether each recorded event has a partner, by walking along both sorted streams at once."""
+    """Whether each recorded event has a partner of its own, by walking along both sorted streams at once.
+
+    keys           2     5  5     7        i stops at the first key that is not smaller,
+    recorded_keys  2  3  5     6  7  7     and moves on where it finds a partner, so that
+    found          x     x        x        each key is the partner of one event only.
+    """
     found = np.zeros(len(order), np.bool_)
     i = 0
     for k in range(len(order)):

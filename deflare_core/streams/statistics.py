@@ -1,7 +1,7 @@
 """Statistics of a stream of events: rates, intervals, bursts, flicker and noise, as plain numbers and arrays.
 
-All of them depend on how long a recording is (what counts as busy, and which intervals fit in), so only stretches of
-equal length compare. A share of nothing is nan.
+All of them depend on the length of a recording, which decides which pixels are busy and which intervals fit in. So
+compare only stretches of equal length. A share of nothing is nan.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def count_events(events: Events) -> NDArray[np.int64]:
 
 
 def find_rates_hz(events: Events, duration_us: int) -> NDArray[np.float64]:
-    """Events per second of every pixel, `(H, W)`.
+    """Events per second of every pixel, float64 `(H, W)`.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ def find_on_share(events: Events) -> float:
 
 
 def find_intervals_us(events: Events, same_polarity: bool = False) -> NDArray[np.int64]:
-    """The times from each event to the next one of its pixel, microseconds, pixel by pixel.
+    """The times from each event to the next one of its pixel, int64 microseconds, pixel by pixel.
 
     Parameters
     ----------
     events : a recording.
-    same_polarity : the next one of its pixel and polarity instead, whatever is between them.
+    same_polarity : take the next one of the same pixel and polarity, and pass over others between them.
     """
     group = _pixel(events)
     if same_polarity:
@@ -61,19 +61,19 @@ def find_intervals_us(events: Events, same_polarity: bool = False) -> NDArray[np
 def share_intervals(
     intervals: NDArray[np.int64], edges: NDArray[np.float64] = INTERVAL_EDGES_US
 ) -> NDArray[np.float64]:
-    """The share of all intervals that falls into each bin; what lies outside the edges is missing from the sum.
+    """The share of all intervals that falls into each bin, float64 `(bins,)`; those outside the edges are in no bin.
 
     Parameters
     ----------
-    intervals : microseconds, as `find_intervals_us` gives them.
-    edges : increasing, one more than there are bins, microseconds.
+    intervals : `(N,)` microseconds, as `find_intervals_us` gives them.
+    edges : `(bins + 1,)` microseconds, increasing.
     """
     counts = np.histogram(intervals, edges)[0]
     return counts / len(intervals) if len(intervals) else np.full(len(counts), np.nan)
 
 
 def count_bursts(events: Events) -> NDArray[np.int64]:
-    """How many events of one polarity follow each other at a pixel, for each such run, pixel by pixel."""
+    """How many events of one polarity follow each other at a pixel: int64, one for each such run, pixel by pixel."""
     group = 2 * _pixel(events) + (events.p > 0)
     order = np.argsort(group // 2, kind="stable")
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
@@ -81,7 +81,7 @@ def count_bursts(events: Events) -> NDArray[np.int64]:
 
 
 def find_spectrum(events: Events, duration_us: int, frequencies_hz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The power of the busy pixels' signed event rate at each frequency; 1 is that of events at random times.
+    """The power of the busy pixels' signed event rate at each frequency, float64; events at random times give 1.
 
     It is the sum over pixels of `|sum_i p_i exp(-2 pi i f t_i)|^2`, less what a constant rate would give, over the
     number of events: each pixel by itself, since lamps on three phases would cancel. Events are signed because a lamp
@@ -92,7 +92,7 @@ def find_spectrum(events: Events, duration_us: int, frequencies_hz: NDArray[np.f
     ----------
     events : a recording.
     duration_us : its length from its first event on.
-    frequencies_hz : the frequencies; lines blur over `1e6 / duration_us`.
+    frequencies_hz : `(F,)` float64; lines blur over `1e6 / duration_us`.
     """
     t, p, first = _busy_pixels(events)
     if not len(t):
@@ -149,15 +149,15 @@ def find_flicker_share(events: Events, duration_us: int, flicker_hz: float) -> f
 
 
 def find_isolated(events: Events, radius: int = 1, within_us: int = 10_000) -> NDArray[np.bool_]:
-    """Whether each event had no other one nearby in the time before, as noise has; bool `(N,)`.
+    """Whether no other event was near each one in the time before, as is true of noise; bool `(N,)`.
 
-    False for the events of the first `within_us`, whose time before is not on record.
+    Events of the first `within_us` are not isolated, since the time before them was not recorded.
 
     Parameters
     ----------
     events : a recording.
-    radius : "nearby" is so many columns and rows or fewer, its own pixel included.
-    within_us : the time before, microseconds.
+    radius : an event is near if it is this many columns and rows away or fewer; at the same pixel it is near.
+    within_us : length of the time before, microseconds.
     """
     # As if everything had fired at the first event: until within_us later nothing counts as isolated.
     start_us = int(events.t[0]) if len(events) else 0
@@ -176,7 +176,7 @@ def find_isolated_share(events: Events, radius: int = 1, within_us: int = 10_000
 def find_isolated_rates_hz(
     events: Events, duration_us: int, radius: int = 1, within_us: int = 10_000
 ) -> NDArray[np.float64]:
-    """Isolated events per second of every pixel, `(H, W)`; see `find_isolated`.
+    """Isolated events per second of every pixel, float64 `(H, W)`; see `find_isolated`.
 
     Raises
     ------
@@ -239,11 +239,21 @@ def _sum_power(seconds, p, first, duration_s, frequencies_hz):  # type: ignore[n
 
 @compiled()
 def _find_locked(seconds, p, first, flicker_hz, level):  # type: ignore[no-untyped-def]
-    """Whether n R^2 of each pixel's directions, one a period, exceeds the level."""
+    """Whether n R^2 of each pixel's directions, one for each period with events, exceeds the level.
+
+    Events of pixel k are `first[k]` to `first[k + 1]`. One walk over them sums the events of a period; where the next
+    period begins, the sum's direction (length 1) joins those of the periods before:
+
+        period        0         |     1     |  2  |        3
+        events        +   + -   |   +    -  |     |   +  +    -
+        sum           a         |   b       |     |   c
+        directions    a/|a|     + b/|b|           + c/|c|         n = 3
+    """
     locked = np.zeros(len(first) - 1, np.bool_)
     for pixel in range(len(first) - 1):
         total_real, total_imag, num = 0.0, 0.0, 0
         real, imag, period = 0.0, 0.0, -1
+        # One step more than there are events, to add the direction of the last period.
         for i in range(first[pixel], first[pixel + 1] + 1):
             is_end = i == first[pixel + 1]
             now = -1 if is_end else np.int64(np.floor(flicker_hz * seconds[i]))
