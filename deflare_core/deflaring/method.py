@@ -23,7 +23,7 @@ from deflare_core.deflaring.stream import deflare_windows
 from deflare_core.deflaring.stretches import deflare_stretches
 from deflare_core.events import FLARE, SensorSize
 from deflare_core.model import VoxelNetwork
-from deflare_core.streams.baselines import about, baseline_named
+from deflare_core.streams.baselines import find_baseline
 from deflare_core.system.devices import explain_out_of_memory
 from deflare_core.system.errors import DeflareError
 from deflare_core.windows import Cut, Window
@@ -120,12 +120,12 @@ class BaselineMethod:
     reach: None = None
 
     def __post_init__(self) -> None:
-        baseline_named(self.name)
+        find_baseline(self.name)
 
     @property
     def about(self) -> str:
         """What the filter is."""
-        return about(self.name)
+        return find_baseline(self.name).about
 
     @property
     def key(self) -> str:
@@ -134,7 +134,7 @@ class BaselineMethod:
 
     def deflare(self, windows: Iterable[Window], cut: Cut, skip: int = 0) -> Iterator[AppliedVoxel]:
         """As `stretches.deflare_stretches`."""
-        deflared = deflare_stretches(baseline_named(self.name), windows, cut.window_us, self.seed)
+        deflared = deflare_stretches(find_baseline(self.name).function, windows, cut.window_us, self.seed)
         return islice(deflared, skip, None)
 
 

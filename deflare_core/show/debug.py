@@ -1,8 +1,8 @@
 """Debug pictures: what a stage of the pipeline took in and gave out, as PNG files in one folder.
 
-Training and evaluation show one window in a folder: events and voxels of input, target, output and residual, and
-`debug_summary.txt`. The residual is the very one that the network added, taken where it arises; data sets and networks
-know nothing of it.
+Training and evaluation show each window in a folder: events and voxels of input, target, output and residual, and
+`debug_summary.txt`. The residual is the one that the network added, taken where it arises. Data sets and networks
+know nothing of these pictures.
 """
 
 from __future__ import annotations
@@ -29,13 +29,7 @@ from deflare_core.loop.run import Run, TrainingError, start_run
 from deflare_core.loop.sampling import sample_indices
 from deflare_core.model import TrueResidualUNet3D, VoxelNetwork
 from deflare_core.scores.predictions import load_or_predict
-from deflare_core.show.figures import (
-    draw_event_cloud,
-    draw_event_series,
-    draw_voxels,
-    find_limit,
-    save_figure,
-)
+from deflare_core.show.figures import draw_event_cloud, draw_event_series, draw_voxels, find_limit, save_figure
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.processes import join_processes
 from deflare_core.training import keep_randomness, train_step, training_batches
@@ -43,9 +37,9 @@ from deflare_core.windows import Cut, Window, neighbour_offsets
 
 DEBUG_OUTPUT = Path("reports/debug_output")
 DEBUG_STEPS = 2
-"""Training in debug mode ends after so many steps."""
+"""Steps after which training in debug mode ends."""
 SAMPLED_WINDOWS = 5
-"""In evaluation, one window in so many of each recording has its pictures written."""
+"""In evaluation every fifth window of a recording is pictured."""
 EVENT_FOLDERS = {"input": 1, "target": 4, "output": 7, "residual": 8}
 VOXEL_FOLDERS = {"input": 3, "target": 6, "residual": 8, "output": 9}
 
@@ -57,8 +51,9 @@ class DebugWindow:
     Parameters
     ----------
     name : the file and window, for the summary.
-    t0_us, window_us : its start and length.
-    events, voxels : input, target and output by name; of voxels also what a true residual network added.
+    t0_us, window_us : its start and length, microseconds.
+    events : input, target and output by name.
+    voxels : signed voxels `(bins, H, W)` of the same, and of what a true residual network added ("residual").
     """
 
     name: str
@@ -69,7 +64,13 @@ class DebugWindow:
 
 
 def write_window_pictures(folder: Path, name: str, events: Events, voxel: np.ndarray, t0_us: int) -> list[Path]:
-    """The pictures of one 20 ms window: its events as a cloud and as a series, and the bins of its voxel."""
+    """The pictures written of one 20 ms window: its events as a cloud and as a series, and the bins of its voxel.
+
+    Parameters
+    ----------
+    folder, name : where the pictures stand, and what their names begin with.
+    events, voxel, t0_us : the window's events, its signed voxel `(bins, H, W)`, and its start in microseconds.
+    """
     t_end_us = t0_us + WINDOW_US
     figures = {
         "events_3d": draw_event_cloud(events, seed=0),
@@ -102,22 +103,24 @@ def _debug_step(run: Run, batches: Iterator[Batch], folder: Path) -> Path:
     """The folder in which a step's first window was pictured; then the step is taken."""
     target = folder / f"epoch_{run.epoch:03d}_iter_{run.step:03d}"
     if run.processes.is_first:
-        write_debug_window(target, training_window(run, sample_indices(run.config.trainer, len(run.data), run.step)[0]))
+        write_debug_window(
+            target, show_training_window(run, sample_indices(run.config.trainer, len(run.data), run.step)[0])
+        )
     train_step(run, batches)
     return target
 
 
-def training_window(run: Run, index: int) -> DebugWindow:
+def show_training_window(run: Run, index: int) -> DebugWindow:
     """A window of the training data and what the network makes of it; in-memory windows have their events decoded."""
     data, name = run.data, run.data.window_name(index)
     if isinstance(data, EventVoxelDataset):
         pair, k = data.place(index)
         seen = list(islice(data.read_input(pair, data.context), k, k + 2 * data.context + 1))
         clean = next(islice(data.windows(pair), k, None)).clean
-        return network_window(run.model, name, seen, clean, data.cut)
+        return show_network_window(run.model, name, seen, clean, data.cut)
     raw, label = (data[index][key].cpu().numpy() for key in ("raw", "label"))
     (target,) = decode_windows(label, run.model.channels)
-    return network_window(run.model, name, decode_windows(raw, run.model.channels), target.events, Cut())
+    return show_network_window(run.model, name, decode_windows(raw, run.model.channels), target.events, Cut())
 
 
 def decode_windows(voxels: NDArray[np.float32], num_channels: int) -> list[Window]:
@@ -134,7 +137,7 @@ def decode_windows(voxels: NDArray[np.float32], num_channels: int) -> list[Windo
     return [Window(t0, voxel_to_events(voxel, WINDOW_US, t0_us=t0, seed=0), seed=0) for t0, voxel in starts_us.items()]
 
 
-def network_window(model: VoxelNetwork, name: str, seen: Sequence[Window], clean: Events, cut: Cut) -> DebugWindow:
+def show_network_window(model: VoxelNetwork, name: str, seen: Sequence[Window], clean: Events, cut: Cut) -> DebugWindow:
     """What a network makes of a window, and what it added to its voxel if it is a true residual network.
 
     Parameters
@@ -145,7 +148,7 @@ def network_window(model: VoxelNetwork, name: str, seen: Sequence[Window], clean
     """
     middle = len(seen) // 2
     shown, t0_us = seen[middle], seen[middle].t0_us
-    with residuals_noted(model) as noted:
+    with note_residuals(model) as noted:
         # A GPU replays a recorded graph, in which nobody could note anything.
         applied = next(deflare_windows(model, seen, cut, skip=middle, path=HostPath(model, cut)))
     assert applied.output is not None, "A network has an output."
@@ -159,8 +162,8 @@ def network_window(model: VoxelNetwork, name: str, seen: Sequence[Window], clean
 
 
 @contextmanager
-def residuals_noted(model: VoxelNetwork) -> Iterator[list[torch.Tensor]]:
-    """A list to which every residual is added that the network computes meanwhile; none for a plain network."""
+def note_residuals(model: VoxelNetwork) -> Iterator[list[torch.Tensor]]:
+    """A list that gets every residual `(N, C, bins, H, W)` that the network computes meanwhile; none of a plain one."""
     noted: list[torch.Tensor] = []
     if not isinstance(model, TrueResidualUNet3D):
         yield noted
@@ -190,7 +193,7 @@ def write_debug_windows(
             if isinstance(method, NetworkMethod):
                 context = method.model.config.context
                 seen = list(islice(data.read_input(pair, context), k, k + 2 * context + 1))
-                shown = network_window(method.model, name, seen, window.clean, data.cut)
+                shown = show_network_window(method.model, name, seen, window.clean, data.cut)
             else:
                 output = predicted.window(window.t0_us, window.t0_us + data.cut.window_us)
                 shown = show_filtered_window(name, window, output, data.cut)

@@ -94,13 +94,3 @@ def find_baseline(name: str) -> BaselineRow:
         f"There is no method '{name}'; known are network, oracle (to evaluate), {', '.join(BASELINES)}, and efr at "
         "another frequency, such as efr_50hz."
     )
-
-
-def baseline_named(name: str) -> Baseline:
-    """The function of the baseline of that name; see `find_baseline`."""
-    return find_baseline(name).function
-
-
-def about(name: str) -> str:
-    """What the baseline of that name is, for reports; see `find_baseline`."""
-    return find_baseline(name).about

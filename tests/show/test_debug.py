@@ -18,8 +18,8 @@ from deflare_core.model import build_model
 from deflare_core.show import debug
 from deflare_core.show.debug import (
     debug_training,
-    network_window,
-    residuals_noted,
+    note_residuals,
+    show_network_window,
     summarise_window,
     write_debug_windows,
 )
@@ -96,7 +96,7 @@ def test_debug_mode_goes_on_from_a_run_and_does_not_change_it(config, tmp_path):
 def test_the_residual_shown_is_the_one_that_was_added(pair_folders):
     data, model = EventVoxelDataset(*pair_folders), stirred()
     clean, seen = next(data.windows(data.pairs[0])).clean, next(data.read_input(data.pairs[0]))
-    shown = network_window(model, "a window", [seen], clean, data.cut)
+    shown = show_network_window(model, "a window", [seen], clean, data.cut)
     assert np.abs(shown.voxels["residual"]).max() > 0.1
     assert np.array_equal(shown.voxels["input"] + shown.voxels["residual"], shown.voxels["output"])
     shown.voxels["output"][0, 0, 0] += 1
@@ -105,7 +105,7 @@ def test_the_residual_shown_is_the_one_that_was_added(pair_folders):
 
 def test_noting_residuals_leaves_the_network_as_it_was():
     model, voxel = stirred(), torch.ones(1, 1, 8, 12, 16)
-    with residuals_noted(model) as noted:
+    with note_residuals(model) as noted:
         output = model(voxel)
     assert torch.equal(output, voxel + noted[0])
     model(voxel)
@@ -118,7 +118,7 @@ def test_polarities_of_their_own_are_shown_as_one_signed_voxel(pair_folders, pol
     data = EventVoxelDataset(*pair_folders)
     clean, seen = next(data.windows(data.pairs[0])).clean, next(data.read_input(data.pairs[0]))
     model = build_model(ModelConfig(**SMALL, polarity=polarity), 0)
-    shown = network_window(model, "a window", [seen], clean, data.cut)
+    shown = show_network_window(model, "a window", [seen], clean, data.cut)
     assert {voxel.shape for voxel in shown.voxels.values()} == {(8, 12, 16)}
     assert shown.voxels["output"].sum() == seen.events.p.sum(dtype=int), "Untrained it is the identity."
 

@@ -11,7 +11,7 @@ from deflare_core.codec import events_to_voxel
 from deflare_core.config import InferenceConfig
 from deflare_core.events import Events
 from deflare_core.scores.metrics import score_voxels
-from deflare_core.streams.baselines import BASELINES, baseline_named, find_baseline
+from deflare_core.streams.baselines import BASELINES, find_baseline
 from deflare_core.streams.comb_filter import find_mains_hz, remove_flicker
 from deflare_core.streams.filters import find_focused, find_supported
 from deflare_core.streams.matching import find_matched
@@ -111,12 +111,14 @@ def test_the_comb_is_the_published_transfer_function():
 
 def test_the_comb_can_be_set_to_another_frequency():
     lamp = stream([(k * 20_000 + at, 5, 5, p) for k in range(40) for at, p in ((1_200, 1), (9_900, -1))])
-    late = {name: (baseline_named(name)(lamp, (0, 800_000), 0).t > 100_000).sum() for name in ("efr", "efr_50hz")}
+    late = {
+        name: (find_baseline(name).function(lamp, (0, 800_000), 0).t > 100_000).sum() for name in ("efr", "efr_50hz")
+    }
     assert late["efr_50hz"] < 0.2 * 70, "It takes out what the setting says."
     assert late["efr"] > 0.5 * 70, "100 Hz is not the frequency of this lamp."
     for name in ("efr_0hz", "efr_hz", "median"):
         with pytest.raises(ValueError, match=f"no method '{name}'.*such as efr_50hz"):
-            baseline_named(name)
+            find_baseline(name)
 
 
 def test_input_and_empty_do_what_they_are_called():
