@@ -1,7 +1,7 @@
 """Simulated pairs as training data that never ends: new scenes as fast as a GPU draws them, no files.
 
-Processes prepare what seeds stand for; a thread simulates on the GPU, on a stream of its own, and lays ready the next
-windows while the network trains on the last. This is the one door through which `deflare_core` knows the simulator.
+Processes prepare what seeds stand for. A thread simulates the next pairs on the GPU, on a CUDA stream of its own, while
+the network trains on the last ones. This is the one door through which training knows the simulator.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from deflare_core.windows import neighbour_offsets
 Sample = dict[str, torch.Tensor]
 Made = TypeVar("Made")
 LAST = -100
-"""Priority of what a process does after all else; queues are emptied at -5."""
+"""Priority of what a process does last; multiprocessing empties its queues at -5."""
 
 
 class SimulatedPairs(IterableDataset[Sample]):
@@ -47,13 +47,13 @@ class SimulatedPairs(IterableDataset[Sample]):
     Parameters
     ----------
     config : what to simulate.
-    device : where the samples lie.
-    num_bins, window_us : bins and length of a voxel.
+    device : where the samples are made and stay.
+    num_bins, window_us : bins of a voxel, and its length, microseconds.
     split : "train" or "test", the two sets of seeds of a configuration.
     split_polarity : give `(2, bins, H, W)` instead, the numbers of positive and of negative events.
     first : number of the first pair.
     workers : processes that prepare pairs (or on a CPU simulate them).
-    ahead : pairs that lie ready.
+    num_ahead : pairs that are made before they are asked for.
     """
 
     def __init__(
@@ -67,23 +67,23 @@ class SimulatedPairs(IterableDataset[Sample]):
         split_polarity: bool = False,
         first: int = 0,
         workers: int = 2,
-        ahead: int = 2,
+        num_ahead: int = 2,
     ) -> None:
         self.config, self.device, self.split = config, torch.device(device), split
         self.num_bins, self.window_us, self.split_polarity = num_bins, window_us, split_polarity
-        self.first, self.workers, self.ahead = first, workers, ahead
+        self.first, self.workers, self.num_ahead = first, workers, num_ahead
 
     def __iter__(self) -> Iterator[Sample]:
-        with closing(prefetch(self._simulated(self.windows), self.ahead)) as pairs:
+        with closing(prefetch(self._simulate(self.windows), self.num_ahead)) as pairs:
             for samples in pairs:
                 yield from samples
 
     def pairs(self) -> Generator[TensorPair, None, None]:
-        """The pairs themselves, as events on the device."""
-        return prefetch(self._simulated(lambda pair: pair), self.ahead)
+        """The pairs themselves, as events on the device, without end."""
+        return prefetch(self._simulate(lambda pair: pair), self.num_ahead)
 
     def windows(self, pair: TensorPair) -> list[Sample]:
-        """The windows of a pair; what is left at its end and fills none is left out."""
+        """The whole windows of a pair, as `__iter__` gives them; the rest at its end is left out."""
         start, end = pair.clock_us
         starts = range(start, end - self.window_us + 1, self.window_us)
         return [{"raw": self._voxel(pair.flare, t0), "label": self._voxel(pair.clean, t0)} for t0 in starts]
@@ -98,8 +98,8 @@ class SimulatedPairs(IterableDataset[Sample]):
         voxel.view(-1).index_add_(0, cells, (p.abs() if self.split_polarity else p).float())
         return voxel
 
-    def _simulated(self, make: Callable[[TensorPair], Made]) -> Iterator[Made]:
-        """What is made of each pair, complete on the device, so that whoever takes it does not wait for the GPU."""
+    def _simulate(self, make: Callable[[TensorPair], Made]) -> Iterator[Made]:
+        """What is made of each pair, complete on the device: who takes it does not wait for the GPU."""
         if self.device.type == "cpu":
             yield from map(make, self._preparations())
             return
@@ -108,7 +108,8 @@ class SimulatedPairs(IterableDataset[Sample]):
             with torch.cuda.stream(stream):
                 made = make(simulate_on(preparation, self.device))
                 stream.synchronize()
-                for tensor in _tensors_in(made):
+                # The caller uses them on the default stream; without this their memory might be given away too early.
+                for tensor in _find_tensors(made):
                     tensor.record_stream(torch.cuda.default_stream(self.device))
             yield made
 
@@ -125,14 +126,14 @@ class SimulatedPairs(IterableDataset[Sample]):
         )  # fmt: skip
 
 
-class FewCounts(NamedTuple):
+class SparseCounts(NamedTuple):
     """Input and target of a window without the cells where both are empty, which nearly all are.
 
     Parameters
     ----------
-    cells : int32 `(K,)`, the flat indices of the others.
-    counts : `(2, K)`, what input and target hold there, int8, or int16 where they need it.
-    shape : of the window, `(C, bins, H, W)`.
+    cells : the flat indices of the K other cells, `(K,)` int32.
+    counts : what input and target hold there, `(2, K)` int8, or int16 where a count needs it.
+    shape : of a voxel, `(C, bins, H, W)`.
     """
 
     cells: torch.Tensor
@@ -140,18 +141,18 @@ class FewCounts(NamedTuple):
     shape: torch.Size
 
     @classmethod
-    def of(cls, voxels: torch.Tensor) -> FewCounts:
-        """Those of whole counts `(2, C, bins, H, W)`."""
+    def from_voxels(cls, voxels: torch.Tensor) -> SparseCounts:
+        """The counts of voxels `(2, C, bins, H, W)` that hold whole numbers."""
         flat = voxels.flatten(1)
         cells = flat.any(0).nonzero()[:, 0]
-        return cls(cells.int(), _in_few_bits(flat[:, cells]), voxels.shape[1:])
+        return cls(cells.int(), _narrow(flat[:, cells]), voxels.shape[1:])
 
-    def whole(self) -> torch.Tensor:
-        """The voxels again, float32 `(2, C, bins, H, W)`."""
+    def to_voxels(self) -> torch.Tensor:
+        """Input and target, `(2, C, bins, H, W)` float32."""
         return self._spread(self.counts).view(2, *self.shape)
 
-    def input(self) -> torch.Tensor:
-        """The input's voxel alone, `(C, bins, H, W)`."""
+    def to_input(self) -> torch.Tensor:
+        """The input alone, `(C, bins, H, W)` float32."""
         return self._spread(self.counts[:1]).view(self.shape)
 
     def _spread(self, counts: torch.Tensor) -> torch.Tensor:
@@ -163,7 +164,7 @@ class FewCounts(NamedTuple):
 class SimulatedWindows(Dataset[Sample]):
     """The windows of some simulated pairs, kept on the device: 6 bytes for each cell that holds an event.
 
-    They come without their neighbours; see `with_context`.
+    A sample is {"raw": (C, bins, H, W), "label": (1 or 2, bins, H, W)} float32; `with_context` adds its neighbours.
 
     Parameters
     ----------
@@ -189,23 +190,23 @@ class SimulatedWindows(Dataset[Sample]):
         )
         total = self.num_windows * sum(num_pairs for _, num_pairs in kinds)
         shown = tqdm(samples, total=total, unit="window", disable=not progress)
-        self._counts = [FewCounts.of(torch.stack([sample["raw"], sample["label"]])) for sample in shown]
+        self._counts = [SparseCounts.from_voxels(torch.stack([sample["raw"], sample["label"]])) for sample in shown]
 
     def __len__(self) -> int:
         return len(self._counts)
 
     def __getitem__(self, index: int) -> Sample:
-        raw, label = self._counts[index].whole()
+        raw, label = self._counts[index].to_voxels()
         seen = [raw]
         for offset in neighbour_offsets(self.context)[1:]:
             inside = 0 <= index % self.num_windows + offset < self.num_windows
-            seen.append(self._counts[index + offset].input() if inside else torch.zeros_like(raw))
+            seen.append(self._counts[index + offset].to_input() if inside else torch.zeros_like(raw))
         return {"raw": join_channels(seen), "label": label}
 
     def with_context(self, context: int) -> SimulatedWindows:
-        """The same windows, not copied, the input of each with those of so many of its pair before and after it.
+        """The same windows, not copied, each input with the `context` inputs before and after it in its pair.
 
-        Beyond the ends of the pair there is silence.
+        Their channels come after those of the window itself. Beyond the ends of the pair, inputs are empty.
         """
         found = copy.copy(self)
         found.context = context
@@ -222,12 +223,12 @@ class SimulatedWindows(Dataset[Sample]):
 
 
 def load_simulation(config: SimulatedDataConfig) -> SimulationConfig:
-    """What is simulated first, with the settings that replace those of the file."""
+    """The configuration of the first pairs, with the settings that replace those of the file."""
     return load_config(SimulationConfig, config.simulation, config.overrides)
 
 
 def load_kinds(config: SimulatedDataConfig) -> list[tuple[SimulationConfig, int]]:
-    """What is simulated, and how many pairs of each kind.
+    """The configuration of each kind of pairs, and how many pairs there are of it.
 
     Raises
     ------
@@ -270,23 +271,23 @@ class _Preparations(Dataset[Any]):
         return TensorPair(flare, clean, flare_label, clean_label, pair.clock_us, pair.plan)
 
 
-def _in_few_bits(counts: torch.Tensor) -> torch.Tensor:
+def _narrow(counts: torch.Tensor) -> torch.Tensor:
     """The whole numbers as int8 if all fit, else as int16."""
     fit = bool((counts.abs() <= torch.iinfo(torch.int8).max).all())
     return counts.to(torch.int8 if fit else torch.int16)
 
 
-def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+def _find_tensors(value: Any) -> Iterator[torch.Tensor]:
     """All tensors in a nest of lists, dictionaries and tuples."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
-            yield from _tensors_in(part)
+            yield from _find_tensors(part)
 
 
 def _as_tensors(value: Any) -> Any:
-    """The value with its arrays as tensors, which pass from process to process without being copied."""
+    """The value with its arrays as tensors, which pass from one process to another without a copy."""
     if isinstance(value, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(value))
     if isinstance(value, tuple) and not isinstance(value, torch.Size):
@@ -296,9 +297,9 @@ def _as_tensors(value: Any) -> Any:
 
 
 def leave_at_once(worker: int) -> None:
-    """Let the process end as soon as its queues are empty, without what libraries do in the end.
+    """Let the process end as soon as its queues are empty, before libraries clean up.
 
-    Where threads of theirs still run, that aborts the process, and torch takes it for one that failed at its work. One
-    that did fail ends as it would.
+    Where a library's threads still run, its clean-up aborts the process, and torch then reports a failed worker. A
+    worker that did fail ends with its error as usual.
     """
     Finalize(None, lambda: sys.exc_info()[0] or os._exit(0), exitpriority=LAST)
