@@ -16,13 +16,12 @@ from contextlib import closing
 from multiprocessing.util import Finalize
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from tqdm import tqdm
 
 from data_simu.config import SimulationConfig
-from data_simu.gpu.simulation import Preparation, TensorPair, prepare, simulate_on
+from data_simu.gpu.simulation import Preparation, TensorPair, as_tensor, map_arrays, prepare, simulate_on
 from data_simu.pairs import derive_seed
 from data_simu.simulation import simulate
 from deflare_core.config import SimulatedDataConfig
@@ -117,9 +116,11 @@ class SimulatedPairs(IterableDataset[Sample]):
         source = _Preparations(self.config, self.split, self.device.type)
         numbers: Any = itertools.count(self.first)
         context = "spawn" if self.workers else None
+        # Tensors pass from one process to another without a copy; arrays would be pickled.
+        to_tensors = functools.partial(map_arrays, as_tensor)
         return iter(
             DataLoader(
-                source, batch_size=None, sampler=numbers, num_workers=self.workers, collate_fn=_as_tensors,
+                source, batch_size=None, sampler=numbers, num_workers=self.workers, collate_fn=to_tensors,
                 multiprocessing_context=context, prefetch_factor=2 if self.workers else None,
                 pin_memory=self.device.type == "cuda", worker_init_fn=leave_at_once,
             )
@@ -284,16 +285,6 @@ def _find_tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _find_tensors(part)
-
-
-def _as_tensors(value: Any) -> Any:
-    """The value with its arrays as tensors, which pass from one process to another without a copy."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
-    if isinstance(value, tuple) and not isinstance(value, torch.Size):
-        parts = [_as_tensors(part) for part in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    return value
 
 
 def leave_at_once(worker: int) -> None:

@@ -8,6 +8,7 @@ by tile, where flicker shows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -176,6 +177,7 @@ def sense_events(prepared: Preparation, direct: torch.Tensor, flare: torch.Tenso
     _launch(cuda_kernels.look_ahead, device, (num_pixels,), *ahead, np.float32(config.min_flare_share))
     clock_us = _move(device, np.array([0, config.duration_us]))
     seen = (clock_us, pixels, DARK, _as_array(touched), _as_array(shown), moments, *pictures)
+    # A first pass gives every pixel of both views the same room. Those few that fire more are simulated again.
     which = torch.arange(2 * num_pixels, device=device)
     events, counts = _sense(which, ROOM * torch.arange(2 * num_pixels + 1, device=device), seen)
     crowded = which[counts > ROOM]
@@ -186,6 +188,7 @@ def sense_events(prepared: Preparation, direct: torch.Tensor, flare: torch.Tenso
     few = zip(events.view(2, num_pixels, ROOM), fits.view(2, num_pixels, ROOM), strict=True)
     found = [torch.cat([rows[fit], more[more_views == view]]) for view, (rows, fit) in enumerate(few)]
     clean = _sort(found[CLEAN])
+    # Where flare does not reach, the real view has the clean view's events.
     shared = found[CLEAN][~touched[(found[CLEAN] & CODE) >> PIXEL_SHIFT]]
     return clean, _sort(torch.cat([found[REAL], shared]))
 
@@ -256,16 +259,24 @@ def _pack(pictures: list[NDArray[np.float32]]) -> tuple[NDArray[np.int32], NDArr
     return places, np.concatenate([picture.ravel() for picture in pictures])
 
 
-def _move(device: torch.device, value: Any) -> Any:
-    """The value with all of its arrays on a device, as numba's kernels take them."""
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.ascontiguousarray(value))
-    if isinstance(value, torch.Tensor):
-        return _as_array(value.to(device, non_blocking=True))
+def map_arrays(change: Callable[[Any], Any], value: Any) -> Any:
+    """The value with `change` applied to each array and tensor in a nest of tuples."""
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return change(value)
     if isinstance(value, tuple):
-        parts = [_move(device, part) for part in value]
+        parts = [map_arrays(change, part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value
+
+
+def as_tensor(values: NDArray[Any] | torch.Tensor) -> torch.Tensor:
+    """The values as a tensor of the same shape, type and memory."""
+    return values if isinstance(values, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(values))
+
+
+def _move(device: torch.device, value: Any) -> Any:
+    """The value with all of its arrays on a device, as numba's kernels take them."""
+    return map_arrays(lambda values: _as_array(as_tensor(values).to(device, non_blocking=True)), value)
 
 
 def _as_array(tensor: torch.Tensor) -> Any:
