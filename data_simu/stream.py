@@ -24,9 +24,10 @@ from data_simu.config import SimulationConfig
 from data_simu.gpu.simulation import Preparation, TensorPair, as_tensor, map_arrays, prepare, simulate_on
 from data_simu.pairs import derive_seed
 from data_simu.simulation import simulate
+from deflare_core.codec import encode_window
 from deflare_core.config import SimulatedDataConfig
 from deflare_core.events import WINDOW_US
-from deflare_core.kernels.event_tensors import EventTensors, cells_of, join_channels
+from deflare_core.kernels.event_tensors import EventTensors, join_channels
 from deflare_core.system.prefetch import prefetch
 from deflare_core.system.settings import ConfigError, load_config
 from deflare_core.windows import neighbour_offsets
@@ -47,7 +48,6 @@ class SimulatedPairs(IterableDataset[Sample]):
     ----------
     config : what to simulate.
     device : where the samples are made and stay.
-    num_bins, window_us : bins of a voxel, and its length, microseconds.
     split : "train" or "test", the two sets of seeds of a configuration.
     split_polarity : give `(2, bins, H, W)` instead, the numbers of positive and of negative events.
     first : number of the first pair.
@@ -60,8 +60,6 @@ class SimulatedPairs(IterableDataset[Sample]):
         config: SimulationConfig,
         device: torch.device | str,
         *,
-        num_bins: int = 8,
-        window_us: int = 20_000,
         split: str = "train",
         split_polarity: bool = False,
         first: int = 0,
@@ -69,8 +67,7 @@ class SimulatedPairs(IterableDataset[Sample]):
         num_ahead: int = 2,
     ) -> None:
         self.config, self.device, self.split = config, torch.device(device), split
-        self.num_bins, self.window_us, self.split_polarity = num_bins, window_us, split_polarity
-        self.first, self.workers, self.num_ahead = first, workers, num_ahead
+        self.split_polarity, self.first, self.workers, self.num_ahead = split_polarity, first, workers, num_ahead
 
     def __iter__(self) -> Iterator[Sample]:
         with closing(prefetch(self._simulate(self.windows), self.num_ahead)) as pairs:
@@ -84,18 +81,15 @@ class SimulatedPairs(IterableDataset[Sample]):
     def windows(self, pair: TensorPair) -> list[Sample]:
         """The whole windows of a pair, as `__iter__` gives them; the rest at its end is left out."""
         start, end = pair.clock_us
-        starts = range(start, end - self.window_us + 1, self.window_us)
-        return [{"raw": self._voxel(pair.flare, t0), "label": self._voxel(pair.clean, t0)} for t0 in starts]
+        starts = range(start, end - WINDOW_US + 1, WINDOW_US)
+        return [{"raw": self._encode(pair.flare, t0), "label": self._encode(pair.clean, t0)} for t0 in starts]
 
-    def _voxel(self, events: EventTensors, t0_us: int) -> torch.Tensor:
-        edges = torch.tensor([t0_us, t0_us + self.window_us], device=events.t.device)
+    def _encode(self, events: EventTensors, t0_us: int) -> torch.Tensor:
+        edges = torch.tensor([t0_us, t0_us + WINDOW_US], device=events.t.device)
         first, last = torch.searchsorted(events.t, edges).tolist()
         t, x, y, p = (column[first:last] for column in events[:4])
-        chosen = EventTensors(t, x, y, p, events.sensor_size)
-        cells = cells_of(chosen, self.num_bins, self.window_us, t0_us, self.split_polarity)
-        voxel = torch.zeros((2 if self.split_polarity else 1, self.num_bins, *events.sensor_size), device=t.device)
-        voxel.view(-1).index_add_(0, cells, (p.abs() if self.split_polarity else p).float())
-        return voxel
+        window = EventTensors(t, x, y, p, events.sensor_size)
+        return encode_window(window, t0_us, channels=2 if self.split_polarity else 1)
 
     def _simulate(self, make: Callable[[TensorPair], Made]) -> Iterator[Made]:
         """What is made of each pair, complete on the device: who takes it does not wait for the GPU."""
@@ -201,7 +195,7 @@ class SimulatedWindows(Dataset[Sample]):
         seen = [raw]
         for offset in neighbour_offsets(self.context)[1:]:
             inside = 0 <= index % self.num_windows + offset < self.num_windows
-            seen.append(self._counts[index + offset].to_input() if inside else torch.zeros_like(raw))
+            seen.append(self._counts[index + offset].to_input() if inside else None)
         return {"raw": join_channels(seen), "label": label}
 
     def with_context(self, context: int) -> SimulatedWindows:
