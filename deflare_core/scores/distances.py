@@ -1,8 +1,8 @@
 """Distances between two streams of events: how far each event is from the nearest one of the other stream.
 
 Events are points in (x, y, p, t), as in the evaluation of E-Deflare (arXiv 2512.09016), on scales that both streams
-share: the sensor's width, its height and the window are 100 long each, and the polarities lie 100 apart. The published
-tables take distances from estimate to truth alone, which an estimate of few events can make as small as it likes;
+share: the sensor's width, its height and the window are 100 long each, and the polarities are 100 apart. The published
+tables take distances from estimate to truth alone, which an estimate makes small by holding few events.
 `score_distances` gives both directions.
 """
 
@@ -20,16 +20,18 @@ from deflare_core.system.workers import is_worker
 SIDE = 100.0
 """Length of the sensor's width, its height, the window, and the gap between the polarities."""
 FARTHEST = 2 * SIDE
-"""The longest distance there is, from corner to corner of four dimensions; to an empty stream everything is as far."""
+"""The longest distance there is, from corner to corner of four dimensions; it is also that to an empty stream."""
 GAUSS_WIDTH = 0.4
 """Distances d whose square is small against this hardly count in the Gaussian score, 1 - exp(-d^2 / 0.4)."""
 POLARITY, PLACE = 2, [0, 1, 3]
 Points = NDArray[np.float64]
+"""`(N, 4)`: x, y, p and t of events, each on a scale of 100."""
 Distances = NDArray[np.float64]
+"""`(N,)`, on the scale of the points."""
 
 
 class EventDistances(NamedTuple):
-    """The distance of every event to the nearest of the other stream: of the estimate's, and of the truth's."""
+    """The distance of each event of the estimate to the truth's nearest one, and of the truth's to the estimate's."""
 
     to_truth: Distances
     to_estimate: Distances
@@ -41,7 +43,7 @@ def measure_distances(estimate: Events, truth: Events, t0_us: int, window_us: in
     Parameters
     ----------
     estimate, truth : events of the window `[t0, t0 + window)` of one sensor.
-    t0_us, window_us : the window.
+    t0_us, window_us : start and length of the window, microseconds.
 
     Raises
     ------
@@ -57,7 +59,7 @@ def measure_distances(estimate: Events, truth: Events, t0_us: int, window_us: in
 
 
 def measure_point_distances(estimate: Points, truth: Points) -> EventDistances:
-    """The distances between two sets of places `(N, 4)` in (x, y, p, t), in both directions."""
+    """The distances between two sets of points, `(N, 4)` and `(M, 4)` in (x, y, p, t), in both directions."""
     return EventDistances(find_nearest(estimate, truth), find_nearest(truth, estimate))
 
 
@@ -73,10 +75,10 @@ def score_distances(distances: EventDistances) -> dict[str, float]:
 
 
 def find_nearest(points: Points, others: Points) -> Distances:
-    """The distance of each of the places to the nearest of the other ones, both `(N, 4)` in (x, y, p, t).
+    """The distance of each point `(N, 4)` to the nearest of the others `(M, 4)`, `(N,)`; exact.
 
-    Polarities lie so far apart that the nearest event is nearly always of the same one, and so many events are in both
-    streams that it pays to look for equals first.
+    Many events are in both streams, so equal points are looked for first. Polarities are far apart, so the nearest
+    event is nearly always of the same one, and the others are searched only for points that could still gain.
     """
     found = np.where(_is_among(points, others), 0.0, np.inf)
     for p in _levels(points):
@@ -85,8 +87,8 @@ def find_nearest(points: Points, others: Points) -> Distances:
             left = np.flatnonzero((points[:, POLARITY] == p) & (found > gap))
             if len(left):
                 tree = cKDTree(others[others[:, POLARITY] == other_p][:, PLACE], balanced_tree=False)
-                beside, _ = tree.query(points[left][:, PLACE], workers=1 if is_worker() else -1)
-                found[left] = np.minimum(found[left], np.hypot(beside, gap))
+                apart, _ = tree.query(points[left][:, PLACE], workers=1 if is_worker() else -1)
+                found[left] = np.minimum(found[left], np.hypot(apart, gap))
     return np.minimum(found, FARTHEST)
 
 
@@ -95,19 +97,20 @@ def _levels(points: Points) -> list[float]:
 
 
 def _is_among(points: Points, others: Points) -> NDArray[np.bool_]:
-    """Whether each place is also one of the others; where two numbers collide by chance, equals may go unnoticed."""
+    """Whether each point is also one of the others, bool `(N,)`; if two hashes collide, an equal may go unnoticed."""
     if not len(others):
         return np.zeros(len(points), np.bool_)
-    numbers = _numbers(others)
-    order = np.argsort(numbers)
-    there = np.minimum(np.searchsorted(numbers[order], _numbers(points)), len(others) - 1)
+    hashes = _hash(others)
+    order = np.argsort(hashes)
+    there = np.minimum(np.searchsorted(hashes[order], _hash(points)), len(others) - 1)
     return (others[order[there]] == points).all(1)
 
 
-def _numbers(points: Points) -> NDArray[np.uint64]:
-    """A number for each place that is hardly ever that of another one."""
+def _hash(points: Points) -> NDArray[np.uint64]:
+    """A hash of each point, which hardly ever is that of another one."""
     mixed = np.zeros(len(points), np.uint64)
     for column in points.T:
+        # Adding 0 turns -0.0, whose bits differ, into 0.0. The factor is 2^64 over the golden ratio.
         mixed = (mixed ^ (column + 0.0).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     return mixed

@@ -1,4 +1,4 @@
-"""Figures: functions that take arrays and return a matplotlib Figure; they neither show nor save anything.
+"""Figures: functions that take events or arrays and return a matplotlib Figure; only `save_figure` writes one.
 
 One palette throughout: red is brighter (positive), blue is darker (negative), white is nothing; signed voxels share
 symmetric limits about 0 within a figure. Where only a sample of the events is drawn, the figure says how many.
@@ -43,7 +43,7 @@ def draw_voxels(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, li
     Parameters
     ----------
     voxels : voxels of one shape by name, such as input, target, output and residual.
-    t0_us, window_us : start and length of the window, for the titles.
+    t0_us, window_us : start and length of the window in microseconds, for the titles.
     limit : the colour scale's end, events per cell; none takes that of `find_limit`.
     """
     limit = limit or find_limit(list(voxels.values()))
@@ -188,7 +188,11 @@ def draw_scores(
 ) -> Figure:
     """Bars of the named scores, one panel each, one row per method; a bar that would dwarf the others is cut off.
 
-    Lines across the ends of bars show the intervals, where there are any.
+    Parameters
+    ----------
+    summary : the mean of each score, by method and score.
+    names : the scores to draw, in the order of panels; see `metrics.SCORES`.
+    intervals : both ends of each mean's interval, drawn as lines across the ends of bars; none draws no lines.
     """
     known = intervals or {}
     figure = make_figure(1.5 * len(names) + 1, 0.24 * len(summary) + 0.8)
@@ -237,7 +241,10 @@ def sum_polarities(events: Events) -> np.ndarray:
 
 
 def find_strongest(picture: np.ndarray, block: int) -> np.ndarray:
-    """The entry farthest from 0 of each block of `block` x `block` pixels; the last rows and columns fill up with 0."""
+    """The entry farthest from 0 of each block of `block` x `block` pixels, `(ceil(H / block), ceil(W / block))`.
+
+    Blocks that reach over the edge are filled up with 0.
+    """
     height, width = picture.shape
     padded = np.pad(picture, ((0, -height % block), (0, -width % block)))
     rows, columns = (size // block for size in padded.shape)
@@ -296,7 +303,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def draw_roc(roc: Roc, kept: float) -> Figure:
-    """The curve of a network, with the point that keeps the given share of the other events."""
+    """The ROC curve of a network, with the point that keeps the given share of the other events."""
     figure = make_figure(5, 4.2)
     axes = figure.subplots()
     axes.plot(1 - roc.kept, roc.removed, color=METHOD_COLOURS["network"], label=f"network, area {roc.area:.3f}")

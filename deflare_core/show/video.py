@@ -49,7 +49,9 @@ class Video:
     slowdown: float
 
     def __str__(self) -> str:
-        return f"{self.path.name}: {self.num_frames} frames, {self.width}x{self.height}, {speed_text(self.slowdown)}"
+        return (
+            f"{self.path.name}: {self.num_frames} frames, {self.width}x{self.height}, {describe_speed(self.slowdown)}"
+        )
 
 
 def write_video(
@@ -61,9 +63,9 @@ def write_video(
     t_start_us: int | None = None,
     t_end_us: int | None = None,
 ) -> Video:
-    """An mp4 with one panel per named recording, red for positive and blue for negative events on white.
+    """The mp4 that was written: one panel per named recording, red for positive and blue for negative events on white.
 
-    Each frame tells the time at which it starts, in ms of the recording's own clock, and how much slower than the
+    Each frame shows the time at which it starts, in ms of the recording's own clock, and how much slower than the
     scene it plays. Sensors less than 480 pixels wide are enlarged by a whole factor. Memory holds 100 ms of each
     recording at a time, or one frame where that is longer.
 
@@ -71,9 +73,9 @@ def write_video(
     ----------
     recordings : open recordings or paths by the title of their panel, left to right, all of one sensor size.
     target : the file to make, ending in .mp4; it is written complete or not at all.
-    frame_us : how much of the recording one frame shows; the last frame may show less.
-    frames_per_s : how fast the frames are played.
-    t_start_us, t_end_us : what to show; None takes the start or end of the recordings.
+    frame_us : length of the recording that one frame shows, microseconds; the last frame may show less.
+    frames_per_s : frames played in a second.
+    t_start_us, t_end_us : the span to show, microseconds; None takes the start or end of the recordings.
 
     Raises
     ------
@@ -87,7 +89,7 @@ def write_video(
     with open_together(recordings) as opened:
         start, end = find_span_us(opened, t_start_us, t_end_us)
         slowdown = 1e6 / (frame_us * frames_per_s)
-        caption = f"{frame_us / 1e3:g} ms a frame, {speed_text(slowdown)}"
+        caption = f"{frame_us / 1e3:g} ms a frame, {describe_speed(slowdown)}"
         sheet = Sheet(list(opened), next(iter(opened.values())).sensor_size, caption)
         num_frames = -(-(end - start) // frame_us)
         frames = (sheet.frame(panels, t_us) for t_us, panels in _slices(opened, start, end, frame_us))
@@ -111,7 +113,7 @@ class Sheet:
         self._scale = -(-MIN_PANEL_WIDTH // width)
         self._panel = (height * self._scale, width * self._scale)
         font_size = self._panel[1] // 30
-        self._font = ImageFont.truetype(_font_path(), font_size)
+        self._font = ImageFont.truetype(_find_font(), font_size)
         self._strip, self._gap = 2 * font_size, font_size // 2
         # H.264 halves the colours' resolution: sizes must be even, and panels start at even pixels to look alike.
         self._lefts = [k * _even(self._panel[1] + self._gap) for k in range(len(names))]
@@ -148,7 +150,14 @@ class Sheet:
 
 
 def paint(planes: np.ndarray, events: Events, scale: int, top: int, left: int) -> None:
-    """Colour each pixel, `scale` wide, of a panel at `top`, `left` by its latest event; others stay as they are."""
+    """Colour the pixels of a panel by their latest events, in place; pixels without events stay as they are.
+
+    Parameters
+    ----------
+    planes : uint8 `(1.5 height, width)`, as `to_yuv` lays them out.
+    events : the panel's events.
+    scale, top, left : pixels of the picture for one of the sensor, and the panel's upper left corner in the picture.
+    """
     height, width = planes.shape[0] * 2 // 3, planes.shape[1]
     # Flat indices: numpy writes by them more than twice as fast as by rows and columns.
     brightness = planes.reshape(-1)
@@ -163,7 +172,11 @@ def paint(planes: np.ndarray, events: Events, scale: int, top: int, left: int) -
 
 
 def to_yuv(image: Image.Image) -> np.ndarray:
-    """The planes of an RGB image of even size, uint8 `(1.5 height, width)`: brightness, then halved blue, halved red.
+    """The planes of an RGB image of even size, uint8 `(1.5 height, width)`: brightness above, blue and red below.
+
+        y y y y      brightness has a value for each pixel,
+        y y y y
+        b b r r      blue and red one for each 2 x 2 pixels; each plane is flattened into rows of the full width
 
     They are those of BT.709 in video range, which every player knows.
     """
@@ -171,7 +184,7 @@ def to_yuv(image: Image.Image) -> np.ndarray:
     return frame.to_ndarray()
 
 
-def speed_text(slowdown: float) -> str:
+def describe_speed(slowdown: float) -> str:
     """How a video plays against the scene: "20x slower", "2x faster" or "real time"."""
     if slowdown == 1:
         return "real time"
@@ -212,7 +225,7 @@ def _encode(frames: Iterable[np.ndarray], path: Path, size: tuple[int, int], fra
         container.mux(stream.encode())
 
 
-def _font_path() -> Path:
+def _find_font() -> Path:
     # The font that matplotlib brings: the one of the figures, and the same on every machine.
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 

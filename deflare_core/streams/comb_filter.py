@@ -1,11 +1,11 @@
-"""A comb filter that takes flicker of a known frequency out of events (Wang et al., ICRA 2022, from the idea).
+"""A comb filter that takes flicker of a known frequency out of events, after the idea of Wang et al. (ICRA 2022).
 
 Every pixel's events are impulses e of their polarity. With the period d1 of the flicker and d2 = d1 / 10,
 
     H(z) = (1 - z^-d1) / (1 - r1 z^-d1)  *  (1 - r2 z^-d2) / (1 - z^-d2)
 
 has a zero at each multiple of the flicker's frequency; r2 = 1 - (1 - r1) / 10 gives a gain of 1 to what changes slowly.
-The filtered impulses are summed up, and an event is given, and taken off the sum, while that is past a threshold.
+The filtered impulses are summed up. While the sum is past a threshold, an event is given and taken off the sum.
 
 A pixel is compared with itself a period ago, so the comb silences what fires in most periods. On a real room under a
 120 Hz lamp, in which a flickering pixel fires in one period of sixteen (the median), it takes 1 % of their events.
@@ -21,10 +21,10 @@ from deflare_core.streams.statistics import find_spectrum
 
 FIRST_POLE, THRESHOLD = 0.6, 0.7
 CELLS_PER_PERIOD = 10
-"""Time runs in cells as long as the shorter delay, 1 ms at 100 Hz: an event and the echo that takes it away need only
-fall into the same one, since no pixel keeps time to the microsecond."""
+"""Time runs in cells as long as the shorter delay, 1 ms at 100 Hz. No pixel keeps time to the microsecond, so an event
+and the echo that takes it away need only fall into one cell."""
 FORGOTTEN_PERIODS = 20
-"""After so many periods without an event a pixel starts anew: 0.6^20 of its state is left, a twenty-thousandth."""
+"""Periods without an event after which a pixel starts afresh: 0.6^20 of its state is left, a 27,000th."""
 MAINS_HZ = (100.0, 120.0)
 LOOKED_AT_US = 2_000_000
 
@@ -32,8 +32,8 @@ LOOKED_AT_US = 2_000_000
 def remove_flicker(events: Events, flicker_hz: float) -> Events:
     """The events after the comb filter, in the order of time.
 
-    What passes has the timestamp of a recorded event of its pixel, cell and polarity where there is one, and else that
-    of the cell's end. In a pixel's first period there is nothing to compare with, and all but the odd event passes.
+    An event that passes has the timestamp of a recorded one of its pixel, cell and polarity; without one, it has that
+    of the cell's end. In a pixel's first period there is nothing to compare with, so nearly every event passes.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def remove_flicker(events: Events, flicker_hz: float) -> Events:
 
 
 def find_mains_hz(events: Events) -> float:
-    """100 or 120, whichever the recording's first two seconds flicker at more; 100 where no pixel is busy."""
+    """100 or 120 Hz: the one at which the recording's first two seconds flicker more; 100 if no pixel is busy."""
     if not len(events):
         return MAINS_HZ[0]
     lasting_us = min(LOOKED_AT_US, events.duration_us + 1)
@@ -89,7 +89,12 @@ def _filter(t, pixel, p, start_us, end_us, cell_us):  # type: ignore[no-untyped-
 def _filter_pixel(t, p, start_us, end_us, cell_us, out_t, out_p):  # type: ignore[no-untyped-def]
     """Write what passes of a pixel's stretch of events; return how many events that is."""
     second_zero = 1 - (1 - FIRST_POLE) / CELLS_PER_PERIOD
-    echo = np.zeros(CELLS_PER_PERIOD)  # r1 u - e, a period later
+    # A ring of one period: each cell reads what was written a period ago, then overwrites it. With e the new impulses,
+    #
+    #     u = e + echo    echo = r1 u - e, a period ago      the first stage: zeros at the flicker's multiples
+    #     v = e + late    late = echo - r2 u + v, u and v    the second stage: a gain of 1 for what changes slowly
+    #                     a cell ago                         v is what is summed up
+    echo = np.zeros(CELLS_PER_PERIOD)
     first_stage, second_stage, total, used, first = 0.0, 0.0, 0.0, 0, 0
     cell = np.int64((t[0] - start_us) / cell_us)
     forgotten = np.int64((t[-1] - start_us) / cell_us) + FORGOTTEN_PERIODS * CELLS_PER_PERIOD
@@ -126,7 +131,7 @@ def _fire(total, used, t, p, cell_end_us, out_t, out_p):  # type: ignore[no-unty
 
 @compiled()
 def _longer(values, room):  # type: ignore[no-untyped-def]
-    """The values with room for so many."""
+    """A copy of the values at the start of an array of `room` elements."""
     longer = np.empty(room, values.dtype)
     longer[: len(values)] = values
     return longer

@@ -130,18 +130,9 @@ def find_locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> N
 
 
 def find_flicker_share(events: Events, duration_us: int, flicker_hz: float) -> float:
-    """The share of the busy pixels' events that are at pixels locked to a frequency; nan without busy pixels.
+    """The share of the busy pixels' events that are at locked pixels; nan without busy pixels.
 
-    Parameters
-    ----------
-    events : a recording.
-    duration_us : its length; at least five periods.
-    flicker_hz : the frequency.
-
-    Raises
-    ------
-    DeflareError
-        When the recording is shorter than five periods; see `find_locked_pixels`.
+    Parameters and errors are those of `find_locked_pixels`.
     """
     locked, counts = find_locked_pixels(events, duration_us, flicker_hz), count_events(events)
     num_busy = counts[counts >= BUSY].sum()

@@ -13,7 +13,7 @@ from deflare_core.events import Events
 from deflare_core.io.convert import convert
 from deflare_core.io.recordings import RecordingError, open_recording, save_events
 from deflare_core.show.contact_sheet import draw_contact_sheet, spread_windows_us
-from deflare_core.show.video import speed_text, write_video
+from deflare_core.show.video import describe_speed, write_video
 
 SIZE = (120, 160)  # enlarged three times: panels of 480 x 360 under a strip of 32 pixels
 STRIP, SCALE, NEXT_PANEL = 32, 3, 488
@@ -176,7 +176,7 @@ def test_bad_recordings_and_targets_are_named(pair, tmp_path):
 
 
 def test_how_slow_is_said_in_words():
-    assert [speed_text(slowdown) for slowdown in (25, 1, 0.5)] == ["25x slower", "real time", "2x faster"]
+    assert [describe_speed(slowdown) for slowdown in (25, 1, 0.5)] == ["25x slower", "real time", "2x faster"]
 
 
 def test_slowdown_is_playing_time_over_recorded_time(pair, tmp_path):
