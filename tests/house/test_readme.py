@@ -4,15 +4,17 @@ import re
 import shlex
 
 import pytest
-from support.recordings import make_events
+from support.recordings import make_events, same_events
 
 from deflare_core.app.arguments import check, make_parser, parameters_of, parse
 from deflare_core.app.commands import COMMANDS as PROGRAM
 from deflare_core.app.commands import find_command
-from deflare_core.io.recordings import save_events
+from deflare_core.io.recordings import load_events, save_events
 from deflare_core.system.places import PROJECT_ROOT
 
+TOP = ("deflare_core", "data_simu", "notebooks", "configs", "reports", "tests")
 README = (PROJECT_ROOT / "README.md").read_text()
+PAGES = [PROJECT_ROOT / path for path in ("README.md", "CONTRIBUTING.md", *(f"{name}/README.md" for name in TOP))]
 COMMANDS = [line for line in README.splitlines() if line.startswith("deflare ") and "`" not in line]
 
 
@@ -23,10 +25,9 @@ def test_the_snippet_runs(tmp_path, monkeypatch):
     assert len(snippet.strip().splitlines()) <= 15
     names: dict = {}
     exec(snippet, names)
-    assert (names["voxel"].shape, names["output"].shape) == ((6, 8, 12, 16), (2, 8, 12, 16))
+    assert names["voxel"].shape == (8, 12, 16)
     assert (names["summary"].num_in, names["summary"].num_synthesised) == (2_000, 0), "A gate invents nothing."
-    window = names["events"].window(names["t0_us"], names["t0_us"] + 20_000)
-    assert len(names["kept"].kept) == len(window)
+    assert same_events(names["deflared"], load_events("deflared.h5")), "In memory or from file to file, it is the same."
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -55,13 +56,18 @@ def test_every_make_target_of_the_readme_exists():
         assert f"\n{target}:" in makefile, f"The Makefile has no target {target}."
 
 
-def test_every_linked_file_exists():
-    for link in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (PROJECT_ROOT / link).exists(), f"The README links to {link}, which is not there."
-    for name in re.findall(r"^  (\w+\.py) ", README, re.MULTILINE):
-        assert (PROJECT_ROOT / "deflare_core" / name).is_file()
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(PROJECT_ROOT)))
+def test_every_linked_file_exists(page):
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), f"{page} links to {link}, which is not there."
 
 
-def test_every_module_stands_in_the_readme():
-    for path in (PROJECT_ROOT / "deflare_core").glob("[a-z]*.py"):
-        assert path.name in README, f"{path.name} is missing from the README's file tree."
+def test_every_folder_stands_in_the_readme_and_has_one_of_its_own():
+    for folder in (PROJECT_ROOT / name for name in TOP):
+        assert f"{folder.name}/ " in README, f"{folder.name} is missing from the README's file tree."
+        assert (folder / "README.md").is_file(), f"{folder.name} has no README."
+    for wing in (PROJECT_ROOT / "deflare_core").glob("*/__init__.py"):
+        assert f"  {wing.parent.name}/ " in README, f"{wing.parent.name} is missing from the README's file tree."
+    library = (PROJECT_ROOT / "deflare_core/README.md").read_text()
+    for path in (PROJECT_ROOT / "deflare_core").glob("*.py"):
+        assert f"| `{path.name}` |" in library, f"{path.name} is missing from the library's README."
