@@ -53,7 +53,7 @@ def make_config(
     try:
         return cls.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(_explained(cls, e) for e in error.errors())) from None
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(cls, e) for e in _pick_members(cls, error))) from None
 
 
 def differing(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -118,7 +118,19 @@ def value_of(name: str, text: str) -> Any:
         ) from error
 
 
-def _explained(cls: type[BaseModel], error: Any) -> str:
+def _pick_members(cls: type[BaseModel], error: ValidationError) -> list[Any]:
+    """The errors of a model; where groups form a union, those of the member that has the fewest, named as the union."""
+    groups = {group.__name__ for field in known_keys(cls).values() for group in groups_of(field)}
+    by_union: dict[tuple, dict[str, list[Any]]] = {}
+    for found in error.errors():
+        member = next((part for part in found["loc"] if part in groups), "")
+        union = found["loc"][: found["loc"].index(member)] if member else ()
+        key = {**found, "loc": tuple(part for part in found["loc"] if part != member)}
+        by_union.setdefault(union, {}).setdefault(str(member), []).append(key)
+    return [found for members in by_union.values() for found in min(members.values(), key=len)]
+
+
+def _explain(cls: type[BaseModel], error: Any) -> str:
     """One sentence for one pydantic error."""
     dotted = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":

@@ -93,6 +93,9 @@ def test_overrides_are_dotted_and_typed():
         (["model.layer_order=gcgr"], "no letter twice"),
         (["model.layer_order=rcg"], "does not begin with r"),
         (["trainer.crop_size=[0, 0]"], "'trainer.crop_size.0': .*greater than 0"),
+        (["data.noisy_dri=x"], r"configuration: unknown key 'data.noisy_dri'; did you mean 'data.noisy_dir'\?$"),
+        (["data.num_bins=0"], r"configuration: 'data.num_bins': .*greater than 0 \(received 0\)$"),
+        (["data={simulation: s, split: x}"], "configuration: 'data.split': .*'train' or 'test' .received 'x'.$"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(overrides, message):
