@@ -32,7 +32,7 @@ from deflare_core.system.devices import pick_device
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.revision import find_revision, list_versions
-from deflare_core.system.settings import differing, make_config
+from deflare_core.system.settings import list_changes, make_config
 
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.safetensors"
 FORMAT = 1
@@ -170,7 +170,7 @@ def check_cut(checkpoint: Checkpoint, window_us: int, num_bins: int) -> None:
 def compare_settings(checkpoint: Checkpoint, config: TrainConfig) -> dict[str, str]:
     """The settings in which two runs learn differently, as "before -> now" by name; those of `HOW_AND_WHERE` do not."""
     before = checkpoint.training | {"model": checkpoint.model.model_dump(mode="json")}
-    changed = differing(before, config.model_dump(mode="json"))
+    changed = list_changes(before, config.model_dump(mode="json"))
     return {name: change for name, change in changed.items() if name.rpartition(".")[2] not in HOW_AND_WHERE}
 
 

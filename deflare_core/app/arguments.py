@@ -20,7 +20,7 @@ from pydantic_settings import CliPositionalArg, CliSettingsSource
 
 from deflare_core.events import PolarityRule, SensorSize
 from deflare_core.io.reading import Reading, TimeUnit
-from deflare_core.system.settings import StrictModel, known_keys, load_config, make_config
+from deflare_core.system.settings import StrictModel, list_settings, load_config, make_config
 
 Function = Callable[..., int | None]
 """What runs a command. A parameter is an option if it is keyword-only or has a default, and a positional otherwise.
@@ -54,7 +54,7 @@ class Parameters(NamedTuple):
     """The file that they are read from where the user names no other."""
 
 
-def parameters_of(function: Function) -> Parameters:
+def find_parameters(function: Function) -> Parameters:
     """The parameters of the function of a command."""
     parameters = dict(inspect.signature(function, eval_str=True).parameters)
     reading, config = parameters.pop("reading", None), parameters.pop("config", None)
@@ -115,7 +115,7 @@ def _add_arguments(parser: ArgumentParser, model: type[StrictModel], **style: An
     )
 
 
-def parse(parser: ArgumentParser, parameters: Parameters, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+def parse_words(parser: ArgumentParser, parameters: Parameters, words: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The options and positionals among the words of a command by name, and its settings, written key=value.
 
     A word that is neither ends the program with a message that names the nearest option.
@@ -134,11 +134,11 @@ def parse(parser: ArgumentParser, parameters: Parameters, words: list[str]) -> t
 
 
 def _flags(parameters: Parameters) -> list[str]:
-    keys = known_keys(parameters.config) if parameters.config else []
+    keys = list_settings(parameters.config) if parameters.config else []
     return [f"--{name.replace('_', '-')}" for name in parameters.options.model_fields] + [f"--{key}" for key in keys]
 
 
-def check(command: str, parameters: Parameters, options: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+def check_words(command: str, parameters: Parameters, options: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """What to call the function of a command with.
 
     Raises

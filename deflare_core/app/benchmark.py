@@ -68,12 +68,12 @@ def run_benchmark(device: torch.device, folder: Path) -> str:
     on_gpu = device.type == "cuda"
     size = SENSOR_SIZE if on_gpu else CPU_SENSOR_SIZE
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
-        rows = [*ceilings(device), *network_rows(device, size), *training_rows(device, size)]
-        rows += whole_window_rows(device, size)
+        rows = [*measure_ceilings(device), *measure_network(device, size), *measure_training_steps(device, size)]
+        rows += measure_whole_windows(device, size)
     if on_gpu:
         model = build_model(ModelConfig(), seed=0).to(device)
-        rows += feeding_rows(model, size, SimulatedDataConfig(simulation=SIMULATION), FED_STEPS)
-    text = markdown_of(rows, f"{device_name(device)}, windows of {NUM_BINS}x{size[0]}x{size[1]}")
+        rows += measure_feeding(model, size, SimulatedDataConfig(simulation=SIMULATION), FED_STEPS)
+    text = tabulate(rows, f"{device_name(device)}, windows of {NUM_BINS}x{size[0]}x{size[1]}")
     with complete_or_absent(folder / "benchmark.md") as path:
         path.write_text(text)
     with complete_or_absent(folder / "benchmark.json") as path:
@@ -87,36 +87,38 @@ def run_benchmark(device: torch.device, folder: Path) -> str:
     return text
 
 
-def ceilings(device: torch.device) -> Iterator[Row]:
+def measure_ceilings(device: torch.device) -> Iterator[Row]:
     """What the device can do at most: a product of large matrices, and a copy; per 1e12 operations and per GB."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     edge = CUBE if device.type == "cuda" else CUBE // 8
     a = torch.randn(edge, edge, device=device, dtype=dtype)
     out = torch.empty_like(a)
     yield Row(
-        "1e12 operations", f"product of {dtype}", timed(lambda: torch.mm(a, a, out=out), device) / (2e-12 * edge**3)
+        "1e12 operations",
+        f"product of {dtype}",
+        measure_ms(lambda: torch.mm(a, a, out=out), device) / (2e-12 * edge**3),
     )
     values = torch.empty(2**28 if device.type == "cuda" else 2**24, device=device)
     target = torch.empty_like(values)
-    yield Row("1 GB moved", "copy", timed(lambda: target.copy_(values), device) / (8e-9 * values.numel()))
+    yield Row("1 GB moved", "copy", measure_ms(lambda: target.copy_(values), device) / (8e-9 * values.numel()))
 
 
-def network_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
+def measure_network(device: torch.device, size: SensorSize) -> Iterator[Row]:
     """One window through the default network, the usual way and ours, with the error against float64."""
-    model = awake(build_model(ModelConfig(), seed=0)).to(device).eval()
-    voxel = sparse_voxel(size, device)
+    model = waken(build_model(ModelConfig(), seed=0)).to(device).eval()
+    voxel = draw_voxel(size, device)
     with torch.no_grad():
-        exact = as_usual(model)(voxel.double(), torch.float64).cpu()
-        for way, run in ways_to_run(model, voxel):
-            with peak_of(device) as peak:
-                ms = timed(run, device)
+        exact = build_usual(model)(voxel.double(), torch.float64).cpu()
+        for way, run in list_ways(model, voxel):
+            with watch_memory(device) as peak:
+                ms = measure_ms(run, device)
             output = run().cpu().double()
             yield Row("network", way, ms, peak(), float((output - exact).norm() / (exact - voxel.cpu()).norm()))
 
 
-def ways_to_run(model: VoxelNetwork, voxel: torch.Tensor) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
+def list_ways(model: VoxelNetwork, voxel: torch.Tensor) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
     """Ways to run a network, by name."""
-    usual = as_usual(model)
+    usual = build_usual(model)
     yield "usual", lambda: usual(voxel)
     plain = build_model(model.config.model_copy(update={"precision": "single"}), seed=0).to(voxel.device).eval()
     plain.load_state_dict(model.state_dict())
@@ -126,33 +128,33 @@ def ways_to_run(model: VoxelNetwork, voxel: torch.Tensor) -> Iterator[tuple[str,
         yield "ours, half", lambda: graph(voxel)
 
 
-def training_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
+def measure_training_steps(device: torch.device, size: SensorSize) -> Iterator[Row]:
     """One training step of each network: the usual way, and ours with and without checkpoints."""
-    raw, label = sparse_voxel(size, device), sparse_voxel(size, device, seed=1)
+    raw, label = draw_voxel(size, device), draw_voxel(size, device, seed=1)
     for f_maps in F_MAPS if device.type == "cuda" else F_MAPS[:1]:
         config = ModelConfig(f_maps=f_maps, num_levels=len(f_maps))
         model = build_model(config, seed=0).to(device)
-        yield step_row("usual", model, as_usual(model, keep=True), raw, label)
+        yield measure_step("usual", model, build_usual(model, keep=True), raw, label)
         for use_checkpoint in (False, True):
             model = build_model(config.model_copy(update={"use_checkpoint": use_checkpoint}), seed=0).to(device)
-            yield step_row("ours, checkpointed" if use_checkpoint else "ours", model, model, raw, label)
+            yield measure_step("ours, checkpointed" if use_checkpoint else "ours", model, model, raw, label)
     model = build_model(load_pretrained().config, seed=0).to(device)
     raw, label = (torch.cat([voxel, -voxel], 1).clamp(min=0) for voxel in (raw, label))
     raw = raw.repeat(1, model.inputs // model.channels, 1, 1, 1)
-    yield step_row("ours, as the pretrained network", model, model, raw, label)
+    yield measure_step("ours, as the pretrained network", model, model, raw, label)
 
 
-def step_row(
+def measure_step(
     way: str, model: VoxelNetwork, run: Callable[[torch.Tensor], torch.Tensor], raw: torch.Tensor, label: torch.Tensor
 ) -> Row:
     """A step of Adam on one window."""
-    with peak_of(raw.device) as peak:
-        step = training_step(model, run, raw)
-        ms = timed(lambda: step(raw, label), raw.device)
+    with watch_memory(raw.device) as peak:
+        step = make_step(model, run, raw)
+        ms = measure_ms(lambda: step(raw, label), raw.device)
     return Row(f"training step {list(model.config.f_maps)}", way, ms, peak())
 
 
-def training_step(
+def make_step(
     model: VoxelNetwork, run: Callable[[torch.Tensor], torch.Tensor], raw: torch.Tensor
 ) -> Callable[[torch.Tensor, torch.Tensor], None]:
     """A step of Adam as a function of input and target of the shape of `raw`."""
@@ -173,26 +175,26 @@ def training_step(
     return step
 
 
-def feeding_rows(
+def measure_feeding(
     model: VoxelNetwork, size: SensorSize, simulated: SimulatedDataConfig, num_steps: int
 ) -> Iterator[Row]:
-    """A training step of a network on windows that lie ready, come from files, or from new pairs simulated beside it.
+    """A training step of a network whose windows are ready, come from files, or come from new simulated pairs.
 
     Parameters
     ----------
     model : a network for signed voxels.
     size : (height, width) of what is simulated.
     simulated : what is simulated, and by how many processes; of each pair of 100 ms every window is trained on twice.
-    num_steps : steps that are timed of each, after 20 others.
+    num_steps : steps to time of each, after 20 others.
     """
     device, workers = next(model.parameters()).device, simulated.workers
-    ready = sparse_voxel(size, device), sparse_voxel(size, device, seed=1)
-    step = training_step(model, model, ready[0])
+    ready = draw_voxel(size, device), draw_voxel(size, device, seed=1)
+    step = make_step(model, model, ready[0])
     with tempfile.TemporaryDirectory() as folder:
         feeds = {
             "windows that lie ready": itertools.repeat(ready),
-            "windows from files": windows_from_files(Path(folder), size, device, workers),
-            "a new pair every ten steps": windows_of_new_pairs(simulated, device),
+            "windows from files": read_windows(Path(folder), size, device, workers),
+            "a new pair every ten steps": simulate_windows(simulated, device),
         }
         for way, windows in feeds.items():
             yield Row("fed training step", way, mean_ms(step, windows, num_steps, device))
@@ -215,11 +217,11 @@ def mean_ms(
     return Timer("steps()", globals={"steps": steps}).timeit(1).mean * 1e3 / num_steps
 
 
-def windows_from_files(
+def read_windows(
     folder: Path, size: SensorSize, device: torch.device, workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Windows of recordings written to the folder, read by processes in an endless order."""
-    events = scattered_events(size[0] * size[1] * EVENTS_PER_WINDOW // (SENSOR_SIZE[0] * SENSOR_SIZE[1]), 5, size)
+    events = draw_events(size[0] * size[1] * EVENTS_PER_WINDOW // (SENSOR_SIZE[0] * SENSOR_SIZE[1]), 5, size)
     for kind in ("noisy", "clean"):
         save_events(folder / kind / "a.h5", events, source="benchmark", clock_us=(0, 5 * WINDOW_US))
     data = EventVoxelDataset(folder / "noisy", folder / "clean")
@@ -229,25 +231,25 @@ def windows_from_files(
         yield batch["raw"].to(device, non_blocking=True), batch["label"].to(device, non_blocking=True)
 
 
-def windows_of_new_pairs(
+def simulate_windows(
     simulated: SimulatedDataConfig, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Windows of pairs that are simulated meanwhile, each twice: ten steps on each pair of 100 ms."""
+    """Windows of new simulated pairs, each twice: ten steps on each pair of 100 ms."""
     from data_simu.stream import SimulatedPairs, load_simulation
 
     for sample in SimulatedPairs(load_simulation(simulated), device, workers=simulated.workers):
         yield from itertools.repeat((sample["raw"][None], sample["label"][None]), 2)
 
 
-def whole_window_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
+def measure_whole_windows(device: torch.device, size: SensorSize) -> Iterator[Row]:
     """A window of 200,000 events on a full frame, from events in memory to events in memory, and from file to file."""
     networks = {
-        "default": awake(build_model(ModelConfig(), seed=0), strength=0.04).to(device),
+        "default": waken(build_model(ModelConfig(), seed=0), strength=0.04).to(device),
         "pretrained": load_pretrained(str(device)),
     }
     share = size[0] * size[1] / (SENSOR_SIZE[0] * SENSOR_SIZE[1])
     num_windows = RECORDED_WINDOWS if device.type == "cuda" else 3
-    events = scattered_events(int(EVENTS_PER_WINDOW * share), num_windows, size)
+    events = draw_events(int(EVENTS_PER_WINDOW * share), num_windows, size)
     starts_us = range(0, num_windows * WINDOW_US, WINDOW_US)
     windows = [Window(t0_us, events.window(t0_us, t0_us + WINDOW_US), seed=t0_us) for t0_us in starts_us]
     with tempfile.TemporaryDirectory() as folder:
@@ -263,7 +265,7 @@ def whole_window_rows(device: torch.device, size: SensorSize) -> Iterator[Row]:
             yield Row(f"whole window, {name}", "file to file", summary.elapsed_s * 1e3 / num_windows)
 
 
-def as_usual(model: VoxelNetwork, keep: bool = False) -> Callable[..., torch.Tensor]:
+def build_usual(model: VoxelNetwork, keep: bool = False) -> Callable[..., torch.Tensor]:
     """The residual rule around pytorch-3dunet's backbone with torch's own GroupNorm, of the same weights.
 
     With `keep` the model's own parameters are used, so that they can be trained.
@@ -284,20 +286,20 @@ def as_usual(model: VoxelNetwork, keep: bool = False) -> Callable[..., torch.Ten
     return run
 
 
-def awake(model: VoxelNetwork, strength: float = 0.3) -> VoxelNetwork:
+def waken(model: VoxelNetwork, strength: float = 0.3) -> VoxelNetwork:
     """The network with a last layer that is not zero, so that it is no longer the identity."""
     with torch.no_grad():
         model.backbone.final_conv.weight.normal_(std=strength, generator=torch.Generator().manual_seed(1))
     return model
 
 
-def sparse_voxel(size: SensorSize, device: torch.device, seed: int = 0) -> torch.Tensor:
+def draw_voxel(size: SensorSize, device: torch.device, seed: int = 0) -> torch.Tensor:
     """A voxel `(1, 1, bins, H, W)` of small signed counts."""
     counts = np.random.default_rng(seed).poisson(0.1, (2, 1, 1, NUM_BINS, *size)).astype(np.float32)
     return torch.from_numpy(counts[0] - counts[1]).to(device)
 
 
-def scattered_events(per_window: int, num_windows: int, size: SensorSize) -> Events:
+def draw_events(per_window: int, num_windows: int, size: SensorSize) -> Events:
     """Events at random places and times."""
     rng, num = np.random.default_rng(0), per_window * num_windows
     t = np.sort(rng.integers(0, num_windows * WINDOW_US, num))
@@ -305,7 +307,7 @@ def scattered_events(per_window: int, num_windows: int, size: SensorSize) -> Eve
     return Events.from_columns(t, x, y, rng.choice(np.array([-1, 1], np.int8), num), size)
 
 
-def timed(work: Callable[[], Any], device: torch.device) -> float:
+def measure_ms(work: Callable[[], Any], device: torch.device) -> float:
     """Milliseconds that the work takes, the median of several runs after the first ones."""
     first, repeats = (3, 15) if device.type == "cuda" else (1, 3)
     timer = Timer("work()", globals={"work": work})  # It waits for the GPU.
@@ -314,8 +316,8 @@ def timed(work: Callable[[], Any], device: torch.device) -> float:
 
 
 @contextmanager
-def peak_of(device: torch.device) -> Iterator[Callable[[], float | None]]:
-    """A function that tells, after this block, the GPU memory taken in it at most, GiB; none on a CPU."""
+def watch_memory(device: torch.device) -> Iterator[Callable[[], float | None]]:
+    """A function that gives, after this block, the most GPU memory that it took, in GiB; none on a CPU."""
     before, peak = 0, None
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -326,7 +328,7 @@ def peak_of(device: torch.device) -> Iterator[Callable[[], float | None]]:
         peak = (torch.cuda.max_memory_allocated(device) - before) / 2**30
 
 
-def markdown_of(rows: list[Row], title: str) -> str:
+def tabulate(rows: list[Row], title: str) -> str:
     """The rows as a table, each with its ratio to the usual way of the same work."""
     usual = {row.work: row.ms for row in rows if row.way == "usual"}
     lines = [f"# {title}", "", "| work | way | ms | times the usual | GiB | error |", "|---|---|---:|---:|---:|---:|"]

@@ -91,12 +91,12 @@ def find_command(words: list[str]) -> Command:
 def run(command: Command, words: list[str]) -> int:
     """Run a command with the arguments that follow its name, and return its exit status."""
     # Help on all commands needs none of the libraries that the arguments of one are made with.
-    from deflare_core.app.arguments import check, make_parser, parameters_of, parse
+    from deflare_core.app.arguments import check_words, find_parameters, make_parser, parse_words
 
     function = command.load()
-    parameters = parameters_of(function)
-    options, overrides = parse(make_parser(command.name, command.about, parameters), parameters, words)
-    return function(**check(command.name, parameters, options, overrides)) or 0
+    parameters = find_parameters(function)
+    options, overrides = parse_words(make_parser(command.name, command.about, parameters), parameters, words)
+    return function(**check_words(command.name, parameters, options, overrides)) or 0
 
 
 def in_words(error: Exception) -> str:

@@ -37,9 +37,9 @@ class Finding:
 def examine() -> list[Finding]:
     """Findings about every part of the installation; none of them stops the others."""
     checks: dict[str, Callable[[], str]] = {
-        "packages": _packages,
-        "codec": _codec,
-        "network": _network,
+        "packages": _import_packages,
+        "codec": _try_codec,
+        "network": _try_network,
         "device": lambda: device_name(pick_device("auto")),
         "threads": lambda: f"{os.cpu_count()} processors, torch uses {torch.get_num_threads()}",
         "disk": lambda: f"{shutil.disk_usage(PROJECT_ROOT).free / 1e9:.0f} GB free at {PROJECT_ROOT}",
@@ -56,7 +56,7 @@ def _find(subject: str, check: Callable[[], str]) -> Finding:
         return Finding(subject, False, f"{type(error).__name__}: {error}")
 
 
-def _packages() -> str:
+def _import_packages() -> str:
     failed = {}
     for name in MODULES:
         try:
@@ -68,7 +68,7 @@ def _packages() -> str:
     return f"all {len(MODULES)} import"
 
 
-def _codec() -> str:
+def _try_codec() -> str:
     voxel = np.zeros((8, 4, 6), np.float32)
     voxel[3, 2, 5], voxel[7, 0, 0] = 2, -1
     events = voxel_to_events(voxel, t0_us=0, seed=0)
@@ -77,7 +77,7 @@ def _codec() -> str:
     return "decode and encode give the voxel back"
 
 
-def _network() -> str:
+def _try_network() -> str:
     model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
     voxel = torch.rand(1, 1, 8, 9, 11)
     if not torch.equal(model(voxel), voxel):

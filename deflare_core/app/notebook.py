@@ -33,7 +33,7 @@ from deflare_core.system.devices import device_name, pick_device
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PROJECT_ROOT
 from deflare_core.system.revision import find_revision, hash_file, list_versions
-from deflare_core.system.settings import value_of
+from deflare_core.system.settings import read_value
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 REPORTS = PROJECT_ROOT / "reports"
@@ -224,7 +224,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
 
 def parameter_value(name: str, text: str) -> Any:
     """The value of a parameter on the command line, read as YAML, where 1e-3 is a number too."""
-    value = value_of(name, text)
+    value = read_value(name, text)
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

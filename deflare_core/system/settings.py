@@ -49,20 +49,20 @@ def make_config(
 ) -> Config:
     """The configuration from a nested dictionary with dotted overrides applied; errors begin with `origin`."""
     for override in overrides:
-        settings = _overridden(settings, override)
+        settings = _override(settings, override)
     try:
         return cls.model_validate(settings)
     except ValidationError as error:
         raise ConfigError(f"{origin}: " + "; ".join(_explain(cls, e) for e in _pick_members(cls, error))) from None
 
 
-def differing(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def list_changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """What two nested dictionaries of settings both have and hold differently: "one -> other" by dotted name."""
     found: dict[str, str] = {}
     for name in before.keys() & now.keys():
         one, other = before[name], now[name]
         if isinstance(one, dict) and isinstance(other, dict):
-            found |= differing(one, other, f"{prefix}{name}.")
+            found |= list_changes(one, other, f"{prefix}{name}.")
         elif one != other:
             found[prefix + name] = f"{one} -> {other}"
     return dict(sorted(found.items()))
@@ -80,15 +80,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _overridden(settings: dict[str, Any], override: str) -> dict[str, Any]:
+def _override(settings: dict[str, Any], override: str) -> dict[str, Any]:
     """A copy of the settings with one `dotted.key=value` set; the value is read as YAML."""
     dotted, equals, text = override.partition("=")
     if not equals or not dotted:
         raise ConfigError(f"An override is written key=value, such as trainer.max_steps=10; received '{override}'.")
-    return _replaced(settings, "", dotted, value_of(dotted, text))
+    return _replace(settings, "", dotted, read_value(dotted, text))
 
 
-def _replaced(settings: Any, above: str, dotted: str, value: Any) -> dict[str, Any]:
+def _replace(settings: Any, above: str, dotted: str, value: Any) -> dict[str, Any]:
     """A copy of the group of settings called `above` with one below it set."""
     if not isinstance(settings, dict):
         raise ConfigError(
@@ -98,10 +98,10 @@ def _replaced(settings: Any, above: str, dotted: str, value: Any) -> dict[str, A
     head, *rest = dotted.split(".", 1)
     if not rest:
         return {**settings, head: value}
-    return {**settings, head: _replaced(settings.get(head) or {}, f"{above}.{head}".lstrip("."), rest[0], value)}
+    return {**settings, head: _replace(settings.get(head) or {}, f"{above}.{head}".lstrip("."), rest[0], value)}
 
 
-def value_of(name: str, text: str) -> Any:
+def read_value(name: str, text: str) -> Any:
     """A setting's value from its text, read as YAML.
 
     Raises
@@ -120,7 +120,7 @@ def value_of(name: str, text: str) -> Any:
 
 def _pick_members(cls: type[BaseModel], error: ValidationError) -> list[Any]:
     """The errors of a model; where groups form a union, those of the member that has the fewest, named as the union."""
-    groups = {group.__name__ for field in known_keys(cls).values() for group in groups_of(field)}
+    groups = {group.__name__ for field in list_settings(cls).values() for group in list_groups(field)}
     by_union: dict[tuple, dict[str, list[Any]]] = {}
     for found in error.errors():
         member = next((part for part in found["loc"] if part in groups), "")
@@ -134,7 +134,7 @@ def _explain(cls: type[BaseModel], error: Any) -> str:
     """One sentence for one pydantic error."""
     dotted = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = known_keys(cls)
+        known = list_settings(cls)
         near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
         return f"unknown key '{dotted}'; {hint}"
@@ -144,17 +144,17 @@ def _explain(cls: type[BaseModel], error: Any) -> str:
     return f"'{dotted}': {message} (received {error['input']!r})" if dotted else message
 
 
-def known_keys(cls: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
+def list_settings(cls: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:
     """The settings of a model, and of the groups in it, by dotted name; of a union of groups those of every member."""
     keys = {}
     for name, field in cls.model_fields.items():
         keys[prefix + name] = field
-        for group in groups_of(field):
-            keys |= known_keys(group, f"{prefix}{name}.")
+        for group in list_groups(field):
+            keys |= list_settings(group, f"{prefix}{name}.")
     return keys
 
 
-def groups_of(field: FieldInfo) -> list[type[BaseModel]]:
+def list_groups(field: FieldInfo) -> list[type[BaseModel]]:
     """The models that a setting may hold; none: it is one value."""
     is_union = get_origin(field.annotation) in (Union, UnionType)
     members = get_args(field.annotation) if is_union else (field.annotation,)

@@ -16,14 +16,14 @@ CPU = torch.device("cpu")
 def test_each_way_of_feeding_a_training_step_is_timed(tmp_path):
     (tmp_path / "simu.yaml").write_text("sensor_size: [24, 32]\nwarmup_us: 5000\n")
     simulated = SimulatedDataConfig(simulation=tmp_path / "simu.yaml", workers=0)
-    rows = list(benchmark.feeding_rows(build_model(SMALL, seed=0), (24, 32), simulated, num_steps=2))
+    rows = list(benchmark.measure_feeding(build_model(SMALL, seed=0), (24, 32), simulated, num_steps=2))
     assert [row.way for row in rows] == ["windows that lie ready", "windows from files", "a new pair every ten steps"]
     assert all(row.ms > 0 for row in rows)
 
 
 def test_of_each_new_pair_ten_steps_are_made(tmp_path):
     (tmp_path / "simu.yaml").write_text("sensor_size: [24, 32]\nwarmup_us: 5000\n")
-    windows = benchmark.windows_of_new_pairs(SimulatedDataConfig(simulation=tmp_path / "simu.yaml", workers=0), CPU)
+    windows = benchmark.simulate_windows(SimulatedDataConfig(simulation=tmp_path / "simu.yaml", workers=0), CPU)
     seen = [next(windows)[0] for _ in range(11)]
     windows.close()
     assert all(torch.equal(a, b) for a, b in zip(seen[:10:2], seen[1:10:2], strict=True)), "Each window comes twice."
@@ -32,8 +32,8 @@ def test_of_each_new_pair_ten_steps_are_made(tmp_path):
 
 def test_a_step_learns():
     model = build_model(SMALL, seed=0)
-    raw, label = (benchmark.sparse_voxel((16, 16), CPU, seed) for seed in (0, 1))
-    step = benchmark.training_step(model, model, raw)
+    raw, label = (benchmark.draw_voxel((16, 16), CPU, seed) for seed in (0, 1))
+    step = benchmark.make_step(model, model, raw)
     before = (model(raw) - label).square().mean()
     for _ in range(20):
         step(raw, label)

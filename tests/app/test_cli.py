@@ -13,7 +13,7 @@ import torch
 from support.recordings import make_events, same_events
 
 from deflare_core.app import doctor
-from deflare_core.app.arguments import parameters_of
+from deflare_core.app.arguments import find_parameters
 from deflare_core.app.commands import COMMANDS, main
 from deflare_core.app.notebook import parameter_value
 from deflare_core.checkpoint import load_pretrained
@@ -21,7 +21,7 @@ from deflare_core.codec import events_to_voxel
 from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import load_events, save_events
 from deflare_core.system.places import PROJECT_ROOT
-from deflare_core.system.settings import groups_of, known_keys
+from deflare_core.system.settings import list_groups, list_settings
 
 
 @pytest.fixture
@@ -152,16 +152,18 @@ def test_a_word_that_is_no_setting_is_refused_before_any_file_is_read(words, cap
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_help_names_every_setting_with_its_default_and_meaning(command, capsys):
-    parameters = parameters_of(command.load())
+    parameters = find_parameters(command.load())
     with pytest.raises(SystemExit, match="0"):
         main([command.name, "--help"])
     shown = capsys.readouterr().out
-    expected = {f"--{key}": field for key, field in known_keys(parameters.config).items()} if parameters.config else {}
+    expected = (
+        {f"--{key}": field for key, field in list_settings(parameters.config).items()} if parameters.config else {}
+    )
     for name, field in parameters.options.model_fields.items():
         kebab = name.replace("_", "-")
         expected[kebab.upper() if kebab.upper() in parameters.positionals else f"--{kebab}"] = field
     for name, field in expected.items():
-        assert groups_of(field) or re.search(rf"^  {name}\b", shown, re.MULTILINE), f"The help does not name {name}."
+        assert list_groups(field) or re.search(rf"^  {name}\b", shown, re.MULTILINE), f"The help does not name {name}."
         assert " ".join(str(field.description).split()) in " ".join(shown.split()), f"{name} has no meaning."
 
 
