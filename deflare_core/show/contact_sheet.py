@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from deflare_core.events import Events
 from deflare_core.io.recordings import Recording, find_span_us, open_together
-from deflare_core.show.figures import draw_signed, find_limit, label_corner, make_figure, sum_polarities
+from deflare_core.show.figures import cut_blocks, draw_signed, find_limit, label_corner, make_figure, sum_polarities
 
 SHEET_WINDOW_US = 20_000
 MAX_PANEL_PIXELS = 200
@@ -53,10 +53,8 @@ def spread_windows_us(t_start_us: int, t_end_us: int, num: int) -> list[tuple[in
 def _sum_blocks(events: Events) -> tuple[np.ndarray, int]:
     """The signed sum of events over blocks of pixels, as fine as a small panel can show, and their number."""
     picture = sum_polarities(events)
-    size = -(-max(picture.shape) // MAX_PANEL_PIXELS)
-    padded = np.pad(picture, [(0, -length % size) for length in picture.shape])
-    blocks = padded.reshape(padded.shape[0] // size, size, padded.shape[1] // size, size)
-    return blocks.sum(axis=(1, 3)), len(events)
+    block = -(-max(picture.shape) // MAX_PANEL_PIXELS)
+    return cut_blocks(picture, block).sum(-1), len(events)
 
 
 def _draw_panels(panels: Mapping[str, list[tuple[np.ndarray, int]]], windows: list[tuple[int, int]]) -> Figure:

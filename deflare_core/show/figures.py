@@ -241,15 +241,19 @@ def sum_polarities(events: Events) -> np.ndarray:
 
 
 def find_strongest(picture: np.ndarray, block: int) -> np.ndarray:
-    """The entry farthest from 0 of each block of `block` x `block` pixels, `(ceil(H / block), ceil(W / block))`.
+    """The entry farthest from 0 of each block of `block` x `block` pixels, see `cut_blocks`."""
+    blocks = cut_blocks(picture, block)
+    return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
+
+
+def cut_blocks(picture: np.ndarray, block: int) -> np.ndarray:
+    """The entries of each block of `block` x `block` pixels, `(rows, columns, block ** 2)`.
 
     Blocks that reach over the edge are filled up with 0.
     """
-    height, width = picture.shape
-    padded = np.pad(picture, ((0, -height % block), (0, -width % block)))
+    padded = np.pad(picture, [(0, -size % block) for size in picture.shape])
     rows, columns = (size // block for size in padded.shape)
-    blocks = padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, -1)
-    return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
+    return padded.reshape(rows, block, columns, block).swapaxes(1, 2).reshape(rows, columns, -1)
 
 
 def sample_events(events: Events, max_events: int, seed: int) -> Events:

@@ -7,6 +7,7 @@ from deflare_core.scores import ablation
 from deflare_core.scores.metrics import HEADLINES, SCORES, find_score, mse, pmse, psnr, r_f1, score_voxels, t_f1, tp_f1
 from deflare_core.scores.published import PUBLISHED
 from deflare_core.streams.matching import find_matched
+from deflare_core.system.places import PROJECT_ROOT
 
 
 def voxel(**cells):
@@ -95,3 +96,10 @@ def test_a_score_says_what_it_is_and_which_way_is_better():
     assert all(find_score(name) for name in (*HEADLINES, *PUBLISHED, *ablation.SCORES)), "Whatever is shown has a row."
     with pytest.raises(KeyError):
         find_score("r_f2")
+
+
+def test_the_table_of_the_readme_is_headed_by_titles_of_scores():
+    head = next(line for line in (PROJECT_ROOT / "README.md").read_text().splitlines() if "| R-F1 |" in line)
+    named = [cell.strip() for cell in head.strip("|").split("|")[1:]]
+    titles = {score.title for table in SCORES.values() for score in table}
+    assert set(named) <= titles, f"README.md and figures call a score the same; {set(named) - titles} have no row."
