@@ -180,9 +180,9 @@ def deflare_recording(
     check_output(target, source, HDF5_SUFFIXES)
     method, started, cut = _as_method(method), time.perf_counter(), Cut(window_us, num_bins)
     reading = {"sensor_size": sensor_size, "polarity": polarity, "time_unit": time_unit}
-    key = work_key(method, source, {**cut._asdict(), "seed": seed, "flags": flags, **reading})
     with open_recording(source, sensor_size, polarity, time_unit) as recording:
         recording.check_length()
+        key = work_key(method, source, {**cut._asdict(), "seed": seed, "flags": flags, **reading})
         with Journal(target, key) as journal:
             starts = recording.window_starts(window_us)
             deflared = deflare_windows_of(method, recording, starts, journal, cut, seed)
