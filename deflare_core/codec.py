@@ -226,7 +226,7 @@ def apply_voxel(
     Parameters
     ----------
     events : the events of the window.
-    voxel_in : their encoding, float32 `(bins, H, W)`, or `(C, bins, H, W)` as `encode_window` gives it.
+    voxel_in : their encoding, float32 `(bins, H, W)`, or `(C, bins, H, W)` as `pack_window` gives it.
     voxel_out : the voxel to reach, of the same shape; with C = 2 each polarity is reached by itself, and what is below
         0 counts as 0.
     total_duration : length of the window in microseconds.

@@ -105,7 +105,7 @@ def train_variant(config: AblationConfig, name: str, settings: tuple[str, ...], 
         last = find_checkpoint(folder, "last")
         if changed := compare_settings(read_checkpoint(last), run):
             raise TrainingError(
-                f"{folder}: holds a run of other settings ({describe_changes(changed)}); delete it to train anew."
+                f"{folder}: holds a run of other settings ({describe_changes(changed)}); delete it to train it again."
             )
         return last
     checkpoint = fit(run, resume=True, progress=progress)

@@ -1,4 +1,4 @@
-"""The published metrics as the published numbers were computed, quirks included, to stand beside tables in print.
+"""The published metrics as the published numbers were computed, quirks included, to compare with tables in print.
 
 The evaluation of E-Deflare (arXiv 2512.09016) departs from its definitions where the comments below say so. For
 anything else use `metrics` and `distances`, which keep both streams on one clock and one scale.

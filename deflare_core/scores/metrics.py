@@ -26,23 +26,26 @@ def mse(estimate: Voxel, truth: Voxel) -> float:
 
 
 def pmse(estimate: Voxel, truth: Voxel, k: int) -> float:
-    """The mean squared difference after k x k average pooling of each polarity; an incomplete pool does not count."""
+    """The mean squared difference of `(bins, H, W)` after k x k average pooling of each polarity, events squared.
+
+    A pool that reaches over the edge does not count.
+    """
     difference = _pool(split_polarities(estimate), k) - _pool(split_polarities(truth), k)
     return float((difference**2).mean())
 
 
 def r_f1(estimate: Voxel, truth: Voxel) -> float:
-    """The F1 score of occupied cells, by polarity, bin and pixel."""
+    """The F1 score of the occupied cells of `(bins, H, W)`, by polarity, bin and pixel."""
     return _f1(split_polarities(estimate) > 0, split_polarities(truth) > 0)
 
 
 def t_f1(estimate: Voxel, truth: Voxel) -> float:
-    """The F1 score of occupied pixels by polarity, over the whole window."""
+    """The F1 score of the occupied pixels of `(bins, H, W)` by polarity, over the whole window."""
     return _f1(split_polarities(estimate).sum(1) > 0, split_polarities(truth).sum(1) > 0)
 
 
 def tp_f1(estimate: Voxel, truth: Voxel) -> float:
-    """The F1 score of occupied pixels, over the whole window and both polarities."""
+    """The F1 score of the occupied pixels of `(bins, H, W)`, over the whole window and both polarities."""
     return _f1(split_polarities(estimate).sum((0, 1)) > 0, split_polarities(truth).sum((0, 1)) > 0)
 
 

@@ -1,4 +1,4 @@
-"""Published scores: what papers of this family report, to stand beside ours."""
+"""Published scores: what papers of this family report, to compare ours with."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def measure_residual(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArr
     Parameters
     ----------
     model : a network.
-    raw, truth : input and target voxel, neither empty nor equal to each other.
+    raw, truth : input and target voxel, float32 `(bins, H, W)`, neither empty nor equal to each other.
     """
     output, before, after = (voxel.astype(np.float64) for voxel in (run_voxel(model, raw), raw, truth))
     given, wanted = output - before, after - before
@@ -67,7 +67,13 @@ def tabulate_residuals(reports: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def measure_gradients(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray[np.float32]) -> tuple[float, float]:
-    """The norm of the mean squared error's gradient in the network's last layer, and in all its other weights."""
+    """The norm of the mean squared error's gradient in the network's last layer, and in all its other weights.
+
+    Parameters
+    ----------
+    model : a network.
+    raw, truth : input and target voxel, float32 `(bins, H, W)`.
+    """
     model.eval()
     model.zero_grad(set_to_none=True)
     before, after = (torch.from_numpy(voxel)[None, None] for voxel in (raw, truth))

@@ -129,7 +129,7 @@ def scale_losses(axes: Axes) -> None:
     """Give the axes, already drawn on, a logarithmic scale of losses with plain numbers, over whole steps."""
     axes.set(ylabel="loss", yscale="log")
     low, high = axes.get_ylim()
-    # Powers of ten alone would leave a curve within one decade without a number beside it.
+    # Powers of ten alone would leave the axis of a curve within one decade without a number.
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -151,22 +151,22 @@ def find_best_epoch(entries: Entries) -> str:
 
 
 def average_steps(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of each `width` values in a row, float64, `width - 1` values shorter."""
+    """The mean of each `width` values in a row, float64: `(N,)` becomes `(N - width + 1,)`."""
     return np.convolve(values, np.ones(width) / width, "valid")
 
 
 def list_column(entries: Entries, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The steps that logged a figure, and the figure at each."""
+    """The steps that logged a figure, int64 `(N,)`, and the figure at each, float64 `(N,)`."""
     found = [(entry["step"], entry[name]) for entry in entries if name in entry and "loss" in entry]
     return np.array([step for step, _ in found], int), np.array([value for _, value in found], float)
 
 
 def list_epochs(entries: Entries) -> np.ndarray:
-    """The epoch of each step, counted from 1."""
+    """The epoch of each step, counted from 1, int64 `(N,)`."""
     return np.array([int(entry.get("epoch", 0)) + 1 for entry in entries if "loss" in entry])
 
 
 def list_validations(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
-    """The steps that were validated, and the loss of each."""
+    """The steps that were validated, int64 `(N,)`, and the loss of each, float64 `(N,)`."""
     found = [(entry["step"], entry["validation"]["loss"]) for entry in entries if "validation" in entry]
     return np.array([step for step, _ in found], int), np.array([loss for _, loss in found], float)

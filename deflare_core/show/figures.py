@@ -241,7 +241,7 @@ def sum_polarities(events: Events) -> np.ndarray:
 
 
 def find_strongest(picture: np.ndarray, block: int) -> np.ndarray:
-    """The entry farthest from 0 of each block of `block` x `block` pixels, see `cut_blocks`."""
+    """The entry farthest from 0 of each block of `block` x `block` pixels, `(rows, columns)`; see `cut_blocks`."""
     blocks = cut_blocks(picture, block)
     return np.take_along_axis(blocks, np.abs(blocks).argmax(-1)[..., None], -1)[..., 0]
 
@@ -266,9 +266,9 @@ def sample_events(events: Events, max_events: int, seed: int) -> Events:
 
 
 def find_limit(pictures: Sequence[np.ndarray], percent: float = 99) -> float:
-    """A colour limit for all pictures that 99 % of their occupied cells keep to, or another share; at least 1 event.
+    """The value that `percent` of the occupied cells of all pictures `(..., H, W)` do not exceed, at least 1 event.
 
-    Lamps saturate, so that what moves stays visible beside them.
+    It is the limit of their colours: lamps saturate, so that what moves near them stays visible.
     """
     # Cells below half an event decode to nothing; counted in, a network's faint noise would set the limit.
     occupied = np.concatenate([np.abs(picture[np.abs(picture) >= 0.5]) for picture in pictures])

@@ -119,7 +119,7 @@ def write_report(
     folder: str | Path,
     title: str,
 ) -> Path:
-    """The page `index.html` of a report, beside it the same in Markdown, its tables and its pictures."""
+    """The page `index.html` of a report; its folder also gets the same in Markdown, the tables and the pictures."""
     folder = Path(folder)
     write_tables(evaluation, folder)
     pictures = write_pictures(evaluation, methods, data, cache, folder)

@@ -75,7 +75,7 @@ def draw_spectra(recordings: Mapping[str, Events], duration_us: int, marked_hz: 
 
 
 def list_frequencies_hz(duration_us: int) -> NDArray[np.float64]:
-    """Frequencies from 20 to 400 Hz, two or more to the width of a line; every multiple of 20 Hz is among them."""
+    """Frequencies from 20 to 400 Hz, float64 `(F,)`: two or more to a line's width, with each multiple of 20 Hz."""
     steps_in_20_hz = int(np.ceil(2 * 20 * duration_us / 1e6))
     return np.linspace(20, 400, 19 * steps_in_20_hz + 1)
 

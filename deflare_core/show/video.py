@@ -204,7 +204,7 @@ def _slices(
     recordings: Mapping[str, Recording], start_us: int, end_us: int, frame_us: int
 ) -> Iterator[tuple[int, list[Events]]]:
     """The start of each frame and its events in each recording."""
-    # Finding a window in a compressed file costs more than the few events of a frame, so many are read at once.
+    # Finding a window in a compressed file costs more than reading the few events of a frame, so many are read.
     read_us = max(1, READ_US // frame_us) * frame_us
     for first_us in range(start_us, end_us, read_us):
         last_us = min(first_us + read_us, end_us)

@@ -123,7 +123,7 @@ class VoxelBinViewer(anywidget.AnyWidget):
 
     @property
     def panels(self) -> dict[str, NDArray[np.float32]]:
-        """The float32 voxels on show by title, the residual among them where there is an output."""
+        """The voxels on show by title, float32 `(bins, H, W)`; with an output also the residual."""
         panels = dict(self.voxels)
         if "Output" in panels:
             panels[RESIDUAL] = panels["Output"] - panels["Input"]
@@ -135,7 +135,7 @@ class VoxelBinViewer(anywidget.AnyWidget):
         return len(self.voxels["Input"])
 
     def show(self, input: Voxel, target: Voxel | None = None, output: Voxel | None = None) -> None:
-        """Replace the voxels on show; bin, colour limit and zoom stay, so that windows can be compared."""
+        """Replace the voxels `(bins, H, W)` on show; bin, colour limit and zoom stay, so that windows compare."""
         self.voxels = check_voxels(input, target, output)
         self.bin_index = min(self.bin_index, self.num_bins - 1)
         self._send_window()
@@ -176,7 +176,7 @@ class VoxelBinViewer(anywidget.AnyWidget):
             self._send_window()
 
     def _send_window(self) -> None:
-        header, buffers = encode_window(self.voxels)
+        header, buffers = pack_window(self.voxels)
         self.send({"kind": "window", "index": self.index, **header}, buffers)
 
     @traitlets.observe("index")
@@ -233,8 +233,8 @@ def _check_voxel(title: str, voxel: Voxel) -> NDArray[np.float32]:
     return array
 
 
-def encode_window(voxels: dict[str, NDArray[np.float32]]) -> tuple[dict[str, Any], list[bytes]]:
-    """What the front end needs to restore the voxels exactly: shape, titles and dtypes, and one buffer for each.
+def pack_window(voxels: dict[str, NDArray[np.float32]]) -> tuple[dict[str, Any], list[bytes]]:
+    """What the front end needs to restore the voxels `(bins, H, W)`: shape, titles, dtypes, and a buffer for each.
 
     Whole numbers that fit go as int8, a quarter of the bytes; anything else as float32.
     """
@@ -256,7 +256,7 @@ def _pack(voxel: NDArray[np.float32]) -> np.ndarray:
 
 
 def find_default_limit(voxels: list[NDArray[np.float32]]) -> float:
-    """The colour limit of `find_limit` in whole events per cell."""
+    """The colour limit that `find_limit` finds for voxels `(bins, H, W)`, rounded up to whole events per cell."""
     return float(np.ceil(find_limit(voxels)))
 
 

@@ -1,4 +1,4 @@
-"""What can be done with and told of a stream of events without a network: filters, baselines, statistics.
+"""What can be done with a stream of events, and found in it, without a network: filters, baselines, statistics.
 
 It may import `codec` and what stands below it.
 """

@@ -44,7 +44,7 @@ def find_on_share(events: Events) -> float:
 
 
 def find_intervals_us(events: Events, same_polarity: bool = False) -> NDArray[np.int64]:
-    """The times from each event to the next one of its pixel, int64 microseconds, pixel by pixel.
+    """The times from each event to the next one of its pixel, int64 `(M,)` microseconds, pixel by pixel.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def share_intervals(
 
 
 def count_bursts(events: Events) -> NDArray[np.int64]:
-    """How many events of one polarity follow each other at a pixel: int64, one for each such run, pixel by pixel."""
+    """How many events of one polarity follow each other at a pixel: int64 `(runs,)`, pixel by pixel."""
     group = 2 * _pixel(events) + (events.p > 0)
     order = np.argsort(group // 2, kind="stable")
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
@@ -117,7 +117,7 @@ def find_locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> N
     Raises
     ------
     DeflareError
-        When the recording is shorter than five periods, in which nothing can be told to be locked.
+        When the recording is shorter than five periods, too short to tell whether a pixel is locked.
     """
     if duration_us * flicker_hz < 5e6:
         raise DeflareError(f"{duration_us} us is less than five periods of {flicker_hz} Hz; give a longer recording.")

@@ -11,7 +11,7 @@ from PIL import Image
 from traitlets import TraitError
 
 from deflare_core.events import Events
-from deflare_core.show.viewer import VoxelBinViewer, encode_window, find_default_limit
+from deflare_core.show.viewer import VoxelBinViewer, find_default_limit, pack_window
 
 SHAPE = (8, 12, 16)
 
@@ -40,7 +40,7 @@ def sent(viewer: VoxelBinViewer) -> list[tuple[dict, list[bytes]]]:
 
 
 def test_whole_counts_travel_as_int8_and_come_back_exactly():
-    header, buffers = encode_window({"Input": counts()})
+    header, buffers = pack_window({"Input": counts()})
     assert header == {"shape": [8, 12, 16], "panels": [{"title": "Input", "dtype": "int8"}]}
     assert len(buffers[0]) == counts().size
     assert np.array_equal(decoded(header, buffers)["Input"], counts())
@@ -50,7 +50,7 @@ def test_whole_counts_travel_as_int8_and_come_back_exactly():
 def test_what_int8_cannot_hold_travels_as_float32_and_comes_back_exactly(extra):
     voxel = counts()
     voxel[3, 4, 5] = extra
-    header, buffers = encode_window({"Input": voxel})
+    header, buffers = pack_window({"Input": voxel})
     assert header["panels"][0]["dtype"] == "float32"
     assert np.array_equal(decoded(header, buffers)["Input"], voxel)
 
@@ -58,7 +58,7 @@ def test_what_int8_cannot_hold_travels_as_float32_and_comes_back_exactly(extra):
 @pytest.mark.parametrize("edge", [-128.0, 127.0])
 def test_the_ends_of_int8_are_used(edge):
     voxel = np.full(SHAPE, edge, np.float32)
-    header, buffers = encode_window({"Input": voxel})
+    header, buffers = pack_window({"Input": voxel})
     assert header["panels"][0]["dtype"] == "int8"
     assert np.array_equal(decoded(header, buffers)["Input"], voxel)
 
