@@ -1,4 +1,4 @@
 """What there is to see: a corridor with textures, boards and light sources, and its picture at any moment.
 
-It may import `config`.
+It may import `config` and `scalars`.
 """
