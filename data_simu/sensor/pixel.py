@@ -15,6 +15,8 @@ from deflare_core.kernels.codec_loops import random_below
 
 US_PER_RADIAN = F(1e6 / (2 * np.pi))
 LN2, LOG2_E = F(np.log(2)), F(1 / np.log(2))
+# A float is 2^(exponent - 127) (1 + mantissa 2^-23): `log` and `exp_of_negative` read and write these bits, which costs
+# no call. ln m = 2 (s + s^3/3 + s^5/5 + ...) with s = (m - 1) / (m + 1); e^r = 1 + r + r^2/2 + r^3/6 + ...
 LOG_TERMS = (F(2), F(2 / 3), F(2 / 5), F(2 / 7), F(2 / 9))
 EXP_TERMS = (F(1 / 2), F(1 / 6), F(1 / 24), F(1 / 120))
 FARTHEST, SHORT = F(-80), F(0.25)
@@ -28,6 +30,7 @@ SQRT_HALF_BITS = Int(np.sqrt(HALF).view(np.int32))
 @scalar
 def log(value):  # type: ignore[no-untyped-def]
     """The natural logarithm of a positive number, to 32-bit precision."""
+    # From sqrt(1/2) on, so that the mantissa is between sqrt(1/2) and sqrt(2), where the series is shortest.
     bits = F(value).view(np.int32) - SQRT_HALF_BITS
     mantissa = Int((bits & MANTISSA) + SQRT_HALF_BITS).view(np.float32)
     s = (mantissa - ONE) / (mantissa + ONE)
@@ -72,8 +75,12 @@ def error_after(error, ramp, decay, behind):  # type: ignore[no-untyped-def]
 def step_pole(total, next_total, level, error, dt_us, corner_hz, ceiling_hz):  # type: ignore[no-untyped-def]
     """A step of the pole: what changes in the light, and what its parts need to follow (see `step_part`).
 
-    Returns the log light after the step, the output less it, the ramp of the log light, the swing (see `moved_by`),
-    the light in the middle, the log light per light, the step in time constants, `decay` and `behind`.
+        input        level -------------> next_level    the log light, straight over the step; ramp = the difference
+        output       level + error  ---> next_level + the error that is returned: it falls off by exp(-z), and the
+                                         output stays behind by a share of the ramp
+
+    Returns the log light after the step, the output less it, the ramp of the log light, the swing (see
+    `still_to_move`), the light in the middle, the log light per light, the step in time constants, `decay`, `behind`.
     """
     middle, change = HALF * (total + next_total), next_total - total
     steps = dt_us / lag_us(middle, corner_hz, ceiling_hz)

@@ -119,13 +119,13 @@ def test_negligible_light_keeps_the_events_as_they_are(background, ratio):
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([-1, 1]), max_size=50), st.floats(0.05, 0.5))
-def test_firing_anew_without_light_gives_the_same_events(polarities, threshold):
+def test_firing_again_without_light_gives_the_same_events(polarities, threshold):
     background = on_one_pixel(10 * np.arange(1, len(polarities) + 1), polarities)
     fired = rethreshold_events(background, ratio_of(0, 0), CLOCK_US, threshold, min_ratio=0.0)
     assert same_events(fired, background)
 
 
-def test_only_lit_pixels_fire_anew():
+def test_only_lit_pixels_fire_again():
     background = make_events(num=2_000)
     ratio = np.zeros((2, *SIZE), np.float32)
     ratio[:, :, :8] = 3
