@@ -18,6 +18,23 @@ LAYERS = "gbcrledD"
 """The letters that pytorch-3dunet knows for the layers of a block."""
 
 
+class LossRow(NamedTuple):
+    """What a loss is, and whether it is of a gate; its function stands in `losses.FUNCTIONS` under the same name."""
+
+    about: str
+    needs_gate: bool = False
+
+
+LOSSES = {
+    "mse": LossRow("the squared difference of output and target, averaged over cells"),
+    "l1": LossRow("the absolute difference, averaged over cells"),
+    "smooth_l1": LossRow("quadratic below a difference of 1 event, linear above, averaged over cells"),
+    "kept": LossRow("of a gate: the surprise at how many of each cell's events are kept, per event", True),
+    "kept_dice": LossRow("kept, plus one minus Dice's overlap of what is kept and what should be", True),
+}
+"""Every loss by name. All are averaged over windows, which weigh alike however many events each has."""
+
+
 class ModelConfig(StrictModel):
     """The network: a backbone of pytorch-3dunet inside the residual rule."""
 
@@ -36,7 +53,8 @@ class ModelConfig(StrictModel):
     """Windows before and after its own that the network also sees, as further channels of its input."""
     level: float | Literal["adaptive"] = 0.5
     """The part of an event in the output from which on it counts as one; 0.5 is rounding. adaptive: each window's own,
-    low where flare can hardly be told from the rest, so that lamps stay, higher where it can (`level.py`)."""
+    low where flare can hardly be told from the rest, so that lamps stay, higher where it can
+    (`deflaring/decision_level.py`)."""
     f_maps: tuple[int, ...] = (32, 64, 128)
     """Feature maps of each level, finest first."""
     num_levels: int = 3
@@ -56,7 +74,7 @@ class ModelConfig(StrictModel):
     use_checkpoint: bool = False
     """Recompute each level's activations in the backward pass: less memory, more time."""
     precision: Literal["half", "single"] = "half"
-    """On a GPU: half multiplies in 16 bits with parameters and sums in 32, residual backbones through `folded.py`
+    """On a GPU: half multiplies in 16 bits with parameters and sums in 32, residual backbones in our own kernels
     (bfloat16 in training, float16 otherwise), others in bfloat16; single is plain torch in float32, as on a CPU."""
 
     @field_validator("level", mode="before")
@@ -118,7 +136,7 @@ class DataConfig(StrictModel):
 
 
 class FurtherPairs(StrictModel):
-    """Pairs of another kind beside the first of a `SimulatedDataConfig`, whose overrides hold for them too."""
+    """Pairs of another kind that follow the first of a `SimulatedDataConfig`, whose overrides hold for them too."""
 
     simulation: Path | None = None
     """Simulation configuration; none: that of the first pairs."""
@@ -207,18 +225,18 @@ class TrainerConfig(StrictModel):
     batch_size: int = Field(1, gt=0)
     """Windows that pass through the network at once."""
     crop_size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]] | None = None
-    """(height, width) of the part of the frame, drawn anew for each batch, that is trained on; none: the whole frame.
+    """(height, width) of the part of the frame that is trained on, drawn for each batch; none: the whole frame.
     Validation is always of whole frames."""
     mirror: bool = False
-    """Train on each batch as it is, or mirrored left to right, upside down or both, drawn anew each time."""
+    """Train on each batch as it is, or mirrored left to right, upside down or both, drawn for each."""
     accumulate_steps: int | None = Field(None, gt=0)
     """Batches whose gradients make one optimizer step, over all processes together; none: one for each process.
 
-    It acts as a batch_size so many times as large, in the memory of one batch, and in any number of processes alike.
+    It acts like a batch_size that is larger by this factor, in the memory of one batch, in any number of processes.
     """
-    loss: Literal["mse", "l1", "smooth_l1", "kept", "kept_dice"] = "mse"
-    """Loss between output and target voxel, averaged over cells; smooth_l1 is quadratic below 1 event, linear above.
-    kept and kept_dice are of a gate, averaged over a window's events, then over windows."""
+    loss: Literal[*LOSSES] = Field(  # type: ignore[valid-type]
+        "mse", description="; ".join(f"{name}: {row.about}" for name, row in LOSSES.items())
+    )
     average_decay: float | None = Field(None, gt=0, lt=1)
     """Decay per step of a running average of the weights, which is then validated and saved; none: no average."""
     overfit_one_batch: bool = False
@@ -253,7 +271,7 @@ class TrainConfig(StrictModel):
 
     @model_validator(mode="after")
     def _the_loss_has_a_gate(self) -> TrainConfig:
-        if self.trainer.loss.startswith("kept") and self.model.residual != "gate":
+        if LOSSES[self.trainer.loss].needs_gate and self.model.residual != "gate":
             raise ValueError(f"trainer.loss={self.trainer.loss} is of a gate; set model.residual=gate, or another loss")
         return self
 
@@ -284,7 +302,7 @@ class TestConfig(StrictModel):
     output_dir: Path = Path("reports/evaluation")
     """Folder for the tables and pictures of an evaluation, and for predictions, which are made once."""
     workers: int = Field(0, ge=0)
-    """Processes that score while this one predicts, no more than there are cores; 0 does both here."""
+    """Processes that score while this one predicts, no more than there are cores; 0 or 1: this one does both."""
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
 

@@ -1,10 +1,6 @@
 """Losses: how far a network's output is from the target, for a batch of voxels `(N, C, bins, H, W)`.
 
-mse, l1, smooth_l1   of the voxels, averaged over cells: most of them empty, so that few events weigh little.
-kept                 of a gate: the surprise at how many of each cell's events are kept, per event of a window.
-kept_dice            the same plus one minus Dice's overlap of what is kept and what should be.
-
-All are averaged over the windows of a batch, which weigh alike as in all scores, however many events each has.
+`config.LOSSES` says what each is, and which need a gate; `FUNCTIONS` holds the functions.
 """
 
 from __future__ import annotations
@@ -17,34 +13,38 @@ from torch.nn import functional
 from deflare_core.model import VoxelNetwork
 
 Loss = Callable[[VoxelNetwork, torch.Tensor, torch.Tensor], torch.Tensor]
-"""From a network, its input and the target to a number."""
+"""From a network, its input float32 `(N, inputs, bins, H, W)` and the target `(N, C, bins, H, W)` to float32 `()`."""
 
 
-def kept(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+def measure_surprise(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """The negative log-likelihood of how many events each cell keeps, per event of a window, in nats.
 
     With n events in, k of them in the target (at most n) and a chance s = sigmoid(u) to keep one, a cell gives
     -k log s - (n - k) log(1 - s) = n softplus(u) - k u: the binomial law without its constant.
     """
-    count, target = counts(network.take_window(raw), label)
+    count, target = count_kept(network.take_window(raw), label)
     return _surprise(network.keep_logits(raw), count, target)
 
 
-def kept_dice(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """`kept`, plus 1 - 2 sum min(e, k) / sum (e + k) with the expected number e = n s of events kept."""
-    count, target = counts(network.take_window(raw), label)
+def measure_surprise_and_overlap(network: VoxelNetwork, raw: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """`measure_surprise`, plus 1 - 2 sum min(e, k) / sum (e + k) with the expected number e = n s of events kept."""
+    count, target = count_kept(network.take_window(raw), label)
     logits = network.keep_logits(raw)
     expected = count * torch.sigmoid(logits)
     overlap = 2 * _by_window(torch.minimum(expected, target)) / _by_window(expected + target).clamp(min=1)
     return _surprise(logits, count, target) + 1 - overlap.mean()
 
 
-def counts(raw: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many events each cell holds, and how many of them the target keeps; of a signed voxel, in net events."""
+def count_kept(raw: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many events each cell holds, and how many of them the target keeps; of a signed voxel, in net events.
+
+    All four voxels are float32 `(N, C, bins, H, W)`.
+    """
     return raw.abs(), torch.minimum((label * raw.sign()).clamp(min=0), raw.abs())
 
 
 def _surprise(logits: torch.Tensor, count: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """N softplus(u) - k u per event of a window, averaged over windows; one without events weighs 0."""
     surprise = _by_window(count * functional.softplus(logits) - target * logits)
     return (surprise / _by_window(count).clamp(min=1)).mean()
 
@@ -54,11 +54,11 @@ def _by_window(cells: torch.Tensor) -> torch.Tensor:
     return cells.flatten(1).sum(1)
 
 
-LOSSES: dict[str, Loss] = {
+FUNCTIONS: dict[str, Loss] = {
     "mse": lambda network, raw, label: functional.mse_loss(network(raw), label),
     "l1": lambda network, raw, label: functional.l1_loss(network(raw), label),
     "smooth_l1": lambda network, raw, label: functional.smooth_l1_loss(network(raw), label),
-    "kept": kept,
-    "kept_dice": kept_dice,
+    "kept": measure_surprise,
+    "kept_dice": measure_surprise_and_overlap,
 }
-"""Every loss by name."""
+"""The functions of `config.LOSSES`, by name."""

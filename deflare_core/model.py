@@ -24,7 +24,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from deflare_core.config import ModelConfig
-from deflare_core.kernels.group_norm import fill_the_card
+from deflare_core.kernels.group_norm import speed_up_norms
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.settings import make_config
 from deflare_core.windows import neighbour_offsets
@@ -72,7 +72,7 @@ class VoxelNetwork(nn.Module):
             dropout_prob=config.dropout_prob,
             is_segmentation=False,
         )
-        fill_the_card(self.backbone)
+        speed_up_norms(self.backbone)
         if config.upsampling == "aligned":
             align_upsampling(self.backbone)
 

@@ -28,7 +28,7 @@ from deflare_core.loop.run import Run, TrainingError, start_run
 from deflare_core.loop.run_log import RunLog
 from deflare_core.loop.sampling import batch_seed, sample_indices, step_batches
 from deflare_core.loop.training_data import make_loader
-from deflare_core.losses import LOSSES
+from deflare_core.losses import FUNCTIONS
 from deflare_core.model import VoxelNetwork
 from deflare_core.system.devices import explain_out_of_memory
 from deflare_core.system.prefetch import prefetch
@@ -145,7 +145,7 @@ def add_gradient(run: Run, batch: Batch, share: float) -> torch.Tensor:
         if raw.shape not in run.graphs:
             list_gradients(run.model)
             with torch.random.fork_rng([run.device]):  # The runs before a recording draw dropout's numbers too.
-                run.graphs[raw.shape] = GraphedGradient(run.model, LOSSES[run.config.trainer.loss], raw, label)
+                run.graphs[raw.shape] = GraphedGradient(run.model, FUNCTIONS[run.config.trainer.loss], raw, label)
         return run.graphs[raw.shape](raw, label, share)
     loss = voxel_loss(run, run.model, batch) * share
     loss.backward()
@@ -163,7 +163,7 @@ def list_gradients(model: nn.Module) -> list[torch.Tensor]:
 def voxel_loss(run: Run, network: VoxelNetwork, batch: Batch) -> torch.Tensor:
     """The configured loss of a network on a batch, float32 `()`."""
     raw, label = (batch[name].to(run.device, non_blocking=True) for name in ("raw", "label"))
-    return LOSSES[run.config.trainer.loss](network, raw, label)
+    return FUNCTIONS[run.config.trainer.loss](network, raw, label)
 
 
 def require_finite(run: Run, loss: float, norm: float) -> None:

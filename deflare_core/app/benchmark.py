@@ -33,7 +33,7 @@ from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import save_events
 from deflare_core.kernels.cuda_graphs import GraphedGradient, GraphedNetwork
 from deflare_core.kernels.group_norm import PiecewiseGroupNorm
-from deflare_core.losses import LOSSES
+from deflare_core.losses import FUNCTIONS
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.show.figures import draw_durations, save_figure
 from deflare_core.system.atomic_files import complete_or_absent
@@ -162,7 +162,7 @@ def make_step(
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     recorded = run is model and model.is_recorded_on(raw.device)
-    graph = GraphedGradient(model, LOSSES["mse"], raw, model.take_window(raw)) if recorded else None
+    graph = GraphedGradient(model, FUNCTIONS["mse"], raw, model.take_window(raw)) if recorded else None
 
     def step(raw: torch.Tensor, label: torch.Tensor) -> None:
         optimizer.zero_grad(set_to_none=False)

@@ -123,9 +123,22 @@ def order_cells(cells, counts, width, offsets, place, ordered):
 
 @kernel
 def choose_kept(first_of_bin, x, y, p, width, before, after, seed, kept, missing):
-    """Mark the events to keep so that each cell's sum moves towards `after`; put what is still missing there.
+    """Mark the events to keep so that each cell's sum moves towards `after`; put what is still missing into `missing`.
 
-    Returns how many cells of `before` are not the sum of their events.
+    Returns how many cells of `before` are not the sum of their events. Bin by bin, for each cell:
+
+        change      what the sum must change by: after - before, rounded
+        removable   events whose sign is against the change; to drop one moves the sum by 1 the right way
+        excess      how many of them to drop: min(|change|, removable)
+
+    What dropping does not reach is left in `change`, and goes to `missing`: events to synthesise.
+
+    Parameters
+    ----------
+    first_of_bin : int64 `(bins + 1,)`, where the events of each bin begin; x, y, p are those of the window, sorted.
+    before, after : float32 `(bins, H * W)`, the events' encoding and the voxel to reach.
+    kept : bool `(N,)`, filled.
+    missing : float32 `(bins, H * W)`, filled with whole numbers.
     """
     size = before.shape[1]
     counts_before, counts_after = np.empty(size, np.int16), np.empty(size, np.int16)
@@ -162,7 +175,11 @@ def count_removable(cells, p, change, removable, excess):
 
 @kernel
 def thin_out(cells, p, change, removable, excess, seed, first, kept):
-    """Drop the excess events of each cell, every choice among them equally likely (Knuth's selection sampling)."""
+    """Drop the excess events of each cell, every choice among them equally likely (Knuth's selection sampling).
+
+    In one pass, an event is dropped with the chance excess / removable of what its cell has left. The draw goes by the
+    event's number, so the choice does not depend on how the work is cut.
+    """
     for i in range(np.uint64(len(cells))):
         cell = np.uint64(cells[i])
         kept[i] = True

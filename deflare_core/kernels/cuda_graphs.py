@@ -14,13 +14,14 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+# A graph goes with its network: the key is held weakly.
 _graphs: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], GraphedNetwork]] = WeakKeyDictionary()
 WARM_UP = 2
 """Runs before the recording, in which libraries choose and load their kernels."""
 
 
 class GraphedNetwork:
-    """A network for voxels of one shape; what it returns is overwritten by the next call."""
+    """A network for voxels `(N, inputs, bins, H, W)` of one shape; the next call overwrites what the last returned."""
 
     def __init__(self, model: nn.Module, shape: tuple[int, ...]) -> None:
         self.voxel = torch.zeros(shape, device=next(model.parameters()).device)
@@ -35,7 +36,7 @@ class GraphedNetwork:
         return graphs[shape]
 
     def __call__(self, voxel: torch.Tensor) -> torch.Tensor:
-        """The network's output."""
+        """The network's output, float32 `(N, C, bins, H, W)`."""
         self.voxel.copy_(voxel, non_blocking=True)
         self._graph.replay()
         return self.output
@@ -61,11 +62,12 @@ class GraphedGradient:
             # Windows side by side on streams of their own add to the same parameters, one after another.
             warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")
             self._graph, self.total = record(forward_and_backward, raw.device)
+        # The warm-up has added to the gradients: they become what they were.
         for gradient, kept in zip(gradients, before, strict=True):
             gradient.copy_(kept)
 
     def __call__(self, raw: torch.Tensor, label: torch.Tensor, share: float) -> torch.Tensor:
-        """The loss of a batch times its share."""
+        """The loss of a batch times its share, float32 `()`; a copy, which the next call leaves alone."""
         self.raw.copy_(raw, non_blocking=True)
         self.label.copy_(label, non_blocking=True)
         self.share.fill_(share)
@@ -74,7 +76,12 @@ class GraphedGradient:
 
 
 def record(work: Callable[[], Any], device: torch.device) -> tuple[torch.cuda.CUDAGraph, Any]:
-    """A graph of the work, and the tensors that each replay fills."""
+    """A graph of the work, and the tensors that each replay fills.
+
+    The order matters. The warm-up runs on a stream of its own, as torch demands, and loads what libraries load on first
+    use, which a recording forbids. The cache is emptied then, since the graph's private memory cannot use it. Whatever
+    the work reads while it is recorded must stay where it is: a replay uses the same addresses.
+    """
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):

@@ -35,7 +35,13 @@ class EventTensors(NamedTuple):
 
 
 def as_event_tensors(events: EventTensors | torch.Tensor, sensor_size: SensorSize | None) -> EventTensors:
-    """Event tensors as they are, or of an `(N, 4)` tensor `[t, x, y, p]`."""
+    """Event tensors as they are, or of an `(N, 4)` tensor `[t, x, y, p]` with t in us and p 1 for positive.
+
+    Raises
+    ------
+    ValueError
+        When the tensor has another shape, or there is no sensor_size.
+    """
     if isinstance(events, EventTensors):
         return events
     if events.ndim != 2 or events.shape[1] != 4 or sensor_size is None:
@@ -86,7 +92,7 @@ def join_channels(voxels: Sequence[torch.Tensor | None]) -> torch.Tensor:
 
 
 def decode_tensor(voxel: torch.Tensor, edges: np.ndarray, seed: int) -> EventTensors:
-    """Events drawn from a voxel on its device, whose bins lie between the edges; see `codec.voxel_to_events`."""
+    """Events drawn from a voxel `(bins, H, W)` on its device; bin b lasts from edges[b] to edges[b + 1], int64 us."""
     counts = voxel.round().int().flatten()
     cells = counts.nonzero().flatten()
     return decode_cells(cells, counts[cells], edges, seed, (voxel.shape[1], voxel.shape[2]))
@@ -117,7 +123,7 @@ def decode_cells(
 
 
 def random_below_tensor(seed: int, counter: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
-    """What `kernels.random_below` gives, for int64 tensors of counters and limits below 2^31; int64 wraps."""
+    """What `codec_loops.random_below` gives, for int64 tensors of counters and limits below 2^31; int64 wraps."""
     z = _wrapped(seed * 0xD1342543DE82EF95) + (counter + 1) * _wrapped(0x9E3779B97F4A7C15)
     z = (z ^ _shifted(z, 30)) * _wrapped(0xBF58476D1CE4E5B9)
     z = (z ^ _shifted(z, 27)) * _wrapped(0x94D049BB133111EB)

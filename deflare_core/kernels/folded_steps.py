@@ -1,6 +1,9 @@
-"""The steps of `folded.py` as functions that autograd knows: kernels forwards, kernels backwards.
+"""The steps of `folded_unet.py` as functions that autograd knows: kernels forwards, kernels backwards.
 
-Each takes and gives feature maps `(D, H, W, C)` as described there, and the sums of what it gives.
+Each takes and gives feature maps `(D, H, W, C)`, contiguous, in float16 or bfloat16 (float32 in the interpreter), and
+the float32 sums `(2, C)` of what it gives: over all pixels, of values and of squares. The sums are outputs like any
+other, so a gradient `gsums` comes back for them, and y's whole gradient is gy + gsums[0] + 2 y gsums[1].
+Taps are float32 `(27, C)`: what the norm's shift adds through each of the 27 taps, along D, H and W from -1 to 1.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ class Stem(Function):
         tensors = (x, kernel.contiguous(), _table(taps), y, partial)
         kernels.launch(kernels.stem_kernel, depth * height, channels, width, *tensors, *x.shape)
         ctx.save_for_backward(x, y)
-        return y, kernels.summed(partial)
+        return y, kernels.sum_partials(partial)
 
     @staticmethod
     @once_differentiable
@@ -75,7 +78,7 @@ class Stem(Function):
         sizes, rows = (*x.shape, depth * height), min(kernels.rows_for(channels, width), 64)
         kernels.launch(kernels.stem_backward_kernel, programs, channels, width, *tensors, *sizes, ROWS=rows)
         first, last = (_masked_slope(gy[:, :, i], y[:, :, i], gsums) for i in (0, -1))
-        return None, kernels.summed(gkernel)[:27], _taps_gradient(lines, first, last), None
+        return None, kernels.sum_partials(gkernel)[:27], _taps_gradient(lines, first, last), None
 
 
 class Finish(Function):
@@ -91,7 +94,7 @@ class Finish(Function):
         kernels.launch(kernels.finish_kernel, depth * height, channels, width, *tensors, depth, height, width, **flags)
         ctx.save_for_backward(y, x)
         ctx.relu, ctx.has_residual = relu, residual is not None
-        return y, kernels.summed(partial)
+        return y, kernels.sum_partials(partial)
 
     @staticmethod
     @once_differentiable
@@ -112,7 +115,7 @@ class Convolve(Function):
         y, partial = _convolve(x, weight, _table(taps), residual, x0, factor)
         ctx.save_for_backward(x, weight, y, x0)
         ctx.has_residual = residual is not None
-        return y, kernels.summed(partial)
+        return y, kernels.sum_partials(partial)
 
     @staticmethod
     @once_differentiable
@@ -137,7 +140,7 @@ class Join(Function):
         )
         ctx.save_for_backward(y)
         ctx.low_shape = low.shape
-        return y, kernels.summed(partial)
+        return y, kernels.sum_partials(partial)
 
     @staticmethod
     @once_differentiable
@@ -201,7 +204,7 @@ class Project(Function):
         partial = kernels.partial_sums(depth * height, channels, y.device)
         tensors = (gout.contiguous(), y, weight, gy, partial)
         kernels.launch(kernels.project_backward_kernel, depth * height, channels, width, *tensors, width)
-        gweight, gbias = kernels.summed(partial)
+        gweight, gbias = kernels.sum_partials(partial)
         return gy, gweight, gbias[:1]
 
 
@@ -245,7 +248,7 @@ def _weight_gradient_of_32(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
     kernels.weight_gradient_kernel[(planes, stretches, depth)](
         x, g, partial, depth, height, width, **sizes, num_warps=8, num_stages=3
     )
-    taps = kernels.summed(partial).view(planes, 3, 4, channels, channels)[:, :, :3]
+    taps = kernels.sum_partials(partial).view(planes, 3, 4, channels, channels)[:, :, :3]
     beside = (3 - planes) // 2
     return functional.pad(taps.reshape(planes * 9, channels, channels), (0, 0, 0, 0, 9 * beside, 9 * beside))
 
@@ -261,7 +264,7 @@ def _finish_backward(
     """The gradients of what was added up, of the taps' parts, and of the factor of x if there is one."""
     g, partial = _masked(gy, gsums, y, x, relu)
     lines = partial[:, 0].view(*y.shape[:2], -1)
-    gfactor = None if x is None else kernels.summed(partial)[1]
+    gfactor = None if x is None else kernels.sum_partials(partial)[1]
     return g, _taps_gradient(lines, g[:, :, 0].float(), g[:, :, -1].float()), gfactor
 
 
@@ -283,7 +286,7 @@ def _masked_slope(gy: torch.Tensor, y: torch.Tensor, gsums: torch.Tensor) -> tor
 
 
 def _table(taps: torch.Tensor) -> torch.Tensor:
-    """What the taps add by the borders that a pixel touches: `(64, C)`, see `folded_kernels`."""
+    """What the taps add by the borders that a pixel touches: float32 `(64, C)` of `(27, C)`, see `folded_triton`."""
     return _matrix("borders", taps.device) @ taps
 
 
@@ -304,7 +307,13 @@ _matrices: dict[tuple[str, torch.device], torch.Tensor] = {}
 
 
 def _matrix(name: str, device: torch.device) -> torch.Tensor:
-    """Constants, made once for each device: which taps lie inside at which border, and sums over these pixels."""
+    """A constant matrix, float32 `(64, 27)` or `(27, 27)`, made once for each device.
+
+    Along one axis, "borders" says for each case of a pixel which of the taps -1, 0, 1 fall inside: at the first pixel
+    tap -1 falls outside. "taps" says over which pixels a tap's gradient is summed, from three sums, over all pixels, of
+    the first and of the last: tap -1 counts all but the first. The three axes are independent, so the whole matrix is
+    the Kronecker product of three such ones, D slowest and W fastest.
+    """
     if (name, device) not in _matrices:
         rows = {
             "borders": [[1.0, 1, 1], [0, 1, 1], [1, 1, 0], [0, 1, 0]],  # inside, first, last, both; taps -1, 0, 1

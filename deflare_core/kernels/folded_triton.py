@@ -1,5 +1,5 @@
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,misc"
-"""GPU kernels (Triton) of the folded network: everything in it that is not a matrix product of cuDNN's.
+"""GPU kernels (Triton) of the folded network: everything in it that cuDNN does not do.
 
 Feature maps are contiguous `(D, H, W, C)`, those of a 2-D network of a single plane. A *line* is the `W` pixels of one
 depth and row. What a 3x3x3 convolution's zero padding adds where the folded shift is missing depends only on which
@@ -23,7 +23,7 @@ def border(i, size):
 
 
 @triton.jit
-def saturated(y):
+def saturate(y):
     """The values within what float16 holds: one hot pixel must not make the whole network infinite."""
     return tl.minimum(tl.maximum(y, -65504.0), 65504.0)
 
@@ -74,7 +74,7 @@ def finish_kernel(
             y += x[:, None] * tl.load(factor_ptr + channel)[None, :]
         if RELU:
             y = tl.maximum(y, 0.0)
-        y = tl.where(inside, saturated(y), 0.0)
+        y = tl.where(inside, saturate(y), 0.0)
         tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
         total += y
         squares += y * y
@@ -125,7 +125,11 @@ def finish_backward_kernel(
 def stem_kernel(
     x_ptr, kernel_ptr, table_ptr, y_ptr, partial_ptr, D, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr
 ):
-    """One line of y = relu(x * kernel + table) for an input of one channel, with its sums."""
+    """One line of y = relu(x * kernel + table) for an input of one channel, with its sums.
+
+    x is float32 `(D, H, W)`, the kernel float32 `(27, C)`. The convolution is one product of matrices: a row for each
+    pixel with its 27 neighbours, filled up with zeros to 32, times the kernel.
+    """
     line = tl.program_id(0).to(tl.int64)
     d = line // H
     h = line % H
@@ -146,7 +150,7 @@ def stem_kernel(
         y = tl.load(table_ptr + (code + border(w, W))[:, None] * C + channel[None, :])
         y = tl.dot(x, kernel, y, input_precision="tf32")
         inside = (w < W)[:, None]
-        y = tl.where(inside, saturated(tl.maximum(y, 0.0)), 0.0)
+        y = tl.where(inside, saturate(tl.maximum(y, 0.0)), 0.0)
         at = (line * W + w)[:, None] * C + channel[None, :]
         tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
         total += y
@@ -225,9 +229,18 @@ def convolve_kernel(
 ):
     """Some lines of a 3x3x3 convolution with zero padding; with an epilogue, of relu(that + table + residual).
 
-    Goes along H and lets each input line add to the three output lines around it, so that it is loaded 9 times, not 27.
-    Reading outside the feature map gives zeros; where there is one plane only, PLANES is 1 and its neighbours are not
-    read.
+    x is `(D, H, W, CI)`, the weights `(27, CI, CO)`, y `(D, H, W, CO)`. A program makes LINES lines of ROWS pixels. It
+    goes down along H, and lets each input line add to the three output lines around it, so that the line is loaded 9
+    times, not 27. Three sums wait for their lines:
+
+        step   input line   adds to            by the taps along H
+          s    h0 + s - 1   done:  h0 + s - 2  kh = 2, its last one: the line is stored
+                            here:  h0 + s - 1  kh = 1
+                            fresh: h0 + s      kh = 0, its first one
+        s + 1  h0 + s       done = here, here = fresh, fresh = 0
+
+    So LINES lines take LINES + 2 steps; what the first two store is masked out, since h < h0. Reading outside the
+    feature map gives zeros, the padding; where there is one plane, PLANES is 1 and its neighbours are not read.
     """
     d = tl.program_id(2)
     h0 = tl.program_id(1) * LINES
@@ -255,6 +268,7 @@ def convolve_kernel(
             here = tl.dot(x, tl.load(weights + (kd * 9 + 3 + kw) * CI * CO), here)
             done = tl.dot(x, tl.load(weights + (kd * 9 + 6 + kw) * CI * CO), done)
         if EPILOGUE:
+            # The table has a row for each border that a pixel touches; along W only the first and the last differ.
             rows = table_ptr + (border(d, D) * 16 + border(h, H) * 4) * CO + channel
             middle = tl.load(rows)
             done += middle[None, :]
@@ -263,7 +277,7 @@ def convolve_kernel(
             if RANK_ONE:
                 x0 = tl.load(x0_ptr + (d * H + h) * W + w, mask=(w < W) & (h >= h0) & (h < H), other=0.0)
                 done += x0[:, None] * tl.load(factor_ptr + channel)[None, :]
-            done = tl.where(inside, saturated(tl.maximum(done, 0.0)), 0.0)
+            done = tl.where(inside, saturate(tl.maximum(done, 0.0)), 0.0)
             total += done
             squares += done * done
         tl.store(y_ptr + at, done.to(y_ptr.dtype.element_ty), mask=inside)
@@ -289,8 +303,14 @@ def weight_gradient_kernel(
 ):
     """Some lines' part of a convolution's weight gradient, for one tap along D: `(3 along H, 4 along W, C, C)`.
 
-    C neighbouring values times 4 of a line are 4 pixels side by side, so one load serves the taps along W; the fourth
-    fills up the matrix and is not used.
+    The gradient of tap (kd, kh, kw) is the sum over pixels of x[d + kd - 1, h + kh - 1, w + kw - 1]^T g[d, h, w]. A
+    line is contiguous, so 4 C values from pixel w - 1 on are the channels of 4 pixels side by side:
+
+        x line   | w - 1 | w     | w + 1 | w + 2 |      near = 0 ... 4 C - 1
+        tap kw       0       1       2     unused       the fourth fills the matrix up to a power of two
+
+    One load of such rows, transposed to (4 C, ROWS), times g (ROWS, C) gives all taps along W. Each x line serves three
+    g lines, one for each tap along H: `before`, `middle` and `after` are kh = 0, 1, 2.
     """
     kd = tl.program_id(0) + (3 - PLANES) // 2
     d = tl.program_id(2)
@@ -361,7 +381,10 @@ def join_kernel(
 ):
     """One line of skip + low, with its sums; low may have one cell LESS along H and W, whose first then counts twice.
 
-    It then has one plane less too, unless skip is a single plane.
+        skip   0   1   2   3       max(i - LESS, 0) is the cell of low that is added to cell i
+        low    0   0   1   2
+
+    It then has one plane less too, unless skip is a single plane: max(0 - 1, 0) is its plane 0 as well.
     """
     line = tl.program_id(0).to(tl.int64)
     low_line = tl.maximum(line // H - LESS, 0) * (H - LESS) + tl.maximum(line % H - LESS, 0)
@@ -376,7 +399,7 @@ def join_kernel(
         low_at = (low_line * (W - LESS) + tl.maximum(w - LESS, 0))[:, None] * C + channel[None, :]
         y = tl.load(skip_ptr + at, mask=inside, other=0.0).to(tl.float32)
         y += tl.load(low_ptr + low_at, mask=inside, other=0.0).to(tl.float32)
-        y = saturated(y)
+        y = saturate(y)
         tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
         total += y
         squares += y * y
@@ -387,9 +410,10 @@ def join_kernel(
 def join_backward_kernel(
     g_ptr, glow_ptr, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr, FLAT: tl.constexpr
 ):
-    """One line of the gradient of `low`: that of the next cell, and for the first cell of an axis that of both.
+    """One line of the gradient of `low`, `(D - 1, H - 1, W - 1, C)`: the reverse of `join_kernel` with LESS = 1.
 
-    Along D there is no next one where FLAT is 1, and not 0.
+    Cell i of low was added to cell i + 1, and cell 0 to cells 0 and 1. `corner` counts the 8 ways to go back by one or
+    not along each axis; going back is only for cell 0. Of a single plane (FLAT) there are 4, all in plane 0.
     """
     line = tl.program_id(0).to(tl.int64)
     d = line // (H - 1)
@@ -414,7 +438,10 @@ def join_backward_kernel(
 
 @triton.jit
 def pool_kernel(y_ptr, pooled_ptr, H, W, C: tl.constexpr, CB: tl.constexpr, ROWS: tl.constexpr, CORNERS: tl.constexpr):
-    """One line of the largest of 8 cells, or of 4 of a single plane; H and W are the pooled sizes."""
+    """One line of the largest of 8 cells, or of 4 of a single plane; H and W are the pooled sizes.
+
+    The bits of `corner` say which of the two cells along D, H and W: 4, 2, 1.
+    """
     line = tl.program_id(0).to(tl.int64)
     d = line // H
     h = line % H
@@ -446,7 +473,10 @@ def pool_backward_kernel(
     ROWS: tl.constexpr,
     CORNERS: tl.constexpr,
 ):
-    """Two by two lines of the skip's gradient plus the pooled one's, given to the first of the largest cells."""
+    """Two by two lines of the skip's gradient, plus the pooled one's at the first of the largest cells.
+
+    `left` is what is left of the pooled gradient: the first corner that equals the largest takes it, as in torch.
+    """
     line = tl.program_id(0).to(tl.int64)
     d = line // H
     h = line % H
@@ -517,19 +547,19 @@ def rows_for(channels: int, width: int) -> int:
 
 
 def launch(kernel, lines: int, channels: int, width: int, *arguments, **flags) -> None:
-    """Run a kernel for so many lines of a feature map."""
+    """Run a kernel on `lines` lines of a feature map `(D, H, W, channels)`: a program for each line and block."""
     block = block_of(channels)
     sizes = {"C": channels, "CB": block, "ROWS": rows_for(channels, width)}
     kernel[(lines, channels // block)](*arguments, **sizes | flags)
 
 
 def partial_sums(num: int, channels: int, device: torch.device) -> torch.Tensor:
-    """Room for the partial sums of so many programs: `(num, 2, channels)`, float32."""
+    """Room for the partial sums of `num` programs: float32 `(num, 2, channels)`, not initialised."""
     return torch.empty((num, 2, channels), dtype=torch.float32, device=device)
 
 
-def summed(partial: torch.Tensor) -> torch.Tensor:
-    """The sum over the first axis."""
+def sum_partials(partial: torch.Tensor) -> torch.Tensor:
+    """The sum of float32 `(num, ...)` over the first axis, in an order that does not depend on the run."""
     size = partial[0].numel()
     total = torch.empty(partial.shape[1:], device=partial.device)
     columns = 8 if size < 1024 else 64

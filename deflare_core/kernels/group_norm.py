@@ -17,7 +17,7 @@ class PiecewiseGroupNorm(nn.GroupNorm):
     """What `nn.GroupNorm` gives, with the same parameters."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The normalised feature maps."""
+        """The normalised feature maps, of the shape of x: `(N, C, ...)`."""
         if x.device.type == "cpu":
             return super().forward(x)
         if x.dtype in (torch.float16, torch.bfloat16):
@@ -54,8 +54,8 @@ class PiecewiseGroupNorm(nn.GroupNorm):
         return x * scale.view(per_channel) + shift.view(per_channel)
 
 
-def fill_the_card(network: nn.Module) -> None:
-    """Let every GroupNorm of a network, which keeps its parameters, be a `PiecewiseGroupNorm`."""
+def speed_up_norms(network: nn.Module) -> None:
+    """Replace every GroupNorm of a network that is not trained yet by a `PiecewiseGroupNorm` of the same names."""
     for module in network.modules():
         for name, child in module.named_children():
             if type(child) is nn.GroupNorm:

@@ -21,7 +21,7 @@ from numba.core import config
 
 from deflare_core.system.places import PROJECT_ROOT
 
-_PACKAGES = (PROJECT_ROOT / "deflare_core", PROJECT_ROOT / "data_simu")
+PACKAGES = (PROJECT_ROOT / "deflare_core", PROJECT_ROOT / "data_simu")
 _PREFIX = "compiled-"
 numba_config: Any = config
 COMPILES = "DEFLARE_COMPILES"
@@ -51,10 +51,10 @@ def compiled_before(module: str) -> None:
     done.touch()
 
 
-def loops_digest() -> str:
+def hash_loops() -> str:
     """A digest of the sources of all inner loops."""
     total = hashlib.sha256()
-    for path in sorted(path for package in _PACKAGES for path in package.rglob("*.py")):
+    for path in sorted(path for package in PACKAGES for path in package.rglob("*.py")):
         text = path.read_bytes()
         if b"compiled" in text:
             total.update(text)
@@ -63,7 +63,7 @@ def loops_digest() -> str:
 
 def use_own_cache(parent: Path) -> None:
     """Keep compiled code under `parent` in a folder for these sources, and remove that of other sources."""
-    folder = parent / f"{_PREFIX}{loops_digest()}"
+    folder = parent / f"{_PREFIX}{hash_loops()}"
     for old in parent.glob(f"{_PREFIX}*"):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)

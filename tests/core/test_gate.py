@@ -14,14 +14,14 @@ from support.recordings import make_events, same_events
 from deflare_core.app.commands import main
 from deflare_core.checkpoint import load_model, read_checkpoint
 from deflare_core.codec import apply_voxel, encode_window, events_to_voxel
-from deflare_core.config import ModelConfig, TrainConfig
+from deflare_core.config import LOSSES, ModelConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.decision_level import round_at_level
 from deflare_core.deflaring.stream import deflare_windows
 from deflare_core.events import Events
 from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import load_events, save_events
-from deflare_core.losses import LOSSES
+from deflare_core.losses import FUNCTIONS
 from deflare_core.model import KEEP_LOGIT, build_model, removed_share
 from deflare_core.scores.evaluation import evaluate
 from deflare_core.scores.roc import Roc, find_shares, roc_of
@@ -72,20 +72,20 @@ def test_the_kept_loss_by_hand():
         def keep_logits(self, raw):
             return torch.zeros_like(raw)
 
-        def own(self, raw):
+        def take_window(self, raw):
             return raw
 
     raw, label = torch.zeros(1, 2, 1, 1, 2), torch.zeros(1, 2, 1, 1, 2)
     raw[0, 0, 0, 0, 0], label[0, 0, 0, 0, 0] = 3, 1
     raw[0, 1, 0, 0, 1], label[0, 1, 0, 0, 1] = 1, 5
-    assert float(LOSSES["kept"](Fixed(), raw, label)) == pytest.approx(math.log(2)), (
+    assert float(FUNCTIONS["kept"](Fixed(), raw, label)) == pytest.approx(math.log(2)), (
         "An even chance surprises by a bit."
     )
     # Expected to be kept are 1.5 and 0.5, wanted 1 and 1: they share 1 and 0.5 of 2 + 2.
-    assert float(LOSSES["kept_dice"](Fixed(), raw, label)) == pytest.approx(math.log(2) + 1 - 2 * 1.5 / 4)
+    assert float(FUNCTIONS["kept_dice"](Fixed(), raw, label)) == pytest.approx(math.log(2) + 1 - 2 * 1.5 / 4)
     signed = raw[:, :1] - raw[:, 1:]
-    assert float(LOSSES["kept"](Fixed(), signed, label[:, :1] - label[:, 1:])) == pytest.approx(math.log(2))
-    assert float(LOSSES["kept"](Fixed(), raw * 0, label)) == 0, "Nothing to keep is no surprise."
+    assert float(FUNCTIONS["kept"](Fixed(), signed, label[:, :1] - label[:, 1:])) == pytest.approx(math.log(2))
+    assert float(FUNCTIONS["kept"](Fixed(), raw * 0, label)) == 0, "Nothing to keep is no surprise."
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
@@ -101,7 +101,7 @@ def test_a_batchs_loss_is_the_mean_of_its_windows_however_many_events_each_has(l
 
 def test_a_loss_of_a_gate_needs_one():
     with pytest.raises(ValueError, match=r"residual=gate says"):
-        LOSSES["kept"](build_model(ModelConfig(f_maps=(8, 16), num_levels=2), 0), *torch.zeros(2, 1, 1, 8, 8, 8))
+        FUNCTIONS["kept"](build_model(ModelConfig(f_maps=(8, 16), num_levels=2), 0), *torch.zeros(2, 1, 1, 8, 8, 8))
     with pytest.raises(ConfigError, match=r"of a gate; set model\.residual=gate"):
         folders = {"noisy_dir": "a", "clean_dir": "b"}
         make_config(TrainConfig, {"data": folders, "validation": folders, "trainer": {"loss": "kept"}}, origin="here")
@@ -208,3 +208,7 @@ def test_recordings_without_causes_have_no_roc(tmp_path):
         save_events(tmp_path / kind / "a.h5", make_events(num=10), source="test", clock_us=(0, 100_000))
     with pytest.raises(ValueError, match="carries no causes"):
         roc_of(gate(), EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean"))
+
+
+def test_every_loss_that_can_be_configured_has_a_function():
+    assert LOSSES.keys() == FUNCTIONS.keys(), "config.LOSSES and losses.FUNCTIONS list the same names."

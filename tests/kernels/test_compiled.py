@@ -1,5 +1,7 @@
 """Compiled functions: what is kept on disk belongs to the sources that it was made from."""
 
+import shutil
+
 from deflare_core.kernels import numba_cache as compiled
 
 
@@ -9,17 +11,30 @@ def test_the_cache_of_other_sources_is_removed(tmp_path, monkeypatch):
     old.mkdir()
     compiled.use_own_cache(tmp_path)
     assert not old.exists()
-    expected = tmp_path / f"compiled-{compiled.loops_digest()}"
+    expected = tmp_path / f"compiled-{compiled.hash_loops()}"
     assert str(expected) == compiled.numba_config.CACHE_DIR
 
 
 def test_the_digest_follows_the_sources(tmp_path, monkeypatch):
     loops = tmp_path / "loops.py"
-    monkeypatch.setattr(compiled, "_PACKAGES", (tmp_path,))
+    monkeypatch.setattr(compiled, "PACKAGES", (tmp_path,))
     digests = []
     for text in ("kernel = compiled()", "kernel = compiled(fastmath=True)", "nothing"):
         loops.write_text(text)
-        digests.append(compiled.loops_digest())
+        digests.append(compiled.hash_loops())
     assert len(set(digests)) == 3
     (tmp_path / "other.py").write_text("no loops here")
-    assert compiled.loops_digest() == digests[-1], "Files without inner loops do not matter."
+    assert compiled.hash_loops() == digests[-1], "Files without inner loops do not matter."
+
+
+def test_the_digest_sees_the_wings_of_both_packages(tmp_path, monkeypatch):
+    folders = [tmp_path / package.name for package in compiled.PACKAGES]
+    for package, folder in zip(compiled.PACKAGES, folders, strict=True):
+        shutil.copytree(package, folder, ignore=shutil.ignore_patterns("__pycache__", "pretrained"))
+    monkeypatch.setattr(compiled, "PACKAGES", folders)
+    before = compiled.hash_loops()
+    for path in (folders[0] / "kernels" / "codec_loops.py", folders[1] / "sensor" / "firing.py"):
+        path.write_text(path.read_text() + "\n# changed\n")
+        after = compiled.hash_loops()
+        assert after != before, f"Machine code of {path.name} would pass as current."
+        before = after

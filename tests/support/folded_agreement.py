@@ -19,7 +19,7 @@ from deflare_core.kernels import folded_unet as folded
 from deflare_core.kernels.codec_triton import choose_kept_on_gpu
 from deflare_core.kernels.cuda_graphs import GraphedGradient
 from deflare_core.kernels.event_tensors import EventTensors, cells_of
-from deflare_core.losses import LOSSES
+from deflare_core.losses import FUNCTIONS
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.training import list_gradients
 from deflare_core.windows import USUAL_CUT
@@ -101,7 +101,7 @@ def batch_agreement(settings: dict, device: str) -> float:
     for size in (1, 4):
         model.zero_grad()
         total = list_gradients(model)
-        graph = GraphedGradient(model, LOSSES["mse"], raw[:size], label[:size])
+        graph = GraphedGradient(model, FUNCTIONS["mse"], raw[:size], label[:size])
         for part, its_label in zip(raw.split(size), label.split(size), strict=True):
             graph(part, its_label, size / 4)
         found.append(torch.cat([gradient.flatten() for gradient in total]))
