@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from data_simu.scalars import HALF, ONE, ZERO, F, Int, scalar
-from deflare_core.kernels.codec_loops import random_below
+from deflare_core.kernels import codec_loops
+from deflare_core.kernels.numba_cache import compiled
 
 US_PER_RADIAN = F(1e6 / (2 * np.pi))
 LN2, LOG2_E = F(np.log(2)), F(1 / np.log(2))
@@ -25,6 +26,8 @@ SAME = F(1e-3)
 NEWTON_STEPS, CLOSE = 12, F(3e-5)
 MANTISSA_BITS, MANTISSA, BIAS = Int(23), Int(0x007FFFFF), Int(127)
 SQRT_HALF_BITS = Int(np.sqrt(HALF).view(np.int32))
+# Compiled here, since CUDA kernels call it, and they cannot call what is compiled later.
+random_below = compiled()(codec_loops.random_below.function)
 
 
 @scalar

@@ -7,15 +7,13 @@ which spares numba's test for negative ones.
 
 import numpy as np
 
-from deflare_core.kernels.numba_cache import compiled
+from deflare_core.kernels.numba_cache import CompiledLater
 
 MAX_COUNT = 32_767
 """The largest count of a cell: counts are int16."""
 
-kernel = compiled()
 
-
-@kernel
+@CompiledLater
 def random_below(seed, counter, limit):
     """A whole number below `limit` (at most 2^32) that depends on seed and counter only (SplitMix64, Steele 2014)."""
     z = seed * np.uint64(0xD1342543DE82EF95) + (counter + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
@@ -24,7 +22,7 @@ def random_below(seed, counter, limit):
     return ((z >> np.uint64(32)) * limit) >> np.uint64(32)
 
 
-@kernel
+@CompiledLater
 def encode_bins(first_of_bin, x, y, p, voxel):
     """Fill the voxel with the sums of polarity; a bin is cleared and filled while it lies in cache."""
     width = np.uint32(voxel.shape[2])
@@ -35,7 +33,7 @@ def encode_bins(first_of_bin, x, y, p, voxel):
             image[np.uint64(np.uint32(y[i]) * width + np.uint32(x[i]))] += np.float32(p[i])
 
 
-@kernel
+@CompiledLater
 def count_events(voxel):
     """How many events the rounded voxel holds, and how many cells cannot be rounded."""
     num_events, num_unfit = np.int64(0), np.int64(0)
@@ -47,14 +45,14 @@ def count_events(voxel):
     return num_events, num_unfit
 
 
-@kernel
+@CompiledLater
 def round_cells(voxel, counts):
     """Fill `counts` with the cells rounded half to even."""
     for i in range(len(voxel)):
         counts[i] = np.int16(np.rint(voxel[i]))
 
 
-@kernel
+@CompiledLater
 def decode_bins(images, edges, seed, width, t, x, y, p):
     """Fill sorted events bin by bin: draw each event's offset in its bin, then sort by counting."""
     counts = np.empty(images.shape[1], np.int16)
@@ -80,7 +78,7 @@ def decode_bins(images, edges, seed, width, t, x, y, p):
         p[i] = np.int8(2 * np.int64(ordered[i] & np.uint64(1)) - 1)
 
 
-@kernel
+@CompiledLater
 def list_occupied(counts, cells):
     """List the cells whose count is not zero; return how many there are."""
     used = np.uint64(0)
@@ -91,7 +89,7 @@ def list_occupied(counts, cells):
     return used
 
 
-@kernel
+@CompiledLater
 def draw_offsets(cells, counts, seed, first, offsets, place):
     """Draw an offset in the bin for every event; count in `place[k + 1]` how many have offset k."""
     span = np.uint64(len(place) - 1)
@@ -105,7 +103,7 @@ def draw_offsets(cells, counts, seed, first, offsets, place):
     return np.int64(i)
 
 
-@kernel
+@CompiledLater
 def order_cells(cells, counts, width, offsets, place, ordered):
     """Put every event's row, column and sign, packed into one word, where its offset belongs."""
     i = np.uint64(0)
@@ -121,7 +119,7 @@ def order_cells(cells, counts, width, offsets, place, ordered):
             i += np.uint64(1)
 
 
-@kernel
+@CompiledLater
 def choose_kept(first_of_bin, x, y, p, width, before, after, seed, kept, missing):
     """Mark the events to keep so that each cell's sum moves towards `after`; put what is still missing into `missing`.
 
@@ -162,7 +160,7 @@ def choose_kept(first_of_bin, x, y, p, width, before, after, seed, kept, missing
     return num_wrong
 
 
-@kernel
+@CompiledLater
 def count_removable(cells, p, change, removable, excess):
     """Count each cell's events of the sign that must shrink, and how many of them are in excess."""
     removable[:] = 0
@@ -173,7 +171,7 @@ def count_removable(cells, p, change, removable, excess):
         excess[cell] = min(abs(change[cell]), removable[cell])
 
 
-@kernel
+@CompiledLater
 def thin_out(cells, p, change, removable, excess, seed, first, kept):
     """Drop the excess events of each cell, every choice among them equally likely (Knuth's selection sampling).
 

@@ -1,6 +1,6 @@
 """Compiled functions: numba's compiler with the options that all inner loops share, and a cache that follows them.
 
-Numba keeps compiled code on disk and compiles anew when a function's own file changes, but not when a file changes
+Numba keeps compiled code on disk and compiles again when a function's own file changes, but not when a file changes
 whose functions it calls. So the code lives in a folder named after the sources of all inner loops.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -16,34 +17,66 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
-from numba.core import config
-
 from deflare_core.system.places import PROJECT_ROOT
 
 PACKAGES = (PROJECT_ROOT / "deflare_core", PROJECT_ROOT / "data_simu")
 _PREFIX = "compiled-"
-numba_config: Any = config
 COMPILES = "DEFLARE_COMPILES"
 """The environment variable that marks a process which only compiles."""
 
 
 def compiled(**options: Any) -> Callable[..., Any]:
     """A decorator that compiles a function to machine code that releases the interpreter and is kept on disk."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy", **options)
+    return load_numba().njit(cache=True, nogil=True, error_model="numpy", **options)
+
+
+class CompiledLater:
+    """A function that is `compiled` when it is first called, or when one that calls it is compiled.
+
+    So importing it does not load numba, which takes most of a second. It cannot be called in a CUDA kernel.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+
+    @functools.cached_property
+    def machine_code(self) -> Any:
+        """What numba makes of the function."""
+        return compiled()(self.function)
+
+    @property
+    def _numba_type_(self) -> Any:
+        # Numba asks for this of any object that a compiled function calls; with it, the call is one of machine code.
+        return self.machine_code._numba_type_
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function returns."""
+        return self.machine_code(*arguments)
+
+
+@functools.cache
+def load_numba() -> Any:
+    """The package numba, told to keep compiled code in a folder for these sources."""
+    numba: Any = importlib.import_module("numba")
+    caches = PROJECT_ROOT / "deflare_core" / "__pycache__"
+    if "NUMBA_CACHE_DIR" not in os.environ and os.access(caches.parent, os.W_OK):
+        numba.config.CACHE_DIR = str(choose_cache(caches))
+    return numba
 
 
 @functools.cache
 def compiled_before(module: str) -> None:
-    """Let a process of its own compile what a module's `main` runs through, if no process has, and leave it on disk.
+    """Let another process compile what a module's `main` runs through, unless one has; the code is kept on disk.
 
     In the process that compiles functions, they call each other's separate copies; in all that load the result, the
     copies inside it, which the compiler has ordered otherwise and which round otherwise. So the first process would
     simulate other events than all later ones.
     """
-    if COMPILES in os.environ or numba_config.DISABLE_JIT or not numba_config.CACHE_DIR:
+    config = load_numba().config
+    if COMPILES in os.environ or config.DISABLE_JIT or not config.CACHE_DIR:
         return
-    done = Path(numba_config.CACHE_DIR) / f"{module}.done"
+    done = Path(config.CACHE_DIR) / f"{module}.done"
     if done.exists():
         return
     environment = os.environ | {COMPILES: module}
@@ -52,24 +85,19 @@ def compiled_before(module: str) -> None:
 
 
 def hash_loops() -> str:
-    """A digest of the sources of all inner loops."""
+    """A digest of the sources of all inner loops: of all files of both packages that name a decorator of this one."""
     total = hashlib.sha256()
     for path in sorted(path for package in PACKAGES for path in package.rglob("*.py")):
         text = path.read_bytes()
-        if b"compiled" in text:
+        if b"compiled" in text or b"CompiledLater" in text:
             total.update(text)
     return total.hexdigest()[:16]
 
 
-def use_own_cache(parent: Path) -> None:
-    """Keep compiled code under `parent` in a folder for these sources, and remove that of other sources."""
+def choose_cache(parent: Path) -> Path:
+    """The folder under `parent` for compiled code of these sources; those of other sources are removed."""
     folder = parent / f"{_PREFIX}{hash_loops()}"
     for old in parent.glob(f"{_PREFIX}*"):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)
-    numba_config.CACHE_DIR = str(folder)
-
-
-_CACHES = PROJECT_ROOT / "deflare_core" / "__pycache__"
-if "NUMBA_CACHE_DIR" not in os.environ and os.access(_CACHES.parent, os.W_OK):
-    use_own_cache(_CACHES)
+    return folder

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from deflare_core.events import Events
-from deflare_core.kernels.numba_cache import compiled
+from deflare_core.kernels.numba_cache import CompiledLater
 from deflare_core.streams.statistics import find_spectrum
 
 FIRST_POLE, THRESHOLD = 0.6, 0.7
@@ -61,7 +61,7 @@ def find_mains_hz(events: Events) -> float:
     return MAINS_HZ[int(np.nanargmax(power))] if np.isfinite(power).any() else MAINS_HZ[0]
 
 
-@compiled()
+@CompiledLater
 def _filter(t, pixel, p, start_us, end_us, cell_us):  # type: ignore[no-untyped-def]
     """Times, pixels and polarities of what passes, pixel by pixel."""
     out_t, out_pixel, out_p = np.empty(len(t), np.int64), np.empty(len(t), np.int64), np.empty(len(t), np.int8)
@@ -85,7 +85,7 @@ def _filter(t, pixel, p, start_us, end_us, cell_us):  # type: ignore[no-untyped-
     return out_t[:used], out_pixel[:used], out_p[:used]
 
 
-@compiled()
+@CompiledLater
 def _filter_pixel(t, p, start_us, end_us, cell_us, out_t, out_p):  # type: ignore[no-untyped-def]
     """Write what passes of a pixel's stretch of events; return how many events that is."""
     second_zero = 1 - (1 - FIRST_POLE) / CELLS_PER_PERIOD
@@ -115,7 +115,7 @@ def _filter_pixel(t, p, start_us, end_us, cell_us, out_t, out_p):  # type: ignor
     return used
 
 
-@compiled()
+@CompiledLater
 def _fire(total, used, t, p, cell_end_us, out_t, out_p):  # type: ignore[no-untyped-def]
     """Give events while the sum is past the threshold, at the times of recorded ones first."""
     sign = 1 if total > 0 else -1
@@ -129,7 +129,7 @@ def _fire(total, used, t, p, cell_end_us, out_t, out_p):  # type: ignore[no-unty
     return total, used
 
 
-@compiled()
+@CompiledLater
 def _longer(values, room):  # type: ignore[no-untyped-def]
     """A copy of the values at the start of an array of `room` elements."""
     longer = np.empty(room, values.dtype)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
-from deflare_core.kernels.numba_cache import compiled
+from deflare_core.kernels.numba_cache import CompiledLater
 from deflare_core.streams.statistics import find_newest
 from deflare_core.system.errors import DeflareError
 
@@ -60,7 +60,7 @@ def find_focused(
     return _focus(events.x, events.y, events.p, edges, *events.sensor_size, variant == "a")
 
 
-@compiled()
+@CompiledLater
 def _focus(x, y, p, edges, height, width, compare):  # type: ignore[no-untyped-def]
     """Both steps, window by window."""
     kept = np.zeros(len(x), np.bool_)
@@ -75,7 +75,7 @@ def _focus(x, y, p, edges, height, width, compare):  # type: ignore[no-untyped-d
     return kept
 
 
-@compiled()
+@CompiledLater
 def _keep_by_changes(x, y, p, kept, first, last, height, width, compare):  # type: ignore[no-untyped-def]
     """The second step in one window: pixels changing polarity as often as those around, or around which it rests.
 
@@ -98,7 +98,7 @@ def _keep_by_changes(x, y, p, kept, first, last, height, width, compare):  # typ
             kept[i] = num > 0 and away <= LARGEST_DIFFERENCE
 
 
-@compiled()
+@CompiledLater
 def _around(values, y, x):  # type: ignore[no-untyped-def]
     """The sum over the 8 pixels around one, of a map with a rim of one pixel."""
     row, column = np.int64(y) + 1, np.int64(x) + 1

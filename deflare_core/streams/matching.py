@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflare_core.events import Events
-from deflare_core.kernels.numba_cache import compiled
+from deflare_core.kernels.numba_cache import CompiledLater
 
 
 def find_matched(estimate: Events, recorded: Events) -> NDArray[np.bool_]:
@@ -28,7 +28,7 @@ def _keys(events: Events, start_us: int) -> NDArray[np.int64]:
     return (events.t - start_us) * (2 * height * width) + pixel
 
 
-@compiled()
+@CompiledLater
 def _find_matches(keys, order, recorded_keys):  # type: ignore[no-untyped-def]
     """Whether each recorded event has a partner of its own, by walking along both sorted streams at once.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflare_core.events import Events
-from deflare_core.kernels.numba_cache import compiled
+from deflare_core.kernels.numba_cache import CompiledLater
 from deflare_core.system.errors import DeflareError
 
 INTERVAL_EDGES_US = np.geomspace(10, 1e6, 51)
@@ -209,7 +209,7 @@ def _busy_pixels(events: Events) -> tuple[NDArray[np.int64], NDArray[np.int8], N
     return events.t[order], events.p[order], np.append(0, np.cumsum(counts[counts >= BUSY]))
 
 
-@compiled()
+@CompiledLater
 def _sum_power(seconds, p, first, duration_s, frequencies_hz):  # type: ignore[no-untyped-def]
     """The sum over pixels of the power at each frequency, less the part that is due to a constant rate."""
     power = np.zeros(len(frequencies_hz))
@@ -228,7 +228,7 @@ def _sum_power(seconds, p, first, duration_s, frequencies_hz):  # type: ignore[n
     return power
 
 
-@compiled()
+@CompiledLater
 def _find_locked(seconds, p, first, flicker_hz, level):  # type: ignore[no-untyped-def]
     """Whether n R^2 of each pixel's directions, one for each period with events, exceeds the level.
 
@@ -260,7 +260,7 @@ def _find_locked(seconds, p, first, flicker_hz, level):  # type: ignore[no-untyp
     return locked
 
 
-@compiled()
+@CompiledLater
 def find_newest(t, x, y, height, width, radius, counts_own, start_us):  # type: ignore[no-untyped-def]
     """The time of the last event before each one at the pixels within a radius; start_us if there was none.
 

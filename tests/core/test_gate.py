@@ -88,7 +88,7 @@ def test_the_kept_loss_by_hand():
     assert float(FUNCTIONS["kept"](Fixed(), raw * 0, label)) == 0, "Nothing to keep is no surprise."
 
 
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize("loss", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_a_batchs_loss_is_the_mean_of_its_windows_however_many_events_each_has(loss):
     model = gate(std=3)
     voxels = [look_at(model, make_events(0, num_events), 0)[0] for num_events in (30, 3000)]

@@ -5,14 +5,11 @@ import shutil
 from deflare_core.kernels import numba_cache as compiled
 
 
-def test_the_cache_of_other_sources_is_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(compiled.numba_config, "CACHE_DIR", "")
+def test_the_cache_of_other_sources_is_removed(tmp_path):
     old = tmp_path / "compiled-0123"
     old.mkdir()
-    compiled.use_own_cache(tmp_path)
+    assert compiled.choose_cache(tmp_path) == tmp_path / f"compiled-{compiled.hash_loops()}"
     assert not old.exists()
-    expected = tmp_path / f"compiled-{compiled.hash_loops()}"
-    assert str(expected) == compiled.numba_config.CACHE_DIR
 
 
 def test_the_digest_follows_the_sources(tmp_path, monkeypatch):
@@ -38,3 +35,20 @@ def test_the_digest_sees_the_wings_of_both_packages(tmp_path, monkeypatch):
         after = compiled.hash_loops()
         assert after != before, f"Machine code of {path.name} would pass as current."
         before = after
+
+
+@compiled.CompiledLater
+def double(value):
+    return 2 * value
+
+
+@compiled.compiled()
+def double_twice(value):
+    return double(double(value))
+
+
+def test_a_function_that_is_compiled_later_is_called_from_python_and_from_machine_code():
+    assert double(3) == 6
+    assert double_twice(3) == 12
+    assert double.__name__ == "double"
+    assert double.machine_code.signatures, "It ran as machine code."
