@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.benchmark import Timer
 from torch.utils.data import DataLoader
 
 from deflare_core.checkpoint import load_pretrained
@@ -214,7 +213,7 @@ def mean_ms(
         for raw, label in itertools.islice(windows, num_steps):
             step(raw, label)
 
-    return Timer("steps()", globals={"steps": steps}).timeit(1).mean * 1e3 / num_steps
+    return run_once(steps, device) / num_steps
 
 
 def read_windows(
@@ -309,10 +308,19 @@ def draw_events(per_window: int, num_windows: int, size: SensorSize) -> Events:
 
 def measure_ms(work: Callable[[], Any], device: torch.device) -> float:
     """Milliseconds that the work takes, the median of several runs after the first ones."""
+    # torch's Timer would run the work twice more before each measurement, and on one thread.
     first, repeats = (3, 15) if device.type == "cuda" else (1, 3)
-    timer = Timer("work()", globals={"work": work})  # It waits for the GPU.
-    timer.timeit(first)
-    return statistics.median(timer.timeit(1).mean for _ in range(repeats)) * 1e3
+    return statistics.median([run_once(work, device) for _ in range(first + repeats)][first:])
+
+
+def run_once(work: Callable[[], Any], device: torch.device) -> float:
+    """Milliseconds that one run of the work takes, until the GPU has done it."""
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    synchronize()
+    started = time.perf_counter()
+    work()
+    synchronize()
+    return (time.perf_counter() - started) * 1e3
 
 
 @contextmanager
