@@ -1,11 +1,9 @@
 """The writer of recordings: HDF5 piece by piece, complete or not at all.
 
 What is written follows DSEC's convention: `events/t` counts from `events/t_offset`, and `events/ms_to_idx[k]` is the
-first event at or after `k` milliseconds of that count. The offset is the start of the recording floored to a whole
-hour. It is 0 for every recording that starts in its first hour, so readers that ignore the offset are right there,
-the two files of a pair share it, and the index stays short for clocks that count from 1970.
-Alternatives left out: an offset at the first event (shifts the two files of a pair against each other) and always 0
-(an index of 10^12 entries for such clocks).
+first event at or after `k` milliseconds of that count. The offset is the start floored to a whole hour. It is 0 in
+the first hour, where readers that ignore it are right. An offset at the first event would shift the two files of a
+pair against each other, and 0 everywhere make an index of 10^12 entries for clocks that count from 1970.
 """
 
 from __future__ import annotations
@@ -40,11 +38,8 @@ class RecordingWriter:
 
     Parameters
     ----------
-    path : the HDF5 file to make.
-    sensor_size : (height, width).
-    source : where the events come from, kept as an attribute.
+    source : where the events come from, kept as an attribute, as `attributes` are.
     clock_us : start and end of the recorded time, for recordings whose first or last moments may be silent.
-    attributes : further attributes of the file.
     """
 
     def __init__(
@@ -61,8 +56,7 @@ class RecordingWriter:
         clock = dict(zip(CLOCK_ATTRIBUTES, clock_us, strict=True)) if clock_us else {}
         self._attributes = {**(attributes or {}), "height": height, "width": width, "source": source, **clock}
         self._t_offset_us = None if clock_us is None else clock_us[0] // HOUR_US * HOUR_US
-        self._path, self._output = Path(path), complete_or_absent(path)
-        self.num_events = 0
+        self._path, self.num_events = Path(path), 0
         self._last_us: int | None = None
         self._next_ms = 0
         self._index: list[np.ndarray] = []
@@ -70,39 +64,30 @@ class RecordingWriter:
 
     def __enter__(self) -> Self:
         with ExitStack() as unfinished:
-            temporary = unfinished.enter_context(self._output)
+            temporary = unfinished.enter_context(complete_or_absent(self._path))
             with hold_signals():
-                self._begin(temporary)
-                unfinished.callback(self._close)
-            unfinished.pop_all()
+                self._disk = unfinished.enter_context(EnduringFile(temporary))
+                self._file = unfinished.enter_context(h5py.File(self._disk, "w"))
+                self._begin()
+            self._unfinished = unfinished.pop_all()
         return self
 
-    def _begin(self, temporary: Path) -> None:
-        self._disk = EnduringFile(temporary)
-        self._file = h5py.File(self._disk, "w")
+    def _begin(self) -> None:
         self._group = self._file.create_group("events")
         for name, dtype in {**DTYPES, "ms_to_idx": np.int64}.items():
-            self._create(name, dtype)
+            _create(self._group, name, dtype)
         for name, value in self._attributes.items():
             self._group.attrs[name] = value
 
     @hold_signals()
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self._finish()
-            self._close()
-            if kind is None:
-                self._disk.raise_error(self._path)
-        except BaseException as failure:
-            self._close()
-            self._output.__exit__(type(failure), failure, failure.__traceback__)
-            raise
-        self._output.__exit__(kind, error, trace)
-
-    def _close(self) -> None:
-        self._file.close()
-        self._disk.close()
+        if kind is not None:
+            self._unfinished.__exit__(kind, error, trace)
+            return
+        with self._unfinished:
+            self._finish()
+            self._file.close()
+            self._disk.raise_error(self._path)
 
     @hold_signals()
     def append(self, events: Events, **columns: np.ndarray) -> None:
@@ -121,7 +106,7 @@ class RecordingWriter:
         stored_us = events.t - self._t_offset_us
         self._extend_index(stored_us)
         for name in columns.keys() - self._group.keys():
-            self._create(name, columns[name].dtype)
+            _create(self._group, name, columns[name].dtype)
         for name, values in {"t": stored_us, "x": events.x, "y": events.y, "p": events.p, **columns}.items():
             self._waiting.setdefault(name, []).append(values)
         self.num_events += len(events)
@@ -133,7 +118,7 @@ class RecordingWriter:
     def extend(self, name: str, values: np.ndarray) -> None:
         """Add values `(M,)` to a dataset of the file that counts something else than the events written."""
         if name not in self._file:
-            self._file.create_dataset(name, (0,), values.dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
+            _create(self._file, name, values.dtype)
         _extend(self._file[name], values)
 
     def _write_whole_chunks(self) -> None:
@@ -144,9 +129,6 @@ class RecordingWriter:
             _extend(self._group[name], values[:whole])
             self._waiting[name] = [values[whole:]]
         self._disk.raise_error(self._path)
-
-    def _create(self, name: str, dtype: np.typing.DTypeLike) -> None:
-        self._group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
 
     def _check_follows(self, events: Events, columns: Mapping[str, np.ndarray]) -> None:
         if events.sensor_size != self.sensor_size:
@@ -180,6 +162,10 @@ def check_length(end_us: int) -> None:
             f"An event lies {end_us / HOUR_US:,.0f} hours after the recording's first one, more than the "
             f"{LONGEST_US // HOUR_US} that are written. Check its timestamps and their unit, or divide it."
         )
+
+
+def _create(group: h5py.Group, name: str, dtype: np.typing.DTypeLike) -> None:
+    group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
 
 
 def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:
