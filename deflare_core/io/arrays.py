@@ -48,7 +48,7 @@ def write_npz(path: Path, sensor_size: SensorSize, num_events: int, pieces: Call
     with zipfile.ZipFile(path, "w") as archive:
         for name, dtype in DTYPES.items():
             with archive.open(_member(name), "w", force_zip64=True) as file:
-                _write_header(file, np.dtype(dtype), num_events)
+                write_npy_header(file, np.dtype(dtype), (num_events,))
                 for events in pieces():
                     file.write(getattr(events, name).tobytes())
         with archive.open(_member("sensor_size"), "w") as file:
@@ -58,7 +58,7 @@ def write_npz(path: Path, sensor_size: SensorSize, num_events: int, pieces: Call
 def write_npy(path: Path, sensor_size: SensorSize, num_events: int, pieces: Callable[[], Iterator[Events]]) -> None:
     """Write a structured array with fields `x, y, t, p`."""
     with path.open("wb") as file:
-        _write_header(file, STRUCTURED_DTYPE, num_events)
+        write_npy_header(file, STRUCTURED_DTYPE, (num_events,))
         for events in pieces():
             file.write(events.to_structured().tobytes())
 
@@ -87,7 +87,7 @@ def _member(name: str) -> zipfile.ZipInfo:
     return member
 
 
-def _write_header(file: IO[bytes], dtype: np.dtype, num_events: int) -> None:
+def write_npy_header(file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Write what an npy file says of its array before the values, which may then follow piece by piece."""
     description = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": description, "fortran_order": False, "shape": (num_events,)}
-    np.lib.format.write_array_header_1_0(file, header)
+    np.lib.format.write_array_header_1_0(file, {"descr": description, "fortran_order": False, "shape": shape})

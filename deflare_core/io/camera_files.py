@@ -1,11 +1,9 @@
 """Camera files: what Prophesee and iniVation cameras write, decoded by faery.
 
-The decoders are not written here: faery (LGPL-3.0) is an optional dependency, imported when needed. Readers were
-compared event by event on three public recordings, in EVT2, EVT3 and AEDAT4, 1.2 million events in all. faery 0.7.1
-and evlib 0.13.2 agree on all three, and with dv-processing 2.0.4 on AEDAT4. expelliarmus 1.1.12 agrees on EVT2, but
-stretches EVT3's times to twice their length (4.15 s for 2.08 s). faery was chosen because it streams and needs nothing
-but numpy. EVT2.1 is not read: faery panics on it, and evlib reads the one of its two byte orders, but makes up events
-from the other without a word.
+faery (LGPL-3.0) is an optional dependency, imported when needed, chosen because it streams and needs numpy alone. On
+three public recordings in EVT2, EVT3 and AEDAT4, 1.2 million events in all, faery 0.7.1 and evlib 0.13.2 agree event
+by event, and with dv-processing 2.0.4 on AEDAT4; expelliarmus 1.1.12 stretches EVT3's times to twice their length.
+EVT2.1 is not read: faery panics on it, and evlib makes up events from one of its two byte orders without a word.
 """
 
 from __future__ import annotations
@@ -21,26 +19,25 @@ from deflare_core.events import checked_sensor_size
 from deflare_core.io.reading import HEAD_BYTES, PIECE_EVENTS, Columns, Content, Reading
 from deflare_core.system.errors import DeflareError
 
-EVT_VERSIONS = {"2": "evt2", "2.0": "evt2", "3": "evt3", "3.0": "evt3"}
-WORD_BYTES = {"evt2": 4, "evt3": 2, "dat": 8}
+EVT_WORD_BYTES = {"2": 4, "2.0": 4, "3": 2, "3.0": 2}
+"""Bytes of a word, by the version in the header."""
 
 
 def read_evt(path: Path, reading: Reading) -> Content:
     """The content of a Prophesee RAW file: EVT2 or EVT3."""
     with path.open("rb") as file:
-        stated = _evt_version(file.read(HEAD_BYTES))
-    version = EVT_VERSIONS.get(stated)
-    if version is None:
+        version = _evt_version(file.read(HEAD_BYTES))
+    if version not in EVT_WORD_BYTES:
         raise DeflareError(
-            f"is EVT{stated}; read are EVT2 and EVT3. Convert it to DAT or CSV with the tools of the camera's maker."
+            f"is EVT{version}; read are EVT2 and EVT3. Convert it to DAT or CSV with the tools of the camera's maker."
         )
-    _check_whole_words(path, WORD_BYTES[version], 0)
+    _check_whole_words(path, EVT_WORD_BYTES[version], 0)
     return _read_faery(path, reading, "evt")
 
 
 def read_dat(path: Path, reading: Reading) -> Content:
     """The content of a Prophesee DAT file."""
-    _check_whole_words(path, WORD_BYTES["dat"], 2)
+    _check_whole_words(path, 8, 2)
     return _read_faery(path, reading, "dat")
 
 
@@ -69,17 +66,15 @@ def _read_faery(path: Path, reading: Reading, file_type: str) -> Content:
 def _pieces(decoder: Iterable[np.ndarray]) -> Iterator[Columns]:
     """The columns of a decoder's packets, several packets at a time because they are small."""
     packets = iter(decoder)
-    while batch := _batch(packets):
+    while True:
+        batch: list[np.ndarray] = []
+        with _decoding():
+            while sum(map(len, batch)) < PIECE_EVENTS and (packet := next(packets, None)) is not None:
+                batch.append(packet)
+        if not batch:
+            return
         events = np.concatenate(batch)
         yield events["t"], events["x"], events["y"], events["p"]
-
-
-def _batch(packets: Iterator[np.ndarray]) -> list[np.ndarray]:
-    batch: list[np.ndarray] = []
-    with _decoding():
-        while sum(map(len, batch)) < PIECE_EVENTS and (packet := next(packets, None)) is not None:
-            batch.append(packet)
-    return batch
 
 
 @contextmanager

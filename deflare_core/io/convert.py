@@ -23,19 +23,7 @@ from deflare_core.system.atomic_files import check_output, complete_or_absent
 def convert(source: str | Path, target: str | Path, reading: Reading = AS_STATED, *, progress: bool = True) -> int:
     """The number of events written to `target`, which is then complete; on any error it is as it was before.
 
-    Parameters
-    ----------
-    source : a recording of any format that `formats` knows.
-    target : the file to make; its suffix says the format.
-    reading : what the caller says of the source.
-    progress : show a progress bar.
-
-    Raises
-    ------
-    RecordingError
-        When the source cannot be read as asked.
-    DeflareError
-        When no such file can be made of the recording (`check_output`).
+    Its suffix says the format. A source that cannot be read, or a target that cannot be made of it, is a DeflareError.
     """
     source, target = Path(source), Path(target)
     check_output(target, source, WRITTEN_SUFFIXES)

@@ -1,10 +1,9 @@
 """Formats: what kind of recording a file is, by its content, and its events piece by piece. One row is one format.
 
 Only HDF5 can be read at any place in time. Everything else is streamed once from the start into a temporary HDF5
-recording, which is then opened in its stead (`recordings.open_recording`): memory stays bounded for recordings of
-any length, each window is read once, and there is one reader of windows to trust. It costs one pass and the disk
-space of the copy. Left out: all of it in memory (a minute of a busy sensor is gigabytes), and a seekable reader per
-format (as many indices as formats).
+recording, which is then opened in its stead (`recordings.open_recording`). Memory stays bounded, and there is one
+reader of windows to trust; it costs one pass and the disk space of the copy. Left out: all of it in memory (a minute
+of a busy sensor is gigabytes), and a seekable reader per format (as many indices as formats).
 """
 
 from __future__ import annotations
@@ -16,16 +15,7 @@ from pathlib import Path
 from deflare_core.events import Events, SensorSize
 from deflare_core.io.arrays import read_npy, read_npz, write_npy, write_npz
 from deflare_core.io.camera_files import is_dat, is_evt, read_aedat4, read_dat, read_evt
-from deflare_core.io.reading import (
-    AS_STATED,
-    HEAD_BYTES,
-    Columns,
-    Content,
-    Reading,
-    RecordingError,
-    explain_damage,
-    name_errors,
-)
+from deflare_core.io.reading import HEAD_BYTES, Columns, Content, Reading, RecordingError, explain_damage, name_errors
 from deflare_core.io.text_tables import is_text, read_text, write_text
 from deflare_core.system.errors import DeflareError
 
@@ -89,13 +79,7 @@ WRITTEN_SUFFIXES = tuple(suffix for suffix, form in SUFFIX_FORMATS.items() if fo
 
 
 def find_format(path: str | Path) -> Format:
-    """The format of a recording, by its content, whatever its name.
-
-    Raises
-    ------
-    RecordingError
-        When the file is missing, a folder, empty, or of no known format.
-    """
+    """The format of a recording, by its content, whatever its name; a RecordingError if it is of no known format."""
     path = Path(path)
     if not path.exists():
         raise RecordingError(f"{path}: no such file.")
@@ -112,15 +96,12 @@ def find_format(path: str | Path) -> Format:
     raise RecordingError(f"{path}: is in no known format; read are {', '.join(form.name for form in FORMATS)}.")
 
 
-def read_stream(path: str | Path, reading: Reading = AS_STATED) -> tuple[SensorSize, Iterator[Events]]:
+def read_stream(path: Path, reading: Reading) -> tuple[SensorSize, Iterator[Events]]:
     """The sensor (height, width) of a recording that is not HDF5, and its events, a piece at a time, from the start.
 
-    Raises
-    ------
-    RecordingError
-        When the file cannot be read as asked, at once or on the way through; the message names it.
+    A file that cannot be read as asked is a RecordingError, at once or on the way through.
     """
-    path, form = Path(path), find_format(path)
+    form = find_format(path)
     assert form.read is not None, "HDF5 is read in place."
     with name_errors(path), explain_damage(OSError):
         stated, pieces = form.read(path, reading)

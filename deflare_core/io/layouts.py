@@ -42,16 +42,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the events of a file are.
+    """Where the events of a file are, and what the file, or their group or table, says of them.
 
     Parameters
     ----------
-    columns : t, x, y and p, one-dimensional and of one length.
-    extra : the further per-event columns, such as the causes of simulated events.
+    columns, extra : t, x, y and p `(N,)`, and further columns, such as the causes of simulated events.
     t_offset_us : what is to be added to the stored times.
     ms_to_idx : for each millisecond of the stored times the number of the first event in it or after it, if there.
-    attributes : of the file and of the group or table.
-    sensor_size : (height, width), if the file states it.
     clock_us : start and end of the recorded time, if the file declares both.
     """
 

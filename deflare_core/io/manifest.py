@@ -21,13 +21,7 @@ Entry = dict[str, Any]
 
 
 def read_manifest(path: str | Path, split: str = "test") -> dict[str, Entry]:
-    """What the manifest says of each recording of a split, by the name of the pair.
-
-    Raises
-    ------
-    RecordingError
-        When the file cannot be read as a manifest of `deflare simulate`.
-    """
+    """What the manifest says of each recording of a split, by the name of the pair; a RecordingError if it is none."""
     try:
         entries = [entry for entry in json.loads(Path(path).read_text())["recordings"] if entry["split"] == split]
         return {Path(entry["files"][0]).stem.removesuffix("_bg_flare"): entry for entry in entries}
@@ -38,10 +32,7 @@ def read_manifest(path: str | Path, split: str = "test") -> dict[str, Entry]:
 def find_differences(manifest: dict[str, Entry], noisy_dir: str | Path, clean_dir: str | Path) -> list[str]:
     """One sentence for every recording of the manifest whose events are others in the folders, or that is not there.
 
-    Raises
-    ------
-    RecordingError
-        When a folder is missing or empty, or a recording lacks its partner or cannot be read.
+    What cannot be read, or lacks its partner, is a RecordingError.
     """
     pairs = {pair.name: pair for pair in find_pairs(noisy_dir, clean_dir)}
     found = []

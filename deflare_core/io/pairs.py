@@ -11,6 +11,8 @@ from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import RecordingError
 from deflare_core.io.recordings import Recording, open_recording
 
+ADVICE = "pair files of one scene, and write both with one clock (attributes t_start_us and t_end_us)."
+
 
 @dataclass(frozen=True, slots=True)
 class RecordingPair:
@@ -24,19 +26,12 @@ class RecordingPair:
 def find_clock_us(
     noisy: Recording, clean: Recording, window_us: int, num_windows: int | None = None
 ) -> tuple[int, int]:
-    """Start and end of a pair's clock; its files must agree on the start, and their events must reach into it.
-
-    Raises
-    ------
-    RecordingError
-        When the two have no clock in common.
-    """
+    """Start and end of a pair's clock; a RecordingError if the starts differ or the events of a file are outside."""
     declared = [recording.clock_us for recording in (noisy, clean) if recording.declares_clock]
     starts = {start for start, _ in declared}
     if len(starts) > 1:
         raise RecordingError(
-            f"{noisy.path} and {clean.path}: their clocks start at {sorted(starts)} us, not as one; pair files of one "
-            "scene, and write both with one clock (attributes t_start_us and t_end_us)."
+            f"{noisy.path} and {clean.path}: their clocks start at {sorted(starts)} us, not as one; {ADVICE}"
         )
     if not declared:
         return _undeclared_clock_us(noisy, clean, window_us, num_windows)
@@ -75,8 +70,8 @@ def find_pairs(noisy_dir: str | Path, clean_dir: str | Path, ids: tuple[int, ...
         When a folder is missing, holds no recordings, or a recording is missing or lacks its partner.
     """
     noisy, clean = (
-        {name: path for name, path in paths.items() if not ids or _id_of(name) in ids}
-        for paths in name_recordings(noisy_dir, clean_dir)
+        {name: path for name, path in name_recordings(folder, kind).items() if not ids or _id_of(name) in ids}
+        for folder, kind in ((noisy_dir, "flare"), (clean_dir, "light"))
     )
     missing = sorted(set(ids) - {_id_of(name) for name in noisy.keys() | clean.keys()})
     if missing:
@@ -86,30 +81,13 @@ def find_pairs(noisy_dir: str | Path, clean_dir: str | Path, ids: tuple[int, ...
     return [RecordingPair(name, noisy[name], clean[name]) for name in sorted(noisy)]
 
 
-def name_recordings(noisy_dir: str | Path, clean_dir: str | Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The recordings of each of two folders by the name that a pair shares.
-
-    Raises
-    ------
-    RecordingError
-        When a folder is missing, holds no recordings, or two of one name.
-    """
-    return _name_recordings(Path(noisy_dir), "flare"), _name_recordings(Path(clean_dir), "light")
-
-
 def find_orphans(noisy: dict[str, Path], clean: dict[str, Path]) -> list[Path]:
     """The recordings of two folders, by name, that have no partner in the other one."""
     return [noisy.get(name) or clean[name] for name in sorted(noisy.keys() ^ clean.keys())]
 
 
 def find_sensor_size(pairs: list[RecordingPair]) -> SensorSize:
-    """The sensor (height, width) of the first input that can be read, so that a damaged one does not stop the others.
-
-    Raises
-    ------
-    RecordingError
-        When none can be read.
-    """
+    """The sensor (height, width) of the first input that can be read; a RecordingError only if there is none."""
     problems = []
     for pair in pairs:
         try:
@@ -120,8 +98,12 @@ def find_sensor_size(pairs: list[RecordingPair]) -> SensorSize:
     raise problems[0]
 
 
-def _name_recordings(folder: Path, kind: str) -> dict[str, Path]:
-    """The recordings of a folder by the name that their pair shares; of a folder with both kinds, those of one."""
+def name_recordings(folder: str | Path, kind: str) -> dict[str, Path]:
+    """The recordings of a folder by the name that a pair shares; where "flare" and "light" are mixed, those of a kind.
+
+    A folder that is missing, holds no recordings, or two of one name, is a RecordingError.
+    """
+    folder = Path(folder)
     if not folder.is_dir():
         raise RecordingError(f"{folder}: no such folder of recordings; `deflare simulate` makes a data set.")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in HDF5_SUFFIXES and p.name[0] != ".")
@@ -151,6 +133,5 @@ def _check_reach(recording: Recording, start_us: int, end_us: int) -> None:
     if len(recording) and (first >= end_us or last <= start_us):
         raise RecordingError(
             f"{recording.path}: its events lie in [{first}, {last}) us, outside its pair's clock "
-            f"[{start_us}, {end_us}) us; pair files of one scene, and write both with one clock (attributes t_start_us "
-            "and t_end_us)."
+            f"[{start_us}, {end_us}) us; {ADVICE}"
         )

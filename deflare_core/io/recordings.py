@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Self
 
 import h5py
@@ -20,23 +19,17 @@ from tqdm import tqdm
 from deflare_core.events import Events, PolarityRule, SensorSize, exact_integers
 from deflare_core.io.formats import HDF5, find_format, read_stream
 from deflare_core.io.layouts import DTYPES, find_layout
-from deflare_core.io.reading import AS_STATED, Reading, RecordingError, TimeUnit, name_errors
+from deflare_core.io.reading import AS_STATED, PIECE_EVENTS, Reading, RecordingError, TimeUnit, name_errors
 from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, Attributes, RecordingWriter, check_length
 from deflare_core.system.errors import DeflareError
 from deflare_core.windows import Window, derive_seed
 
 CACHE_BYTES = 1 << 24
 """Decompressed chunks kept of each column, so that neighbouring windows do not decompress one twice."""
-PIECE_EVENTS = 4 * CHUNK_EVENTS
 
 
 class Recording:
-    """An open event file: its sensor size, clock and attributes, and its events by time.
-
-    Parameters
-    ----------
-    path : the HDF5 file.
-    reading : what the caller says of it.
+    """An open HDF5 file of events: its sensor size, clock and attributes, and its events by time.
 
     Raises
     ------
@@ -47,18 +40,17 @@ class Recording:
     def __init__(self, path: str | Path, reading: Reading = AS_STATED) -> None:
         self.path = Path(path)
         self.polarity = reading.polarity
-        with ExitStack() as unfinished:
-            with name_errors(self.path):
-                self._file = unfinished.enter_context(_open_hdf5(self.path))
-                self._layout = find_layout(self._file)
-                self.sensor_size = reading.agree_on_size(self._layout.sensor_size)
+        with name_errors(self.path), ExitStack() as unfinished:
+            self._file = unfinished.enter_context(_open_hdf5(self.path))
+            self._layout = find_layout(self._file)
+            self.sensor_size = reading.agree_on_size(self._layout.sensor_size)
             unfinished.pop_all()
         self._columns, self.attributes = self._layout.columns, self._layout.attributes
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __len__(self) -> int:
@@ -243,11 +235,6 @@ def open_together(
 ) -> Iterator[dict[str, Recording]]:
     """The named recordings, open and of one sensor size; those given by path are closed when the block ends.
 
-    Parameters
-    ----------
-    recordings : open recordings or paths by name.
-    reading : what the caller says of those given by path.
-
     Raises
     ------
     DeflareError
@@ -290,13 +277,7 @@ def load_events(
     polarity: PolarityRule = "strict",
     time_unit: TimeUnit | None = None,
 ) -> Events:
-    """All events of a recording on disk, with absolute timestamps in microseconds; arguments as in `open_recording`.
-
-    Raises
-    ------
-    RecordingError
-        When the file cannot be read as asked; the message names it.
-    """
+    """All events of a recording on disk, at absolute microseconds; arguments and errors are `open_recording`'s."""
     with open_recording(path, sensor_size, polarity, time_unit) as recording:
         return recording.load()
 
@@ -329,12 +310,9 @@ def save_events(
 
     Parameters
     ----------
-    path : the file to make; one that stands there is replaced when the new one is complete.
-    events : what to write.
-    source : where the events come from, kept as an attribute.
+    source : where the events come from, kept as an attribute, as `attributes` are.
     clock_us : start and end of the recorded time, where it is known.
-    attributes : further attributes of the file.
-    columns : further per-event arrays, such as the cause of each event, by name.
+    columns : further per-event arrays `(N,)` of any dtype, such as the cause of each event, by name.
     """
     with RecordingWriter(path, events.sensor_size, source=source, clock_us=clock_us, attributes=attributes) as writer:
         writer.append(events, **(columns or {}))

@@ -24,15 +24,7 @@ class RecordingCheck:
 
 @dataclass(frozen=True, slots=True)
 class FolderReport:
-    """What was found in the two folders of a data set.
-
-    Parameters
-    ----------
-    num_pairs : recordings that have their partner.
-    checks : one entry per file, readable or not.
-    orphans : files without a partner.
-    mismatches : a sentence for each pair whose files do not belong together.
-    """
+    """What was found in two folders: every file, those without a partner, and a sentence for each mismatched pair."""
 
     num_pairs: int
     checks: list[RecordingCheck]
@@ -50,19 +42,14 @@ class FolderReport:
 
 
 def verify_folders(noisy_dir: str | Path, clean_dir: str | Path, reading: Reading = AS_STATED) -> FolderReport:
-    """What the two folders hold: counts, orphans, mismatched or unreadable files, sizes, durations; all files are read.
-
-    Parameters
-    ----------
-    noisy_dir, clean_dir : folder of recordings with flare, and of the same without.
-    reading : what the caller says of them.
+    """What a folder of recordings with flare and one of the same without hold; all files are read.
 
     Raises
     ------
     RecordingError
         When a folder is missing or holds no recordings.
     """
-    noisy, clean = name_recordings(noisy_dir, clean_dir)
+    noisy, clean = name_recordings(noisy_dir, "flare"), name_recordings(clean_dir, "light")
     checks = [_check(path, reading) for path in [*noisy.values(), *clean.values()]]
     shared = sorted(noisy.keys() & clean.keys())
     readable = {check.path for check in checks if not check.problem}
