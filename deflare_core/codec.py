@@ -16,9 +16,9 @@ Two decoders lead back. `voxel_to_events` knows only the voxel and draws times a
 recording too, keeps its events with their times, and invents only what the voxel has in addition. Encoding either
 one's result gives the rounded voxel back exactly.
 
-On the CPU the work is done by the loops in `kernels.py`: times are sorted, so `bins + 1` binary searches replace a
-division per event, and each bin is cleared and filled while it lies in cache. Tensors on another device go through
-torch.
+On the CPU the work is done by the loops in `kernels/codec_loops.py`: times are sorted, so `bins + 1` binary searches
+replace a division per event, and each bin is cleared and filled while it is in cache. Tensors on another device go
+through torch.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def events_to_voxel(
         )
     events = _inside(_as_events(events, sensor_size), edges, outside)
     shape = (num_bins, *events.sensor_size)
-    voxel = np.empty(shape, np.float32) if out is None else _checked_out(out, shape)
+    voxel = np.empty(shape, np.float32) if out is None else out
+    if voxel.shape != shape or voxel.dtype != np.float32 or not voxel.flags.c_contiguous:
+        raise ValueError(f"out must be a contiguous float32 array {shape}; received {voxel.dtype} {voxel.shape}.")
     encode_bins(np.searchsorted(events.t, edges), events.x, events.y, events.p, voxel)
     return voxel
 
@@ -186,7 +188,8 @@ def voxel_to_events(
         return _decode_array(voxel, edges, seed)
     if voxel.device.type == "cpu":
         return EventTensors.from_events(_decode_array(voxel.detach().numpy(), edges, seed))
-    _check_cells(voxel.detach())
+    if num_unfit := int((~(voxel.abs() <= MAX_COUNT)).sum()):
+        refuse_cells(num_unfit, voxel.detach().cpu().numpy())
     return decode_tensor(voxel.detach(), edges, seed)
 
 
@@ -226,7 +229,7 @@ def apply_voxel(
     Parameters
     ----------
     events : the events of the window.
-    voxel_in : their encoding, float32 `(bins, H, W)`, or `(C, bins, H, W)` as `pack_window` gives it.
+    voxel_in : their encoding, float32 `(bins, H, W)`, or `(C, bins, H, W)` as `encode_window` gives it.
     voxel_out : the voxel to reach, of the same shape; with C = 2 each polarity is reached by itself, and what is below
         0 counts as 0.
     total_duration : length of the window in microseconds.
@@ -287,14 +290,13 @@ def merge_events(recorded: Events, synthetic: Events, kept: NDArray[np.bool_]) -
     synthesised = np.zeros(len(recorded) + len(synthetic), np.bool_)
     synthesised[at] = True
     others = np.flatnonzero(~synthesised)
-    t, x, y, p = (_interleaved(getattr(recorded, name), others, getattr(synthetic, name), at) for name in "txyp")
+    columns = []
+    for name in "txyp":
+        column = np.empty(len(synthesised), getattr(recorded, name).dtype)
+        column[others], column[at] = getattr(recorded, name), getattr(synthetic, name)
+        columns.append(column)
+    t, x, y, p = columns
     return AppliedVoxel(trusted_events(t, x, y, p, recorded.sensor_size), synthesised, kept)
-
-
-def _interleaved(a: np.ndarray, a_at: np.ndarray, b: np.ndarray, b_at: np.ndarray) -> np.ndarray:
-    both = np.empty(len(a) + len(b), a.dtype)
-    both[a_at], both[b_at] = a, b
-    return both
 
 
 def bin_edges_us(num_bins: int, duration_us: int, t0_us: int) -> NDArray[np.int64]:
@@ -359,26 +361,12 @@ def _report_outside(num_outside: int, edges: np.ndarray, outside: Outside) -> No
     log.warning("%s and were left out.", message)
 
 
-def _checked_out(out: np.ndarray, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise ValueError(f"out must be a contiguous float32 array {shape}; received {out.dtype} {out.shape}.")
-    return out
-
-
-def _refuse_cells(voxel: np.ndarray, num_unfit: int) -> None:
-    first = np.flatnonzero(~(np.abs(voxel.reshape(-1)) <= MAX_COUNT))[0]
-    cell = tuple(int(i) for i in np.unravel_index(first, voxel.shape))
-    refuse_cells(num_unfit, f"; the first is {voxel[cell]} at {cell}")
-
-
-def refuse_cells(num_unfit: int, example: str = "") -> None:
-    """Nothing but an error.
-
-    Raises
-    ------
-    DeflareError
-        Always.
-    """
+def refuse_cells(num_unfit: int, voxel: np.ndarray | None = None) -> None:
+    """Raise DeflareError: so many cells cannot be rounded; of a voxel `(bins, H, W)` the first is named."""
+    example = ""
+    if voxel is not None:
+        cell = tuple(int(i[0]) for i in np.nonzero(~(np.abs(voxel) <= MAX_COUNT)))
+        example = f"; the first is {voxel[cell]} at {cell}"
     raise DeflareError(
         f"{num_unfit} cells of the voxel are not finite or beyond +-{MAX_COUNT}{example}. "
         "Check the network or file that made it."
@@ -398,11 +386,5 @@ def _checked_count(voxel: NDArray[np.float32]) -> int:
     """The number of events in the rounded voxel; a cell that cannot be rounded is an error."""
     num_events, num_unfit = count_events(voxel.reshape(-1))
     if num_unfit:
-        _refuse_cells(voxel, num_unfit)
+        refuse_cells(num_unfit, voxel)
     return num_events
-
-
-def _check_cells(voxel: torch.Tensor) -> None:
-    num_unfit = int((~(voxel.abs() <= MAX_COUNT)).sum())
-    if num_unfit:
-        _refuse_cells(voxel.cpu().numpy(), num_unfit)

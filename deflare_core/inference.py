@@ -109,7 +109,7 @@ def load_method(
     return NetworkMethod(in_strips(model, strip_rows) if strip_rows else model, overlap, label, origin)
 
 
-def method_of(config: InferenceConfig, device: str) -> Method:
+def configure_method(config: InferenceConfig, device: str) -> Method:
     """The way to deflare that a configuration describes, on a device."""
     cut, settings = Cut(config.window_us, config.num_bins), config.model_dump(include={"seed", "overlap", "strip_rows"})
     return load_method(config.method, config.checkpoint, device=device, cut=cut, **settings)
@@ -185,8 +185,8 @@ def deflare_recording(
         key = work_key(method, source, {**cut._asdict(), "seed": seed, "flags": flags, **reading})
         with Journal(target, key) as journal:
             starts = recording.window_starts(window_us)
-            deflared = deflare_windows_of(method, recording, starts, journal, cut, seed)
-            writer = deflared_writer(recording, source, target, key)
+            deflared = deflare_or_recall(method, recording, starts, journal, cut, seed)
+            writer = open_writer(recording, source, target, key)
             with (
                 closing(deflared) as windows,
                 tqdm(windows, total=len(starts), unit="window", disable=not progress) as bar,
@@ -197,7 +197,7 @@ def deflare_recording(
     return InferenceSummary(*counts, len(starts), recorded_s, time.perf_counter() - started)
 
 
-def deflare_windows_of(
+def deflare_or_recall(
     method: Method, recording: Recording, starts: range, journal: Journal, cut: Cut, seed: int
 ) -> Generator[AppliedVoxel, None, None]:
     """Every window of the recording: those that the journal knows as it has them, then those that it is to note."""
@@ -242,7 +242,7 @@ def write_windows(
     return num_in, num_kept, num_in - num_kept, num_out - num_kept
 
 
-def deflared_writer(recording: Recording, source: str | Path, target: str | Path, key: str) -> RecordingWriter:
+def open_writer(recording: Recording, source: str | Path, target: str | Path, key: str) -> RecordingWriter:
     """A writer of what becomes of a recording, on the same sensor and declared clock, with the key of the work."""
     clock_us = recording.clock_us if recording.declares_clock else None
     return RecordingWriter(

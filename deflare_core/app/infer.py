@@ -31,14 +31,14 @@ def infer(
     What was done of a folder before is skipped; what cannot be deflared is named at the end.
     """
     from deflare_core.deflaring.jobs import recordings_to_deflare, text_files
-    from deflare_core.inference import method_of
+    from deflare_core.inference import configure_method
     from deflare_core.system.processes import join_processes
 
     config = config.model_copy(update={"method": config.method.replace("-", "_")})
     settings = {name: getattr(config, name) for name in ("window_us", "num_bins", "seed", "flags")}
     settings |= asdict(reading)
     with join_processes(config.device) as processes:
-        method = method_of(config, str(processes.device))
+        method = configure_method(config, str(processes.device))
         jobs = processes.share(recordings_to_deflare(input, output))
         if processes.is_first and (left_out := text_files(input)):
             names = ", ".join(path.name for path in left_out)

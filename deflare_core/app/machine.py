@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from runpy import run_path
 from typing import Annotated
 
 from pydantic import Field
+
+from deflare_core.system.errors import DeflareError
+
+MEASUREMENTS = "tests/benchmarks/machine_speed.py"
 
 
 def benchmark(
     device: Annotated[str, Field(description="auto, cpu or cuda")] = "auto",
     output_dir: Annotated[Path | None, Field(description="none: reports/<date>_benchmark")] = None,
 ) -> None:
-    """Measure this machine's speed, and print the tables."""
-    from deflare_core.app.benchmark import run_benchmark
+    """Measure this machine's speed, and print the tables; the measurements are with the tests, in a clone."""
     from deflare_core.system.devices import pick_device
+    from deflare_core.system.places import PROJECT_ROOT
 
-    folder = output_dir or Path("reports") / f"{date.today():%Y-%m-%d}_benchmark"
-    print(run_benchmark(pick_device(device), folder) + f"\nReport in {folder}")
+    folder, script = output_dir or Path("reports") / f"{date.today():%Y-%m-%d}_benchmark", PROJECT_ROOT / MEASUREMENTS
+    if not script.exists():
+        raise DeflareError(f"{script}: is missing; the benchmark is part of a clone of the repository, run it there.")
+    measure = run_path(str(script))["run_benchmark"]
+    print(measure(pick_device(device), folder) + f"\nReport in {folder}")
 
 
 def notebook(

@@ -28,10 +28,10 @@ def evaluate(
 def compare(config: Settings) -> int:
     """Score every method, also as published, and return 1 if a recording failed."""
     from deflare_core.dataset import EventVoxelDataset
-    from deflare_core.scores.evaluation import methods_to_compare
+    from deflare_core.scores.evaluation import list_methods
 
     if "methods" not in config.model_fields_set:
-        methods = methods_to_compare(EventVoxelDataset.from_config(config.data))
+        methods = list_methods(EventVoxelDataset.from_config(config.data))
         config = config.model_copy(update={"methods": methods})
     config = config.model_copy(update={"legacy": True})
     return score(config, Path("reports") / f"{datetime.now():%Y-%m-%d_%H%M%S}_comparison", "Comparison")
@@ -41,11 +41,11 @@ def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None =
     """Write the report of what a configuration asks for; predictions and scores made before are taken up."""
     from deflare_core.dataset import EventVoxelDataset
     from deflare_core.scores.breakdown import write_breakdown
-    from deflare_core.scores.evaluation import evaluate_methods, methods_of
+    from deflare_core.scores.evaluation import evaluate_methods, load_methods
     from deflare_core.show.debug import write_debug_windows
     from deflare_core.show.report import tabulate_scores, write_report
 
-    data, methods = EventVoxelDataset.from_config(config.data), methods_of(config)
+    data, methods = EventVoxelDataset.from_config(config.data), load_methods(config)
     cache = config.output_dir / "predictions"
     result = evaluate_methods(methods, data, cache=cache, legacy=config.legacy, workers=config.workers)
     for name, message in result.failures.items():

@@ -25,7 +25,7 @@ from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.method import BaselineMethod, Method, OracleMethod
 from deflare_core.inference import load_method
 from deflare_core.loop.run import TrainingError
-from deflare_core.scores.evaluation import Evaluation, begun_scores, bootstrap_interval, collected
+from deflare_core.scores.evaluation import Evaluation, begin_scores, collect_scores, find_interval
 from deflare_core.scores.roc import roc_of
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.markdown import markdown_table
@@ -74,14 +74,14 @@ def run_ablation(config: AblationConfig, progress: bool = True) -> str:
     methods: dict[str, list[Method]] = {"": [BaselineMethod("input"), OracleMethod()]}
     areas: dict[str, list[float]] = {}
     with worker_processes(config.workers) as submit:
-        begun = {"": list(begun_scores(methods[""], data, cache, False, submit))}
+        begun = {"": list(begin_scores(methods[""], data, cache, False, submit))}
         for name, settings in config.variants.items():
             checkpoints = [train_variant(config, name, settings, seed, progress) for seed in config.seeds]
             methods[name] = [load_method(f"seed_{path.parent.name}={path}") for path in checkpoints]
-            begun[name] = list(begun_scores(methods[name], data, cache / name, False, submit))
+            begun[name] = list(begin_scores(methods[name], data, cache / name, False, submit))
             areas[name] = [roc_of(load_model(path), data).area for path in checkpoints]
         found = {
-            name: collected(methods[name], tqdm(results, name or "references", disable=not progress))
+            name: collect_scores(methods[name], tqdm(results, name or "references", disable=not progress))
             for name, results in begun.items()
         }
     text = tabulate_variants(found, areas)
@@ -143,5 +143,5 @@ def _cell(seeds: list[dict[str, dict[str, float]]], name: str) -> str:
     if not recordings:
         return ""
     values = np.array([np.mean([seed[recording][name] for seed in seeds]) for recording in recordings])
-    low, high = bootstrap_interval(values, seed=0)
+    low, high = find_interval(values, seed=0)
     return f"{values.mean():.4f} [{low:.3f}, {high:.3f}]"

@@ -20,7 +20,7 @@ from deflare_core.codec import encode_window
 from deflare_core.config import TestConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod
-from deflare_core.events import CAUSES, Events
+from deflare_core.events import CAUSES, FLARE, Events
 from deflare_core.inference import load_method
 from deflare_core.io.pairs import RecordingPair
 from deflare_core.io.recordings import RecordingError, open_recording
@@ -72,14 +72,17 @@ class Evaluation:
 
     def intervals(self, method: str, seed: int = 0) -> dict[str, Interval]:
         """The bootstrap 95 % interval of every mean, by name."""
-        return {name: bootstrap_interval(self.values(method, name), seed) for name in self.names(method)}
+        return {name: find_interval(self.values(method, name), seed) for name in self.names(method)}
 
     def summary(self) -> dict[str, Scores]:
         """The mean scores of every method, and the PSNR of its mean MSE where that is not 0."""
         means = {method: self.mean(method) for method in self.scores}
-        return {method: scores | _psnr_of(scores) for method, scores in means.items()}
+        for scores in means.values():
+            if scores.get("mse"):
+                scores["psnr_db"] = psnr(scores["mse"], PEAK_EVENTS)
+        return means
 
-    def ranked(self, method: str, name: str = "mse", reference: str = "input") -> list[str]:
+    def rank(self, method: str, name: str = "mse", reference: str = "input") -> list[str]:
         """The recordings in the order of how much the method lowers a score of the reference, most first.
 
         Where the reference was not scored, they are in the order of the score itself, lowest first.
@@ -106,21 +109,13 @@ def evaluate(model: VoxelNetwork, data: EventVoxelDataset, *, progress: bool = T
     return found
 
 
-def methods_of(config: TestConfig) -> list[Method]:
-    """The methods that a configuration names.
-
-    Raises
-    ------
-    ValueError
-        When there is no method of a name, or a checkpoint cannot be used, or not on data that are cut as configured.
-    """
-    return [
-        load_method(name, config.checkpoint, device=config.device, cut=Cut(config.data.window_us, config.data.num_bins))
-        for name in config.methods
-    ]
+def load_methods(config: TestConfig) -> list[Method]:
+    """The methods that a configuration names; see `load_method` for errors."""
+    cut = Cut(config.data.window_us, config.data.num_bins)
+    return [load_method(name, config.checkpoint, device=config.device, cut=cut) for name in config.methods]
 
 
-def methods_to_compare(data: EventVoxelDataset) -> tuple[str, ...]:
+def list_methods(data: EventVoxelDataset) -> tuple[str, ...]:
     """Names of everything that a network is compared with, and of the network.
 
     The oracle is among them only where every recording that can be read carries causes, as simulated ones do.
@@ -150,22 +145,22 @@ def evaluate_methods(
     progress : show a progress bar.
     """
     with worker_processes(workers) as submit:
-        begun = delay_items(begun_scores(methods, data, cache, legacy, submit), workers)
-        return collected(methods, tqdm(begun, total=len(data.pairs), unit="recording", disable=not progress))
+        begun = delay_items(begin_scores(methods, data, cache, legacy, submit), workers)
+        return collect_scores(methods, tqdm(begun, total=len(data.pairs), unit="recording", disable=not progress))
 
 
-def begun_scores(
+def begin_scores(
     methods: Sequence[Method], data: EventVoxelDataset, cache: Path | None, legacy: bool, submit: Submit
 ) -> Iterator[Scoring]:
     """The name of every recording, and the scores of all methods, which are under way; see `evaluate_methods`."""
     for pair in data.pairs:
         try:
-            yield pair.name, [scored(method, data, pair, cache, legacy, submit) for method in methods]
+            yield pair.name, [begin_scoring(method, data, pair, cache, legacy, submit) for method in methods]
         except RecordingError as error:
             yield pair.name, [hold_error(error)]
 
 
-def collected(methods: Sequence[Method], begun: Iterable[Scoring]) -> Evaluation:
+def collect_scores(methods: Sequence[Method], begun: Iterable[Scoring]) -> Evaluation:
     """The evaluation of methods whose scores are under way, once they are there."""
     scores: dict[str, dict[str, Scores]] = {method.name: {} for method in methods}
     failures: dict[str, str] = {}
@@ -180,10 +175,10 @@ def collected(methods: Sequence[Method], begun: Iterable[Scoring]) -> Evaluation
     return Evaluation(scores, failures)
 
 
-def scored(
+def begin_scoring(
     method: Method, data: EventVoxelDataset, pair: RecordingPair, cache: Path | None, legacy: bool, submit: Submit
 ) -> Future[Scores]:
-    """The scores of a method for a pair, from the folder `cache` where they lie there already."""
+    """The scores of a method for a pair, from the folder `cache` where it has them."""
     if cache is None:
         return submit(score_recording, predict(method, data, pair), data, pair, legacy)
     path = prediction_path(cache, method, pair).with_suffix(".json")
@@ -192,17 +187,11 @@ def scored(
     if stored.get("key") == key:
         return hold_result(stored["scores"])
     load_or_predict(method, data, pair, cache)
-    return submit(score_kept, path, key, data, pair, legacy)
+    return submit(score_stored, path, key, data, pair, legacy)
 
 
-def score_kept(path: Path, key: list[Any], data: EventVoxelDataset, pair: RecordingPair, legacy: bool) -> Scores:
-    """The scores of the prediction that lies beside `path`, where they are then too, with the key to know them by.
-
-    Raises
-    ------
-    RecordingError
-        When the prediction is gone.
-    """
+def score_stored(path: Path, key: list[Any], data: EventVoxelDataset, pair: RecordingPair, legacy: bool) -> Scores:
+    """The scores of the prediction stored next to `path`, where they are written with the key to know them by."""
     prediction = stored_prediction(path.with_suffix(".h5"), key[0])
     if prediction is None:
         raise RecordingError(f"{path.with_suffix('.h5')}: was removed or replaced before it was scored; start again.")
@@ -226,35 +215,37 @@ def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: Recor
         distances = measure_distances(estimate, window.clean, window.t0_us, data.cut.window_us)
         rows.append(score_voxels(*voxels) | score_distances(distances))
     noisy, clean = (Events.concatenate([getattr(w, name) for w in windows]) for name in ("noisy", "clean"))
-    labels = [window.causes for window in windows if window.causes is not None]
+    causes = [window.causes for window in windows if window.causes is not None]
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     loss = {} if prediction.loss is None else {"loss": prediction.loss}
     published = {f"legacy_{k}": v for k, v in score_as_published(prediction.events, clean).items()} if legacy else {}
-    return loss | means | event_scores(prediction.events, noisy, clean, labels) | published
+    return loss | means | score_events(prediction.events, noisy, clean, causes) | published
 
 
-def event_scores(estimate: Events, noisy: Events, clean: Events, labels: list[np.ndarray]) -> Scores:
-    """The number of events over the target's, the share that is invented, and shares of input events by cause."""
+def score_events(estimate: Events, noisy: Events, clean: Events, causes: list[np.ndarray]) -> Scores:
+    """The number of events over the target's, the share that is invented, and shares of input events by cause.
+
+    A cause without events has no share; `causes` are uint8, of all events of the input or of none.
+    """
     kept = find_matched(estimate, noisy)
     invented = (len(estimate) - int(kept.sum())) / max(len(estimate), 1)
-    counts = {"count_ratio": len(estimate) / max(len(clean), 1), "invented": invented}
-    return counts | (score_causes(kept, np.concatenate(labels)) if labels else {})
+    scores = {"count_ratio": len(estimate) / max(len(clean), 1), "invented": invented}
+    for cause, name in CAUSES.items() if causes else ():
+        if (of_cause := np.concatenate(causes) == cause).any():
+            share = float(kept[of_cause].mean())
+            scores |= {"flare_removed": 1 - share} if cause == FLARE else {f"{name}_kept": share}
+    return scores
 
 
-def score_causes(kept: np.ndarray, labels: np.ndarray) -> Scores:
-    """The share of flare events removed and of the others kept; a cause without events has no share."""
-    shares = {name: float(kept[labels == label].mean()) for label, name in CAUSES.items() if (labels == label).any()}
-    return {
-        ("flare_removed" if name == "flare" else f"{name}_kept"): 1 - share if name == "flare" else share
-        for name, share in shares.items()
-    }
+def find_interval(values: np.ndarray, seed: int) -> Interval:
+    """The interval that holds 95 % of the means of recordings drawn again with replacement; values `(N,)`."""
+    if len(values) < 2:
+        return float(values[0]), float(values[0])
+    from scipy.stats import bootstrap  # It takes a second to import.
 
-
-def bootstrap_interval(values: np.ndarray, seed: int) -> Interval:
-    """The interval that holds 95 % of the means of recordings drawn anew with replacement."""
-    drawn = np.random.default_rng(seed).integers(len(values), size=(NUM_RESAMPLES, len(values)))
-    low, high = np.quantile(values[drawn].mean(1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+    settings = {"n_resamples": NUM_RESAMPLES, "confidence_level": CONFIDENCE, "method": "percentile"}
+    found = bootstrap((values,), np.mean, rng=np.random.default_rng(seed), **settings).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def _has_causes(data: EventVoxelDataset, pair: RecordingPair) -> bool:
@@ -264,7 +255,3 @@ def _has_causes(data: EventVoxelDataset, pair: RecordingPair) -> bool:
             return "label" in recording.extra_columns
     except RecordingError:
         return True
-
-
-def _psnr_of(scores: Scores) -> Scores:
-    return {"psnr_db": psnr(scores["mse"], PEAK_EVENTS)} if scores.get("mse") else {}

@@ -96,7 +96,7 @@ def draw_cases(
     Gains are in MSE against the input; the pictures show the recordings' middle window.
     """
     pairs = {pair.name: pair for pair in data.pairs}
-    ranked = evaluation.ranked(method.name)
+    ranked = evaluation.rank(method.name)
     figures = {}
     for place, name in (("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])):
         pair = pairs[name]

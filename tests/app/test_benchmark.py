@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
+from benchmarks import machine_speed as benchmark
 
-from deflare_core.app import benchmark
 from deflare_core.config import ModelConfig, SimulatedDataConfig
 from deflare_core.model import build_model
 

@@ -28,10 +28,10 @@ from deflare_core.io.recordings import RecordingError, load_events, save_events
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.scores.evaluation import (
     Evaluation,
-    bootstrap_interval,
     evaluate,
     evaluate_methods,
-    methods_of,
+    find_interval,
+    load_methods,
     score_recording,
 )
 from deflare_core.scores.predictions import Prediction, load_or_predict, predict, prediction_key
@@ -98,14 +98,14 @@ def test_means_and_intervals_are_over_recordings():
     assert 1 <= low < 3 < high <= 6
     assert result.intervals("input")["mse"] == (low, high), "The same recordings are drawn each time."
     assert result.intervals("input")["light_kept"] == (0.5, 0.5)
-    assert result.ranked("better") == ["d", "c", "b", "a"], "The largest gain comes first."
+    assert result.rank("better") == ["d", "c", "b", "a"], "The largest gain comes first."
 
 
 def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered = 0
     for k in range(200):
-        low, high = bootstrap_interval(rng.normal(1.0, 1.0, 50), seed=k)
+        low, high = find_interval(rng.normal(1.0, 1.0, 50), seed=k)
         covered += low <= 1.0 <= high
     assert 180 <= covered <= 199, f"{covered} of 200 intervals of 95 % hold the true mean."
 
@@ -254,14 +254,14 @@ def test_a_configuration_names_its_methods(data, pair_folders, tmp_path):
     config = make_config(
         TestConfig, settings | {"methods": ["input", f"other={checkpoint}", "network"], "device": "cpu"}
     )
-    methods = methods_of(config)
+    methods = load_methods(config)
     assert [method.name for method in methods] == ["input", "other", "network"]
     assert methods[1].key == methods[2].key
     cut = config.model_copy(update={"data": config.data.model_copy(update={"num_bins": 4})})
     with pytest.raises(ValueError, match=r"iter_000001: was trained with num_bins=8, and the data are cut with 4; set"):
-        methods_of(cut)
+        load_methods(cut)
     with pytest.raises(ValueError, match="known are network, oracle"):
-        methods_of(config.model_copy(update={"methods": ("median",)}))
+        load_methods(config.model_copy(update={"methods": ("median",)}))
     for names, message in (
         (["network", f"network={checkpoint}"], "'methods': names network more than once; give each a name"),
         (["input", "empty", "input"], "names input more than once"),
@@ -282,7 +282,7 @@ def test_a_plain_network_is_a_baseline_like_any_other(data, tmp_path):
 
 def test_without_the_input_recordings_are_ranked_by_their_own_score():
     rows = {name: {"mse": value} for name, value in zip("abc", (2.0, 1.0, 3.0), strict=True)}
-    assert Evaluation({"network": rows}).ranked("network") == ["b", "a", "c"]
+    assert Evaluation({"network": rows}).rank("network") == ["b", "a", "c"]
 
 
 @pytest.fixture
