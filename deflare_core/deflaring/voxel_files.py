@@ -12,6 +12,7 @@ import torch
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.io.arrays import write_npy_header
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, open_as
@@ -30,52 +31,40 @@ class VoxelFileError(DeflareError):
 
 
 def encode_file(
-    source: str | Path,
-    target: str | Path,
-    *,
-    num_bins: int = NUM_BINS,
-    window_us: int = WINDOW_US,
-    reading: Reading = AS_STATED,
-    show_first: ShowWindow | None = None,
+    source: str | Path, target: str | Path, *, reading: Reading = AS_STATED, show_first: ShowWindow | None = None
 ) -> tuple[int, tuple[int, ...]]:
     """Start of the first window in microseconds, and the shape `(windows, bins, H, W)` of the float32 array written.
 
     Parameters
     ----------
-    source : a recording.
+    source : a recording, which is cut into windows of the usual length and bins.
     target : the voxel file to make, `.npy` or `.pt`; it is written complete or not at all.
-    num_bins, window_us : bins of a window, and its length in microseconds.
-    reading : what the caller says of the recording.
     show_first : is given the first window.
 
     Raises
     ------
-    RecordingError
-        When the recording cannot be read.
-    ValueError
-        When no such file can be made of it (`check_output`).
+    DeflareError
+        When the recording cannot be read, or no such file can be made of it (`check_output`).
     """
     target = Path(target)
     check_output(target, source, SUFFIXES)
     with open_as(source, reading) as recording, complete_or_absent(target) as temporary:
-        starts = recording.window_starts(window_us)
-        shape = (len(starts), num_bins, *recording.sensor_size)
+        starts = recording.window_starts(WINDOW_US)
+        shape = (len(starts), NUM_BINS, *recording.sensor_size)
         if 0 in shape:
             raise VoxelFileError(f"{source}: is empty and declares no duration, so there is no window to encode.")
-        voxels = _encode_windows(recording, starts, window_us, num_bins, show_first)
-        WRITERS[target.suffix](temporary, shape, voxels)
+        write = _write_npy if target.suffix.lower() == ".npy" else _write_pt
+        write(temporary, shape, _encode_windows(recording, starts, show_first))
         return starts.start, shape
 
 
-def _encode_windows(
-    recording: Recording, starts: range, window_us: int, num_bins: int, show_first: ShowWindow | None
-) -> Iterator[np.ndarray]:
+def _encode_windows(recording: Recording, starts: range, show_first: ShowWindow | None) -> Iterator[np.ndarray]:
     """The voxel of each window, float32 `(bins, H, W)`: one array that each next window overwrites."""
-    voxel, num_events = np.empty((num_bins, *recording.sensor_size), np.float32), 0
+    voxel, num_events = np.empty((NUM_BINS, *recording.sensor_size), np.float32), 0
     for t0_us in starts:
-        events = recording.window(t0_us, t0_us + window_us)
+        events = recording.window(t0_us, t0_us + WINDOW_US)
         num_events += len(events)
-        events_to_voxel(events, num_bins, None, window_us, t0_us=t0_us, out=voxel)
+        events_to_voxel(events, t0_us=t0_us, out=voxel)
         if show_first and t0_us == starts.start:
             show_first(events, voxel, t0_us)
         yield voxel
@@ -85,9 +74,7 @@ def _encode_windows(
 def _write_npy(path: Path, shape: tuple[int, ...], voxels: Iterable[np.ndarray]) -> None:
     # Written, not mapped: a full disk is an error of a write, but kills a process that writes to a map.
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
-        )
+        write_npy_header(file, np.dtype(np.float32), shape)
         for voxel in voxels:
             file.write(voxel.data)
 
@@ -96,13 +83,10 @@ def _write_pt(path: Path, shape: tuple[int, ...], voxels: Iterable[np.ndarray]) 
     array = np.empty(shape, np.float32)
     for window, voxel in zip(array, voxels, strict=True):
         window[:] = voxel
-    # torch.save tells a full disk as an error of its own kind; Python's file tells it as what it is.
+    # On a full disk torch.save raises an error of its own kind, and Python's file the one of the system.
     content = io.BytesIO()
     torch.save(torch.from_numpy(array), content)
     path.write_bytes(content.getbuffer())
-
-
-WRITERS = {".npy": _write_npy, ".pt": _write_pt}
 
 
 def decode_file(
@@ -110,7 +94,6 @@ def decode_file(
     target: str | Path,
     *,
     t0_us: int = 0,
-    window_us: int = WINDOW_US,
     seed: int = 0,
     show_first: ShowWindow | None = None,
 ) -> int:
@@ -120,43 +103,38 @@ def decode_file(
     ----------
     source : a `.npy` or `.pt` file of numbers `(windows, bins, H, W)`, or `(bins, H, W)` for one window.
     target : the HDF5 recording to make; it is written complete or not at all.
-    t0_us, window_us : start of the first window, and the length of each, microseconds.
+    t0_us : start of the first window, microseconds.
     seed : decides where the events of a cell are within their bin.
     show_first : is given the first window.
 
     Raises
     ------
-    VoxelFileError
-        When the file is missing, not an array of numbers, or of the wrong shape.
-    ValueError
-        When no such recording can be made of it (`check_output`).
+    DeflareError
+        When the file is missing, is no array of numbers of such a shape, or no such recording can be made of it.
     """
     check_output(target, source, HDF5_SUFFIXES)
     windows = _read_windows(Path(source))
-    num_events, (_, height, width) = 0, windows.shape[1:]
-    clock_us = (t0_us, t0_us + len(windows) * window_us)
-    with RecordingWriter(
-        target, (height, width), source=f"decoded from {Path(source).name}", clock_us=clock_us
-    ) as writer:
-        for k, voxel in enumerate(windows):
-            start_us = t0_us + k * window_us
+    starts_us = range(t0_us, t0_us + len(windows) * WINDOW_US, WINDOW_US)
+    clock_us, name = (t0_us, starts_us.stop), f"decoded from {Path(source).name}"
+    with RecordingWriter(target, windows.shape[2:], source=name, clock_us=clock_us) as writer:
+        for k, (start_us, voxel) in enumerate(zip(starts_us, windows, strict=True)):
             try:
-                events = voxel_to_events(voxel, window_us, t0_us=start_us, seed=derive_seed(seed, start_us))
+                events = voxel_to_events(voxel, t0_us=start_us, seed=derive_seed(seed, start_us))
             except DeflareError as error:
                 raise VoxelFileError(f"{source}, window {k}: {error}") from error
             writer.append(events)
-            num_events += len(events)
             if show_first and k == 0:
                 show_first(events, voxel, start_us)
-    return num_events
+        return writer.num_events
 
 
 def _read_windows(path: Path) -> np.ndarray:
     """The file's array as `(windows, bins, H, W)`, of any dtype of numbers."""
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise VoxelFileError(f"{path}: voxel files end in {' or '.join(SUFFIXES)}.")
     try:
-        array = np.load(path, mmap_mode="r") if path.suffix == ".npy" else torch.load(path, weights_only=True).numpy()
+        array = np.load(path, mmap_mode="r") if suffix == ".npy" else torch.load(path, weights_only=True).numpy()
     except FileNotFoundError:
         raise VoxelFileError(f"{path}: no such file.") from None
     except pickle.UnpicklingError as error:

@@ -41,7 +41,7 @@ def test_the_program_is_installed_under_both_names():
         assert done.stdout.startswith("deflare 0.")
 
 
-@pytest.mark.parametrize("suffix", ["npy", "pt"])
+@pytest.mark.parametrize("suffix", ["npy", "pt", "NPY"])
 def test_encode_decode_encode_gives_the_voxel_back(recording, tmp_path, suffix, capsys):
     voxel_file, decoded, again = (tmp_path / name for name in (f"v.{suffix}", "decoded.h5", f"again.{suffix}"))
     assert run("encode", recording, voxel_file) == 0
