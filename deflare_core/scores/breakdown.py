@@ -1,8 +1,7 @@
 """Where the remaining error sits: an evaluation's recordings grouped by what the simulator drew for them.
 
-A simulated data set's manifest states each recording's scene, lamps, lens and flare (see `manifest.py`). Recordings
-are put into groups by kind (scene, flicker) or into thirds by amount (flare, radiance, speed, scattered light), and
-every group is scored.
+Recordings are put into groups by kind (scene, flicker) or into thirds by amount (flare, radiance, speed, scattered
+light), as the manifest of a simulated data set states them (see `manifest.py`), and every group is scored.
 """
 
 from __future__ import annotations
@@ -21,41 +20,27 @@ from deflare_core.system.markdown import markdown_table
 THIRDS = ("least", "middle", "most")
 
 
-def find_flicker(entry: Entry) -> str:
-    """The kinds of flicker of a recording's lamps, joined by +."""
-    return "+".join(sorted({lamp["flicker"] for lamp in entry["plan"]["scene"]["lamps"]})) or "no lamp"
-
-
-def find_flare_share(entry: Entry) -> float:
-    """The share of a recording's input events that flare caused."""
-    counts = entry["input_events"]
-    return counts["flare"] / max(sum(counts.values()), 1)
+def _lamps(entry: Entry) -> list[Entry]:
+    return entry["plan"]["scene"]["lamps"]
 
 
 KINDS: dict[str, Callable[[Entry], str]] = {
     "scene": lambda entry: entry["plan"]["scene"]["family"],
-    "flicker": find_flicker,
+    "flicker": lambda entry: "+".join(sorted({lamp["flicker"] for lamp in _lamps(entry)})) or "no lamp",
 }
 AMOUNTS: dict[str, Callable[[Entry], float]] = {
-    "share of flare": find_flare_share,
-    "brightest lamp": lambda entry: max((lamp["radiance"] for lamp in entry["plan"]["scene"]["lamps"]), default=0),
+    "share of flare": lambda entry: entry["input_events"]["flare"] / max(sum(entry["input_events"].values()), 1),
+    "brightest lamp": lambda entry: max((lamp["radiance"] for lamp in _lamps(entry)), default=0),
     "speed": lambda entry: entry["plan"]["scene"]["speed_m_s"],
     "light scattered": lambda entry: entry["plan"]["lens"]["scatter"] + entry["plan"]["lens"]["veil"],
 }
 
 
 def write_breakdown(evaluation: Evaluation, method: str, manifest: Path, split: str, path: Path) -> None:
-    """Write the breakdown of a method's scores over the recordings of a split of a simulated data set's manifest.
-
-    Raises
-    ------
-    RecordingError
-        When the manifest cannot be read.
-    """
+    """Write the breakdown of a method's scores over the recordings of a split of a simulated data set's manifest."""
     table = tabulate_groups(evaluation, method, read_manifest(manifest, split))
-    text = f"# Where the error of {method} sits\n\n{table}\n"
     with complete_or_absent(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(f"# Where the error of {method} sits\n\n{table}\n")
 
 
 def group_recordings(plans: dict[str, Entry]) -> dict[str, dict[str, list[str]]]:

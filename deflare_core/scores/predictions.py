@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deflare_core.codec import AppliedVoxel, events_to_voxel, merge_polarities
-from deflare_core.dataset import EventVoxelDataset, PairedWindow
+from deflare_core.codec import encode_window, merge_polarities
+from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.method import Method
 from deflare_core.events import Events
 from deflare_core.io.pairs import RecordingPair
@@ -23,7 +23,6 @@ from deflare_core.io.recordings import RecordingError, open_recording, save_even
 from deflare_core.scores.metrics import mse
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.revision import hash_file, hash_sources
-from deflare_core.windows import Cut
 
 
 class Prediction(NamedTuple):
@@ -34,20 +33,16 @@ class Prediction(NamedTuple):
 
 
 def predict(method: Method, data: EventVoxelDataset, pair: RecordingPair) -> Prediction:
-    """What a method makes of the input of a pair.
-
-    Raises
-    ------
-    RecordingError
-        When a file of the pair cannot be read, or the method cannot deflare it.
-    """
+    """What a method makes of the input of a pair; a RecordingError if a file cannot be read, or not be deflared."""
     reach = method.reach or 0
     deflared = method.deflare(data.read_input(pair, reach, seed=0), data.cut, skip=reach)
     parts, losses = [], []
     try:
         for window, part in zip(data.windows(pair), deflared):  # noqa: B905 - neighbours may follow the last window
             parts.append(part.events)
-            losses += find_loss(window, part, data.cut)
+            if part.output is not None:
+                truth = encode_window(window.clean, window.t0_us, data.cut)[0]
+                losses.append(mse(merge_polarities(part.output.cpu().numpy()), truth))
     except RecordingError:
         raise
     except DeflareError as error:
@@ -55,20 +50,11 @@ def predict(method: Method, data: EventVoxelDataset, pair: RecordingPair) -> Pre
     return Prediction(Events.concatenate(parts), float(np.mean(losses)) if losses else None)
 
 
-def find_loss(window: PairedWindow, part: AppliedVoxel, cut: Cut) -> list[float]:
-    """The mean squared error of a network's output for a window, before it was rounded; nothing for other methods."""
-    if part.output is None:
-        return []
-    truth = events_to_voxel(window.clean, cut.num_bins, None, cut.window_us, t0_us=window.t0_us)
-    return [mse(merge_polarities(part.output.cpu().numpy()), truth)]
-
-
 def load_or_predict(method: Method, data: EventVoxelDataset, pair: RecordingPair, cache: Path | None) -> Prediction:
     """The prediction of a method for a pair, from the folder `cache` where it is there already."""
     if cache is None:
         return predict(method, data, pair)
-    path = prediction_path(cache, method, pair)
-    key = prediction_key(method, data, pair)
+    path, key = prediction_path(cache, method, pair), prediction_key(method, data, pair)
     found = stored_prediction(path, key)
     if found is None:
         found = predict(method, data, pair)
@@ -84,14 +70,8 @@ def prediction_path(cache: Path, method: Method, pair: RecordingPair) -> Path:
 
 def prediction_key(method: Method, data: EventVoxelDataset, pair: RecordingPair) -> str:
     """A digest of all that decides a prediction and its loss."""
-    parts = [
-        method.key,
-        hash_sources(),
-        *data.cut,
-        len(data.starts_us(pair)),
-        hash_file(pair.noisy),
-        hash_file(pair.clean),
-    ]
+    files = hash_file(pair.noisy), hash_file(pair.clean)
+    parts = [method.key, hash_sources(), *data.cut, len(data.starts_us(pair)), *files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
