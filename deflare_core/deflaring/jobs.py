@@ -29,14 +29,10 @@ def is_deflared(method: Method, source: Path, target: Path, settings: Mapping[st
 
 def work_key(method: Method, source: str | Path, settings: Mapping[str, Any]) -> str:
     """A digest of all that decides what becomes of a recording: sources, method, file, and every setting by name."""
-    parts = [hash_sources(), method.key, source_key(source), settings]
+    # Path, size and time of change tell a recording from any other without reading it whole.
+    path = Path(source).resolve()
+    parts = [hash_sources(), method.key, (str(path), path.stat().st_size, path.stat().st_mtime_ns), settings]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def source_key(source: str | Path) -> tuple[str, int, int]:
-    """What tells a recording from any other without reading it whole: its path, size and time of change."""
-    found = Path(source).resolve()
-    return str(found), found.stat().st_size, found.stat().st_mtime_ns
 
 
 def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]:
