@@ -19,10 +19,7 @@ NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def check_output(target: str | Path, source: str | Path, suffixes: tuple[str, ...]) -> None:
-    """Raise a DeflareError unless a file of that name can be made of a recording.
-
-    It may not be the name of the recording itself nor of a folder, and must end in one of the suffixes.
-    """
+    """Raise a DeflareError unless `target` ends in one of the suffixes, and is neither the source nor a folder."""
     target = Path(target)
     if target.suffix.lower() not in suffixes:
         raise DeflareError(f"{target}: the name must end in one of {', '.join(suffixes)}.")
@@ -63,13 +60,7 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
 
 
 def make_folder_of(path: Path) -> None:
-    """Make the folder that a file is to be written in, if it is not there.
-
-    Raises
-    ------
-    OSError
-        When it cannot be made; it names the file.
-    """
+    """Make the folder that a file is to be written in, if it is not there; an OSError names the file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

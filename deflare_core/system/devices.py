@@ -16,13 +16,7 @@ class DeviceError(DeflareError):
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device of that name; "auto" takes the first GPU if there is one.
-
-    Raises
-    ------
-    DeviceError
-        When the device is not there.
-    """
+    """The torch device of that name; "auto" takes the first GPU if there is one. A missing one is a DeviceError."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -45,16 +39,9 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def explain_out_of_memory(describe: Callable[[], tuple[str, str]]) -> Iterator[None]:
-    """Turn a GPU's out-of-memory error inside the block into one with advice.
+    """Turn a GPU's out-of-memory error inside the block into a DeviceError with advice.
 
-    Parameters
-    ----------
-    describe : gives what needs the memory ("for frames of 720 x 1280"), and a sentence on what to do.
-
-    Raises
-    ------
-    DeviceError
-        When the memory does not suffice.
+    `describe` gives what needs the memory ("for frames of 720 x 1280"), and a sentence on what to do.
     """
     try:
         yield

@@ -3,7 +3,5 @@
 from pathlib import Path
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-
-
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 """The checkpoint that comes with the package; its README.md says what it was trained on and what it cannot do."""

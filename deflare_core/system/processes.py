@@ -24,14 +24,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """One process among those that work together: the one that holds this object.
-
-    Parameters
-    ----------
-    device : where it computes.
-    rank : its number, from 0.
-    count : how many there are.
-    """
+    """One process among those that work together: where it computes, its number from 0, and how many there are."""
 
     device: torch.device
     rank: int = 0
@@ -73,26 +66,16 @@ def is_first_process() -> bool:
 def join_processes(device: str) -> Iterator[Processes]:
     """Connect the processes that torchrun started; without torchrun there is this one alone.
 
-    Parameters
-    ----------
-    device : as for `pick_device`; "auto" gives each process a GPU of its own where there are GPUs.
-
-    Raises
-    ------
-    DeviceError
-        When the device is not there.
+    The device is one of `pick_device`; "auto" gives each process a GPU of its own where there are GPUs.
     """
     count = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
     if count == 1:
         yield Processes(pick_device(device))
         return
-    own = device
     if device in ("auto", "cuda") and torch.cuda.is_available():
-        own = f"cuda:{os.environ['LOCAL_RANK']}"
-    processes = Processes(pick_device(own), int(os.environ["RANK"]), count)
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    processes = Processes(pick_device(device), int(os.environ["RANK"]), count)
     on_gpu = processes.device.type == "cuda"
-    if on_gpu:
-        torch.cuda.set_device(processes.device)
     distributed.init_process_group("nccl" if on_gpu else "gloo", device_id=processes.device if on_gpu else None)
     yield processes
     # Not in a `finally`: a process that fails must end at once, so that torchrun ends those that wait for it.

@@ -20,10 +20,9 @@ def find_revision() -> str:
     """The git revision of the running checkout, with `+changes` if its files differ; "unknown" outside a checkout."""
     command = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
 
 
 @functools.cache

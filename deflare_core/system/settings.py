@@ -6,6 +6,7 @@ An unknown key is an error that names the nearest known one, so a misspelt setti
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -30,7 +31,7 @@ class StrictModel(BaseModel):
 Config = TypeVar("Config", bound=StrictModel)
 
 
-def load_config(cls: type[Config], path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+def load_config(cls: type[Config], path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The configuration in a YAML file, with dotted overrides such as `trainer.max_steps=10` applied.
 
     Raises
@@ -42,10 +43,7 @@ def load_config(cls: type[Config], path: str | Path, overrides: list[str] | tupl
 
 
 def make_config(
-    cls: type[Config],
-    settings: dict[str, Any],
-    overrides: list[str] | tuple[str, ...] = (),
-    origin: str = "configuration",
+    cls: type[Config], settings: dict[str, Any], overrides: Sequence[str] = (), origin: str = "configuration"
 ) -> Config:
     """The configuration from a nested dictionary with dotted overrides applied; errors begin with `origin`."""
     for override in overrides:
@@ -102,13 +100,7 @@ def _replace(settings: Any, above: str, dotted: str, value: Any) -> dict[str, An
 
 
 def read_value(name: str, text: str) -> Any:
-    """A setting's value from its text, read as YAML.
-
-    Raises
-    ------
-    ConfigError
-        When the text is not YAML.
-    """
+    """A setting's value from its text, read as YAML; a ConfigError if it is not YAML."""
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:

@@ -35,9 +35,9 @@ def replace_handlers(handle: Handler, *numbers: signal.Signals) -> Iterator[dict
 
 @contextmanager
 def flag_stop_signals() -> Iterator[StopFlag]:
-    """Let SIGINT and SIGTERM set a flag inside the block, and nothing else.
+    """Let SIGINT and SIGTERM set a flag inside the block, and nothing else; a second SIGINT interrupts at once.
 
-    A second SIGINT interrupts at once. A second SIGTERM does not: a scheduler and torchrun may both send one.
+    A second SIGTERM does not: a scheduler and torchrun may both send one.
     """
     flag = StopFlag()
 

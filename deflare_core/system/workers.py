@@ -29,15 +29,10 @@ def worker_processes(count: int) -> Iterator[Submit]:
     """Give a function that calls others in `count` processes; with 0 or 1, in this process and at once.
 
     The processes are spawned, not forked, so that this one may use a GPU. Calls that have not begun when the block is
-    left are dropped.
-
-    Raises
-    ------
-    WorkerError
-        When one of the processes was killed.
+    left are dropped. A process that was killed is a WorkerError.
     """
     if count <= 1:
-        yield _call
+        yield lambda function, *arguments: hold_result(function(*arguments))
         return
     pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_follow)
     try:
@@ -90,7 +85,3 @@ def hold_error(error: Exception) -> Future[Any]:
     done: Future[Any] = Future()
     done.set_exception(error)
     return done
-
-
-def _call(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    return hold_result(function(*arguments))
