@@ -99,8 +99,8 @@ def train_variant(config: AblationConfig, name: str, settings: tuple[str, ...], 
         When the run was stopped before its last step, or is complete but of other settings.
     """
     folder = config.runs_dir / name / str(seed)
-    own = [f"trainer.seed={seed}", f"trainer.output_dir={folder}"]
-    run = load_config(TrainConfig, config.base, [*config.settings, *settings, *own])
+    last_settings = f"trainer.seed={seed}", f"trainer.output_dir={folder}"
+    run = load_config(TrainConfig, config.base, [*config.settings, *settings, *last_settings])
     if (folder / DONE).exists():
         last = find_checkpoint(folder, "last")
         if changed := compare_settings(read_checkpoint(last), run):
@@ -121,10 +121,8 @@ def train_variant(config: AblationConfig, name: str, settings: tuple[str, ...], 
 def tabulate_variants(found: dict[str, Evaluation], areas: dict[str, list[float]]) -> str:
     """A row for each reference and variant: the mean over seeds and recordings, with its interval over recordings.
 
-    Parameters
-    ----------
-    found : the evaluation of the references by the name "", and of each variant with a method for each seed.
-    areas : the area under the ROC curve of each seed, by variant.
+    The references' evaluation is found by the name "", that of a variant has a method for each seed; areas are those
+    under each seed's ROC curve.
     """
     rows = [[name, *_cells([found[""].scores[name]]), ""] for name in REFERENCES]
     for name, by_seed in areas.items():

@@ -38,18 +38,7 @@ class EventDistances(NamedTuple):
 
 
 def measure_distances(estimate: Events, truth: Events, t0_us: int, window_us: int) -> EventDistances:
-    """The distances between the events of one window, in both directions, exact.
-
-    Parameters
-    ----------
-    estimate, truth : events of the window `[t0, t0 + window)` of one sensor.
-    t0_us, window_us : start and length of the window, microseconds.
-
-    Raises
-    ------
-    ValueError
-        When the sensors differ.
-    """
+    """The distances between the events of the window `[t0, t0 + window)`, in both directions, exact."""
     if estimate.sensor_size != truth.sensor_size:
         raise ValueError(f"Estimate {estimate.sensor_size} and truth {truth.sensor_size} must be of one sensor size.")
     height, width = truth.sensor_size
@@ -81,8 +70,8 @@ def find_nearest(points: Points, others: Points) -> Distances:
     event is nearly always of the same one, and the others are searched only for points that could still gain.
     """
     found = np.where(_is_among(points, others), 0.0, np.inf)
-    for p in _levels(points):
-        for other_p in sorted(_levels(others), key=lambda level: abs(level - p)):
+    for p in np.unique(points[:, POLARITY]):
+        for other_p in sorted(np.unique(others[:, POLARITY]), key=lambda level: abs(level - p)):
             gap = abs(other_p - p)
             left = np.flatnonzero((points[:, POLARITY] == p) & (found > gap))
             if len(left):
@@ -90,10 +79,6 @@ def find_nearest(points: Points, others: Points) -> Distances:
                 apart, _ = tree.query(points[left][:, PLACE], workers=1 if is_worker() else -1)
                 found[left] = np.minimum(found[left], np.hypot(apart, gap))
     return np.minimum(found, FARTHEST)
-
-
-def _levels(points: Points) -> list[float]:
-    return np.unique(points[:, POLARITY]).tolist()
 
 
 def _is_among(points: Points, others: Points) -> NDArray[np.bool_]:

@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from deflare_core.streams.statistics import average_blocks
+
 Voxel = np.ndarray | torch.Tensor
 Metric = Callable[[Voxel, Voxel], float]
 PEAK_EVENTS = 8
@@ -30,7 +32,7 @@ def pmse(estimate: Voxel, truth: Voxel, k: int) -> float:
 
     A pool that reaches over the edge does not count.
     """
-    difference = _pool(split_polarities(estimate), k) - _pool(split_polarities(truth), k)
+    difference = average_blocks(split_polarities(estimate), k) - average_blocks(split_polarities(truth), k)
     return float((difference**2).mean())
 
 
@@ -86,13 +88,6 @@ def _exact(voxel: Voxel) -> Any:
     return voxel.double() if isinstance(voxel, torch.Tensor) else voxel.astype(np.float64)
 
 
-def _pool(stacks: Any, k: int) -> Any:
-    """The means over blocks of k x k pixels, `(..., H // k, W // k)`; what fills no block is left out."""
-    height, width = (n // k for n in stacks.shape[-2:])
-    whole = stacks[..., : height * k, : width * k]
-    return whole.reshape(*stacks.shape[:-2], height, k, width, k).mean((-3, -1))
-
-
 def _f1(estimate: Any, truth: Any) -> float:
     """2 TP / (2 TP + FP + FN); 1 when both are empty."""
     both, either = int((estimate & truth).sum()), int(estimate.sum()) + int(truth.sum())
@@ -102,14 +97,8 @@ def _f1(estimate: Any, truth: Any) -> float:
 class Score(NamedTuple):
     """What there is to say of a score.
 
-    Parameters
-    ----------
-    name : what it is called in files and tables.
-    title : what it is called in figures.
-    better : which way is better; none: neither.
-    about : what it is.
-    unit : of its values; none: a share, a ratio or a number.
-    of_voxels : computes it from estimate and truth; none: `distances` or `evaluation` does.
+    Files and tables call it by its name, figures by its title. Without a unit it is a share, a ratio or a number.
+    `of_voxels` computes it from estimate and truth; without it `distances` or `evaluation` does.
     """
 
     name: str

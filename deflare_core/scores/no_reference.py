@@ -24,13 +24,7 @@ from deflare_core.system.markdown import markdown_table
 
 
 def deflare_by_all(recording: Events, methods: Iterable[Method], seed: int) -> dict[str, Events]:
-    """What each method makes of the recording, by name; windows are on the grid of whole window lengths.
-
-    Raises
-    ------
-    DeflareError
-        When the recording holds no events.
-    """
+    """What each method makes of a recording with events, by name; windows are on the grid of whole window lengths."""
     if not len(recording):
         raise DeflareError("The recording holds no events, so there is nothing to compare methods by.")
     return {method.name: deflare(recording, method, seed=seed) for method in methods}
@@ -76,14 +70,16 @@ def no_reference_scores(
     kept = find_matched(after, before)
     at_lamp = find_locked_pixels(before, duration_us, flicker_hz)
     sides = {"before": before, "after": after}
+    start_us = int(before.t[0]) if len(before) else 0
+    whole_us = start_us, start_us + duration_us
     return (
         {f"num_{side}": float(len(events)) for side, events in sides.items()}
         | {"kept": _share(kept), "removed": 1 - _share(kept)}
         | {"invented": 1 - int(kept.sum()) / len(after) if len(after) else np.nan}
         | {f"power_{side}": _power(events, before, duration_us, flicker_hz) for side, events in sides.items()}
         | {f"locked_{side}": find_flicker_share(events, duration_us, flicker_hz) for side, events in sides.items()}
-        | _counted("flicker", before, after, kept, at_lamp, _whole(before, duration_us))
-        | _counted("moving", before, after, kept, ~at_lamp, span_us or _whole(before, duration_us))
+        | _counted("flicker", before, after, kept, at_lamp, whole_us)
+        | _counted("moving", before, after, kept, ~at_lamp, span_us or whole_us)
     )
 
 
@@ -95,17 +91,8 @@ def no_reference_table(
 ) -> str:
     """The scores of every method as a Markdown table, below a sentence about the recording itself.
 
-    Parameters
-    ----------
-    recording : the input; see `no_reference_scores` for its length.
-    outputs : what each method made of it, by name, as `deflare_by_all` gives it.
-    flicker_hz : the flicker's frequency; none takes 100 or 120 Hz, whichever is stronger.
-    span_us : start and end of the time in which moving events are counted; none counts the whole recording.
-
-    Raises
-    ------
-    DeflareError
-        When there are no methods, or as `no_reference_scores` says.
+    The outputs are by the methods' names, as `deflare_by_all` gives them; the rest is as in `no_reference_scores`. No
+    frequency takes 100 or 120 Hz, whichever is stronger.
     """
     if not outputs:
         raise ValueError("There are no methods to compare.")
@@ -166,7 +153,9 @@ def _counted(
     """Events per second at some pixels in a time, before and after, and the share of the recorded ones kept."""
     if span_us[1] <= span_us[0]:
         raise DeflareError(f"From {span_us[0]} to {span_us[1]} us there is no time to count events in.")
-    recorded, given = (_within(events, pixels, span_us) for events in (before, after))
+    recorded, given = (
+        pixels[events.y, events.x] & (events.t >= span_us[0]) & (events.t < span_us[1]) for events in (before, after)
+    )
     per_second = 1e6 / (span_us[1] - span_us[0])
     return {
         f"{name}_rate_before_hz": float(recorded.sum() * per_second),
@@ -175,22 +164,10 @@ def _counted(
     }
 
 
-def _within(events: Events, pixels: NDArray[np.bool_], span_us: tuple[int, int]) -> NDArray[np.bool_]:
-    return pixels[events.y, events.x] & (events.t >= span_us[0]) & (events.t < span_us[1])
-
-
 def _power(events: Events, before: Events, duration_us: int, flicker_hz: float) -> float:
-    return float(find_spectrum(events, _remaining(events, before, duration_us), np.array([flicker_hz]))[0])
-
-
-def _remaining(events: Events, before: Events, duration_us: int) -> int:
-    """The time from the first of the events to the recording's end: their spectrum counts from there."""
-    return duration_us - int(events.t[0] - before.t[0]) if len(events) else duration_us
-
-
-def _whole(before: Events, duration_us: int) -> tuple[int, int]:
-    start_us = int(before.t[0]) if len(before) else 0
-    return start_us, start_us + duration_us
+    # A spectrum counts from the first of its events, so the time to the recording's end is what is left.
+    left_us = duration_us - int(events.t[0] - before.t[0]) if len(events) else duration_us
+    return float(find_spectrum(events, left_us, np.array([flicker_hz]))[0])
 
 
 def _share(found: NDArray[np.bool_]) -> float:

@@ -59,21 +59,13 @@ def measure_residual(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArr
 
 def tabulate_residuals(reports: Mapping[str, Mapping[str, float]]) -> str:
     """Reports side by side as a Markdown table: a row for each figure, a column for each named report."""
-    rows = [
-        [name.replace("_", " "), *(f"{report[name]:.4g}" for report in reports.values())]
-        for name in next(iter(reports.values()))
-    ]
+    names = next(iter(reports.values()))
+    rows = [[name.replace("_", " "), *(f"{report[name]:.4g}" for report in reports.values())] for name in names]
     return markdown_table(["", *reports], rows)
 
 
 def measure_gradients(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray[np.float32]) -> tuple[float, float]:
-    """The norm of the mean squared error's gradient in the network's last layer, and in all its other weights.
-
-    Parameters
-    ----------
-    model : a network.
-    raw, truth : input and target voxel, float32 `(bins, H, W)`.
-    """
+    """The norm of the mean squared error's gradient in the network's last layer, and in all its other weights."""
     model.eval()
     model.zero_grad(set_to_none=True)
     before, after = (torch.from_numpy(voxel)[None, None] for voxel in (raw, truth))
@@ -88,9 +80,7 @@ def measure_gradients(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDAr
 
 def correlate(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """The correlation coefficient of two arrays of one shape; nan if one of them is constant."""
-    if not (a.std() and b.std()):
-        return np.nan
-    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1]) if a.std() and b.std() else np.nan
 
 
 def share_residual(
@@ -102,14 +92,8 @@ def share_residual(
 ) -> dict[str, float]:
     """Where a residual is spent: the share of its absolute sum for each cause, and for cells without events.
 
-    A cell's part is divided as its events are, so the shares add up to 1; of a residual of zeros they are nan.
-
-    Parameters
-    ----------
-    residual : `(bins, H, W)`.
-    events : the window's input events.
-    labels : their causes, keys of `CAUSES`.
-    t0_us, window_us : start and length of the window.
+    A cell's part is divided as its events are, so the shares add up to 1; of a residual of zeros they are nan. The
+    residual is `(bins, H, W)`; labels `(N,)` are the causes of the window's input events, keys of `CAUSES`.
     """
     counts = encode_causes(events, labels, len(residual), t0_us, window_us)
     size, total = np.abs(residual.astype(np.float64)), counts.sum(0)

@@ -28,12 +28,7 @@ STEPS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Roc:
-    """How many events of each kind have each share kept of their cell.
-
-    Parameters
-    ----------
-    flare, others : `(STEPS + 1,)`, events by the share of their cell that the output keeps; their number or weight.
-    """
+    """How many events of each kind, or what weight of them, have each share kept of their cell, `(STEPS + 1,)`."""
 
     flare: NDArray[np.number]
     others: NDArray[np.number]
@@ -74,11 +69,6 @@ def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
     """The events of all windows of a data set with causes, by the share of their cell that the network keeps.
 
     Every recording weighs the same, as in all scores; otherwise the few with ten million events would decide.
-
-    Raises
-    ------
-    RecordingError
-        When a recording carries no causes.
     """
     weights, method = np.zeros((2, STEPS + 1)), NetworkMethod(model)
     for pair in data.pairs:
@@ -101,13 +91,8 @@ def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
 def find_shares(events: Events, output: torch.Tensor, t0_us: int, cut: Cut) -> NDArray[np.float64]:
     """For each of a window's N events, the share of its cell that the network's output keeps, `(N,)` from 0 to 1.
 
-    In a signed cell whose events cancel, and wherever the sign turns, that is 1 and 0.
-
-    Parameters
-    ----------
-    events : the window's events.
-    output : the network's output, float32 `(C, bins, H, W)`.
-    t0_us, cut : start of the window in microseconds, its length and bins.
+    In a signed cell whose events cancel, and wherever the sign turns, that is 1 and 0. The output is float32
+    `(C, bins, H, W)`.
     """
     after, tensors = output.cpu(), EventTensors.from_events(events)
     before = encode_window(tensors, t0_us, cut, len(after))

@@ -35,10 +35,7 @@ def remove_flicker(events: Events, flicker_hz: float) -> Events:
     An event that passes has the timestamp of a recorded one of its pixel, cell and polarity; without one, it has that
     of the cell's end. In a pixel's first period there is nothing to compare with, so nearly every event passes.
 
-    Parameters
-    ----------
-    events : a recording.
-    flicker_hz : the frequency to take out, with its multiples.
+    Multiples of `flicker_hz` are taken out as well.
     """
     if not len(events):
         return events
@@ -76,8 +73,10 @@ def _filter(t, pixel, p, start_us, end_us, cell_us):  # type: ignore[no-untyped-
             last += 1
         # Within a stretch echoes can give at most about one more event for each of the pixel's own.
         if used + 4 * (last - first) + 8 > len(out_t):
-            room = 2 * len(out_t) + 4 * (last - first) + 8
-            out_t, out_pixel, out_p = _longer(out_t, room), _longer(out_pixel, room), _longer(out_p, room)
+            more = len(out_t) + 4 * (last - first) + 8
+            out_t = np.append(out_t, np.empty(more, np.int64))
+            out_pixel = np.append(out_pixel, np.empty(more, np.int64))
+            out_p = np.append(out_p, np.empty(more, np.int8))
         num = _filter_pixel(t[first:last], p[first:last], start_us, end_us, cell_us, out_t[used:], out_p[used:])
         out_pixel[used : used + num] = pixel[first]
         used += num
@@ -127,11 +126,3 @@ def _fire(total, used, t, p, cell_end_us, out_t, out_p):  # type: ignore[no-unty
         total -= sign
         used, i = used + 1, i + 1
     return total, used
-
-
-@CompiledLater
-def _longer(values, room):  # type: ignore[no-untyped-def]
-    """A copy of the values at the start of an array of `room` elements."""
-    longer = np.empty(room, values.dtype)
-    longer[: len(values)] = values
-    return longer

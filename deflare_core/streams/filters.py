@@ -23,13 +23,7 @@ LARGEST_DIFFERENCE = 1.0
 
 
 def find_supported(events: Events, support_us: int = SUPPORT_US) -> NDArray[np.bool_]:
-    """Whether one of the 8 pixels around each event fired in the time before it, bool `(N,)` (Delbruck, 2008).
-
-    Parameters
-    ----------
-    events : a recording.
-    support_us : length of the time before, microseconds; the event's own pixel does not count.
-    """
+    """Whether one of the 8 pixels around each event fired in the time before it, bool `(N,)` (Delbruck, 2008)."""
     newest_us = find_newest(events.t, events.x, events.y, *events.sensor_size, 1, False, LONG_AGO_US)
     return newest_us >= events.t - support_us
 
@@ -45,18 +39,12 @@ def find_focused(
     keeps them if that mean is at most 1, since flicker is what a whole neighbourhood does. Pixels without such
     neighbours lose their events.
 
-    Parameters
-    ----------
-    events : a recording.
-    t0_us : start of the first window, microseconds, not after the first event.
-    variant : "a" or "b".
-    window_us : length of a window, microseconds.
+    The first window starts at `t0_us`, which is not after the first event.
     """
     if len(events) and events.t[0] < t0_us:
         raise DeflareError(f"The first event is at {events.t[0]} us, before the first window at {t0_us} us.")
     window = (events.t - t0_us) // window_us
-    edges = np.append(0, np.flatnonzero(np.diff(window)) + 1)
-    edges = np.append(edges, len(events)) if len(events) else np.zeros(1, np.int64)
+    edges = np.append(np.flatnonzero(np.diff(window, prepend=-1)), len(events))
     return _focus(events.x, events.y, events.p, edges, *events.sensor_size, variant == "a")
 
 

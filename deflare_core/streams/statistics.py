@@ -6,6 +6,8 @@ compare only stretches of equal length. A share of nothing is nan.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,13 +30,7 @@ def count_events(events: Events) -> NDArray[np.int64]:
 
 
 def find_rates_hz(events: Events, duration_us: int) -> NDArray[np.float64]:
-    """Events per second of every pixel, float64 `(H, W)`.
-
-    Parameters
-    ----------
-    events : a recording.
-    duration_us : its length, above 0.
-    """
+    """Events per second of every pixel of a recording of that length, float64 `(H, W)`."""
     return count_events(events).astype(np.float64) * (1e6 / duration_us)
 
 
@@ -46,14 +42,9 @@ def find_on_share(events: Events) -> float:
 def find_intervals_us(events: Events, same_polarity: bool = False) -> NDArray[np.int64]:
     """The times from each event to the next one of its pixel, int64 `(M,)` microseconds, pixel by pixel.
 
-    Parameters
-    ----------
-    events : a recording.
-    same_polarity : take the next one of the same pixel and polarity, and pass over others between them.
+    With `same_polarity` the next one of the same pixel and polarity counts; others between them are passed over.
     """
-    group = _pixel(events)
-    if same_polarity:
-        group = 2 * group + (events.p > 0)
+    group = 2 * _pixel(events) + (same_polarity & (events.p > 0))
     order = np.argsort(group, kind="stable")
     return np.diff(events.t[order])[np.diff(group[order]) == 0]
 
@@ -63,10 +54,7 @@ def share_intervals(
 ) -> NDArray[np.float64]:
     """The share of all intervals that falls into each bin, float64 `(bins,)`; those outside the edges are in no bin.
 
-    Parameters
-    ----------
-    intervals : `(N,)` microseconds, as `find_intervals_us` gives them.
-    edges : `(bins + 1,)` microseconds, increasing.
+    Intervals `(N,)` and increasing edges `(bins + 1,)` are in microseconds.
     """
     counts = np.histogram(intervals, edges)[0]
     return counts / len(intervals) if len(intervals) else np.full(len(counts), np.nan)
@@ -90,8 +78,7 @@ def find_spectrum(events: Events, duration_us: int, frequencies_hz: NDArray[np.f
 
     Parameters
     ----------
-    events : a recording.
-    duration_us : its length from its first event on.
+    events, duration_us : a recording, and its length from its first event on.
     frequencies_hz : `(F,)` float64; lines blur over `1e6 / duration_us`.
     """
     t, p, first = _busy_pixels(events)
@@ -108,16 +95,10 @@ def find_locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> N
     more than they would by chance once in a hundred (Rayleigh's test, `exp(-n R^2) < 0.01`). Every period counts once:
     the burst of a passing edge is short against a period and so would look locked to any frequency.
 
-    Parameters
-    ----------
-    events : a recording.
-    duration_us : its length; at least five periods.
-    flicker_hz : the frequency.
-
     Raises
     ------
     DeflareError
-        When the recording is shorter than five periods, too short to tell whether a pixel is locked.
+        When `duration_us` is less than five periods, too short to tell whether a pixel is locked.
     """
     if duration_us * flicker_hz < 5e6:
         raise DeflareError(f"{duration_us} us is less than five periods of {flicker_hz} Hz; give a longer recording.")
@@ -130,10 +111,7 @@ def find_locked_pixels(events: Events, duration_us: int, flicker_hz: float) -> N
 
 
 def find_flicker_share(events: Events, duration_us: int, flicker_hz: float) -> float:
-    """The share of the busy pixels' events that are at locked pixels; nan without busy pixels.
-
-    Parameters and errors are those of `find_locked_pixels`.
-    """
+    """The share of the busy pixels' events that are at locked pixels; nan without busy pixels."""
     locked, counts = find_locked_pixels(events, duration_us, flicker_hz), count_events(events)
     num_busy = counts[counts >= BUSY].sum()
     return float(counts[locked].sum() / num_busy) if num_busy else np.nan
@@ -142,13 +120,8 @@ def find_flicker_share(events: Events, duration_us: int, flicker_hz: float) -> f
 def find_isolated(events: Events, radius: int = 1, within_us: int = 10_000) -> NDArray[np.bool_]:
     """Whether no other event was near each one in the time before, as is true of noise; bool `(N,)`.
 
-    Events of the first `within_us` are not isolated, since the time before them was not recorded.
-
-    Parameters
-    ----------
-    events : a recording.
-    radius : an event is near if it is this many columns and rows away or fewer; at the same pixel it is near.
-    within_us : length of the time before, microseconds.
+    One that is at most `radius` columns and rows away is near, also at the same pixel. Events of the first `within_us`
+    are not isolated, since the time before them was not recorded.
     """
     # As if everything had fired at the first event: until within_us later nothing counts as isolated.
     start_us = int(events.t[0]) if len(events) else 0
@@ -167,23 +140,20 @@ def find_isolated_share(events: Events, radius: int = 1, within_us: int = 10_000
 def find_isolated_rates_hz(
     events: Events, duration_us: int, radius: int = 1, within_us: int = 10_000
 ) -> NDArray[np.float64]:
-    """Isolated events per second of every pixel, float64 `(H, W)`; see `find_isolated`.
-
-    Raises
-    ------
-    DeflareError
-        When the recording is not longer than `within_us`.
-    """
+    """Isolated events per second of every pixel of a recording longer than `within_us`, float64 `(H, W)`."""
     if duration_us <= within_us:
         raise DeflareError(f"{duration_us} us is not longer than the {within_us} us that an event is isolated for.")
     return find_rates_hz(events[find_isolated(events, radius, within_us)], duration_us - within_us)
 
 
-def average_blocks(rates: NDArray[np.float64], block: int = 16) -> NDArray[np.float64]:
-    """The mean of a picture `(H, W)` over each whole block of `block` x `block` pixels, `(H // block, W // block)`."""
-    rows, columns = (size // block for size in rates.shape)
-    whole = rates[: rows * block, : columns * block]
-    return whole.reshape(rows, block, columns, block).mean(axis=(1, 3))
+def average_blocks(pictures: Any, block: int = 16) -> Any:
+    """The means of pictures `(..., H, W)` over each whole block of pixels, `(..., H // block, W // block)`.
+
+    Pictures are an array or a tensor of floating-point numbers; what fills no block is left out.
+    """
+    rows, columns = (size // block for size in pictures.shape[-2:])
+    whole = pictures[..., : rows * block, : columns * block]
+    return whole.reshape(*pictures.shape[:-2], rows, block, columns, block).mean((-3, -1))
 
 
 def find_block_variation(rates: NDArray[np.float64], block: int = 16) -> float:
