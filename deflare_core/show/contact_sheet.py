@@ -31,8 +31,6 @@ def draw_contact_sheet(recordings: Mapping[str, Path | Recording], num: int = 8)
     ------
     ValueError
         For no recordings, sensors that differ, recordings without duration, or less than one window.
-    RecordingError
-        When a recording cannot be read.
     """
     if num < 1:
         raise ValueError(f"num must be at least 1; received {num}.")

@@ -25,10 +25,7 @@ Entries = list[dict[str, Any]]
 def draw_learning_curve(entries: Entries, title: str = "") -> Figure:
     """The loss of each step with its moving average, and of each validation, in one panel; empty before the first step.
 
-    Parameters
-    ----------
-    entries : the lines of a run's log, as `read_log` and `RunLog` give them.
-    title : stands above the panel.
+    `entries` are the lines of a run's log, as `read_log` and `RunLog` give them.
     """
     figure = make_figure(7, 3.6)
     axes = figure.subplots()
@@ -82,13 +79,7 @@ def write_curves(run_dir: str | Path, detailed: bool = False) -> Path:
 
 
 def read_run(run_dir: Path) -> Entries:
-    """The lines of a run's log, from its file or else from its TensorBoard scalars.
-
-    Raises
-    ------
-    RunLogError
-        When neither has a step.
-    """
+    """The lines of a run's log, from its file or else from its TensorBoard scalars."""
     entries = read_log(run_dir) or read_tensorboard(run_dir)
     if not any("loss" in entry for entry in entries):
         raise RunLogError(f"{run_dir}: has no {METRICS} or TensorBoard scalars of a run; `deflare train` writes them.")
@@ -142,12 +133,11 @@ def find_best_epoch(entries: Entries) -> str:
     epochs = list_epochs(entries)
     validated, scores = list_validations(entries)
     if len(scores):
-        step = int(validated[np.argmin(scores)])
+        step = validated[scores.argmin()]
         epoch = epochs[np.searchsorted(steps, step)]
         return f"best: epoch {epoch}, step {step:,}, validation loss {scores.min():.4g}"
-    means = {int(epoch): float(losses[epochs == epoch].mean()) for epoch in np.unique(epochs)}
-    epoch = min(means, key=lambda e: means[e])
-    return f"best: epoch {epoch}, mean training loss {means[epoch]:.4g}"
+    mean, epoch = min((losses[epochs == epoch].mean(), epoch) for epoch in np.unique(epochs))
+    return f"best: epoch {epoch}, mean training loss {mean:.4g}"
 
 
 def average_steps(values: np.ndarray, width: int) -> np.ndarray:
@@ -157,8 +147,7 @@ def average_steps(values: np.ndarray, width: int) -> np.ndarray:
 
 def list_column(entries: Entries, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The steps that logged a figure, int64 `(N,)`, and the figure at each, float64 `(N,)`."""
-    found = [(entry["step"], entry[name]) for entry in entries if name in entry and "loss" in entry]
-    return np.array([step for step, _ in found], int), np.array([value for _, value in found], float)
+    return _split([(entry["step"], entry[name]) for entry in entries if name in entry and "loss" in entry])
 
 
 def list_epochs(entries: Entries) -> np.ndarray:
@@ -168,5 +157,8 @@ def list_epochs(entries: Entries) -> np.ndarray:
 
 def list_validations(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
     """The steps that were validated, int64 `(N,)`, and the loss of each, float64 `(N,)`."""
-    found = [(entry["step"], entry["validation"]["loss"]) for entry in entries if "validation" in entry]
-    return np.array([step for step, _ in found], int), np.array([loss for _, loss in found], float)
+    return _split([(entry["step"], entry["validation"]["loss"]) for entry in entries if "validation" in entry])
+
+
+def _split(found: list[tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([step for step, _ in found], int), np.array([value for _, value in found], float)

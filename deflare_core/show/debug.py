@@ -1,8 +1,7 @@
 """Debug pictures: what a stage of the pipeline took in and gave out, as PNG files in one folder.
 
 Training and evaluation show each window in a folder: events and voxels of input, target, output and residual, and
-`debug_summary.txt`. The residual is the one that the network added, taken where it arises. Data sets and networks
-know nothing of these pictures.
+`debug_summary.txt`. The residual is the one that the network added, taken where it arises.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from deflare_core.deflaring.host import HostPath
 from deflare_core.deflaring.method import Method, NetworkMethod
 from deflare_core.deflaring.stream import deflare_windows
 from deflare_core.events import WINDOW_US, Events
-from deflare_core.loop.augmentation import Batch
+from deflare_core.io.pairs import RecordingPair
 from deflare_core.loop.run import Run, TrainingError, start_run
 from deflare_core.loop.sampling import sample_indices
 from deflare_core.model import TrueResidualUNet3D, VoxelNetwork
@@ -46,35 +45,22 @@ VOXEL_FOLDERS = {"input": 3, "target": 6, "residual": 8, "output": 9}
 
 @dataclass(frozen=True, slots=True)
 class DebugWindow:
-    """What there is to show of one window.
-
-    Parameters
-    ----------
-    name : the file and window, for the summary.
-    t0_us, window_us : its start and length, microseconds.
-    events : input, target and output by name.
-    voxels : signed voxels `(bins, H, W)` of the same, and of what a true residual network added ("residual").
-    """
+    """What there is to show of one window, named by its file and number."""
 
     name: str
     t0_us: int
     window_us: int
     events: dict[str, Events]
+    """Input, target and output by name."""
     voxels: dict[str, NDArray[np.float32]]
+    """Signed voxels `(bins, H, W)` of the same, and of what a true residual network added ("residual")."""
 
 
 def write_window_pictures(folder: Path, name: str, events: Events, voxel: np.ndarray, t0_us: int) -> list[Path]:
-    """The pictures written of one 20 ms window: its events as a cloud and as a series, and the bins of its voxel.
-
-    Parameters
-    ----------
-    folder, name : where the pictures stand, and what their names begin with.
-    events, voxel, t0_us : the window's events, its signed voxel `(bins, H, W)`, and its start in microseconds.
-    """
-    t_end_us = t0_us + WINDOW_US
+    """The pictures written of one 20 ms window: its events as a cloud and as a series, and its voxel `(bins, H, W)`."""
     figures = {
         "events_3d": draw_event_cloud(events, seed=0),
-        "events_2d": draw_event_series({name: events}, t0_us, t_end_us),
+        "events_2d": draw_event_series({name: events}, t0_us, t0_us + WINDOW_US),
         "voxel_bins": draw_voxels({name: voxel}, t0_us, WINDOW_US),
     }
     return [save_figure(figure, folder / f"{name}_{kind}.png") for kind, figure in figures.items()]
@@ -94,20 +80,16 @@ def debug_training(config: TrainConfig, folder: Path = DEBUG_OUTPUT, *, resume: 
         run = start_run(config, resume, processes)
         if run.step >= config.trainer.max_steps:
             raise TrainingError(f"{config.trainer.output_dir}: has taken all its steps; raise trainer.max_steps.")
-        batches, last = training_batches(run), min(run.step + DEBUG_STEPS, config.trainer.max_steps)
+        batches = training_batches(run)
+        folders: list[Path] = []
         with keep_randomness(run.device):
-            return [_debug_step(run, batches, folder) for _ in range(run.step, last)]
-
-
-def _debug_step(run: Run, batches: Iterator[Batch], folder: Path) -> Path:
-    """The folder in which a step's first window was pictured; then the step is taken."""
-    target = folder / f"epoch_{run.epoch:03d}_iter_{run.step:03d}"
-    if run.processes.is_first:
-        write_debug_window(
-            target, show_training_window(run, sample_indices(run.config.trainer, len(run.data), run.step)[0])
-        )
-    train_step(run, batches)
-    return target
+            while run.step < config.trainer.max_steps and len(folders) < DEBUG_STEPS:
+                folders.append(folder / f"epoch_{run.epoch:03d}_iter_{run.step:03d}")
+                if processes.is_first:
+                    index = sample_indices(config.trainer, len(run.data), run.step)[0]
+                    write_debug_window(folders[-1], show_training_window(run, index))
+                train_step(run, batches)
+        return folders
 
 
 def show_training_window(run: Run, index: int) -> DebugWindow:
@@ -115,12 +97,16 @@ def show_training_window(run: Run, index: int) -> DebugWindow:
     data, name = run.data, run.data.window_name(index)
     if isinstance(data, EventVoxelDataset):
         pair, k = data.place(index)
-        seen = list(islice(data.read_input(pair, data.context), k, k + 2 * data.context + 1))
         clean = next(islice(data.windows(pair), k, None)).clean
-        return show_network_window(run.model, name, seen, clean, data.cut)
+        return show_network_window(run.model, name, _read_seen(data, pair, k, data.context), clean, data.cut)
     raw, label = (data[index][key].cpu().numpy() for key in ("raw", "label"))
     (target,) = decode_windows(label, run.model.channels)
     return show_network_window(run.model, name, decode_windows(raw, run.model.channels), target.events, Cut())
+
+
+def _read_seen(data: EventVoxelDataset, pair: RecordingPair, k: int, context: int) -> list[Window]:
+    """Window k of a pair's input between as many neighbours before and after it as a network sees."""
+    return list(islice(data.read_input(pair, context), k, k + 2 * context + 1))
 
 
 def decode_windows(voxels: NDArray[np.float32], num_channels: int) -> list[Window]:
@@ -140,11 +126,7 @@ def decode_windows(voxels: NDArray[np.float32], num_channels: int) -> list[Windo
 def show_network_window(model: VoxelNetwork, name: str, seen: Sequence[Window], clean: Events, cut: Cut) -> DebugWindow:
     """What a network makes of a window, and what it added to its voxel if it is a true residual network.
 
-    Parameters
-    ----------
-    model, name : the network, and what the window is called.
-    seen : the window between as many neighbours before and after it as the network sees.
-    clean, cut : the target's events, and how the recording is cut.
+    `seen` is the window between as many neighbours before and after it as the network sees; `clean` is the target.
     """
     middle = len(seen) // 2
     shown, t0_us = seen[middle], seen[middle].t0_us
@@ -154,7 +136,8 @@ def show_network_window(model: VoxelNetwork, name: str, seen: Sequence[Window], 
     assert applied.output is not None, "A network has an output."
     before = encode_window(shown.events, t0_us, cut, model.channels)
     voxels = {"input": before, "target": encode_window(clean, t0_us, cut)}
-    voxels |= {"residual": noted[0][0].float().cpu().numpy()} if noted else {}
+    if noted:
+        voxels["residual"] = noted[0][0].float().cpu().numpy()
     voxels["output"] = applied.output.cpu().numpy()
     events = {"input": shown.events, "target": clean, "output": applied.events}
     signed = {key: merge_polarities(voxel) for key, voxel in voxels.items()}
@@ -191,8 +174,7 @@ def write_debug_windows(
         for k, window in islice(enumerate(data.windows(pair)), 0, None, SAMPLED_WINDOWS):
             name = f"{pair.noisy}[{k}]"
             if isinstance(method, NetworkMethod):
-                context = method.model.config.context
-                seen = list(islice(data.read_input(pair, context), k, k + 2 * context + 1))
+                seen = _read_seen(data, pair, k, method.model.config.context)
                 shown = show_network_window(method.model, name, seen, window.clean, data.cut)
             else:
                 output = predicted.window(window.t0_us, window.t0_us + data.cut.window_us)
@@ -228,8 +210,7 @@ def write_debug_window(folder: Path, shown: DebugWindow) -> None:
 
 def summarise_window(shown: DebugWindow) -> str:
     """Counts, means and deviations of a window, and whether its output is the input plus the residual."""
-    span_ms = [t_us / 1e3 for t_us in (shown.t0_us, shown.t0_us + shown.window_us)]
-    lines = [f"{shown.name}, {span_ms[0]:.1f} to {span_ms[1]:.1f} ms"]
+    lines = [f"{shown.name}, {shown.t0_us / 1e3:.1f} to {(shown.t0_us + shown.window_us) / 1e3:.1f} ms"]
     lines += [f"{name}: {len(events):,} events" for name, events in shown.events.items()]
     wanted = {"wanted residual (target - input)": shown.voxels["target"] - shown.voxels["input"]}
     for name, voxel in {**shown.voxels, **wanted}.items():

@@ -40,11 +40,7 @@ METHOD_COLOURS = {"input": NEUTRAL, "target": ACCENT, "output": POSITIVE, "netwo
 def draw_voxels(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, limit: float | None = None) -> Figure:
     """One row of bin images for each named voxel `(bins, H, W)`, all on one symmetric colour scale.
 
-    Parameters
-    ----------
-    voxels : voxels of one shape by name, such as input, target, output and residual.
-    t0_us, window_us : start and length of the window in microseconds, for the titles.
-    limit : the colour scale's end, events per cell; none takes that of `find_limit`.
+    It ends at `limit` events per cell; none takes that of `find_limit`. The titles give the bins' times.
     """
     limit = limit or find_limit(list(voxels.values()))
     num_bins, height, width = next(iter(voxels.values())).shape
@@ -56,9 +52,7 @@ def draw_voxels(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, li
             image = draw_signed(axes, find_strongest(voxel[b], block), limit)
             axes.set(xticks=[], yticks=[])
         row[0].set_ylabel(f"{name}\n{voxel.sum():+,.0f} net", fontsize=9)
-    for b, axes in enumerate(grid[0]):
-        edges_ms = [(t0_us + edge * window_us / num_bins) / 1e3 for edge in (b, b + 1)]
-        axes.set_title(f"{edges_ms[0]:.1f} to {edges_ms[1]:.1f} ms", fontsize=8)
+    _title_spans(grid[0], t0_us + np.arange(num_bins + 1) * window_us / num_bins, 8)
     label = "events per cell, signed" + (f",\nstrongest of {block} x {block} cells" if block > 1 else "")
     figure.colorbar(image, ax=grid, label=label, extend="both", shrink=0.9, pad=0.01)
     return figure
@@ -114,12 +108,16 @@ def draw_event_series(recordings: Mapping[str, Events], t_start_us: int, t_end_u
         for axes, start, end in zip(row, edges[:-1], edges[1:], strict=True):
             _draw_dots(axes, events.window(int(start), int(end)))
         row[0].set_ylabel(f"{name}\ny, pixels")
-    for axes, start, end in zip(grid[0], edges[:-1], edges[1:], strict=True):
-        axes.set_title(f"{start / 1e3:.1f} to {end / 1e3:.1f} ms", fontsize=9)
+    _title_spans(grid[0], edges, 9)
     for axes in grid[-1]:
         axes.set_xlabel("x, pixels")
     figure.legend(handles=_polarity_handles(), loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _title_spans(row: Sequence[Axes], edges_us: np.ndarray, font_size: int) -> None:
+    for axes, start_us, end_us in zip(row, edges_us[:-1], edges_us[1:], strict=True):
+        axes.set_title(f"{start_us / 1e3:.1f} to {end_us / 1e3:.1f} ms", fontsize=font_size)
 
 
 def draw_event_cloud(events: Events, seed: int, max_events: int = 20_000) -> Figure:
@@ -172,8 +170,8 @@ def draw_event_rates(recordings: Mapping[str, Events], clock_us: tuple[int, int]
     grid = figure.subplots(len(recordings), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (name, events) in zip(grid, recordings.items(), strict=True):
         for sign, colour, label in ((1, POSITIVE, "positive"), (-1, NEGATIVE, "negative")):
-            counts = np.histogram(events.t[events.p == sign], edges)[0]
-            axes.stairs(sign * counts / bin_us, edges / 1e3, color=colour, fill=True, alpha=0.85, label=label)
+            rates = sign * np.histogram(events.t[events.p == sign], edges)[0] / bin_us
+            axes.stairs(rates, edges / 1e3, color=colour, fill=True, alpha=0.85, label=label)
         axes.axhline(0, color=NEUTRAL, linewidth=0.6)
         axes.set_ylabel(f"{name}\nevents per µs")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
@@ -194,27 +192,20 @@ def draw_scores(
     names : the scores to draw, in the order of panels; see `metrics.SCORES`.
     intervals : both ends of each mean's interval, drawn as lines across the ends of bars; none draws no lines.
     """
-    known = intervals or {}
     figure = make_figure(1.5 * len(names) + 1, 0.24 * len(summary) + 0.8)
     grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    methods = [method.replace("_", " ") for method in summary]
     colours = [METHOD_COLOURS.get(method, NEUTRAL) for method in summary]
     for axes, name in zip(grid, names, strict=True):
         values = np.array([scores.get(name, np.nan) for scores in summary.values()])
-        bounds = [known.get(m, {}).get(name, (v, v)) for m, v in zip(summary, values, strict=True)]
+        bounds = [(intervals or {}).get(m, {}).get(name, (v, v)) for m, v in zip(summary, values, strict=True)]
         low, high = np.array(bounds).T
         end = _bars_end(high)
-        axes.barh(
-            [method.replace("_", " ") for method in summary],
-            np.nan_to_num(np.minimum(values, end)),
-            color=colours,
-            height=0.7,
-        )
-        rows = np.arange(len(values))
-        axes.hlines(rows, np.minimum(low, end), np.minimum(high, end), color="black", linewidth=1, alpha=0.6)
-        for row, value, upper in zip(rows, values, high, strict=True):
+        axes.barh(methods, np.nan_to_num(np.minimum(values, end)), color=colours, height=0.7)
+        axes.hlines(methods, np.minimum(low, end), np.minimum(high, end), color="black", linewidth=1, alpha=0.6)
+        for row, (value, tip) in enumerate(zip(values, np.nan_to_num(np.minimum(high, end)), strict=True)):
             label = "-" if np.isnan(value) else f"{value:.3g}" + (" >" if value > end else "")
-            at = float(np.nan_to_num(min(upper, end)))
-            axes.annotate(label, (at, row), (3, 0), textcoords="offset points", va="center", fontsize=8)
+            axes.annotate(label, (tip, row), (3, 0), textcoords="offset points", va="center", fontsize=8)
         axes.set_title(find_score(name).label, fontsize=8)
         axes.set(xlim=(0, 1.45 * end), xticks=[0, end], xticklabels=["0", f"{end:.2g}"])
         axes.spines[["top", "right"]].set_visible(False)
@@ -225,9 +216,8 @@ def draw_scores(
 
 def _bars_end(values: np.ndarray) -> float:
     """Where bars end at the latest: at the largest value, or at five times the median where that is far less."""
-    known = values[np.isfinite(values)]
-    most = float(known.max(initial=0))
-    return min(most, 5 * float(np.median(known[known > 0]))) if most > 0 else 1.0
+    known = values[np.isfinite(values) & (values > 0)]
+    return float(min(known.max(), 5 * np.median(known))) if len(known) else 1.0
 
 
 def draw_signed(axes: Axes, picture: np.ndarray, limit: float) -> AxesImage:
@@ -260,9 +250,8 @@ def sample_events(events: Events, max_events: int, seed: int) -> Events:
     """At most `max_events` of the events, in their order; which of them is drawn from the seed."""
     if len(events) <= max_events:
         return events
-    is_shown = np.zeros(len(events), np.bool_)
-    is_shown[np.random.default_rng(seed).choice(len(events), max_events, replace=False)] = True
-    return events[is_shown]
+    shown = np.random.default_rng(seed).choice(len(events), max_events, replace=False)
+    return events[np.isin(np.arange(len(events)), shown)]
 
 
 def find_limit(pictures: Sequence[np.ndarray], percent: float = 99) -> float:

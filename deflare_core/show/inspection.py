@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.io.recordings import open_recording
-from deflare_core.io.verify import FolderReport, RecordingCheck
+from deflare_core.io.verify import FolderReport
 from deflare_core.streams.statistics import count_events, find_on_share
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.markdown import markdown_table
@@ -19,18 +19,12 @@ from deflare_core.system.markdown import markdown_table
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A recording as it is inspected.
-
-    Parameters
-    ----------
-    events : its events.
-    clock_us : start and end of the recorded time.
-    labels : the cause of each event (keys of `events.CAUSES`), where the recording carries it.
-    """
+    """A recording as it is inspected: its events, and start and end of the recorded time."""
 
     events: Events
     clock_us: tuple[int, int]
     labels: NDArray[np.uint8] | None = None
+    """The cause of each event (keys of `events.CAUSES`), `(N,)`, where the recording carries it."""
 
     @property
     def duration_us(self) -> int:
@@ -39,13 +33,7 @@ class Inspected:
 
 
 def read_inspected(path: str | Path) -> Inspected:
-    """The recording of a file, with its causes if it has them.
-
-    Raises
-    ------
-    RecordingError
-        When the file cannot be read.
-    """
+    """The recording of a file, with its causes if it has them."""
     with open_recording(path) as recording:
         has_labels = "label" in recording.extra_columns
         labels = recording.column("label", *recording.clock_us) if has_labels else None
@@ -66,21 +54,15 @@ def find_busiest_window_us(recording: Inspected, window_us: int = WINDOW_US) -> 
     DeflareError
         When the recording is shorter than a window.
     """
-    start_us, end_us = recording.clock_us
-    edges_us = np.arange(start_us, end_us + 1, window_us)
-    if len(edges_us) < 2:
-        raise DeflareError(f"The recording's {end_us - start_us} us are shorter than a window of {window_us} us.")
+    if recording.duration_us < window_us:
+        raise DeflareError(f"The recording's {recording.duration_us} us are shorter than a window of {window_us} us.")
+    edges_us = np.arange(recording.clock_us[0], recording.clock_us[1] + 1, window_us)
     counts = np.diff(np.searchsorted(recording.events.t, edges_us))
     return int(edges_us[counts.argmax()])
 
 
 def tabulate_integrity(reports: dict[str, FolderReport]) -> str:
-    """A Markdown table with a row for each named pair of folders, then a list of everything that is wrong.
-
-    Parameters
-    ----------
-    reports : what `verify_folders` found, by a name such as "training" or "test".
-    """
+    """A Markdown table with a row for each pair of folders that `verify_folders` checked, then all that is wrong."""
     head = ["", "pairs", "orphans", "unreadable", "sensor, pixels", "length, ms", "events a file", "problems"]
     table = markdown_table(head, [[name, *_integrity(report)] for name, report in reports.items()])
     problems = [f"- {problem}" for report in reports.values() for problem in report.problems]
@@ -118,19 +100,14 @@ def _integrity(report: FolderReport) -> list[str]:
         f"{len(report.orphans):,}",
         f"{len(report.checks) - len(readable):,}",
         ", ".join(f"{width} x {height}" for height, width in sizes) or "none",
-        _range([_length_us(check) / 1e3 for check in readable], "{:,.1f}"),
+        _range([(check.clock_us[1] - check.clock_us[0]) / 1e3 for check in readable], "{:,.1f}"),
         _range([check.num_events for check in readable], "{:,.0f}"),
         f"{len(report.problems):,}",
     ]
 
 
-def _length_us(check: RecordingCheck) -> int:
-    return check.clock_us[1] - check.clock_us[0]
-
-
 def _range(values: list[float], form: str) -> str:
     """The least and the greatest of the values, or the one that all have."""
-    if not values:
-        return "none"
-    ends = [form.format(end) for end in (np.min(values), np.max(values))]
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+    # A dictionary's keys: each text once, in order.
+    ends = dict.fromkeys(form.format(end) for end in (min(values), max(values))) if values else ["none"]
+    return " to ".join(ends)

@@ -53,7 +53,9 @@ def tabulate_scores(evaluation: Evaluation) -> str:
     if known := _known(summary, [f"legacy_{name}" for name in PUBLISHED]):
         parts.append(f"### {LEGACY}\n\n{LEGACY_NOTE}\n\n{_table(summary, intervals, known)}\n")
         parts.append(tabulate_published())
-    return "\n".join(parts + _failures(evaluation))
+    if evaluation.failures:
+        parts += ["### Not scored\n", *(f"- {name}: {message}" for name, message in evaluation.failures.items()), ""]
+    return "\n".join(parts)
 
 
 def write_tables(evaluation: Evaluation, folder: str | Path) -> None:
@@ -64,22 +66,10 @@ def write_tables(evaluation: Evaluation, folder: str | Path) -> None:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
-    summary = {
-        "mean": evaluation.summary(),
-        "interval_95": _intervals(evaluation),
-        "failures": evaluation.failures,
-    }
+    means, intervals = evaluation.summary(), _intervals(evaluation)
+    summary = {"mean": means, "interval_95": intervals, "failures": evaluation.failures}
     _write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     _write_text(folder / "summary.md", tabulate_scores(evaluation))
-
-
-def write_pictures(
-    evaluation: Evaluation, methods: Sequence[Method], data: EventVoxelDataset, cache: Path | None, folder: str | Path
-) -> list[Path]:
-    """The figures written: scores of all methods, and the cases of `draw_cases`."""
-    folder = Path(folder)
-    figures = {"scores": draw_summary(evaluation)} | draw_cases(evaluation, methods[-1], data, cache)
-    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
 def draw_summary(evaluation: Evaluation) -> Figure:
@@ -122,12 +112,13 @@ def write_report(
     """The page `index.html` of a report; its folder also gets the same in Markdown, the tables and the pictures."""
     folder = Path(folder)
     write_tables(evaluation, folder)
-    pictures = write_pictures(evaluation, methods, data, cache, folder)
-    shown = [
-        f"![{path.stem}]({quote(path.name)})\n\n*{_caption(path.stem, evaluation, methods[-1])}*\n" for path in pictures
-    ]
-    head = f"# {title}\n\n{_about(evaluation, data)}\n\n{_methods_list(methods)}\n"
-    text = "\n".join([head, tabulate_scores(evaluation), "### Pictures\n", *shown])
+    about = "\n".join(f"- **{method.name}** (`{method.key}`): {method.about}" for method in methods)
+    parts = [f"# {title}\n\n{_about(evaluation, data)}\n\n{about}\n", tabulate_scores(evaluation), "### Pictures\n"]
+    figures = {"scores": draw_summary(evaluation)} | draw_cases(evaluation, methods[-1], data, cache)
+    for name, figure in figures.items():
+        path = save_figure(figure, folder / f"{name}.png")
+        parts.append(f"![{name}]({quote(path.name)})\n\n*{_caption(name, evaluation, methods[-1])}*\n")
+    text = "\n".join(parts)
     _write_text(folder / "report.md", text)
     _write_text(folder / "index.html", make_page(title, text))
     return folder / "index.html"
@@ -155,25 +146,16 @@ def _about(evaluation: Evaluation, data: EventVoxelDataset) -> str:
     """What was scored, and how to read the tables."""
     count, first = len(data.pairs) - len(evaluation.failures), data.pairs[0]
     height, width = data.sensor_size
+    numbers = {len(data.starts_us(pair)) for pair in data.pairs if pair.name not in evaluation.failures}
+    windows = " to ".join(str(number) for number in sorted({min(numbers), max(numbers)}))
     missing = f" ({len(evaluation.failures)} more could not be scored)" if evaluation.failures else ""
     few = f" Of fewer than {FEW_RECORDINGS} recordings such intervals are too narrow." if count < FEW_RECORDINGS else ""
     return (
-        f"{count} recordings{missing} at {width}x{height} pixels, each {_num_windows(evaluation, data)} windows of "
+        f"{count} recordings{missing} at {width}x{height} pixels, each {windows} windows of "
         f"{data.cut.window_us / 1e3:g} ms in {data.cut.num_bins} bins. Input: `{first.noisy.parent}`, target: "
         f"`{first.clean.parent}`. Revision {find_revision()}.\n\nMeans over windows, then over recordings, with "
         f"bootstrap 95 % intervals over recordings.{few} Arrows say which way is better."
     )
-
-
-def _num_windows(evaluation: Evaluation, data: EventVoxelDataset) -> str:
-    """How many windows the scored recordings have: "5", or "1 to 7" where they differ."""
-    numbers = [len(data.starts_us(pair)) for pair in data.pairs if pair.name not in evaluation.failures]
-    return " to ".join(str(n) for n in sorted({min(numbers), max(numbers)}))
-
-
-def _methods_list(methods: Sequence[Method]) -> str:
-    """What each method is, and the digest by which its predictions are kept."""
-    return "\n".join(f"- **{method.name}** (`{method.key}`): {method.about}" for method in methods)
 
 
 def _caption(stem: str, evaluation: Evaluation, method: Method) -> str:
@@ -183,9 +165,8 @@ def _caption(stem: str, evaluation: Evaluation, method: Method) -> str:
         return "Means of every method; lines across the bars' ends are 95 % intervals."
     before = evaluation.scores.get("input", {}).get(name, {}).get("mse")
     gain = "" if before is None else f"{_number(before)} before and "
-    return (
-        f"{name}, the {place} for {method.name}: MSE {gain}{_number(evaluation.scores[method.name][name]['mse'])} after"
-    )
+    after = _number(evaluation.scores[method.name][name]["mse"])
+    return f"{name}, the {place} for {method.name}: MSE {gain}{after} after"
 
 
 def _intervals(evaluation: Evaluation) -> dict[str, dict[str, Interval]]:
@@ -209,19 +190,12 @@ def _cell(mean: float | None, interval: Interval | None) -> str:
     """A mean and its interval, which is not broken over two lines."""
     if mean is None:
         return "-"
-    return _number(mean) + (
-        "" if interval is None else f" [{_number(interval[0])},\N{NO-BREAK SPACE}{_number(interval[1])}]"
-    )
+    ends = "" if interval is None else f" [{_number(interval[0])},\N{NO-BREAK SPACE}{_number(interval[1])}]"
+    return _number(mean) + ends
 
 
 def _number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
-
-
-def _failures(evaluation: Evaluation) -> list[str]:
-    if not evaluation.failures:
-        return []
-    return ["### Not scored\n", *(f"- {name}: {message}" for name, message in evaluation.failures.items()), ""]
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,12 +1,11 @@
 """Figures of statistics: intervals, flicker and causes of recordings, and what networks' residuals are spent on.
 
-They return a matplotlib Figure, as those of `figures.py` do. Red and blue stay what they are there, polarities, so
-recordings and causes have colours of their own.
+Red and blue stay polarities, as in `figures.py`, so recordings and causes have colours of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.colors import LogNorm
@@ -17,13 +16,12 @@ from numpy.typing import NDArray
 from deflare_core.events import CAUSES, WINDOW_US, Events
 from deflare_core.scores.residuals import CELL_KINDS
 from deflare_core.show.figures import ACCENT, NEUTRAL, make_figure
+from deflare_core.streams.comb_filter import MAINS_HZ
 from deflare_core.streams.statistics import INTERVAL_EDGES_US, find_intervals_us, find_spectrum, share_intervals
 
 RECORDING_COLOURS = (NEUTRAL, ACCENT, "#b8860b", "#7a3e9d")
 CAUSE_COLOURS = {"background": NEUTRAL, "light": "#e3a62b", "flare": "#7a3e9d", "noise": "#bdbdbd"}
 CELL_COLOURS = {**CAUSE_COLOURS, "empty": "#ececec"}
-MAINS_HZ = (100.0, 120.0)
-"""At what lamps flicker on a mains of 50 and of 60 Hz."""
 
 
 def draw_intervals(recordings: Mapping[str, Events]) -> Figure:
@@ -42,14 +40,10 @@ def draw_intervals(recordings: Mapping[str, Events]) -> Figure:
     return figure
 
 
-def draw_spectra(recordings: Mapping[str, Events], duration_us: int, marked_hz: Sequence[float] = MAINS_HZ) -> Figure:
+def draw_spectra(recordings: Mapping[str, Events], duration_us: int) -> Figure:
     """The flicker spectrum of each recording from 20 to 400 Hz, with the frequencies of lamps on the mains marked.
 
-    Parameters
-    ----------
-    recordings : recordings by name.
-    duration_us : their length from their first event on; later events are left out.
-    marked_hz : frequencies to mark.
+    Events more than `duration_us` microseconds after a recording's first one are left out.
     """
     frequencies_hz = list_frequencies_hz(duration_us)
     figure = make_figure(7, 3.4)
@@ -57,11 +51,13 @@ def draw_spectra(recordings: Mapping[str, Events], duration_us: int, marked_hz: 
     for (name, events), colour in zip(recordings.items(), RECORDING_COLOURS, strict=False):
         start_us = int(events.t[0]) if len(events) else 0
         power = find_spectrum(events.window(start_us, start_us + duration_us), duration_us, frequencies_hz)
-        axes.plot(frequencies_hz, power, color=colour, linewidth=1, label=f"{name}: {_peak(frequencies_hz, power)}")
-    for k, hz in enumerate(marked_hz):
+        peak = "no pixel has enough events"
+        if not np.isnan(power).all():
+            peak = f"highest at {frequencies_hz[power.argmax()]:.1f} Hz, {power.max():,.1f}"
+        axes.plot(frequencies_hz, power, color=colour, linewidth=1, label=f"{name}: {peak}")
+    # Left and right of their lines, since 100 and 120 Hz are too close for both in the middle.
+    for hz, side in zip(MAINS_HZ, ("right", "left"), strict=True):
         axes.axvline(hz, color=NEUTRAL, linewidth=0.7, linestyle=":", zorder=0)
-        # Alternately left and right of their lines, since 100 and 120 Hz are too close for both in the middle.
-        side = "left" if k % 2 else "right"
         axes.text(hz, 1.0, f"{hz:g} Hz", transform=axes.get_xaxis_transform(), fontsize=7, ha=side, va="bottom")
     axes.axhline(1, color=NEUTRAL, linewidth=0.6, linestyle="--", label="events at random times")
     axes.set(xlabel="frequency, Hz", ylabel="power, that of random times is 1", yscale="log", xlim=(20, 400))
@@ -85,11 +81,7 @@ def draw_causes(
 ) -> Figure:
     """What the events of each window are due to: stacked bars of shares, one panel for each recording.
 
-    Parameters
-    ----------
-    recordings : events and their labels (keys of `CAUSES`), by name.
-    clock_us : start and end of all recordings.
-    window_us : length of a window, microseconds.
+    Recordings are events and their labels (keys of `CAUSES`, uint8 `(N,)`) by name; `clock_us` is their start and end.
     """
     edges_us = np.arange(clock_us[0], clock_us[1] + window_us, window_us)
     figure = make_figure(7, 2.2 * len(recordings) + 0.5)
@@ -97,11 +89,10 @@ def draw_causes(
     for axes, (name, (events, labels)) in zip(grid, recordings.items(), strict=True):
         counts = count_causes(events, labels, edges_us)
         total = counts.sum(0)
-        tops = np.zeros(len(total))
-        for kind, share in zip(CAUSES.values(), 100 * counts / np.maximum(total, 1), strict=True):
-            where, width = edges_us[:-1] / 1e3, 0.9 * window_us / 1e3
-            axes.bar(where, share, width, tops, align="edge", color=CAUSE_COLOURS[kind], label=kind)
-            tops += share
+        shares = 100 * counts / np.maximum(total, 1)
+        where, width = edges_us[:-1] / 1e3, 0.9 * window_us / 1e3
+        for kind, share, bottom in zip(CAUSES.values(), shares, shares.cumsum(0) - shares, strict=True):
+            axes.bar(where, share, width, bottom, align="edge", color=CAUSE_COLOURS[kind], label=kind)
         for edge_us, count in zip(edges_us, total, strict=False):
             axes.text((edge_us + 0.45 * window_us) / 1e3, 101, f"{count:,}", fontsize=7, ha="center", va="bottom")
         axes.set(ylabel=f"{name}\nshare of events, %", ylim=(0, 112), yticks=range(0, 101, 25))
@@ -133,11 +124,13 @@ def draw_residuals(
     changed = np.abs(wanted[wanted != 0])
     end = limit or (float(np.ceil(np.percentile(changed, 99.9))) if len(changed) else 1.0)
     edges = np.arange(-end - 0.25, end + 0.5, 0.5)
-    tables = {name: _count_jointly(wanted, residual, edges) for name, residual in given.items()}
-    top = max(table.max() for table in tables.values())
+    # Cells beyond the edges are counted at the edge.
+    x, *ys = (np.clip(voxel.ravel(), edges[0], edges[-1]) for voxel in (wanted, *given.values()))
+    tables = [np.histogram2d(x, y, bins=[edges, edges])[0] for y in ys]
+    top = max(table.max() for table in tables)
     figure = make_figure(3.5 * len(given) + 0.9, 3.9)
     grid = figure.subplots(1, len(given), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, (name, table) in zip(grid, tables.items(), strict=True):
+    for axes, name, table in zip(grid, given, tables, strict=True):
         image = axes.pcolormesh(edges, edges, table.T, cmap="Greys", norm=LogNorm(0.5, top))
         axes.plot([-end, end], [-end, end], color=ACCENT, linewidth=1, label="given is wanted")
         axes.axhline(0, color=NEUTRAL, linewidth=0.5)
@@ -162,24 +155,10 @@ def draw_residual_shares(spent: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.bar_label(bars, labels, label_type="center", fontsize=8, color=colour)
         left += share
     for place, name in enumerate(names):
-        if all(np.isnan(value) for value in spent[name].values()):
+        if np.isnan(list(spent[name].values())).all():
             axes.text(1, place, "no residual", fontsize=8, va="center")
     axes.set(xlabel="share of the residual's absolute sum, %", xlim=(0, 100))
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=9)
     return figure
-
-
-def _peak(frequencies_hz: NDArray[np.float64], power: NDArray[np.float64]) -> str:
-    if np.isnan(power).all():
-        return "no pixel has enough events"
-    return f"highest at {frequencies_hz[power.argmax()]:.1f} Hz, {power.max():,.1f}"
-
-
-def _count_jointly(
-    wanted: NDArray[np.floating], given: NDArray[np.floating], edges: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The number of cells with each wanted and given value, those beyond the edges counted at the edge."""
-    inside = [np.clip(voxel.ravel(), edges[0], edges[-1]) for voxel in (wanted, given)]
-    return np.histogram2d(inside[0], inside[1], bins=[edges, edges])[0]

@@ -1,12 +1,9 @@
 """Videos: recordings side by side in slow motion, written as H.264 in mp4 and readable by every browser.
 
-The encoder is PyAV (`av`): one wheel of about 36 MB for Linux, macOS and Windows with FFmpeg inside, which encodes in
-this process, tells its errors as exceptions and decodes as well. The alternative, `imageio-ffmpeg`, is a wheel of
-68 MB that runs an ffmpeg program behind a pipe and leaves reading its messages to the caller.
-
-Frames are painted with numpy. A pixel shows its latest event within the frame: a sum would leave a pixel that
-flickers as white as one that is still. Events are painted into brightness and colour planes (YUV 4:2:0) directly: the
-usual conversion from RGB averages the colour of each 2 x 2 pixels, and a lone event on white would turn out black.
+The encoder is PyAV (`av`): half as large as `imageio-ffmpeg`, it encodes in this process and raises its errors.
+A pixel shows its latest event within the frame: a sum would leave a pixel that flickers as white as one that is still.
+Events are painted into brightness and colour planes (YUV 4:2:0) directly: the usual conversion from RGB averages the
+colour of each 2 x 2 pixels, and a lone event on white would turn out black.
 """
 
 from __future__ import annotations
@@ -32,6 +29,8 @@ from deflare_core.system.errors import DeflareError
 
 WHITE = "#ffffff"
 GROUND = "#e8e8e8"
+FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+"""The font that matplotlib brings: the one of the figures, and the same on every machine."""
 MIN_PANEL_WIDTH = 480
 READ_US = 100_000
 # Dense frames of two 640 x 480 panels take 17 ms on two cores, against 27 ms with x264's next slower preset.
@@ -49,9 +48,8 @@ class Video:
     slowdown: float
 
     def __str__(self) -> str:
-        return (
-            f"{self.path.name}: {self.num_frames} frames, {self.width}x{self.height}, {describe_speed(self.slowdown)}"
-        )
+        size, speed = f"{self.width}x{self.height}", describe_speed(self.slowdown)
+        return f"{self.path.name}: {self.num_frames} frames, {size}, {speed}"
 
 
 def write_video(
@@ -81,8 +79,6 @@ def write_video(
     ------
     DeflareError
         For no recordings, sensors that differ, an empty span, a length or rate below 1, or another file type.
-    RecordingError
-        When a recording cannot be read.
     """
     target = Path(target)
     _check_arguments(target, frame_us, frames_per_s)
@@ -99,54 +95,41 @@ def write_video(
 
 
 class Sheet:
-    """The paper on which frames are painted: titles above the panels, time and caption below, drawn once.
-
-    Parameters
-    ----------
-    names : the title of each panel.
-    sensor_size : (height, width) of the recordings.
-    caption : text at the lower right of every frame.
-    """
+    """The paper on which frames are painted: titles above the panels, time and caption below, drawn once."""
 
     def __init__(self, names: Sequence[str], sensor_size: SensorSize, caption: str) -> None:
         height, width = sensor_size
         self._scale = -(-MIN_PANEL_WIDTH // width)
         self._panel = (height * self._scale, width * self._scale)
         font_size = self._panel[1] // 30
-        self._font = ImageFont.truetype(_find_font(), font_size)
+        self._font = ImageFont.truetype(FONT, font_size)
         self._strip, self._gap = 2 * font_size, font_size // 2
         # H.264 halves the colours' resolution: sizes must be even, and panels start at even pixels to look alike.
         self._lefts = [k * _even(self._panel[1] + self._gap) for k in range(len(names))]
         self.size = _even(self._panel[0] + 2 * self._strip), _even(self._lefts[-1] + self._panel[1])
-        self._blank = to_yuv(self._with_text(names, caption))
+        self._blank = to_yuv(self._draw_blank(names, caption))
 
     def frame(self, panels: Sequence[Events], t_us: int) -> np.ndarray:
         """The planes of what each panel shows from `t_us` on, uint8 `(1.5 height, width)`, as `to_yuv` lays them."""
         planes = self._blank.copy()
         for left, events in zip(self._lefts, panels, strict=True):
             paint(planes, events, self._scale, self._strip, left)
-        timecode = self._timecode(t_us)
-        planes[self.size[0] - self._strip : self.size[0], : timecode.shape[1]] = timecode
+        # Brightness alone: the ground's colour planes are neutral and serve the text as well.
+        time = Image.new("L", (self._panel[1] // 2, self._strip), _yuv(GROUND)[0])
+        place, ink = (self._gap, self._strip // 2), _yuv(NEUTRAL)[0]
+        ImageDraw.Draw(time).text(place, f"{t_us / 1e3:,.3f} ms", ink, self._font, anchor="lm")
+        planes[self.size[0] - self._strip : self.size[0], : time.width] = time
         return planes
 
-    def _with_text(self, names: Sequence[str], caption: str) -> Image.Image:
+    def _draw_blank(self, names: Sequence[str], caption: str) -> Image.Image:
         height, width = self.size
         image = Image.new("RGB", (width, height), GROUND)
         draw = ImageDraw.Draw(image)
         for left, name in zip(self._lefts, names, strict=True):
-            draw.rectangle(_box(left, self._strip, *self._panel), fill=WHITE)
-            middle = (left + self._panel[1] // 2, self._strip // 2)
-            draw.text(middle, name, NEUTRAL, self._font, anchor="mm")
+            image.paste(WHITE, (left, self._strip, left + self._panel[1], self._strip + self._panel[0]))
+            draw.text((left + self._panel[1] // 2, self._strip // 2), name, NEUTRAL, self._font, anchor="mm")
         draw.text((width - self._gap, height - self._strip // 2), caption, NEUTRAL, self._font, anchor="rm")
         return image
-
-    def _timecode(self, t_us: int) -> np.ndarray:
-        """The brightness of the time's text; the ground's colour plane, which is neutral, serves it as well."""
-        ground, ink = _yuv(GROUND)[0], _yuv(NEUTRAL)[0]
-        image = Image.new("L", (self._panel[1] // 2, self._strip), ground)
-        text = f"{t_us / 1e3:,.3f} ms"
-        ImageDraw.Draw(image).text((self._gap, self._strip // 2), text, ink, self._font, anchor="lm")
-        return np.asarray(image)
 
 
 def paint(planes: np.ndarray, events: Events, scale: int, top: int, left: int) -> None:
@@ -162,13 +145,11 @@ def paint(planes: np.ndarray, events: Events, scale: int, top: int, left: int) -
     # Flat indices: numpy writes by them more than twice as fast as by rows and columns.
     brightness = planes.reshape(-1)
     blue, red = planes[height:].reshape(2, height // 2 * (width // 2))
-    palette = np.array([_yuv(NEGATIVE), _yuv(WHITE), _yuv(POSITIVE)], np.uint8)
+    colours = np.array([_yuv(NEGATIVE), _yuv(WHITE), _yuv(POSITIVE)], np.uint8)[events.p + 1].T
     y, x = top + scale * events.y.astype(np.intp), left + scale * events.x.astype(np.intp)
-    sign = events.p + 1
     for dy, dx in np.ndindex(scale, scale):
-        brightness[(y + dy) * width + x + dx] = palette[:, 0][sign]
         cell = (y + dy) // 2 * (width // 2) + (x + dx) // 2
-        blue[cell], red[cell] = palette[:, 1][sign], palette[:, 2][sign]
+        brightness[(y + dy) * width + x + dx], blue[cell], red[cell] = colours
 
 
 def to_yuv(image: Image.Image) -> np.ndarray:
@@ -194,10 +175,9 @@ def describe_speed(slowdown: float) -> str:
 def _check_arguments(target: Path, frame_us: int, frames_per_s: int) -> None:
     if target.suffix != ".mp4":
         raise DeflareError(f"The video's name must end in .mp4; received {target}.")
-    if frame_us < 1:
-        raise DeflareError(f"frame_us must be at least 1; received {frame_us}.")
-    if frames_per_s < 1:
-        raise DeflareError(f"frames_per_s must be at least 1; received {frames_per_s}.")
+    for name, value in {"frame_us": frame_us, "frames_per_s": frames_per_s}.items():
+        if value < 1:
+            raise DeflareError(f"{name} must be at least 1; received {value}.")
 
 
 def _slices(
@@ -225,19 +205,10 @@ def _encode(frames: Iterable[np.ndarray], path: Path, size: tuple[int, int], fra
         container.mux(stream.encode())
 
 
-def _find_font() -> Path:
-    # The font that matplotlib brings: the one of the figures, and the same on every machine.
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-
-
 @cache
 def _yuv(colour: str) -> tuple[int, ...]:
     brightness, (blue, red) = to_yuv(Image.new("RGB", (2, 2), colour))[[0, 2]].tolist()
     return brightness[0], blue, red
-
-
-def _box(left: int, top: int, height: int, width: int) -> tuple[int, int, int, int]:
-    return left, top, left + width - 1, top + height - 1
 
 
 def _even(length: int) -> int:

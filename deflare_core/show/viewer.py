@@ -1,9 +1,8 @@
 """The voxel-bin viewer: input, target, output and residual side by side in a notebook, one slider over the bins.
 
 Python holds the voxels and the state, `viewer.js` draws. A window's voxels travel once, as binary buffers of a
-message that the front end asks for. They are deliberately no traits: the values of traits are saved in every executed
-notebook (up to 40 MB here), and these are not. Every control is a trait, so `viewer.bin_index = 3`,
-`viewer.observe(...)` and `ipywidgets.jslink(...)` work as with any other widget.
+message that the front end asks for; as traits they would be saved in every executed notebook (up to 40 MB here). Every
+control is a trait, so `viewer.bin_index = 3`, `viewer.observe(...)` and `ipywidgets.jslink(...)` work.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import numpy as np
 import torch
 import traitlets
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -27,7 +25,7 @@ from numpy.typing import NDArray
 from deflare_core.codec import events_to_voxel
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.io.recordings import Recording
-from deflare_core.show.figures import SIGNED_MAP, draw_signed, find_limit
+from deflare_core.show.figures import SIGNED_MAP, draw_signed, find_limit, make_figure
 
 Voxel = np.ndarray | torch.Tensor
 LoadWindow = Callable[[int], Sequence[Any]]
@@ -81,14 +79,7 @@ class VoxelBinViewer(anywidget.AnyWidget):
 
     @classmethod
     def of_windows(cls, load_window: LoadWindow, num_windows: int, index: int = 0) -> VoxelBinViewer:
-        """A viewer that steps through windows.
-
-        Parameters
-        ----------
-        load_window : gives `(input, target, output)` of a window by its number.
-        num_windows : how many windows there are.
-        index : the window to show first.
-        """
+        """A viewer that steps through windows, from the one numbered `index` on."""
         viewer = cls(*load_window(index))
         viewer.set_trait("num_windows", num_windows)
         viewer.index = index
@@ -112,12 +103,10 @@ class VoxelBinViewer(anywidget.AnyWidget):
         """
 
         def encode(events: Events | Recording | None, k: int) -> Voxel | None:
+            if events is None:
+                return None
             start_us = t0_us + k * WINDOW_US
-            return (
-                None
-                if events is None
-                else events_to_voxel(events.window(start_us, start_us + WINDOW_US), t0_us=start_us)
-            )
+            return events_to_voxel(events.window(start_us, start_us + WINDOW_US), t0_us=start_us)
 
         return cls.of_windows(lambda k: [encode(events, k) for events in (input, target, output)], num_windows, index)
 
@@ -143,11 +132,14 @@ class VoxelBinViewer(anywidget.AnyWidget):
     def figure(self, bin_index: int | None = None) -> Figure:
         """The panels of one bin as a static figure with the viewer's colours, limit, polarity and zoom."""
         shown = self.bin_index if bin_index is None else self._check_bin_index(bin_index)
-        figure, grid = _panel_grid(len(self.panels), self.voxels["Input"].shape[1:])
+        low, high = {"both": (-np.inf, np.inf), "positive": (0, np.inf), "negative": (-np.inf, 0)}[self.polarity]
+        figure, grid = _lay_out_panels(len(self.panels), *self.voxels["Input"].shape[1:])
         for axes, (title, voxel) in zip(grid, self.panels.items(), strict=True):
-            image = draw_signed(axes, self._keep_polarity(voxel[shown]), self.limit)
+            image = draw_signed(axes, np.clip(voxel[shown], low, high), self.limit)
             axes.set_title(title)
-        self._crop(grid[0])
+        if self.view:
+            x0, y0, x1, y1 = self.view
+            grid[0].set(xlim=(x0 - 0.5, x1 - 0.5), ylim=(y1 - 0.5, y0 - 0.5))
         figure.supxlabel("x, pixels")
         figure.supylabel("y, pixels")
         figure.colorbar(image, ax=grid, label="events per cell", extend="both", pad=0.02, aspect=40)
@@ -159,17 +151,10 @@ class VoxelBinViewer(anywidget.AnyWidget):
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is not None:
             # Where there is no front end (an HTML export, a repository's web page) the picture is what is seen.
-            bundle[0]["image/png"] = base64.b64encode(_png(self.figure())).decode()
+            picture = io.BytesIO()
+            self.figure().savefig(picture, format="png")
+            bundle[0]["image/png"] = base64.b64encode(picture.getvalue()).decode()
         return bundle
-
-    def _keep_polarity(self, cells: np.ndarray) -> np.ndarray:
-        low, high = {"both": (None, None), "positive": (0, None), "negative": (None, 0)}[self.polarity]
-        return cells if low is high is None else np.clip(cells, low, high)
-
-    def _crop(self, axes: Axes) -> None:
-        if self.view:
-            x0, y0, x1, y1 = self.view
-            axes.set(xlim=(x0 - 0.5, x1 - 0.5), ylim=(y1 - 0.5, y0 - 0.5))
 
     def _answer(self, _widget: object, content: dict, _buffers: object) -> None:
         if content.get("kind") == "window please":
@@ -223,9 +208,8 @@ def _check_voxel(title: str, voxel: Voxel) -> NDArray[np.float32]:
     if array.ndim < 3 or array.size == 0 or any(n != 1 for n in array.shape[:-3]):
         raise ValueError(f"{title} must be a voxel (bins, height, width); received shape {array.shape}.")
     array = np.ascontiguousarray(array.reshape(array.shape[-3:]), dtype=np.float32)
-    if not np.isfinite(array).all():
-        wrong = ~np.isfinite(array)
-        first = tuple(int(i) for i in np.unravel_index(wrong.argmax(), array.shape))
+    if (wrong := ~np.isfinite(array)).any():
+        first = tuple(map(int, np.unravel_index(wrong.argmax(), array.shape)))
         raise ValueError(
             f"{title} holds {int(wrong.sum())} cells that are not finite, the first at (bin, y, x) = {first}. "
             "Check the network or file that made it."
@@ -239,11 +223,8 @@ def pack_window(voxels: dict[str, NDArray[np.float32]]) -> tuple[dict[str, Any],
     Whole numbers that fit go as int8, a quarter of the bytes; anything else as float32.
     """
     packed = {title: _pack(voxel) for title, voxel in voxels.items()}
-    header = {
-        "shape": list(voxels["Input"].shape),
-        "panels": [{"title": title, "dtype": array.dtype.name} for title, array in packed.items()],
-    }
-    return header, [array.tobytes() for array in packed.values()]
+    panels = [{"title": title, "dtype": array.dtype.name} for title, array in packed.items()]
+    return {"shape": list(voxels["Input"].shape), "panels": panels}, [array.tobytes() for array in packed.values()]
 
 
 def _pack(voxel: NDArray[np.float32]) -> np.ndarray:
@@ -260,20 +241,11 @@ def find_default_limit(voxels: list[NDArray[np.float32]]) -> float:
     return float(np.ceil(find_limit(voxels)))
 
 
-def _panel_grid(count: int, sensor_size: tuple[int, ...]) -> tuple[Figure, list[Axes]]:
+def _lay_out_panels(count: int, height: int, width: int) -> tuple[Figure, list[Axes]]:
     """A figure with axes for `count` images, two in a row, and large enough that 640 columns keep a pixel each."""
-    columns = min(count, 2)
-    rows = -(-count // columns)
-    inches = (6.6 * columns + 1, (6.6 * sensor_size[0] / sensor_size[1] + 0.2) * rows + 0.6)
-    figure = Figure(figsize=inches, dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    rows, columns = -(-count // 2), min(count, 2)
+    figure = make_figure(6.6 * columns + 1, (6.6 * height / width + 0.2) * rows + 0.6)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for spare in grid[count:]:
         spare.remove()
-    return figure, grid[:count]
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return figure, list(grid[:count])
