@@ -118,12 +118,8 @@ def _find_columns(node: h5py.Group | h5py.Dataset) -> dict[str, Column]:
 
 def _find_extra(node: h5py.Group | h5py.Dataset, num_events: int) -> dict[str, Column]:
     names = set(node) - {*DTYPES, "ms_to_idx", "t_offset"} if isinstance(node, h5py.Group) else set()
-    items = {name: node.get(name) for name in sorted(names)}
-    return {
-        name: Column(item)
-        for name, item in items.items()
-        if isinstance(item, h5py.Dataset) and item.shape == (num_events,)
-    }
+    items = [(name, node.get(name)) for name in sorted(names)]
+    return {name: Column(item) for name, item in items if getattr(item, "shape", None) == (num_events,)}
 
 
 def _first(file: h5py.File, *names: str) -> h5py.Dataset | None:

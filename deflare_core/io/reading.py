@@ -39,11 +39,6 @@ class Reading:
     polarity : "strict", or "lenient" to read 1 as positive and anything else as negative.
     time_unit : unit of the times in text and arrays. Text must declare it, here or in the file; whole numbers in
         arrays are microseconds unless it is given. All other formats know theirs.
-
-    Raises
-    ------
-    DeflareError
-        When a value is none of these.
     """
 
     sensor_size: SensorSize | None = None

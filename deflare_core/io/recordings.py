@@ -181,12 +181,12 @@ class Recording:
 
     def _check_index(self, index: int, bounds: tuple[int, int], stored_us: int) -> None:
         """Raise a DeflareError where `ms_to_idx` sent the search to a wrong place: events would go missing unseen."""
-        low, high = bounds
-        column = self._columns["t"]
-        misplaced = not 0 <= low <= high <= len(self)
-        misplaced = misplaced or (index == low > 0 and column[low - 1] >= stored_us)
-        misplaced = misplaced or (index == high < len(self) and column[high] < stored_us)
-        if misplaced:
+        (low, high), column = bounds, self._columns["t"]
+        if (
+            not 0 <= low <= high <= len(self)
+            or (index == low > 0 and column[low - 1] >= stored_us)
+            or (index == high < len(self) and column[high] < stored_us)
+        ):
             raise DeflareError(
                 "ms_to_idx does not fit the timestamps; remove it from the file or write the file again."
             )
@@ -258,10 +258,7 @@ def find_span_us(
 ) -> tuple[int, int]:
     """Start and end as given; what is None comes from the clocks of all recordings, first start and last end.
 
-    Raises
-    ------
-    DeflareError
-        When nothing lies between them.
+    A span that does not end after it starts is a DeflareError.
     """
     starts, ends = zip(*(recording.clock_us for recording in recordings.values()), strict=True)
     start = min(starts) if t_start_us is None else t_start_us
@@ -283,12 +280,10 @@ def load_events(
 
 
 def write_stream(target: Path, path: Path, reading: Reading, progress: bool = True) -> int:
-    """The number of events written to the HDF5 recording `target`, going once through a file of another format.
-
-    A progress bar appears when this takes more than two seconds.
-    """
+    """The number of events written to the HDF5 recording `target`, going once through a file of another format."""
     sensor_size, pieces = read_stream(path, reading)
     source = f"{path.name}, {find_format(path).name}"
+    # Only work of more than two seconds shows a bar.
     bar = tqdm(unit="event", unit_scale=True, desc=path.name, leave=False, delay=2, disable=not progress)
     with bar, name_errors(path), RecordingWriter(target, sensor_size, source=source) as writer:
         for events in pieces:

@@ -76,8 +76,7 @@ def write_text(path: Path, sensor_size: SensorSize, num_events: int, pieces: Cal
 def _read_head(path: Path) -> _Head:
     declared: dict[str, str] = {}
     names: list[str] = []
-    separator = None
-    num_lines = 0
+    separator, num_lines = None, 0
     with path.open(encoding="utf-8-sig") as file:
         for line in file:
             comment = line.startswith(("#", "%"))
@@ -107,8 +106,7 @@ def _is_number(word: str) -> bool:
 def _agree_on_unit(head: _Head, asked: TimeUnit | None) -> TimeUnit:
     """The unit of time that the caller, a header line or a column's name declares; none, or two, is an error."""
     named = {name.removeprefix("t_") for name in head.names if name in ("t_s", "t_ms", "t_us")}
-    stated = {head.declared["time_unit"]} if "time_unit" in head.declared else set()
-    units = named | stated | ({asked} if asked else set())
+    units = named | {unit for unit in (head.declared.get("time_unit"), asked) if unit}
     if not units:
         raise DeflareError(
             "does not say its unit of time; give time_unit='s', 'ms' or 'us', as in --time-unit us, or begin it with "
