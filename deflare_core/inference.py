@@ -210,7 +210,7 @@ def deflare_or_recall(
         yield from method.deflare(read(0), cut)
         return
     for window, decision in zip(read(0, journal.num_done), journal.decisions(), strict=True):
-        yield decision.applied(window.events)
+        yield decision.apply(window.events)
     seen_again = min(journal.num_done, method.reach)
     with closing(prefetch(method.deflare(read(journal.num_done - seen_again), cut, seen_again))) as deflared:
         for applied in deflared:

@@ -48,23 +48,16 @@ class Decision(NamedTuple):
     kept: NDArray[np.bool_]
     added: np.ndarray
 
-    def applied(self, events: Events) -> AppliedVoxel:
+    def apply(self, events: Events) -> AppliedVoxel:
         """The window's events after the decision."""
         return merge_events(events[self.kept], Events.from_array(self.added, events.sensor_size), self.kept)
 
 
 class Journal:
-    """The journal of the run that writes `target`, open; used in a `with` block, which leaves the file on disk.
+    """The journal of the run that writes `target`, open in a `with` block, which leaves the file on disk.
 
-    Parameters
-    ----------
-    target : the output file.
-    key : everything that decides the output; a journal of anything else is begun again.
-
-    Raises
-    ------
-    RecordingError
-        When another run is writing the same output.
+    The key is everything that decides the output: a journal of another key is begun again. While another run writes
+    the same output, the block raises a RecordingError.
     """
 
     def __init__(self, target: str | Path, key: str) -> None:

@@ -37,7 +37,7 @@ def test_what_was_noted_comes_back(tmp_path):
     with Journal(tmp_path / "out.h5", "key") as journal:
         assert journal.num_done == 3
         for (recorded, expected), decision in zip(WINDOWS, journal.decisions(), strict=True):
-            found = decision.applied(recorded)
+            found = decision.apply(recorded)
             assert same_events(found.events, expected.events)
             assert np.array_equal(found.kept, expected.kept)
             assert np.array_equal(found.synthesised, expected.synthesised)
@@ -67,7 +67,7 @@ def test_what_was_cut_off_or_damaged_is_made_again(tmp_path_factory, cut, flippe
     path.write_bytes(raw[: len(raw) - cut % len(raw)])
     with Journal(target, "key") as journal:
         for (recorded, expected), decision in zip(WINDOWS, journal.decisions(), strict=False):
-            assert same_events(decision.applied(recorded).events, expected.events), "Whole records are true ones."
+            assert same_events(decision.apply(recorded).events, expected.events), "Whole records are true ones."
         for _, applied in WINDOWS[journal.num_done :]:
             journal.append(applied)
     with Journal(target, "key") as journal:
