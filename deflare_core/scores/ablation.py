@@ -124,15 +124,11 @@ def tabulate_variants(found: dict[str, Evaluation], areas: dict[str, list[float]
     The references' evaluation is found by the name "", that of a variant has a method for each seed; areas are those
     under each seed's ROC curve.
     """
-    rows = [[name, *_cells([found[""].scores[name]]), ""] for name in REFERENCES]
+    rows = [[name, *(_cell([found[""].scores[name]], score) for score in SCORES), ""] for name in REFERENCES]
     for name, by_seed in areas.items():
-        spread = f"{np.mean(by_seed):.3f} [{min(by_seed):.3f}, {max(by_seed):.3f}]"
-        rows.append([name, *_cells(list(found[name].scores.values())), spread])
+        seeds, spread = list(found[name].scores.values()), f"[{min(by_seed):.3f}, {max(by_seed):.3f}]"
+        rows.append([name, *(_cell(seeds, score) for score in SCORES), f"{np.mean(by_seed):.3f} {spread}"])
     return markdown_table(["variant", *SCORES, "area under ROC, of seeds"], rows)
-
-
-def _cells(seeds: list[dict[str, dict[str, float]]]) -> list[str]:
-    return [_cell(seeds, name) for name in SCORES]
 
 
 def _cell(seeds: list[dict[str, dict[str, float]]], name: str) -> str:

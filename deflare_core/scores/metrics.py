@@ -60,17 +60,7 @@ def psnr(error: float, data_range: float) -> float:
 
 
 def score_voxels(estimate: Voxel, truth: Voxel) -> dict[str, float]:
-    """Every voxel metric of one window, by name.
-
-    Parameters
-    ----------
-    estimate, truth : signed voxels `(bins, H, W)` of whole events, of any dtype of numbers.
-
-    Raises
-    ------
-    ValueError
-        When the shapes differ.
-    """
+    """Every voxel metric of one window, by name; both voxels are signed and of one shape `(bins, H, W)`."""
     if estimate.shape != truth.shape:
         raise ValueError(f"Estimate {estimate.shape} and truth {truth.shape} must have one shape.")
     return {score.name: score.of_voxels(estimate, truth) for score in SCORES["Voxels"] if score.of_voxels}
@@ -158,11 +148,5 @@ _BY_NAME = {score.name: score for table in SCORES.values() for score in table}
 
 
 def find_score(name: str) -> Score:
-    """The score of that name; one whose name begins with `legacy_` is like that of the rest of its name.
-
-    Raises
-    ------
-    KeyError
-        When there is none of that name.
-    """
+    """The score of that name; one whose name begins with `legacy_` is like that of the rest of its name."""
     return _BY_NAME[name.removeprefix("legacy_")]

@@ -31,12 +31,8 @@ def measure_residual(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArr
     `residual_mean`, `residual_std`, `wanted_mean`, `wanted_std`: of the given and the wanted residual, events per
     cell. `correlation`: between these two; nan if one is constant. `error_over_input`: the mean squared error over
     that of the untouched input; below 1 the network is better than doing nothing. `gradient_last`, `gradient_rest`:
-    the norm of that error's gradient in the last layer and in all others.
-
-    Parameters
-    ----------
-    model : a network.
-    raw, truth : input and target voxel, float32 `(bins, H, W)`, neither empty nor equal to each other.
+    the norm of that error's gradient in the last layer and in all others. Input and target, float32 `(bins, H, W)`,
+    are neither empty nor equal to each other.
     """
     output, before, after = (voxel.astype(np.float64) for voxel in (run_voxel(model, raw), raw, truth))
     given, wanted = output - before, after - before

@@ -22,11 +22,6 @@ def draw_contact_sheet(recordings: Mapping[str, Path | Recording], num: int = 8)
     The windows are spread evenly from the start of the recordings to their end. They last 20 ms, or less where `num`
     of them would not fit side by side. Only one window at a time is read.
 
-    Parameters
-    ----------
-    recordings : open recordings or paths by name, all of one sensor size.
-    num : the number of windows.
-
     Raises
     ------
     ValueError

@@ -41,17 +41,13 @@ def draw_learning_curve(entries: Entries, title: str = "") -> Figure:
 def draw_training_curves(run_dir: str | Path, detailed: bool = False) -> Figure:
     """Panels over the steps of a run: loss of each step with its moving average, loss of each epoch, learning rate.
 
-    The losses are on a logarithmic scale; the best epoch stands in a light-green box.
-
-    Parameters
-    ----------
-    run_dir : a run's folder, with `metrics.jsonl` or, where that is missing, its TensorBoard scalars.
-    detailed : add the gradient's norm and the duration of each step.
+    The losses are on a logarithmic scale; the best epoch stands in a light-green box. With `detailed` there are panels
+    of the gradient's norm and the duration of each step.
 
     Raises
     ------
     RunLogError
-        When the folder holds the log of no step.
+        When the folder holds neither `metrics.jsonl` nor TensorBoard scalars with a step.
     """
     entries = read_run(Path(run_dir))
     extra = [name for name in ("learning_rate", *(DETAILS if detailed else ())) if len(list_column(entries, name)[0])]

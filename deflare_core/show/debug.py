@@ -112,10 +112,7 @@ def _read_seen(data: EventVoxelDataset, pair: RecordingPair, k: int, context: in
 def decode_windows(voxels: NDArray[np.float32], num_channels: int) -> list[Window]:
     """The window that starts at 0 us between its neighbours, in order, with events drawn from their voxels.
 
-    Parameters
-    ----------
-    voxels : float32 `(inputs, bins, H, W)`, the channels of the window and of its neighbours, as networks take them.
-    num_channels : channels of one window.
+    Voxels are float32 `(inputs, bins, H, W)`: the channels of the window and its neighbours, as networks take them.
     """
     parts = voxels.reshape(-1, num_channels, *voxels.shape[1:])
     by_offset = dict(zip(neighbour_offsets(len(parts) // 2), parts, strict=True))

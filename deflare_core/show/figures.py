@@ -186,11 +186,7 @@ def draw_scores(
 ) -> Figure:
     """Bars of the named scores, one panel each, one row per method; a bar that would dwarf the others is cut off.
 
-    Parameters
-    ----------
-    summary : the mean of each score, by method and score.
-    names : the scores to draw, in the order of panels; see `metrics.SCORES`.
-    intervals : both ends of each mean's interval, drawn as lines across the ends of bars; none draws no lines.
+    The summary holds means by method and score; the ends of their intervals are drawn as lines across the bars' ends.
     """
     figure = make_figure(1.5 * len(names) + 1, 0.24 * len(summary) + 0.8)
     grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
@@ -305,17 +301,4 @@ def draw_roc(roc: Roc, kept: float) -> Figure:
     axes.plot(*at, "o", color=METHOD_COLOURS["network"], label=f"{at[1]:.1%} removed where {kept:.0%} are kept")
     axes.set(xlabel="share of other events removed", ylabel="share of flare's events removed", xlim=(0, 1), ylim=(0, 1))
     axes.legend(loc="lower right")
-    return figure
-
-
-def draw_durations(durations_ms: Mapping[str, float], compared: Sequence[str]) -> Figure:
-    """A bar for each duration by name, milliseconds on a logarithmic axis; those compared with are grey."""
-    figure = make_figure(8, 0.35 * len(durations_ms) + 1)
-    axes = figure.subplots()
-    names = list(durations_ms)[::-1]
-    colours = [NEUTRAL if name in compared else NEGATIVE for name in names]
-    bars = axes.barh(names, [durations_ms[name] for name in names], color=colours)
-    axes.bar_label(bars, [f"{durations_ms[name]:.1f}" for name in names], padding=3)
-    axes.set(xscale="log", xlabel="milliseconds (grey: the usual way)")
-    axes.margins(x=0.15)
     return figure

@@ -135,17 +135,14 @@ class Sheet:
 def paint(planes: np.ndarray, events: Events, scale: int, top: int, left: int) -> None:
     """Colour the pixels of a panel by their latest events, in place; pixels without events stay as they are.
 
-    Parameters
-    ----------
-    planes : uint8 `(1.5 height, width)`, as `to_yuv` lays them out.
-    events : the panel's events.
-    scale, top, left : pixels of the picture for one of the sensor, and the panel's upper left corner in the picture.
+    The planes are uint8 `(1.5 height, width)`, as `to_yuv` lays them out. A pixel of the sensor is `scale` pixels wide.
     """
     height, width = planes.shape[0] * 2 // 3, planes.shape[1]
     # Flat indices: numpy writes by them more than twice as fast as by rows and columns.
     brightness = planes.reshape(-1)
     blue, red = planes[height:].reshape(2, height // 2 * (width // 2))
-    colours = np.array([_yuv(NEGATIVE), _yuv(WHITE), _yuv(POSITIVE)], np.uint8)[events.p + 1].T
+    palette = np.array([_yuv(NEGATIVE), _yuv(WHITE), _yuv(POSITIVE)], np.uint8)
+    colours = np.take(palette.T, events.p + 1, axis=1)
     y, x = top + scale * events.y.astype(np.intp), left + scale * events.x.astype(np.intp)
     for dy, dx in np.ndindex(scale, scale):
         cell = (y + dy) // 2 * (width // 2) + (x + dx) // 2

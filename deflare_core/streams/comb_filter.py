@@ -34,8 +34,6 @@ def remove_flicker(events: Events, flicker_hz: float) -> Events:
 
     An event that passes has the timestamp of a recorded one of its pixel, cell and polarity; without one, it has that
     of the cell's end. In a pixel's first period there is nothing to compare with, so nearly every event passes.
-
-    Multiples of `flicker_hz` are taken out as well.
     """
     if not len(events):
         return events

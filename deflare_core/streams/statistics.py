@@ -74,12 +74,8 @@ def find_spectrum(events: Events, duration_us: int, frequencies_hz: NDArray[np.f
     It is the sum over pixels of `|sum_i p_i exp(-2 pi i f t_i)|^2`, less what a constant rate would give, over the
     number of events: each pixel by itself, since lamps on three phases would cancel. Events are signed because a lamp
     that brightens and dims once a period fires one polarity in one half of it and one in the other; unsigned, it
-    would show at twice its frequency. Pixels with fewer than `BUSY` events are left out; nan without others.
-
-    Parameters
-    ----------
-    events, duration_us : a recording, and its length from its first event on.
-    frequencies_hz : `(F,)` float64; lines blur over `1e6 / duration_us`.
+    would show at twice its frequency. Pixels with fewer than `BUSY` events are left out; nan without others. Of
+    frequencies `(F,)` lines blur over `1e6 / duration_us`, the recording's length from its first event on.
     """
     t, p, first = _busy_pixels(events)
     if not len(t):
