@@ -235,10 +235,7 @@ def open_together(
 ) -> Iterator[dict[str, Recording]]:
     """The named recordings, open and of one sensor size; those given by path are closed when the block ends.
 
-    Raises
-    ------
-    DeflareError
-        When there is none, when one cannot be read, or when their sensors differ.
+    It is a DeflareError if there is none, one cannot be read, or their sensors differ.
     """
     if not recordings:
         raise DeflareError("Expected at least one recording by name; received none.")
