@@ -92,17 +92,8 @@ class EventVoxelDataset(Dataset):
     @classmethod
     def from_config(cls, config: DataConfig, split_polarity: bool = False, context: int = 0) -> EventVoxelDataset:
         """The data set that a configuration describes."""
-        return cls(
-            config.noisy_dir,
-            config.clean_dir,
-            config.sensor_size,
-            config.window_us,
-            config.num_bins,
-            config.num_windows,
-            config.ids,
-            split_polarity,
-            context,
-        )
+        folders, cut = (config.noisy_dir, config.clean_dir), (config.window_us, config.num_bins)
+        return cls(*folders, config.sensor_size, *cut, config.num_windows, config.ids, split_polarity, context)
 
     def __len__(self) -> int:
         return self._first_samples[-1]

@@ -107,13 +107,7 @@ class NetworkMethod:
 
 @dataclass(frozen=True)
 class BaselineMethod:
-    """A filter by its name in `streams.baselines`.
-
-    Raises
-    ------
-    DeflareError
-        When there is none of that name.
-    """
+    """A filter by its name in `streams.baselines`; a name that is not there is a DeflareError."""
 
     name: str
     seed: int = 0
@@ -129,8 +123,8 @@ class BaselineMethod:
 
     @property
     def key(self) -> str:
-        """The name and the seed."""
-        return f"{self.name}-{self.seed}"
+        """A digest of the name and the seed."""
+        return hashlib.sha256(f"{self.name} {self.seed}".encode()).hexdigest()[:16]
 
     def deflare(self, windows: Iterable[Window], cut: Cut, skip: int = 0) -> Iterator[AppliedVoxel]:
         """As `stretches.deflare_stretches`."""
@@ -148,13 +142,7 @@ class OracleMethod:
     reach: int = 0
 
     def deflare(self, windows: Iterable[Window], cut: Cut, skip: int = 0) -> Iterator[AppliedVoxel]:
-        """Every window without its flare.
-
-        Raises
-        ------
-        DeflareError
-            When the windows carry no causes.
-        """
+        """Every window without its flare; windows without causes are a DeflareError."""
         for window in islice(windows, skip, None):
             if window.causes is None:
                 raise DeflareError("carries no causes (column `label`), which the oracle needs; leave it out.")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, pairwise, tee
-from typing import Protocol, TypeVar
+from typing import Any
 
 import torch
 
@@ -26,41 +26,22 @@ Run = Callable[[Sequence[torch.Tensor | None]], torch.Tensor]
 """From the voxels of a window and of its neighbours to the network's output for the window, all `(C, bins, H, W)`."""
 
 
-class HasVoxel(Protocol):
-    """An encoded window."""
-
-    @property
-    def voxel(self) -> torch.Tensor:
-        """float32 `(C, bins, H, W)`."""
-
-
-Encoded = TypeVar("Encoded", bound=HasVoxel)
-
-
-def look_once(
-    run: Run, encoded: Iterable[Encoded], context: int, skip: int = 0
-) -> Iterator[tuple[Encoded, torch.Tensor]]:
+def look_once(run: Run, encoded: Iterable[Any], context: int, skip: int = 0) -> Iterator[tuple[Any, torch.Tensor]]:
     """Each window after the first `skip`, and the network's output `(C, bins, H, W)` for it."""
     for seen in islice(find_neighbours(encoded, context), skip, None):
-        yield _itself(seen), run(_voxels(seen))
+        yield seen[0], run([each and each.voxel for each in seen])
 
 
 def look_overlapping(
-    run: Run, encoded: Iterable[Encoded], context: int, skip: int = 0
-) -> Iterator[tuple[Encoded, torch.Tensor]]:
-    """As `look_once`, with outputs in which each bin has time before and after it.
-
-    Raises
-    ------
-    DeflareError
-        When the number of bins is odd.
-    """
+    run: Run, encoded: Iterable[Any], context: int, skip: int = 0
+) -> Iterator[tuple[Any, torch.Tensor]]:
+    """As `look_once`, with outputs in which each bin has time before and after it; the number of bins is even."""
     whole, parts = tee(encoded)
     between = find_neighbours(_join_halves(each.voxel for each in parts), context)
     outputs = map(run, islice(between, skip, None))
     seen_after_skip = islice(find_neighbours(whole, context), skip, None)
     for seen, (earlier, later) in zip(seen_after_skip, pairwise(outputs), strict=True):
-        yield _itself(seen), blend(run(_voxels(seen)), earlier, later)
+        yield seen[0], blend(run([each and each.voxel for each in seen]), earlier, later)
 
 
 def blend(output: torch.Tensor, earlier: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
@@ -94,12 +75,3 @@ def _join(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         raise DeflareError(f"Overlapping windows share half of their bins; num_bins must be even, received {num_bins}.")
     half = num_bins // 2
     return torch.cat([first[..., half:, :, :], second[..., :half, :, :]], dim=-3)
-
-
-def _itself(seen: Sequence[Encoded | None]) -> Encoded:
-    assert seen[0] is not None, "A window sees itself."
-    return seen[0]
-
-
-def _voxels(seen: Sequence[Encoded | None]) -> list[torch.Tensor | None]:
-    return [None if each is None else each.voxel for each in seen]
