@@ -131,12 +131,8 @@ def choose_kept(first_of_bin, x, y, p, width, before, after, seed, kept, missing
 
     What dropping does not reach is left in `change`, and goes to `missing`: events to synthesise.
 
-    Parameters
-    ----------
-    first_of_bin : int64 `(bins + 1,)`, where the events of each bin begin; x, y, p are those of the window, sorted.
-    before, after : float32 `(bins, H * W)`, the events' encoding and the voxel to reach.
-    kept : bool `(N,)`, filled.
-    missing : float32 `(bins, H * W)`, filled with whole numbers.
+    The events of each bin of a window begin at first_of_bin, int64 `(bins + 1,)`. Their encoding `before`, the voxel
+    `after`, and `missing`, filled with whole numbers, are float32 `(bins, H * W)`; `kept`, bool `(N,)`, is filled too.
     """
     size = before.shape[1]
     counts_before, counts_after = np.empty(size, np.int16), np.empty(size, np.int16)

@@ -14,19 +14,14 @@ LANES = 256
 
 
 class Choice(NamedTuple):
-    """Which events a GPU keeps.
-
-    Parameters
-    ----------
-    kept : bool, for each event.
-    missing : int32 `(C, bins, H, W)`, what the kept events lack of the voxel to reach.
-    num_missing, num_unfit : int64 scalars, cells where something is missing, and cells that cannot be rounded.
-    """
+    """Which of N events a GPU keeps, bool `(N,)`, and what they lack of the voxel to reach, int32 `(C, bins, H, W)`."""
 
     kept: torch.Tensor
     missing: torch.Tensor
     num_missing: torch.Tensor
+    """int64 scalar: cells where something is missing."""
     num_unfit: torch.Tensor
+    """int64 scalar: cells that cannot be rounded."""
 
 
 def choose_kept_on_gpu(
@@ -34,13 +29,8 @@ def choose_kept_on_gpu(
 ) -> Choice:
     """Which events of a window to keep so that each cell's sum moves towards `after`; nothing waits for the GPU.
 
-    Parameters
-    ----------
-    events : the window's events.
-    cells : int64, the flat index of each event's cell in the voxel.
-    before : float32 `(C, bins, H, W)`, the events' encoding: of all in one channel, or of each polarity in its own.
-    after : the voxel to reach, of the same shape.
-    seed : seed of the choice among removed events, as in `apply_voxel` and `apply_polarity_voxel`.
+    `before` is the events' encoding, float32 `(C, bins, H, W)`, of all in one channel or of each polarity in its own,
+    and `cells`, int64 `(N,)`, where each event is in it. The seed is that of `apply_voxel` and `apply_polarity_voxel`.
     """
     unfit = ~(after.abs() <= MAX_COUNT)
     change = (torch.where(unfit, 0.0, after).round() - before).int().flatten()

@@ -35,13 +35,7 @@ class EventTensors(NamedTuple):
 
 
 def as_event_tensors(events: EventTensors | torch.Tensor, sensor_size: SensorSize | None) -> EventTensors:
-    """Event tensors as they are, or of an `(N, 4)` tensor `[t, x, y, p]` with t in us and p 1 for positive.
-
-    Raises
-    ------
-    ValueError
-        When the tensor has another shape, or there is no sensor_size.
-    """
+    """Event tensors as they are, or of an `(N, 4)` tensor `[t, x, y, p]` with t in us and p 1 for positive."""
     if isinstance(events, EventTensors):
         return events
     if events.ndim != 2 or events.shape[1] != 4 or sensor_size is None:
@@ -67,13 +61,9 @@ def cells_of(
 
 
 def sum_cells(events: EventTensors, cells: torch.Tensor, num_channels: int, num_bins: int) -> torch.Tensor:
-    """The voxel `(C, bins, H, W)` of events whose cells are known, float32 on their device.
+    """The voxel `(C, bins, H, W)` of N events with the cells `(N,)` of `cells_of`, float32 on their device.
 
-    Parameters
-    ----------
-    events : N events inside the window.
-    cells : int64 `(N,)`, what `cells_of` gave for as many channels.
-    num_channels, num_bins : 1 adds up polarities, 2 counts positive and negative events apart; time bins.
+    One channel adds up polarities, two count positive and negative events apart.
     """
     voxel = torch.zeros((num_channels, num_bins, *events.sensor_size), device=events.t.device)
     polarity = events.p if num_channels == 1 else events.p.abs()
@@ -82,10 +72,7 @@ def sum_cells(events: EventTensors, cells: torch.Tensor, num_channels: int, num_
 
 
 def join_channels(voxels: Sequence[torch.Tensor | None]) -> torch.Tensor:
-    """The channels of several voxels `(C, bins, H, W)` as those of one, zeros where there is none.
-
-    The first one is there; by itself it is given back, not copied.
-    """
+    """The channels of several voxels `(C, bins, H, W)` as those of one, zeros where there is none but the first."""
     mine = voxels[0]
     assert mine is not None, "A window has a voxel of its own."
     return mine if len(voxels) == 1 else torch.cat([torch.zeros_like(mine) if v is None else v for v in voxels])
@@ -101,14 +88,9 @@ def decode_tensor(voxel: torch.Tensor, edges: np.ndarray, seed: int) -> EventTen
 def decode_cells(
     cells: torch.Tensor, counts: torch.Tensor, edges: np.ndarray, seed: int, sensor_size: SensorSize
 ) -> EventTensors:
-    """Events drawn from the cells of a voxel that are not empty, on their device.
+    """Events drawn, as by `codec.voxel_to_events`, from the K cells of a voxel that are not empty, on their device.
 
-    Parameters
-    ----------
-    cells : int64 `(K,)`, their flat indices, ascending.
-    counts : whole numbers `(K,)`, what they hold.
-    edges, seed : when the voxel's bins begin, and the seed of the times; see `codec.voxel_to_events`.
-    sensor_size : (height, width).
+    `cells` int64 `(K,)` are their flat indices, ascending, and `counts`, whole numbers `(K,)`, what they hold.
     """
     height, width = sensor_size
     origin = torch.arange(len(cells), device=cells.device).repeat_interleave(counts.abs())

@@ -8,6 +8,7 @@ Taps are float32 `(27, C)`: what the norm's shift adds through each of the 27 ta
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -36,11 +37,9 @@ def taps_of(weight: torch.Tensor) -> torch.Tensor:
 def kernel_of(taps: torch.Tensor, flat: bool) -> torch.Tensor:
     """The kernel `(O, I, 3, 3, 3)` of taps `(27, I, O)`, or its middle `(O, I, 3, 3)`, channels last in memory."""
     whole = taps.permute(2, 1, 0).unflatten(2, (3, 3, 3))
-    return (
-        whole[:, :, 1].contiguous(memory_format=torch.channels_last)
-        if flat
-        else whole.contiguous(memory_format=torch.channels_last_3d)
-    )
+    if flat:
+        return whole[:, :, 1].contiguous(memory_format=torch.channels_last)
+    return whole.contiguous(memory_format=torch.channels_last_3d)
 
 
 def channels_first(x: torch.Tensor, flat: bool) -> torch.Tensor:
@@ -58,11 +57,9 @@ class Stem(Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, kernel: torch.Tensor, taps: torch.Tensor, dtype: torch.dtype) -> Any:
-        (depth, height, width), channels = x.shape, kernel.shape[1]
-        y = torch.empty((*x.shape, channels), dtype=dtype, device=x.device)
-        partial = kernels.partial_sums(depth * height, channels, x.device)
-        tensors = (x, kernel.contiguous(), _table(taps), y, partial)
-        kernels.launch(kernels.stem_kernel, depth * height, channels, width, *tensors, *x.shape)
+        y = torch.empty((*x.shape, kernel.shape[1]), dtype=dtype, device=x.device)
+        partial = kernels.partial_sums(y)
+        kernels.launch(kernels.stem_kernel, y, x, kernel.contiguous(), _table(taps), y, partial, *x.shape)
         ctx.save_for_backward(x, y)
         return y, kernels.sum_partials(partial)
 
@@ -70,13 +67,14 @@ class Stem(Function):
     @once_differentiable
     def backward(ctx: Any, gy: torch.Tensor, gsums: torch.Tensor) -> Any:
         x, y = ctx.saved_tensors
-        (depth, height, width), channels = x.shape, y.shape[3]
+        depth, height, _, channels = y.shape
         lines = torch.empty((depth, height, channels), device=x.device)
-        programs = min(STEM_PROGRAMS, depth * height)
+        programs, tile = min(STEM_PROGRAMS, depth * height), kernels.tile_of(y)
         gkernel = torch.empty((programs, 32, channels), device=x.device)
         tensors = (gy.contiguous(), y, gsums.contiguous(), x, gkernel, lines)
-        sizes, rows = (*x.shape, depth * height), min(kernels.rows_for(channels, width), 64)
-        kernels.launch(kernels.stem_backward_kernel, programs, channels, width, *tensors, *sizes, ROWS=rows)
+        kernels.stem_backward_kernel[(programs, channels // tile["CB"])](
+            *tensors, *x.shape, depth * height, **tile | {"ROWS": min(tile["ROWS"], 64)}
+        )
         first, last = (_masked_slope(gy[:, :, i], y[:, :, i], gsums) for i in (0, -1))
         return None, kernels.sum_partials(gkernel)[:27], _taps_gradient(lines, first, last), None
 
@@ -86,14 +84,11 @@ class Finish(Function):
 
     @staticmethod
     def forward(ctx: Any, c: torch.Tensor, taps: torch.Tensor, residual: Any, x: Any, factor: Any, relu: bool) -> Any:
-        depth, height, width, channels = c.shape
-        partial = kernels.partial_sums(depth * height, channels, c.device)
-        y = torch.empty_like(c)
+        y, partial = torch.empty_like(c), kernels.partial_sums(c)
         tensors = (c, _table(taps), residual, x, factor, y, partial)
-        flags = {"RESIDUAL": residual is not None, "RANK_ONE": x is not None, "RELU": relu}
-        kernels.launch(kernels.finish_kernel, depth * height, channels, width, *tensors, depth, height, width, **flags)
+        kernels.launch(kernels.finish_kernel, y, *tensors, *y.shape[:3], RELU=relu)
         ctx.save_for_backward(y, x)
-        ctx.relu, ctx.has_residual = relu, residual is not None
+        ctx.relu = relu
         return y, kernels.sum_partials(partial)
 
     @staticmethod
@@ -101,7 +96,7 @@ class Finish(Function):
     def backward(ctx: Any, gy: torch.Tensor, gsums: torch.Tensor) -> Any:
         y, x = ctx.saved_tensors
         g, gtaps, gfactor = _finish_backward(gy, gsums, y, x, ctx.relu)
-        return g, gtaps, g if ctx.has_residual else None, None, gfactor, None
+        return g, gtaps, g if ctx.needs_input_grad[2] else None, None, gfactor, None
 
 
 class Convolve(Function):
@@ -114,7 +109,6 @@ class Convolve(Function):
         weight = weight.contiguous()
         y, partial = _convolve(x, weight, _table(taps), residual, x0, factor)
         ctx.save_for_backward(x, weight, y, x0)
-        ctx.has_residual = residual is not None
         return y, kernels.sum_partials(partial)
 
     @staticmethod
@@ -123,7 +117,7 @@ class Convolve(Function):
         x, weight, y, x0 = ctx.saved_tensors
         g, gtaps, gfactor = _finish_backward(gy, gsums, y, x0, relu=True)
         gx, _ = _convolve(g, weight.flip(0).transpose(1, 2).contiguous())
-        return gx, _weight_gradient(x, g), gtaps, g if ctx.has_residual else None, None, gfactor
+        return gx, _weight_gradient(x, g), gtaps, g if ctx.needs_input_grad[3] else None, None, gfactor
 
 
 class Join(Function):
@@ -131,13 +125,9 @@ class Join(Function):
 
     @staticmethod
     def forward(ctx: Any, skip: torch.Tensor, low: torch.Tensor) -> Any:
-        depth, height, width, channels = skip.shape
-        y = torch.empty_like(skip)
-        partial = kernels.partial_sums(depth * height, channels, skip.device)
+        y, partial = torch.empty_like(skip), kernels.partial_sums(skip)
         less = int(low.shape != skip.shape)
-        kernels.launch(
-            kernels.join_kernel, depth * height, channels, width, skip, low, y, partial, height, width, LESS=less
-        )
+        kernels.launch(kernels.join_kernel, y, skip, low, y, partial, *y.shape[1:3], LESS=less)
         ctx.save_for_backward(y)
         ctx.low_shape = low.shape
         return y, kernels.sum_partials(partial)
@@ -146,13 +136,11 @@ class Join(Function):
     @once_differentiable
     def backward(ctx: Any, gy: torch.Tensor, gsums: torch.Tensor) -> Any:
         (y,) = ctx.saved_tensors
-        depth, height, width, channels = y.shape
         g, _ = _masked(gy, gsums, y, None, relu=False)
         if ctx.low_shape == y.shape:
             return g, g
         glow = torch.empty(ctx.low_shape, dtype=g.dtype, device=g.device)
-        lines, flat = glow.shape[0] * glow.shape[1], int(depth == 1)
-        kernels.launch(kernels.join_backward_kernel, lines, channels, width, g, glow, height, width, FLAT=flat)
+        kernels.launch(kernels.join_backward_kernel, glow, g, glow, *y.shape[1:3], FLAT=int(len(y) == 1))
         return g, glow
 
 
@@ -161,11 +149,10 @@ class Split(Function):
 
     @staticmethod
     def forward(ctx: Any, y: torch.Tensor) -> Any:
-        depth, height, width, channels = (max(y.shape[0] // 2, 1), y.shape[1] // 2, y.shape[2] // 2, y.shape[3])
-        pooled = torch.empty((depth, height, width, channels), dtype=y.dtype, device=y.device)
-        ctx.corners = 4 if y.shape[0] == 1 else 8
-        sizes = (height, width)
-        kernels.launch(kernels.pool_kernel, depth * height, channels, width, y, pooled, *sizes, CORNERS=ctx.corners)
+        depth, height, width, channels = y.shape
+        pooled = y.new_empty((max(depth // 2, 1), height // 2, width // 2, channels))
+        ctx.corners = 4 if depth == 1 else 8
+        kernels.launch(kernels.pool_kernel, pooled, y, pooled, *pooled.shape[1:3], CORNERS=ctx.corners)
         ctx.save_for_backward(y, pooled)
         return y.view_as(y), pooled
 
@@ -173,13 +160,9 @@ class Split(Function):
     @once_differentiable
     def backward(ctx: Any, gskip: torch.Tensor, gpooled: torch.Tensor) -> Any:
         y, pooled = ctx.saved_tensors
-        depth, height, width, channels = pooled.shape
         g = torch.empty_like(y)
         tensors = (y, pooled, gskip.contiguous(), gpooled.contiguous(), g)
-        sizes = (height, width)
-        kernels.launch(
-            kernels.pool_backward_kernel, depth * height, channels, width, *tensors, *sizes, CORNERS=ctx.corners
-        )
+        kernels.launch(kernels.pool_backward_kernel, pooled, *tensors, *pooled.shape[1:3], CORNERS=ctx.corners)
         return g
 
 
@@ -188,10 +171,8 @@ class Project(Function):
 
     @staticmethod
     def forward(ctx: Any, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        depth, height, width, channels = y.shape
-        out = torch.empty((depth, height, width), device=y.device)
-        block, rows = kernels.block_of(channels), kernels.rows_for(channels, width)
-        kernels.project_kernel[(depth * height,)](y, weight, bias, out, width, C=channels, CB=block, ROWS=rows)
+        out = torch.empty(y.shape[:3], device=y.device)
+        kernels.project_kernel[(y.shape[0] * y.shape[1],)](y, weight, bias, out, y.shape[2], **kernels.tile_of(y))
         ctx.save_for_backward(y, weight)
         return out
 
@@ -199,11 +180,8 @@ class Project(Function):
     @once_differentiable
     def backward(ctx: Any, gout: torch.Tensor) -> Any:
         y, weight = ctx.saved_tensors
-        depth, height, width, channels = y.shape
-        gy = torch.empty_like(y)
-        partial = kernels.partial_sums(depth * height, channels, y.device)
-        tensors = (gout.contiguous(), y, weight, gy, partial)
-        kernels.launch(kernels.project_backward_kernel, depth * height, channels, width, *tensors, width)
+        gy, partial = torch.empty_like(y), kernels.partial_sums(y)
+        kernels.launch(kernels.project_backward_kernel, y, gout.contiguous(), y, weight, gy, partial, y.shape[2])
         gweight, gbias = kernels.sum_partials(partial)
         return gy, gweight, gbias[:1]
 
@@ -216,12 +194,11 @@ def _convolve(
     lines = CONVOLVE_LINES_OF_ONE if depth == 1 else CONVOLVE_LINES
     grid = (-(-width // CONVOLVE_ROWS), -(-height // lines), depth)
     y = torch.empty((depth, height, width, weight.shape[2]), dtype=x.dtype, device=x.device)
-    partial = kernels.partial_sums(math.prod(grid), weight.shape[2], x.device)
+    partial = torch.empty((math.prod(grid), 2, weight.shape[2]), device=x.device)
     boxes = TensorDescriptor.from_tensor(x, [1, 1, CONVOLVE_ROWS, channels])
     tensors = (boxes, weight, table, residual, x0, factor, y, partial)
     sizes = {"CI": channels, "CO": weight.shape[2], "ROWS": CONVOLVE_ROWS, "LINES": lines, "PLANES": _planes(x)}
-    flags = {"RESIDUAL": residual is not None, "RANK_ONE": x0 is not None, "EPILOGUE": table is not None}
-    kernels.convolve_kernel[grid](*tensors, depth, height, width, **sizes, **flags, num_warps=4, num_stages=3)
+    kernels.convolve_kernel[grid](*tensors, depth, height, width, **sizes, num_warps=4, num_stages=3)
     return y, partial
 
 
@@ -272,11 +249,9 @@ def _masked(
     gy: torch.Tensor, gsums: torch.Tensor, y: torch.Tensor, x: torch.Tensor | None, relu: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The gradient through sums and relu, and for each line its sum and its sum times x."""
-    depth, height, width, channels = y.shape
-    g = torch.empty_like(y)
-    partial = kernels.partial_sums(depth * height, channels, y.device)
-    tensors, flags = (gy.contiguous(), y, gsums.contiguous(), x, g, partial), {"RANK_ONE": x is not None, "RELU": relu}
-    kernels.launch(kernels.finish_backward_kernel, depth * height, channels, width, *tensors, width, **flags)
+    g, partial = torch.empty_like(y), kernels.partial_sums(y)
+    tensors = (gy.contiguous(), y, gsums.contiguous(), x, g, partial)
+    kernels.launch(kernels.finish_backward_kernel, y, *tensors, y.shape[2], RELU=relu)
     return g, partial
 
 
@@ -303,9 +278,7 @@ def _taps_gradient(lines: torch.Tensor, first: torch.Tensor, last: torch.Tensor)
     return _matrix("taps", lines.device) @ sums.flatten(0, 2)
 
 
-_matrices: dict[tuple[str, torch.device], torch.Tensor] = {}
-
-
+@functools.cache
 def _matrix(name: str, device: torch.device) -> torch.Tensor:
     """A constant matrix, float32 `(64, 27)` or `(27, 27)`, made once for each device.
 
@@ -314,11 +287,9 @@ def _matrix(name: str, device: torch.device) -> torch.Tensor:
     the first and of the last: tap -1 counts all but the first. The three axes are independent, so the whole matrix is
     the Kronecker product of three such ones, D slowest and W fastest.
     """
-    if (name, device) not in _matrices:
-        rows = {
-            "borders": [[1.0, 1, 1], [0, 1, 1], [1, 1, 0], [0, 1, 0]],  # inside, first, last, both; taps -1, 0, 1
-            "taps": [[1.0, -1, 0], [1, 0, 0], [1, 0, -1]],  # taps; sums over all, the first, the last
-        }[name]
-        along = torch.tensor(rows)
-        _matrices[name, device] = torch.kron(torch.kron(along, along), along).to(device)
-    return _matrices[name, device]
+    rows = {
+        "borders": [[1.0, 1, 1], [0, 1, 1], [1, 1, 0], [0, 1, 0]],  # inside, first, last, both; taps -1, 0, 1
+        "taps": [[1.0, -1, 0], [1, 0, 0], [1, 0, -1]],  # taps; sums over all, the first, the last
+    }
+    along = torch.tensor(rows[name])
+    return torch.kron(torch.kron(along, along), along).to(device)

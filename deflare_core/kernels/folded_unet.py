@@ -28,18 +28,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from deflare_core.kernels.folded_steps import (
-    Convolve,
-    Finish,
-    Join,
-    Project,
-    Split,
-    Stem,
-    channels_first,
-    channels_last,
-    kernel_of,
-    taps_of,
-)
+from deflare_core.kernels import folded_steps as steps
 
 MOST_WIDTHS = 64
 """Numbers of feature maps that folding is compiled for in one process."""
@@ -89,18 +78,18 @@ def _abreast(run: Callable[[torch.Tensor], torch.Tensor], samples: torch.Tensor)
 
 def _run_sample(backbone: Any, x: torch.Tensor, dtype: torch.dtype, recompute: bool) -> torch.Tensor:
     def run(level: Any, *inputs: Any) -> Any:
-        return (
-            checkpoint(level, *inputs, use_reentrant=False, preserve_rng_state=False) if recompute else level(*inputs)
-        )
+        if not recompute:
+            return level(*inputs)
+        return checkpoint(level, *inputs, use_reentrant=False, preserve_rng_state=False)
 
     first = backbone.encoders[0].basic_module
     if x.ndim == 4 and len(x) == 1:
         y = run(lambda x: _first_block(first, x, dtype), x[0])
     else:
-        y = run(lambda x: _widening_block(first, x), channels_last(x[None]).to(dtype))
+        y = run(lambda x: _widening_block(first, x), steps.channels_last(x[None]).to(dtype))
     skips = []
     for encoder in backbone.encoders[1:]:
-        skip, pooled = Split.apply(y)
+        skip, pooled = steps.Split.apply(y)
         skips.append(skip)
         y = run(lambda pooled, block=encoder.basic_module: _widening_block(block, pooled), pooled)
     for decoder, skip in zip(backbone.decoders, reversed(skips), strict=True):
@@ -116,9 +105,9 @@ def _first_block(block: Any, x: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
     squares = factor.square() * sum_xx + 2 * factor * offset * sum_x + offset.square() * count
     norm, means = block.conv2.groupnorm, torch.stack([total, squares]) / count
     scale, shift = _affine(norm.weight, norm.bias, means, norm.num_groups, norm.eps)
-    weight = taps_of(block.conv2.conv.weight)
+    weight = steps.taps_of(block.conv2.conv.weight)
     kernel = torch.einsum("kio,i->ko", weight, scale * factor)
-    y = Measured(*Stem.apply(x, kernel, torch.einsum("kio,i->ko", weight, scale * offset + shift), dtype))
+    y = Measured(*steps.Stem.apply(x, kernel, torch.einsum("kio,i->ko", weight, scale * offset + shift), dtype))
     folded, taps = _folded(block.conv3, y)
     return _convolve_and_finish(y.values, folded, _with_bias(taps, offset), rank_one=(x, factor)).values
 
@@ -129,14 +118,16 @@ def _widening_block(block: Any, pooled: torch.Tensor) -> torch.Tensor:
     if not isinstance(block.conv1, nn.Identity):
         taps = _with_bias(taps, block.conv1.bias)
         pooled = functional.linear(pooled, block.conv1.weight.flatten(1).to(pooled.dtype))
-    return _residual_block(block, Measured(*Finish.apply(pooled, taps, None, None, None, False)))
+    return _residual_block(block, Measured(*steps.Finish.apply(pooled, taps, None, None, None, False)))
 
 
 def _project(final: Any, y: torch.Tensor) -> torch.Tensor:
     """The last 1x1x1 convolution, `(channels, D, H, W)` float32."""
     weight = final.weight.flatten(1)
     if len(weight) <= PROJECTED_CHANNELS:
-        return torch.stack([Project.apply(y, row, bias) for row, bias in zip(weight, final.bias.split(1), strict=True)])
+        return torch.stack(
+            [steps.Project.apply(y, *of_one) for of_one in zip(weight, final.bias.split(1), strict=True)]
+        )
     projected = functional.linear(y, weight.to(y.dtype)).float() + final.bias
     return projected.permute(3, 0, 1, 2).contiguous()
 
@@ -147,8 +138,8 @@ def _decode(decoder: Any, skip: torch.Tensor, low: torch.Tensor) -> torch.Tensor
     flat = transposed.weight.ndim == 4
     stretch = functional.conv_transpose2d if flat else functional.conv_transpose3d
     weight = transposed.weight.to(low.dtype, memory_format=torch.channels_last if flat else torch.channels_last_3d)
-    stretched = stretch(channels_first(low, flat), weight, None, 2, 1, transposed.output_padding)
-    return _residual_block(decoder.basic_module, Measured(*Join.apply(skip, channels_last(stretched))))
+    stretched = stretch(steps.channels_first(low, flat), weight, None, 2, 1, transposed.output_padding)
+    return _residual_block(decoder.basic_module, Measured(*steps.Join.apply(skip, steps.channels_last(stretched))))
 
 
 def _residual_block(block: Any, x: Measured) -> torch.Tensor:
@@ -169,7 +160,7 @@ def _fold(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The convolution of weights `weight` after a norm, from the channels' means and mean squares `(2, C)`."""
     scale, shift = _affine(gain, bias, means, groups, eps)
-    taps = taps_of(weight)
+    taps = steps.taps_of(weight)
     return taps * scale[:, None], (taps * shift[:, None]).sum(1)
 
 
@@ -212,11 +203,11 @@ def _convolve_and_finish(
     """relu(conv(x) + what the taps add + residual), with its sums."""
     weight = weight.to(x.dtype)
     if x.shape[3] in CONVOLVED_CHANNELS and _has_tensor_memory(x.device):
-        return Measured(*Convolve.apply(x, weight, taps, residual, *rank_one))
+        return Measured(*steps.Convolve.apply(x, weight, taps, residual, *rank_one))
     flat = len(x) == 1
     convolve = functional.conv2d if flat else functional.conv3d
-    convolved = channels_last(convolve(channels_first(x, flat), kernel_of(weight, flat), padding=1))
-    return Measured(*Finish.apply(convolved, taps, residual, *rank_one, True))
+    convolved = steps.channels_last(convolve(steps.channels_first(x, flat), steps.kernel_of(weight, flat), padding=1))
+    return Measured(*steps.Finish.apply(convolved, taps, residual, *rank_one, True))
 
 
 def _has_tensor_memory(device: torch.device) -> bool:
