@@ -44,7 +44,6 @@ def fit(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
 
     Parameters
     ----------
-    config : everything about the run.
     resume : go on from the last checkpoint in the output folder; without one there, start.
     progress : show a progress bar with loss, rate and remaining time.
 
@@ -65,7 +64,10 @@ def fit(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
             stopped = run_steps(run, stop, progress and processes.is_first)
     saved = find_checkpoint(config.trainer.output_dir, "last")
     if stopped and processes.is_first:
-        logging.warning(describe_resuming(stop, run, saved))
+        logging.warning(
+            f"{stop.signal or 'Another process'}: stopped after step {run.step} of {config.trainer.max_steps}, saved "
+            f"{saved}. To go on, give `deflare train` the same settings and --resume, or fit(config, resume=True)."
+        )
     return saved
 
 
@@ -90,13 +92,7 @@ def run_steps(run: Run, stop: StopFlag, progress: bool) -> bool:
 
 
 def train_step(run: Run, batches: Iterator[Batch]) -> dict[str, float]:
-    """Take one optimizer step on the next batches; returns its line of the log.
-
-    Raises
-    ------
-    TrainingError
-        When the loss or its gradient is not finite; the weights are then those before the step.
-    """
+    """Take one optimizer step on the next batches, unless the loss or its gradient is not finite; returns its line."""
     started, epoch = time.perf_counter(), run.epoch
     rate = learning_rate(run.config.optimizer, run.step, run.config.trainer.max_steps)
     total = accumulate_gradients(run, batches)
@@ -167,13 +163,7 @@ def voxel_loss(run: Run, network: VoxelNetwork, batch: Batch) -> torch.Tensor:
 
 
 def require_finite(run: Run, loss: float, norm: float) -> None:
-    """Raise TrainingError unless the loss and the norm of its gradient are finite.
-
-    Raises
-    ------
-    TrainingError
-        It names the windows of the step.
-    """
+    """Raise TrainingError, which names the step's windows, unless the loss and its gradient's norm are finite."""
     if math.isfinite(loss) and math.isfinite(norm):
         return
     what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient's norm is {norm}"
@@ -192,13 +182,7 @@ def validation_due(run: Run) -> bool:
 
 @torch.no_grad()
 def validate(run: Run) -> dict[str, object]:
-    """Validate the weights on every window of the validation set; returns the mean loss as a line of the log.
-
-    Raises
-    ------
-    TrainingError
-        When the loss is not finite; it names the windows.
-    """
+    """Validate the weights on every window of the validation set; returns the mean loss as a line of the log."""
     run.network.eval()
     losses = torch.zeros(len(run.validation), dtype=torch.float64, device=run.device)
     share = run.processes.share(range(len(run.validation)))
@@ -266,11 +250,3 @@ def keep_randomness(device: torch.device) -> Iterator[None]:
     settings = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": True}
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.backends.cudnn.flags(**settings):
         yield
-
-
-def describe_resuming(stop: StopFlag, run: Run, saved: Path) -> str:
-    """What to tell whoever stopped the run."""
-    return (
-        f"{stop.signal or 'Another process'}: stopped after step {run.step} of {run.config.trainer.max_steps}, saved "
-        f"{saved}. To go on, give `deflare train` the same settings and --resume, or fit(config, resume=True)."
-    )

@@ -11,14 +11,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from deflare_core.config import OptimizerConfig
 
-OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
-
 
 def make_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The configured optimizer over the model's parameters."""
-    make, parameters = OPTIMIZERS[config.name], list(model.parameters())
-    fused = parameters[0].is_cuda
-    return make(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None)
+    make, parameters = getattr(torch.optim, config.name), list(model.parameters())
+    fused = parameters[0].is_cuda or None
+    return make(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
 
 
 def learning_rate(config: OptimizerConfig, step: int, max_steps: int) -> float:
@@ -32,16 +30,10 @@ def learning_rate(config: OptimizerConfig, step: int, max_steps: int) -> float:
 
 
 def average_weights(model: nn.Module, decay: float, step: int = 0) -> AveragedModel:
-    """A running average of a model's weights after `step` steps: often better on new data than the weights.
+    """A running average of a model's weights, which has taken `step` steps: often better on new data than the weights.
 
-    At step n, counted from 1, it keeps min(decay, (1 + n) / (10 + n)) of itself: less at first, so that it forgets
-    its start. Buffers are the model's.
-
-    Parameters
-    ----------
-    model : the network that is trained; the average starts as a copy of it.
-    decay : what share of the average stays at each step.
-    step : steps that the average has taken already.
+    It starts as a copy. At step n, counted from 1, it keeps min(decay, (1 + n) / (10 + n)) of itself: less at first, so
+    that it forgets its start. Buffers are the model's.
     """
 
     @torch.no_grad()

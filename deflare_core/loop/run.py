@@ -86,8 +86,6 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
     TrainingError
         When the output folder holds a run that is not to be resumed, or one of another batch size, or when that run or
         `trainer.start_from` is of another network.
-    DeviceError
-        When simulated windows do not fit the GPU's memory.
     """
     processes = processes or Processes(pick_device(config.trainer.device))
     config = share_batches(processes.count, config)
@@ -107,13 +105,7 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
 
 
 def share_batches(num_processes: int, config: TrainConfig) -> TrainConfig:
-    """The configuration with its batches per step stated: as given, or one for each process.
-
-    Raises
-    ------
-    TrainingError
-        When there are more processes than batches.
-    """
+    """The configuration with its batches per step stated: as given, or one for each process."""
     batches = config.trainer.accumulate_steps or num_processes
     if batches < num_processes:
         raise TrainingError(
@@ -124,15 +116,7 @@ def share_batches(num_processes: int, config: TrainConfig) -> TrainConfig:
 
 
 def take_weights(model: VoxelNetwork, checkpoint: Checkpoint, config: TrainConfig) -> None:
-    """Put a checkpoint's weights into the model.
-
-    Raises
-    ------
-    CheckpointError
-        When the weights are damaged.
-    TrainingError
-        When the checkpoint is of another network than configured.
-    """
+    """Put the weights of a checkpoint of the configured network into the model."""
     changes = compare_settings(checkpoint, config)
     if other := {name: change for name, change in changes.items() if name.startswith("model.")}:
         raise TrainingError(f"{checkpoint.path}: is of another network than configured ({describe_changes(other)}).")
@@ -140,15 +124,7 @@ def take_weights(model: VoxelNetwork, checkpoint: Checkpoint, config: TrainConfi
 
 
 def restore_run(run: Run, path: Path) -> None:
-    """Put the run where the checkpoint left it.
-
-    Raises
-    ------
-    CheckpointError
-        When the checkpoint is damaged.
-    TrainingError
-        When it is of another network, or its steps took another number of windows.
-    """
+    """Put the run where a checkpoint of the same network and as many windows a step left it."""
     checkpoint = read_checkpoint(path)
     trainer = {"batch_size": 1, "accumulate_steps": 1} | checkpoint.training.get("trainer", {})
     before, now = trainer["batch_size"] * trainer["accumulate_steps"], windows_per_step(run.config.trainer)

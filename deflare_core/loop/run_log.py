@@ -23,19 +23,9 @@ class RunLogError(DeflareError):
 
 
 class RunLog:
-    """The log of a run that has come to `step`: what a stopped run logged after it is dropped.
+    """The log of a run that has come to `step`, 0 for a new one: what a stopped run logged after it is dropped.
 
-    Parameters
-    ----------
-    folder : the run's folder; made if it is not there.
-    step : the step that the run goes on from, 0 for a new one.
-    tensorboard : write TensorBoard scalars into `folder/tensorboard` too.
-    writes : whether this is the process that writes; in the others nothing is touched.
-
-    Raises
-    ------
-    RunLogError
-        When TensorBoard is wanted but not installed.
+    TensorBoard scalars go into `folder/tensorboard`. Only the process that `writes` touches anything.
     """
 
     def __init__(self, folder: Path, step: int, tensorboard: bool = False, writes: bool = True) -> None:
@@ -54,8 +44,10 @@ class RunLog:
         with self.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
         if self.board is not None:
-            for name, value in scalars(entry).items():
-                self.board.add_scalar(name, value, entry["step"])
+            group = "validation" if "validation" in entry else "train"
+            for name, value in entry.get("validation", entry).items():
+                if name != "step":
+                    self.board.add_scalar(f"{group}/{name}", value, entry["step"])
 
     def close(self) -> None:
         """Write out what TensorBoard's writer still holds."""
@@ -87,21 +79,8 @@ def read_tensorboard(folder: str | Path) -> list[dict[str, Any]]:
     return [lines[key] for key in sorted(lines)]
 
 
-def scalars(entry: dict[str, Any]) -> dict[str, float]:
-    """The figures of a line by their TensorBoard names: `train/loss`, `validation/loss`."""
-    group = "validation" if "validation" in entry else "train"
-    figures = entry.get("validation", entry)
-    return {f"{group}/{name}": value for name, value in figures.items() if name != "step"}
-
-
 def make_board(folder: Path, step: int) -> Any:
-    """A TensorBoard writer whose scalars after `step` replace those of a stopped run.
-
-    Raises
-    ------
-    RunLogError
-        When TensorBoard is not installed.
-    """
+    """A TensorBoard writer whose scalars after `step` replace those of a stopped run."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

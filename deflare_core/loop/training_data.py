@@ -39,13 +39,7 @@ class TrainingWindows(Protocol):
 def open_windows(
     config: DataConfig | SimulatedDataConfig, processes: Processes, model: VoxelNetwork
 ) -> TrainingWindows:
-    """The windows that a configuration describes, with the channels that the network takes.
-
-    Raises
-    ------
-    DeviceError
-        When the simulated ones do not fit the GPU's memory.
-    """
+    """The windows that a configuration describes, with the channels that the network takes."""
     split_polarity, context = model.channels == 2, model.config.context
     if isinstance(config, DataConfig):
         return EventVoxelDataset.from_config(config, split_polarity, context)
