@@ -49,22 +49,16 @@ class CheckpointError(DeflareError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a checkpoint folder says about itself.
-
-    Parameters
-    ----------
-    path : the folder.
-    model : the network's configuration.
-    step : optimizer steps taken.
-    metrics : validation figures at that step.
-    training : the training configuration it was made with.
-    """
+    """What a checkpoint folder says about itself."""
 
     path: Path
     model: ModelConfig
     step: int
+    """Optimizer steps taken."""
     metrics: dict[str, float]
+    """Validation figures at that step."""
     training: dict[str, Any]
+    """The training configuration it was made with."""
 
 
 def save_checkpoint(
@@ -84,26 +78,18 @@ def save_checkpoint(
     ----------
     folder : the run's folder.
     model : the network to use from now on.
-    optimizer : its optimizer.
     epoch : passes over the data that are complete.
     step, metrics, training : see `Checkpoint`.
     trained : the network that the optimizer trains, where `model` is an average of it.
     """
     path = Path(folder) / f"checkpoint_epoch_{epoch:04d}_iter_{step:06d}"
-    description = {
-        "format": FORMAT,
-        "model": model.config.model_dump(mode="json"),
-        "epoch": epoch,
-        "step": step,
-        "metrics": metrics,
-        "training": training,
-        "versions": list_versions(),
-        "git_revision": find_revision(),
-    }
+    settings, progress = model.config.model_dump(mode="json"), {"epoch": epoch, "step": step, "metrics": metrics}
+    origin = {"training": training, "versions": list_versions(), "git_revision": find_revision()}
+    description = {"format": FORMAT, "model": settings, **progress, **origin}
     with complete_or_absent(path) as temporary:
         temporary.mkdir()
-        save_file(_contiguous(model.state_dict()), temporary / WEIGHTS)
-        save_file(_contiguous(_name_state(optimizer, trained)), temporary / TRAINING)
+        for name, tensors in ((WEIGHTS, model.state_dict()), (TRAINING, _name_state(optimizer, trained))):
+            save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, temporary / name)
         (temporary / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
     return path
 
@@ -184,7 +170,6 @@ def load_model(path: str | Path, device: str = "auto") -> VoxelNetwork:
 
     Parameters
     ----------
-    path : a checkpoint folder, or a run folder.
     device : "auto" takes the first GPU, else the CPU; or a torch device such as "cuda:1".
 
     Raises
@@ -199,12 +184,7 @@ def load_model(path: str | Path, device: str = "auto") -> VoxelNetwork:
 
 
 def load_pretrained(device: str = "auto") -> VoxelNetwork:
-    """The network that comes with the package, in evaluation mode on the device; see deflare_core/pretrained/README.md.
-
-    Parameters
-    ----------
-    device : as for `load_model`.
-    """
+    """The network that comes with the package, as from `load_model`; see deflare_core/pretrained/README.md."""
     return load_model(PRETRAINED, device)
 
 
@@ -213,8 +193,6 @@ def set_level(path: str | Path, level: float) -> None:
 
     Raises
     ------
-    CheckpointError
-        When the folder or its description cannot be read.
     ConfigError
         When the level does not lie between 0 and 1.
     """
@@ -227,24 +205,12 @@ def set_level(path: str | Path, level: float) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Put a checkpoint's weights into the model.
-
-    Raises
-    ------
-    CheckpointError
-        When they are damaged or those of another network.
-    """
+    """Put a checkpoint's weights into the model; CheckpointError when they are damaged or of another network."""
     _load_state(model, _read_tensors(path / WEIGHTS), path)
 
 
 def load_training_state(path: Path, optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
-    """Put back a checkpoint's optimizer state, and the weights in training where it has them besides an average.
-
-    Raises
-    ------
-    CheckpointError
-        When the state is damaged or does not fit the optimizer or the model.
-    """
+    """Put back a checkpoint's optimizer state, and the weights in training where it has them besides an average."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     weights: dict[str, torch.Tensor] = {}
     for name, tensor in _read_tensors(path / TRAINING).items():
@@ -280,15 +246,9 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _name_state(optimizer: torch.optim.Optimizer, trained: nn.Module | None) -> dict[str, torch.Tensor]:
     """The tensors of training.safetensors by name: `optimizer.PARAMETER.ENTRY`, and `weights.NAME` of `trained`."""
-    state = optimizer.state_dict()["state"]
+    state, weights = optimizer.state_dict()["state"], trained.state_dict() if trained is not None else {}
     named = {f"optimizer.{i}.{name}": value for i, entry in state.items() for name, value in entry.items()}
-    return named | {
-        f"weights.{name}": value for name, value in ({} if trained is None else trained.state_dict()).items()
-    }
-
-
-def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    return named | {f"weights.{name}": value for name, value in weights.items()}
 
 
 def _step_of(path: Path) -> int:

@@ -94,13 +94,9 @@ class ModelConfig(StrictModel):
         return order
 
     @model_validator(mode="after")
-    def _gate_has_a_residual(self) -> ModelConfig:
+    def _settings_agree(self) -> ModelConfig:
         if self.residual == "gate" and self.name != "TrueResidualUNet3D":
             raise ValueError(f"residual=gate is of TrueResidualUNet3D; {self.name} has no residual")
-        return self
-
-    @model_validator(mode="after")
-    def _levels_agree(self) -> ModelConfig:
         if len(self.f_maps) != self.num_levels:
             raise ValueError(
                 f"num_levels is {self.num_levels} but f_maps {list(self.f_maps)} has {len(self.f_maps)} entries; "
@@ -270,13 +266,9 @@ class TrainConfig(StrictModel):
     """The loop."""
 
     @model_validator(mode="after")
-    def _the_loss_has_a_gate(self) -> TrainConfig:
+    def _parts_agree(self) -> TrainConfig:
         if LOSSES[self.trainer.loss].needs_gate and self.model.residual != "gate":
             raise ValueError(f"trainer.loss={self.trainer.loss} is of a gate; set model.residual=gate, or another loss")
-        return self
-
-    @model_validator(mode="after")
-    def _the_warmup_ends(self) -> TrainConfig:
         if self.optimizer.warmup_steps >= self.trainer.max_steps:
             raise ValueError(
                 f"optimizer.warmup_steps is {self.optimizer.warmup_steps} of {self.trainer.max_steps} "

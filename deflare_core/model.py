@@ -46,10 +46,9 @@ FOLDED_CHANNELS = 16
 class VoxelNetwork(nn.Module):
     """A backbone applied to voxels of any sensor size: padded to whole pooling cells, and cropped after.
 
-    The parameters are those of `ModelConfig`. Called with float32 `(N, inputs, bins, H, W)`, it returns float32
-    `(N, C, bins, H, W)`. C is 1 for signed voxels, 2 for those of positive and of negative events (see
-    `codec.polarity_voxel`). Without context, inputs is C; with it, the channels of the window come first, then those
-    of its neighbours (`neighbour_offsets`).
+    Called with float32 `(N, inputs, bins, H, W)`, it returns float32 `(N, C, bins, H, W)`. C is 1 for signed voxels, 2
+    for those of positive and of negative events (see `codec.polarity_voxel`). Without context, inputs is C; with it,
+    the channels of the window come first, then those of its neighbours (`neighbour_offsets`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -59,18 +58,15 @@ class VoxelNetwork(nn.Module):
         self.inputs: int = self.channels * len(neighbour_offsets(config.context))
         self.is_flat = config.backbone == "ResidualUNet2D"
         planes = config.num_bins if self.is_flat else 1
+        alike = ("num_levels", "layer_order", "num_groups", "conv_padding", "dropout_prob")
         from pytorch3dunet.unet3d import model as backbones  # Half a second, for skimage: not before it is needed.
 
         self.backbone = getattr(backbones, config.backbone)(
             in_channels=self.inputs * planes,
             out_channels=self.channels * planes,
             f_maps=list(config.f_maps),
-            num_levels=config.num_levels,
-            layer_order=config.layer_order,
-            num_groups=config.num_groups,
-            conv_padding=config.conv_padding,
-            dropout_prob=config.dropout_prob,
             is_segmentation=False,
+            **{name: getattr(config, name) for name in alike},
         )
         speed_up_norms(self.backbone)
         if config.upsampling == "aligned":
@@ -86,30 +82,17 @@ class VoxelNetwork(nn.Module):
         return self.run_backbone(voxel)
 
     def keep_logits(self, voxel: torch.Tensor) -> torch.Tensor:
-        """The logit of an event's chance to be kept in each cell, `(N, C, bins, H, W)` of `(N, inputs, bins, H, W)`.
-
-        Raises
-        ------
-        DeflareError
-            When the network has no gate.
-        """
+        """The logit `(N, C, bins, H, W)` of a gate's chance to keep an event, of a voxel `(N, inputs, bins, H, W)`."""
         if self.config.residual != "gate":
             raise DeflareError("Only a network with model.residual=gate says with which chance it keeps an event.")
         return KEEP_LOGIT + self.run_backbone(voxel)
 
     def run_backbone(self, voxel: torch.Tensor) -> torch.Tensor:
-        """The backbone's output `(N, C, bins, H, W)` for a voxel of any height and width.
-
-        Raises
-        ------
-        DeflareError
-            When the tensor is not `(N, inputs, bins, H, W)`, or has fewer bins than the levels can halve.
-        """
+        """The backbone's output `(N, C, bins, H, W)` for a voxel `(N, inputs, bins, H, W)` of any height and width."""
         self._check_shape(voxel)
         cell = 2 ** (self.config.num_levels - 1)
         bins, height, width = voxel.shape[2:]
-        padding = [-width % cell, -height % cell, 0 if self.is_flat else -bins % cell]
-        padded = functional.pad(voxel, (0, padding[0], 0, padding[1], 0, padding[2]))
+        padded = functional.pad(voxel, (0, -width % cell, 0, -height % cell, 0, 0 if self.is_flat else -bins % cell))
         if voxel.device.type == "cpu" and self._needs_a_batch(padded):
             padded = padded.expand(2, -1, -1, -1, -1)  # The second copy is dropped below.
         features = padded.flatten(1, 2) if self.is_flat else padded
@@ -122,7 +105,11 @@ class VoxelNetwork(nn.Module):
 
     def _run(self, features: torch.Tensor) -> torch.Tensor:
         if self.is_folded_on(features.device):
-            return self._run_folded(features)
+            from deflare_core.kernels.folded_unet import run_folded
+
+            trains = torch.is_grad_enabled()
+            dtype = torch.bfloat16 if trains else torch.float16
+            return run_folded(self.backbone, features, dtype, self.config.use_checkpoint and trains)
         return self._run_in_half(features) if self.is_half_on(features.device) else self._run_plain(features)
 
     def _run_plain(self, features: torch.Tensor) -> torch.Tensor:
@@ -160,13 +147,6 @@ class VoxelNetwork(nn.Module):
         fits = not any(n % FOLDED_CHANNELS for n in self.config.f_maps)
         return known and fits and self.is_half_on(device) and has_triton()
 
-    def _run_folded(self, features: torch.Tensor) -> torch.Tensor:
-        from deflare_core.kernels.folded_unet import run_folded
-
-        trains = torch.is_grad_enabled()
-        dtype = torch.bfloat16 if trains else torch.float16
-        return run_folded(self.backbone, features, dtype, self.config.use_checkpoint and trains)
-
     def _check_shape(self, voxel: torch.Tensor) -> None:
         if voxel.ndim != 5 or voxel.shape[1] != self.inputs:
             shape = f"(N, {self.inputs}, bins, height, width)"
@@ -184,15 +164,7 @@ class VoxelNetwork(nn.Module):
 class TrueResidualUNet3D(VoxelNetwork):
     """`output = input + residual(input)`, the identity to the last bit before training.
 
-    Parameters
-    ----------
-    backbone : "ResidualUNet3D", "UNet3D", or "ResidualUNet2D", which takes bins as channels.
-    settings : the other settings of `ModelConfig`, by name.
-
-    Raises
-    ------
-    ConfigError
-        When the settings do not fit each other.
+    It takes the settings of `ModelConfig` by name, and raises ConfigError unless they fit each other.
     """
 
     def __init__(self, backbone: str = "ResidualUNet3D", **settings: Any) -> None:
@@ -248,7 +220,7 @@ def align_upsampling(backbone: nn.Module) -> None:
     """
     for module in backbone.modules():
         if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
-            module.output_padding = tuple(1 for _ in module.kernel_size)
+            module.output_padding = (1,) * len(module.kernel_size)
 
 
 def _run_by_level(backbone: AbstractUNet, voxel: torch.Tensor) -> torch.Tensor:

@@ -23,13 +23,10 @@ LEAST = 0.01
 
 
 def window_level(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """The level of a window, a float64 scalar on its device, for which the host does not wait.
+    """The level of a window from its own voxel and the network's output, which have one shape, signed or not.
 
-    An output that is not finite counts as none; the decode refuses it.
-
-    Parameters
-    ----------
-    before, after : the window's own voxel and the network's output, of one shape, signed or not.
+    It is a float64 scalar on their device, for which the host does not wait. An output that is not finite counts as
+    none; the decode refuses it.
     """
     before, after = before.flatten(), after.flatten()
     share = (after / before).nan_to_num(0, 0, 0).clamp(0, 1)
@@ -48,12 +45,9 @@ def find_level(level: float | str, before: torch.Tensor, after: torch.Tensor) ->
 
 
 def round_at_level(level: float | str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """The output in whole events, where from the level on a part of one counts as one.
+    """The output in whole events, where from the level on a part of one counts as one; at 0.5 as it is, for the decode.
 
-    Parameters
-    ----------
-    level : `ModelConfig.level`; at 0.5 the output is left as it is, for the decode to round.
-    before, after : the window's own voxel and the network's output, float32 `(C, bins, H, W)`.
+    `before` and `after` are the window's own voxel and the network's output, float32 `(C, bins, H, W)`.
     """
     if level == 0.5:
         return after

@@ -21,12 +21,7 @@ from deflare_core.system.errors import DeflareError
 
 
 def in_strips(model: VoxelNetwork, rows: int) -> VoxelNetwork:
-    """A network of the same weights, on the same device, that works on so many rows at a time; for inference.
-
-    Parameters
-    ----------
-    model : the network.
-    rows : rows of a strip; the device needs memory for one layer's features of so many rows.
+    """A network of the same weights, on the same device, that works on strips of so many rows; for inference.
 
     Raises
     ------
@@ -44,8 +39,7 @@ def in_strips(model: VoxelNetwork, rows: int) -> VoxelNetwork:
         for name, child in module.named_children():
             if type(child) in WRAPPERS or isinstance(child, nn.GroupNorm):
                 setattr(module, name, WRAPPERS.get(type(child), NormInStrips)(child, rows))
-    last = found.backbone.final_conv
-    last.stays = True
+    found.backbone.final_conv.stays = True
     return found
 
 
@@ -59,28 +53,28 @@ class LayerInStrips(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The layer's output for the whole frame, put together from strips."""
         out: torch.Tensor | None = None
-        for start, end in self.spans(self.height(x.shape[3])):
-            strip = self.strip(x, start, end)
+        for start, end in self._spans(self._height(x.shape[3])):
+            strip = self._strip(x, start, end)
             if out is None:
-                shape = (*strip.shape[:3], self.height(x.shape[3]), strip.shape[4])
+                shape = (*strip.shape[:3], self._height(x.shape[3]), strip.shape[4])
                 out = torch.empty(shape, device=strip.device if self.stays else "cpu")
             out[:, :, :, start:end] = strip
         assert out is not None, "A frame has at least one row."
         return out
 
-    def height(self, rows: int) -> int:
+    def _height(self, rows: int) -> int:
         """The output's rows for so many of the input."""
         return rows
 
-    def strip(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
+    def _strip(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
         """The output's rows from start to end."""
         raise NotImplementedError
 
-    def spans(self, height: int) -> Iterator[tuple[int, int]]:
+    def _spans(self, height: int) -> Iterator[tuple[int, int]]:
         """Start and end of each strip of a frame of so many rows."""
         return ((start, min(start + self.rows, height)) for start in range(0, height, self.rows))
 
-    def on_device(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
+    def _on_device(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
         """Rows of the input on the layer's device."""
         return x[:, :, :, start:end].to(next(self.layer.parameters()).device)
 
@@ -95,15 +89,13 @@ class ConvInStrips(LayerInStrips):
         if set(layer.stride) | set(layer.dilation) != {1}:
             raise DeflareError(f"Strips need convolutions without stride and dilation; received {layer}.")
 
-    def height(self, rows: int) -> int:
-        """The output's rows for so many of the input."""
+    def _height(self, rows: int) -> int:
         return rows + 2 * int(self.layer.padding[1]) - self.layer.kernel_size[1] + 1
 
-    def strip(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
-        """The output's rows from start to end."""
+    def _strip(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
         before, reach = int(self.layer.padding[1]), self.layer.kernel_size[1] - 1
         first, last = start - before, end - before + reach
-        inside = self.on_device(x, max(first, 0), min(last, x.shape[3]))
+        inside = self._on_device(x, max(first, 0), min(last, x.shape[3]))
         padded = functional.pad(inside, (0, 0, max(-first, 0), max(last - x.shape[3], 0)))
         padding = (self.layer.padding[0], 0, self.layer.padding[2])
         return functional.conv3d(padded, self.layer.weight, self.layer.bias, padding=padding)  # type: ignore[arg-type]
@@ -114,16 +106,14 @@ class TransposedConvInStrips(LayerInStrips):
 
     layer: nn.ConvTranspose3d
 
-    def height(self, rows: int) -> int:
-        """The output's rows for so many of the input."""
+    def _height(self, rows: int) -> int:
         stride, padding = self.layer.stride[1], int(self.layer.padding[1])
         return (rows - 1) * stride - 2 * padding + self.layer.kernel_size[1] + self.layer.output_padding[1]
 
-    def strip(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
-        """The output's rows from start to end."""
+    def _strip(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
         stride, reach = self.layer.stride[1], self.layer.kernel_size[1]
         first = max(start // stride - reach, 0)
-        found = self.layer(self.on_device(x, first, min(end // stride + reach + 1, x.shape[3])))
+        found = self.layer(self._on_device(x, first, min(end // stride + reach + 1, x.shape[3])))
         return found[:, :, :, start - first * stride : end - first * stride]
 
 
@@ -134,30 +124,29 @@ class NormInStrips(LayerInStrips):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The normalised features."""
-        self.scale, self.shift = self.scale_and_shift(x)
+        self.scale, self.shift = self._scale_and_shift(x)
         return super().forward(x)
 
-    def strip(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
-        """The output's rows from start to end."""
-        return self.on_device(x, start, end) * self.scale + self.shift
+    def _strip(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
+        return self._on_device(x, start, end) * self.scale + self.shift
 
-    def scale_and_shift(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _scale_and_shift(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What each channel is multiplied by, and what is then added, `(N, C, 1, 1, 1)`, from two passes."""
         layer = self.layer
         count = x[0].numel() // layer.num_groups
-        mean = self.total(x, lambda strip: strip) / count
-        squares = self.total(x, lambda strip: (strip - mean.float()[..., None]).square())
+        mean = self._total(x, lambda strip: strip) / count
+        squares = self._total(x, lambda strip: (strip - mean.float()[..., None]).square())
         rate = torch.rsqrt(squares / count + layer.eps)
         channels = layer.num_channels // layer.num_groups
         scale = layer.weight.double() * rate.repeat_interleave(channels, 1)
         shift = layer.bias.double() - scale * mean.repeat_interleave(channels, 1)
         return scale.float()[..., None, None, None], shift.float()[..., None, None, None]
 
-    def total(self, x: torch.Tensor, of_strip: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    def _total(self, x: torch.Tensor, of_strip: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """The sum over each group's cells of what is made of a strip `(N, groups, cells)`; float64 `(N, groups)`."""
         found = torch.zeros(len(x), self.layer.num_groups, dtype=torch.float64, device=self.layer.weight.device)
-        for span in self.spans(x.shape[3]):
-            strip = self.on_device(x, *span)
+        for span in self._spans(x.shape[3]):
+            strip = self._on_device(x, *span)
             found += of_strip(strip.reshape(*found.shape, -1)).sum(2, dtype=torch.float64)
         return found
 
