@@ -341,3 +341,28 @@ class InferenceConfig(StrictModel):
                 "method=network"
             )
         return self
+
+
+class AblationConfig(StrictModel):
+    """What is varied, and what the variants are scored on."""
+
+    base: Path
+    """Training configuration that the variants change."""
+    settings: tuple[str, ...] = ()
+    """Settings that replace those of the base in every variant, such as the data and the budget."""
+    variants: dict[str, tuple[str, ...]] = Field(min_length=1)
+    """Settings that replace those before, by the variant's name; none: what all have in common."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Training seeds of each variant."""
+    kept: float | None = Field(None, gt=0, lt=1)
+    """Share of other events than flare's that the decision level keeps on `level_data`; none: as configured."""
+    level_data: DataConfig | None = None
+    """Pairs with causes that decision levels are chosen on; never the scored ones."""
+    data: DataConfig
+    """Pairs with causes to score."""
+    workers: int = Field(0, ge=0)
+    """Processes that score while later variants are trained; 0 scores in this one."""
+    runs_dir: Path = Path("runs/ablation")
+    """Folder of the training runs."""
+    output_dir: Path = Path("reports/ablation")
+    """Folder of the table, and of predictions, which are made once."""

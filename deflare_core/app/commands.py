@@ -31,7 +31,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = (
-    Command("simulate", "Make a folder of simulated pairs.", "simulate"),
+    Command("simulate", "Make a folder of simulated pairs.", "recordings"),
     Command("verify", "Report what two folders of recordings hold; 1 if something is wrong with them.", "recordings"),
     Command("encode", "Write a recording's windows as a voxel file.", "recordings"),
     Command("decode", "Write a recording drawn from a voxel file.", "recordings"),
@@ -43,7 +43,7 @@ COMMANDS = (
         "roc", "Draw how well a checkpoint tells flare's events from all others; --set-level makes use of it.", "score"
     ),
     Command("compare", "Score a checkpoint, every baseline and the oracle into a report of its own.", "score"),
-    Command("ablate", "Train and score variants of a training configuration, and write one table of them.", "ablate"),
+    Command("ablate", "Train and score variants of a training configuration, and write one table of them.", "runs"),
     Command("import-weights", "Make a checkpoint from published weights.", "runs"),
     Command("infer", "Deflare a recording, or every recording of a folder.", "infer"),
     Command("video", "Film a recording, or two side by side: before and after.", "pictures"),

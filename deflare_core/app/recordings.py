@@ -1,4 +1,4 @@
-"""The commands on recordings and voxel files: verify, encode, decode and convert."""
+"""The commands on recordings and voxel files: simulate, verify, encode, decode and convert."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from data_simu import SimulationConfig
 from deflare_core.io.reading import Reading
 
 if TYPE_CHECKING:
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 Recording = Annotated[Path, Field(description="recording of any format")]
 VoxelFile = Annotated[Path, Field(description="voxel file (.npy or .pt)")]
 Pictures = Annotated[bool, Field(description="pictures under reports/debug_output")]
+
+
+def simulate(
+    config: Annotated[SimulationConfig, "configs/simu_config.yaml"],
+    output_dir: Annotated[Path, Field(description="folder of the pairs")] = Path("data_simu/physics_method"),
+    workers: Annotated[int | None, Field(gt=0, description="processes; none: one per processor")] = None,
+) -> None:
+    """Write the pairs of a simulation, and say how many."""
+    from data_simu import write_dataset
+
+    write_dataset(config, output_dir, workers=workers)
+    print(f"{config.num_train} training and {config.num_test} test pairs in {output_dir}")
 
 
 def verify(

@@ -1,4 +1,4 @@
-"""The commands on runs of training: train, curves and import-weights."""
+"""The commands on runs of training: train, ablate, curves and import-weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from deflare_core.config import TrainConfig
+from deflare_core.config import AblationConfig, TrainConfig
 
 
 def train(
@@ -25,22 +25,23 @@ def train(
     from deflare_core.training import fit
 
     if debug:
-        return debug_train(config, debug_dir, resume)
+        from deflare_core.show.debug import debug_training  # It imports matplotlib, which training does without.
+
+        for path in debug_training(config, debug_dir, resume=resume):
+            if is_first_process():
+                print((path / "debug_summary.txt").read_text() + f"Pictures in {path}\n")
+        return 0
     last = fit(config, resume=resume)
     if is_first_process():
         print(f"{last}")
     return 0 if read_checkpoint(last).step >= config.trainer.max_steps else 130
 
 
-def debug_train(config: TrainConfig, folder: Path, resume: bool) -> int:
-    """Picture what the first steps of a training work on; the run itself is not started."""
-    from deflare_core.show.debug import debug_training
-    from deflare_core.system.processes import is_first_process
+def ablate(config: Annotated[AblationConfig, "configs/ablation_config.yaml"]) -> None:
+    """Print the table of an ablation."""
+    from deflare_core.scores.ablation import run_ablation
 
-    for path in debug_training(config, folder, resume=resume):
-        if is_first_process():
-            print((path / "debug_summary.txt").read_text() + f"Pictures in {path}\n")
-    return 0
+    print(run_ablation(config))
 
 
 def curves(

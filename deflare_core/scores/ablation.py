@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
 from tqdm import tqdm
 
 from deflare_core.checkpoint import (
@@ -20,7 +19,7 @@ from deflare_core.checkpoint import (
     read_checkpoint,
     set_level,
 )
-from deflare_core.config import DataConfig, TrainConfig
+from deflare_core.config import AblationConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.method import BaselineMethod, Method, OracleMethod
 from deflare_core.inference import load_method
@@ -29,7 +28,7 @@ from deflare_core.scores.evaluation import Evaluation, begin_scores, collect_sco
 from deflare_core.scores.roc import roc_of
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.markdown import markdown_table
-from deflare_core.system.settings import StrictModel, load_config
+from deflare_core.system.settings import load_config
 from deflare_core.system.workers import worker_processes
 from deflare_core.training import fit
 
@@ -40,31 +39,6 @@ SCORES = (
 REFERENCES = ("input", "oracle")
 DONE = "done"
 """A file of this name stands in the folder of a run that is complete, its level chosen."""
-
-
-class AblationConfig(StrictModel):
-    """What is varied, and what the variants are scored on."""
-
-    base: Path
-    """Training configuration that the variants change."""
-    settings: tuple[str, ...] = ()
-    """Settings that replace those of the base in every variant, such as the data and the budget."""
-    variants: dict[str, tuple[str, ...]] = Field(min_length=1)
-    """Settings that replace those before, by the variant's name; none: what all have in common."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Training seeds of each variant."""
-    kept: float | None = Field(None, gt=0, lt=1)
-    """Share of other events than flare's that the decision level keeps on `level_data`; none: as configured."""
-    level_data: DataConfig | None = None
-    """Pairs with causes that decision levels are chosen on; never the scored ones."""
-    data: DataConfig
-    """Pairs with causes to score."""
-    workers: int = Field(0, ge=0)
-    """Processes that score while later variants are trained; 0 scores in this one."""
-    runs_dir: Path = Path("runs/ablation")
-    """Folder of the training runs."""
-    output_dir: Path = Path("reports/ablation")
-    """Folder of the table, and of predictions, which are made once."""
 
 
 def run_ablation(config: AblationConfig, progress: bool = True) -> str:

@@ -23,6 +23,8 @@ from deflare_core.io.recordings import load_events, save_events
 from deflare_core.system.places import PROJECT_ROOT
 from deflare_core.system.settings import list_groups, list_settings
 
+HEAVY = {"torch", "numba", "matplotlib", "scipy", "IPython"}
+
 
 @pytest.fixture
 def recording(tmp_path):
@@ -196,7 +198,7 @@ def test_an_unknown_option_is_refused_with_the_nearest(capsys):
 def test_help_on_all_commands_imports_no_heavy_package():
     for command, unwanted in (
         (["--help"], {"torch", "numba", "matplotlib", "numpy", "pydantic"}),
-        (["infer", "--help"], {"torch", "numba", "matplotlib", "scipy", "IPython"}),
+        *(([name, "--help"], HEAVY) for name in ("infer", "simulate", "ablate")),
     ):
         code = f"import sys; sys.argv[1:] = {command}; import runpy\ntry: runpy.run_module('deflare_core', "
         code += "run_name='__main__')\nfinally: print(*sys.modules, file=sys.stderr)"

@@ -5,8 +5,7 @@ import pytest
 import yaml
 
 from data_simu import SimulationConfig
-from deflare_core.config import DataConfig, InferenceConfig, TestConfig, TrainConfig
-from deflare_core.scores.ablation import AblationConfig
+from deflare_core.config import AblationConfig, DataConfig, InferenceConfig, TestConfig, TrainConfig
 from deflare_core.system.places import PRETRAINED, PROJECT_ROOT
 from deflare_core.system.settings import ConfigError, StrictModel, load_config, make_config
 

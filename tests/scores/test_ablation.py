@@ -4,8 +4,9 @@ import pytest
 import yaml
 
 from deflare_core.checkpoint import find_checkpoint, read_checkpoint
+from deflare_core.config import AblationConfig
 from deflare_core.loop.run import TrainingError
-from deflare_core.scores.ablation import DONE, AblationConfig, run_ablation, tabulate_variants, train_variant
+from deflare_core.scores.ablation import DONE, run_ablation, tabulate_variants, train_variant
 from deflare_core.scores.evaluation import Evaluation
 from deflare_core.system.settings import make_config
 
