@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,7 +19,7 @@ from tqdm import tqdm
 from deflare_core.checkpoint import check_cut, find_checkpoint, load_model, read_checkpoint
 from deflare_core.codec import AppliedVoxel
 from deflare_core.config import InferenceConfig
-from deflare_core.deflaring.jobs import WORK_KEY, work_key
+from deflare_core.deflaring.jobs import WORK_KEY, is_deflared, work_key
 from deflare_core.deflaring.journal import Journal
 from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod, OracleMethod
 from deflare_core.deflaring.strips import in_strips
@@ -29,6 +30,7 @@ from deflare_core.io.recordings import Recording, open_recording, read_windows
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.model import VoxelNetwork
 from deflare_core.system.atomic_files import check_output
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.prefetch import prefetch
 from deflare_core.windows import USUAL_CUT, Cut, Window, derive_seed
@@ -195,6 +197,23 @@ def deflare_recording(
             journal.remove()
         recorded_s = (recording.clock_us[1] - recording.clock_us[0]) / 1e6
     return InferenceSummary(*counts, len(starts), recorded_s, time.perf_counter() - started)
+
+
+def deflare_each(
+    method: Method, jobs: Iterable[tuple[Path, Path]], settings: dict[str, Any], *, skip_done: bool, progress: bool
+) -> Generator[tuple[Path, Path, InferenceSummary | DeflareError | OSError | None], None, None]:
+    """Each job's recording and result, with what became of it: a summary, why it failed, or None if it was done before.
+
+    `settings` are those of `deflare_recording`, by name.
+    """
+    for source, target in jobs:
+        outcome: InferenceSummary | DeflareError | OSError | None = None
+        try:
+            if not (skip_done and is_deflared(method, source, target, settings)):
+                outcome = deflare_recording(method, source, target, **settings, progress=progress)
+        except (DeflareError, OSError) as error:
+            outcome = error
+        yield source, target, outcome
 
 
 def deflare_or_recall(

@@ -2,8 +2,8 @@
 
 pydantic-settings was chosen over jsonargparse and tyro, which were tried as well: it alone lists the settings of every
 member of a union such as `DataConfig | SimulatedDataConfig`, each with its meaning and default, and it shows no types
-of Python. It takes 0.03 s to import and makes the arguments only: the text of a setting is read as that of `key=value`
-is, so both give the same values and the same errors.
+of Python. It makes the arguments only: the text of a setting is read as that of `key=value` is, so both give the same
+values and the same errors.
 """
 
 from __future__ import annotations
@@ -42,16 +42,33 @@ class ReadingOptions(StrictModel):
 
 
 class Parameters(NamedTuple):
-    """What a command takes, as typed models."""
+    """What a command takes: options and positionals, the positionals' names, its settings, and the file of these."""
 
     options: type[StrictModel]
-    """Its options and positionals, those of `reading` among them."""
-    positionals: tuple[str, ...]
-    has_reading: bool
+    positionals: list[str]
     config: type[StrictModel] | None
-    """Its settings; none: it has none."""
     file: str | None
-    """The file that they are read from where the user names no other."""
+
+
+def read_arguments(function: Function, command: str, about: str, words: list[str]) -> dict[str, Any]:
+    """What to call the function of a command with, from the words that follow its name.
+
+    Raises
+    ------
+    ConfigError
+        When an option, a setting or the file of settings cannot be used.
+    """
+    parameters, origin = find_parameters(function), f"deflare {command}"
+    options, settings = _parse_words(_make_parser(origin, about, parameters), parameters, words)
+    file = options.pop("config", None)
+    checked = dict(make_config(parameters.options, options, origin=origin))
+    if issubclass(parameters.options, ReadingOptions):
+        checked["reading"] = Reading(**{name: checked.pop(name) for name in ReadingOptions.model_fields})
+    if parameters.config and file:
+        checked["config"] = load_config(parameters.config, file, settings)
+    elif parameters.config:
+        checked["config"] = make_config(parameters.config, {}, settings, origin=origin)
+    return checked
 
 
 def find_parameters(function: Function) -> Parameters:
@@ -62,34 +79,27 @@ def find_parameters(function: Function) -> Parameters:
     positionals: list[str] = []
     positional: Any = CliPositionalArg
     for name, parameter in parameters.items():
-        if parameter.default is not parameter.empty:
-            fields[name] = (parameter.annotation, parameter.default)
-        elif parameter.kind is parameter.KEYWORD_ONLY:
-            fields[name] = (parameter.annotation, ...)
-        else:
+        is_required = parameter.default is parameter.empty
+        fields[name] = (parameter.annotation, ... if is_required else parameter.default)
+        if is_required and parameter.kind is not parameter.KEYWORD_ONLY:
             fields[name] = (positional[parameter.annotation], ...)
             positionals.append(name.replace("_", "-").upper())
     base: type[StrictModel] = ReadingOptions if reading else StrictModel
     options: type[StrictModel] = create_model(function.__name__, __base__=base, **fields)
     cls, file = (get_args(config.annotation) or (config.annotation, None)) if config else (None, None)
-    return Parameters(options, tuple(positionals), reading is not None, cls, file)
+    return Parameters(options, positionals, cls, file)
 
 
-def make_parser(command: str, about: str, parameters: Parameters) -> ArgumentParser:
-    """The parser of a command's words."""
-    usage = " ".join(["%(prog)s", *parameters.positionals, "[OPTION ...]"])
-    usage += " [KEY=VALUE ...]" if parameters.config else ""
-    parser = ArgumentParser(f"deflare {command}", usage, about, allow_abbrev=False)
+def _make_parser(program: str, about: str, parameters: Parameters) -> ArgumentParser:
+    settings = ["[KEY=VALUE ...]"] if parameters.config else []
+    usage = " ".join(["%(prog)s", *parameters.positionals, "[OPTION ...]", *settings])
+    parser = ArgumentParser(program, usage, about, allow_abbrev=False)
     _add_arguments(
         parser, parameters.options, cli_kebab_case=True, cli_implicit_flags="toggle", cli_enforce_required=True
     )
     if parameters.config:
-        parser.add_argument(
-            "--config",
-            type=Path,
-            default=parameters.file,
-            help="file of settings" + (f" (default: {parameters.file})" if parameters.file else ""),
-        )
+        meaning = "file of settings" + (f" (default: {parameters.file})" if parameters.file else "")
+        parser.add_argument("--config", type=Path, default=parameters.file, help=meaning)
         _add_arguments(parser, parameters.config, cli_implicit_flags=True)
     return parser
 
@@ -115,15 +125,16 @@ def _add_arguments(parser: ArgumentParser, model: type[StrictModel], **style: An
     )
 
 
-def parse_words(parser: ArgumentParser, parameters: Parameters, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+def _parse_words(parser: ArgumentParser, parameters: Parameters, words: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The options and positionals among the words of a command by name, and its settings, written key=value.
 
     A word that is neither ends the program with a message that names the nearest option.
     """
     found, rest = parser.parse_known_args(words)
-    strange = [word for word in rest if word.startswith("-") or "=" not in word or not parameters.config]
-    if strange:
-        near = difflib.get_close_matches(strange[0].partition("=")[0], _flags(parameters), n=1)
+    if strange := [word for word in rest if word.startswith("-") or "=" not in word or not parameters.config]:
+        flags = [f"--{name.replace('_', '-')}" for name in parameters.options.model_fields]
+        flags += [f"--{key}" for key in list_settings(parameters.config)] if parameters.config else []
+        near = difflib.get_close_matches(strange[0].partition("=")[0], flags, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         hint += "; a setting is written key=value" if parameters.config else ""
         parser.error(f"unrecognized arguments: {' '.join(strange)}{hint}")
@@ -131,28 +142,3 @@ def parse_words(parser: ArgumentParser, parameters: Parameters, words: list[str]
     options = {name: given.pop(name) for name in ("config", *parameters.options.model_fields) if name in given}
     settings = {name: str(text).lower() if isinstance(text, bool) else text for name, text in given.items()}
     return options, [*rest, *(f"{name}={text}" for name, text in settings.items())]
-
-
-def _flags(parameters: Parameters) -> list[str]:
-    keys = list_settings(parameters.config) if parameters.config else []
-    return [f"--{name.replace('_', '-')}" for name in parameters.options.model_fields] + [f"--{key}" for key in keys]
-
-
-def check_words(command: str, parameters: Parameters, options: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
-    """What to call the function of a command with.
-
-    Raises
-    ------
-    ConfigError
-        When an option, a setting or the file of settings cannot be used.
-    """
-    origin, file = f"deflare {command}", options.get("config")
-    given = {name: value for name, value in options.items() if name != "config"}
-    checked = dict(make_config(parameters.options, given, origin=origin))
-    if parameters.has_reading:
-        checked["reading"] = Reading(**{name: checked.pop(name) for name in ReadingOptions.model_fields})
-    if parameters.config and file:
-        checked["config"] = load_config(parameters.config, file, overrides)
-    elif parameters.config:
-        checked["config"] = make_config(parameters.config, {}, overrides, origin=origin)
-    return checked

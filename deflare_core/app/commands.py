@@ -65,16 +65,18 @@ def main(words: list[str] | None = None) -> int:
     command = find_command(words)
     try:
         with raise_termination():
-            return run(command, words[1:])
+            # Help on all commands needs none of the libraries that the arguments of one are made with.
+            from deflare_core.app.arguments import read_arguments
+
+            function = command.load()
+            return function(**read_arguments(function, command.name, command.about, words[1:])) or 0
     except (DeflareError, OSError) as error:
-        print(f"deflare {command.name}: error: {in_words(error)}", file=sys.stderr)
-        return 1
+        message, status = f"error: {in_words(error)}", 1
     except (KeyboardInterrupt, Terminated) as stop:
-        print(
-            f"deflare {command.name}: interrupted; nothing half-written was left. Run it again to go on.",
-            file=sys.stderr,
-        )
-        return stop.code if isinstance(stop, Terminated) else 130
+        message = "interrupted; nothing half-written was left. Run it again to go on."
+        status = stop.code if isinstance(stop, Terminated) else 130
+    print(f"deflare {command.name}: {message}", file=sys.stderr)
+    return status
 
 
 def find_command(words: list[str]) -> Command:
@@ -86,17 +88,6 @@ def find_command(words: list[str]) -> Command:
         rows.add_parser(command.name, help=command.about, add_help=False)
     name = parser.parse_args(words[:1]).command
     return next(command for command in COMMANDS if command.name == name)
-
-
-def run(command: Command, words: list[str]) -> int:
-    """Run a command with the arguments that follow its name, and return its exit status."""
-    # Help on all commands needs none of the libraries that the arguments of one are made with.
-    from deflare_core.app.arguments import check_words, find_parameters, make_parser, parse_words
-
-    function = command.load()
-    parameters = find_parameters(function)
-    options, overrides = parse_words(make_parser(command.name, command.about, parameters), parameters, words)
-    return function(**check_words(command.name, parameters, options, overrides)) or 0
 
 
 def in_words(error: Exception) -> str:

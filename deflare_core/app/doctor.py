@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -25,17 +24,8 @@ MODULES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was checked: what it is, whether it works, and what was seen."""
-
-    subject: str
-    works: bool
-    detail: str
-
-
-def examine() -> list[Finding]:
-    """Findings about every part of the installation; none of them stops the others."""
+def examine() -> Iterator[tuple[str, bool, str]]:
+    """Each part of the installation, whether it works, and what was seen; none that fails stops the others."""
     checks: dict[str, Callable[[], str]] = {
         "packages": _import_packages,
         "codec": _try_codec,
@@ -46,14 +36,12 @@ def examine() -> list[Finding]:
         "versions": lambda: ", ".join(f"{name} {version}" for name, version in list_versions().items()),
         "revision": find_revision,
     }
-    return [_find(subject, check) for subject, check in checks.items()]
-
-
-def _find(subject: str, check: Callable[[], str]) -> Finding:
-    try:
-        return Finding(subject, True, check())
-    except Exception as error:
-        return Finding(subject, False, f"{type(error).__name__}: {error}")
+    for subject, check in checks.items():
+        try:
+            works, seen = True, check()
+        except Exception as error:
+            works, seen = False, f"{type(error).__name__}: {error}"
+        yield subject, works, seen
 
 
 def _import_packages() -> str:

@@ -31,10 +31,8 @@ WEIGHTS_ENTRY = "model_state_dict"
 
 # A loss kept beside the weights is often a number of numpy, which torch does not count among plain data. What makes
 # such a number goes by an older name in files written under numpy 1.
-_SCALAR = np.float64(0).__reduce__()[0]
 _NUMBERS: list[Any] = [
-    (_SCALAR, "numpy._core.multiarray.scalar"),
-    (_SCALAR, "numpy.core.multiarray.scalar"),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
 ]
@@ -63,8 +61,7 @@ def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        f_maps = list(model.config.f_maps)
+        reason, f_maps = " ".join(str(error).split()), list(model.config.f_maps)
         raise CheckpointError(f"{path}: these are no weights of a network of f_maps {f_maps}: {reason}") from None
     origin = {"imported_from": path.name, "sha256": hash_file(path)}
     optimizer = torch.optim.Adam(model.parameters())
@@ -78,8 +75,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(weights, dict):
         found = f"a dictionary of {sorted(map(str, content))}" if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{path}: has no dictionary '{WEIGHTS_ENTRY}'; it holds {found}.")
-    others = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
-    if others:
+    if others := [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]:
         raise CheckpointError(f"{path}: '{WEIGHTS_ENTRY}' must hold tensors only; {others[:3]} are none.")
     return {str(name).removeprefix("module."): value for name, value in weights.items()}
 
@@ -103,26 +99,16 @@ def _read_plain(path: Path) -> Any:
 
 
 def _build_network(weights: dict[str, torch.Tensor], path: Path) -> VoxelNetwork:
-    """The network whose weights have these names and shapes."""
-    f_maps = _count_feature_maps(weights)
+    """The network whose weights have these names and shapes; each level's first bias is as long as its feature maps."""
+    names = map("backbone.encoders.{}.basic_module.conv1.bias".format, count())
+    f_maps = [len(weights[name]) for name in takewhile(weights.__contains__, names)]
     if not f_maps:
         raise CheckpointError(
             f"{path}: its weights are not those of a residual 3-D U-Net, which begin with "
-            f"{_name_level(0)}; found {list(weights)[:3] or 'nothing'}."
+            f"backbone.encoders.0.basic_module.conv1.bias; found {list(weights)[:3] or 'nothing'}."
         )
-    settings = {"f_maps": f_maps, "num_levels": len(f_maps)}
     try:
+        settings = {"f_maps": f_maps, "num_levels": len(f_maps)}
         return build_model(make_config(ModelConfig, settings, origin=str(path)), seed=0)
     except ConfigError as error:
         raise CheckpointError(f"{error}; the weights fit no network that is known here.") from error
-
-
-def _count_feature_maps(weights: dict[str, torch.Tensor]) -> tuple[int, ...]:
-    """Feature maps of each level that the weights have, finest first."""
-    levels = takewhile(lambda name: name in weights, map(_name_level, count()))
-    return tuple(int(weights[name].shape[0]) for name in levels)
-
-
-def _name_level(k: int) -> str:
-    """A weight that every level has, whose length is its number of feature maps."""
-    return f"backbone.encoders.{k}.basic_module.conv1.bias"

@@ -1,4 +1,4 @@
-"""Live curves: the training curves of a run in a notebook, drawn anew while it trains."""
+"""Live curves: the training curves of a run in a notebook, drawn again while it trains."""
 
 from __future__ import annotations
 
@@ -15,14 +15,9 @@ from deflare_core.show.curves import draw_learning_curve
 
 @contextmanager
 def live_curves(run_dir: str | Path, every_s: float = 2.0) -> Iterator[None]:
-    """While this is open, the notebook's cell shows the run's learning curve, drawn anew every few seconds.
+    """While this is open, the notebook's cell shows the run's learning curve, drawn again every few seconds.
 
-    The log is followed, not the training, so the run may be in this process or in others.
-
-    Parameters
-    ----------
-    run_dir : folder of the run; it need not exist yet.
-    every_s : seconds from one picture to the next.
+    The log is followed, not the training: the run may be in this process or in others, and need not have begun.
     """
     ended = Event()
     shown = display(draw_learning_curve(read_log(run_dir), Path(run_dir).name), display_id=True)

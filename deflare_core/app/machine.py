@@ -34,8 +34,7 @@ def notebook(
     parameter: Annotated[
         list[tuple[str, str]],
         Field(
-            description="set a parameter",
-            json_schema_extra={"nargs": 2, "action": "append", "metavar": "NAME VALUE"},
+            description="set a parameter", json_schema_extra={"nargs": 2, "action": "append", "metavar": "NAME VALUE"}
         ),
     ] = [],  # noqa: B006
     app: Annotated[bool, Field(description="show it in a browser without its code; for 05, the viewer")] = False,
@@ -54,7 +53,8 @@ def doctor() -> int:
     """Print what works of the installation, and return 1 if a part does not."""
     from deflare_core.app.doctor import examine
 
-    findings = examine()
-    for finding in findings:
-        print(f"{'ok  ' if finding.works else 'FAIL'} {finding.subject:9} {finding.detail}")
-    return 0 if all(finding.works for finding in findings) else 1
+    failed = 0
+    for subject, works, seen in examine():
+        print(f"{'ok  ' if works else 'FAIL'} {subject:9} {seen}")
+        failed += not works
+    return 1 if failed else 0

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,16 +45,15 @@ class NotebookError(DeflareError):
 
 
 def enter(output_dir: str | Path | None) -> Path:
-    """The folder for a notebook's output, after the notebook has been set up.
+    """The folder for a notebook's output, `reports/interactive` if none is named, after the notebook has been set up.
 
     Setting up means: relative paths count from the project's root, as on the command line, and matplotlib figures
-    are shown as PNG. Without a folder, `reports/interactive` is taken.
+    are shown as PNG.
     """
     os.chdir(PROJECT_ROOT)
     folder = Path(output_dir) if output_dir else REPORTS / "interactive"
     folder.mkdir(parents=True, exist_ok=True)
-    shell = get_ipython()
-    if shell is not None:
+    if shell := get_ipython():
         select_figure_formats(shell, {"png"})
     return folder
 
@@ -74,11 +74,8 @@ def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path 
     """
     source, folder, declared, given = prepare_run(name, parameters, reports)
     started = time.perf_counter()
-    try:
-        error = execute_notebook(source, folder / source.name, given)
-    finally:
-        elapsed_s = time.perf_counter() - started
-    write_report(folder, source, {**declared, **given}, elapsed_s, error)
+    error = execute_notebook(source, folder / source.name, given)
+    write_report(folder, source, declared | given, time.perf_counter() - started, error)
     if error:
         raise NotebookError(f"{folder / source.name}: {error}")
     return folder
@@ -108,37 +105,25 @@ def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, r
 def prepare_run(
     name: str | Path, parameters: dict[str, Any], reports: Path
 ) -> tuple[Path, Path, dict[str, Any], dict[str, Any]]:
-    """The notebook's path, a new folder for its report, its declared parameters, and the given ones to set.
-
-    Raises
-    ------
-    NotebookError
-        When there is no such notebook or parameter.
-    """
+    """The notebook's path, a new folder for its report, its declared parameters, and the given ones to set."""
     source = find_notebook(name)
     declared = read_parameters(source)
-    check_parameters(source, parameters, declared)
-    folder = reports / f"{datetime.now():%Y-%m-%d_%H%M%S}_{source.stem}"
+    if unknown := [key for key in parameters if key not in declared]:
+        near = difflib.get_close_matches(unknown[0], declared, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(declared)}."
+        raise NotebookError(f"{source.name}: has no parameter '{unknown[0]}'; {hint}")
+    folder = (reports / f"{datetime.now():%Y-%m-%d_%H%M%S}_{source.stem}").resolve()
     folder.mkdir(parents=True)
-    given = {key: make_absolute(value) for key, value in parameters.items()}
-    if "output_dir" in declared:
-        given.setdefault("output_dir", str(folder.resolve()))
-    return source, folder.resolve(), declared, given
+    defaults = {"output_dir": str(folder)} if "output_dir" in declared else {}
+    return source, folder, declared, defaults | {key: make_absolute(value) for key, value in parameters.items()}
 
 
 def execute_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> str | None:
     """Why the run failed, or None; the executed notebook is at `target` either way, its streams in the terminal."""
+    streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr, "progress_bar": False}
+    settings = {"kernel_name": "python3", "cwd": str(PROJECT_ROOT), **streams}
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(target),
-            parameters,
-            kernel_name="python3",
-            cwd=str(PROJECT_ROOT),
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-        )
+        papermill.execute_notebook(str(source), str(target), parameters, **settings)
     except PapermillExecutionError as error:
         return f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
     cells = [cell for cell in nbformat.read(target, 4).cells if cell.cell_type == "code"]
@@ -151,6 +136,7 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(folder / source.name, 4), {})
     nbformat.write(notebook, folder / source.name)
     write_figures(notebook, folder / "figures")
+    files = [v for v in parameters.values() if isinstance(v, str) and (PROJECT_ROOT / v).is_file()]
     record = {
         "notebook": source.name,
         "status": error or "done",
@@ -159,7 +145,7 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
         "device": device_name(pick_device("auto")),
         "git_revision": find_revision(),
         "versions": list_versions(),
-        "input_digests": {v: hash_file(PROJECT_ROOT / v) for v in parameters.values() if _is_file(v)},
+        "input_digests": {file: hash_file(PROJECT_ROOT / file) for file in files},
     }
     with complete_or_absent(folder / "run.json") as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n")
@@ -178,23 +164,17 @@ def replace_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def write_figures(notebook: nbformat.NotebookNode, folder: Path) -> None:
-    """Write every PNG among the cells' outputs as `<cell id>.png`."""
+    """Write every PNG among the cells' outputs as `<cell id>.png`, further ones of a cell as `<cell id>_2.png`."""
     folder.mkdir(exist_ok=True)
     for cell in notebook.cells:
         pictures = [o.data["image/png"] for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
-        for i, picture in enumerate(pictures):
-            suffix = f"_{i + 1}" if i else ""
-            (folder / f"{cell.id}{suffix}.png").write_bytes(base64.b64decode(picture))
+        for number, picture in enumerate(pictures, 1):
+            stem = cell.id if number == 1 else f"{cell.id}_{number}"
+            (folder / f"{stem}.png").write_bytes(base64.b64decode(picture))
 
 
 def find_notebook(name: str | Path) -> Path:
-    """The path of a notebook given by path, name or number.
-
-    Raises
-    ------
-    NotebookError
-        When there is none, or several fit.
-    """
+    """The path of a notebook given by path, name or number; a NotebookError if there is none, or several fit."""
     path = Path(name)
     if path.suffix == ".ipynb" and path.is_file():
         return path.resolve()
@@ -209,26 +189,12 @@ def read_parameters(path: Path) -> dict[str, Any]:
     """The parameters of a notebook and their defaults; one that is no literal stays text.
 
     papermill's own reading of them goes by lines, and misses lists of texts with an equals sign in them.
-
-    Raises
-    ------
-    NotebookError
-        When the notebook has no cell tagged `parameters`.
     """
     cells = [cell for cell in nbformat.read(path, 4).cells if "parameters" in cell.metadata.get("tags", [])]
     if not cells:
         raise NotebookError(f"{path}: has no cell tagged 'parameters', so nothing could be set in it.")
     assigned = [line for line in ast.parse(cells[0].source).body if isinstance(line, ast.Assign)]
     return {ast.unparse(name): _literal(ast.unparse(line.value)) for line in assigned for name in line.targets}
-
-
-def parameter_value(name: str, text: str) -> Any:
-    """The value of a parameter on the command line, read as YAML, where 1e-3 is a number too."""
-    value = read_value(name, text)
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 def _literal(source: str) -> Any:
@@ -239,27 +205,14 @@ def _literal(source: str) -> Any:
         return source
 
 
-def check_parameters(path: Path, given: dict[str, Any], declared: dict[str, Any]) -> None:
-    """Refuse a parameter that the notebook does not declare.
-
-    Raises
-    ------
-    NotebookError
-        It names the nearest parameter.
-    """
-    for name in given:
-        if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(declared)}."
-            raise NotebookError(f"{path.name}: has no parameter '{name}'; {hint}")
+def parameter_value(name: str, text: str) -> Any:
+    """The value of a parameter on the command line, read as YAML, where 1e-3 is a number too."""
+    value = read_value(name, text)
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
 
 
 def make_absolute(value: Any) -> Any:
     """The value, as an absolute path if it names an existing file or folder relative to where the command runs."""
-    if isinstance(value, str) and value and Path(value).exists():
-        return str(Path(value).resolve())
-    return value
-
-
-def _is_file(value: Any) -> bool:
-    return isinstance(value, str) and (PROJECT_ROOT / value).is_file()
+    return str(Path(value).resolve()) if isinstance(value, str) and value and Path(value).exists() else value

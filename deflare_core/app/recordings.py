@@ -53,7 +53,7 @@ def verify(
     print(f"pairs {report.num_pairs}, files {len(report.checks)}, orphans {len(report.orphans)}")
     print(f"unreadable {sum(c.problem is not None for c in report.checks)}, sensors {', '.join(sizes)}")
     print(f"events {sum(c.num_events for c in report.checks):,}, each {min(durations):g} to {max(durations):g} ms")
-    problems = list(report.problems)
+    problems = report.problems
     if manifest and not problems:
         problems = find_differences(read_manifest(manifest), noisy_dir, clean_dir)
     for problem in problems:

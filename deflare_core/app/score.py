@@ -31,14 +31,13 @@ def compare(config: Settings) -> int:
     from deflare_core.scores.evaluation import list_methods
 
     if "methods" not in config.model_fields_set:
-        methods = list_methods(EventVoxelDataset.from_config(config.data))
-        config = config.model_copy(update={"methods": methods})
-    config = config.model_copy(update={"legacy": True})
-    return score(config, Path("reports") / f"{datetime.now():%Y-%m-%d_%H%M%S}_comparison", "Comparison")
+        config = config.model_copy(update={"methods": list_methods(EventVoxelDataset.from_config(config.data))})
+    folder = Path("reports") / f"{datetime.now():%Y-%m-%d_%H%M%S}_comparison"
+    return score(config.model_copy(update={"legacy": True}), folder, "Comparison")
 
 
 def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None = None) -> int:
-    """Write the report of what a configuration asks for; predictions and scores made before are taken up."""
+    """Print the scores that a configuration asks for, and return 1 if a recording failed; they also make a report."""
     from deflare_core.dataset import EventVoxelDataset
     from deflare_core.scores.breakdown import write_breakdown
     from deflare_core.scores.evaluation import evaluate_methods, load_methods
@@ -52,15 +51,11 @@ def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None =
         print(f"deflare: error: {name} was not scored: {message}", file=sys.stderr)
     if len(result.failures) == len(data.pairs):
         return 1
-    page = write_report(result, methods, data, cache, folder, title)
-    manifest = config.data.noisy_dir.parent / "manifest.json"
-    if manifest.exists():
-        split = "test" if config.data.noisy_dir.name.endswith("_test") else "train"
-        write_breakdown(result, methods[-1].name, manifest, split, folder / "breakdown.md")
+    page, last = write_report(result, methods, data, cache, folder, title), methods[-1]
+    write_breakdown(result, last.name, config.data.noisy_dir, folder / "breakdown.md")
     print(tabulate_scores(result) + f"\nReport in {page}")
     if debug_dir:
-        scored = result.scores[methods[-1].name]
-        pictured = write_debug_windows(data, methods[-1], cache, debug_dir, scored)
+        pictured = write_debug_windows(data, last, cache, debug_dir, result.scores[last.name])
         print(f"Pictures of {len(pictured)} windows in {debug_dir}")
     return 1 if result.failures else 0
 
@@ -81,9 +76,8 @@ def roc(
     model = checkpoint.load_model(config.checkpoint, config.device)
     found = roc_of(model, EventVoxelDataset.from_config(config.data))
     level = found.level_at(kept)
-    print(
-        f"area {found.area:.4f}; {found.removed_at(kept):.1%} of flare removed where {kept:.0%} are kept, level {level}"
-    )
+    removed = f"{found.removed_at(kept):.1%} of flare removed where {kept:.0%} are kept"
+    print(f"area {found.area:.4f}; {removed}, level {level}")
     print(f"{save_figure(draw_roc(found, kept), config.output_dir / 'roc.png')}")
     if set_level:
         checkpoint.set_level(checkpoint.find_checkpoint(config.checkpoint), level)

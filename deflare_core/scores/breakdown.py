@@ -36,11 +36,14 @@ AMOUNTS: dict[str, Callable[[Entry], float]] = {
 }
 
 
-def write_breakdown(evaluation: Evaluation, method: str, manifest: Path, split: str, path: Path) -> None:
-    """Write the breakdown of a method's scores over the recordings of a split of a simulated data set's manifest."""
-    table = tabulate_groups(evaluation, method, read_manifest(manifest, split))
-    with complete_or_absent(path) as temporary:
-        temporary.write_text(f"# Where the error of {method} sits\n\n{table}\n")
+def write_breakdown(evaluation: Evaluation, method: str, noisy_dir: Path, path: Path) -> None:
+    """Write the breakdown of a method's scores over the recordings of a simulated folder; of others, nothing."""
+    manifest = noisy_dir.parent / "manifest.json"
+    if manifest.exists():
+        split = "test" if noisy_dir.name.endswith("_test") else "train"
+        table = tabulate_groups(evaluation, method, read_manifest(manifest, split))
+        with complete_or_absent(path) as temporary:
+            temporary.write_text(f"# Where the error of {method} sits\n\n{table}\n")
 
 
 def group_recordings(plans: dict[str, Entry]) -> dict[str, dict[str, list[str]]]:

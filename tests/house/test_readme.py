@@ -1,4 +1,4 @@
-"""What the README promises is true: its snippet runs, its commands parse_words, its files exist."""
+"""What the README promises is true: its snippet runs, its commands parse, its files exist."""
 
 import re
 import shlex
@@ -6,7 +6,7 @@ import shlex
 import pytest
 from support.recordings import make_events, same_events
 
-from deflare_core.app.arguments import check_words, find_parameters, make_parser, parse_words
+from deflare_core.app.arguments import read_arguments
 from deflare_core.app.commands import COMMANDS as PROGRAM
 from deflare_core.app.commands import find_command
 from deflare_core.io.recordings import load_events, save_events
@@ -35,12 +35,9 @@ def test_every_command_of_the_readme_parses(command, monkeypatch):
     optional_too = re.sub(r" \[([^\]]*)\]", r" \1", command)
     _, *words = shlex.split(optional_too)
     found = find_command(words)
-    parameters = find_parameters(found.load())
-    options, settings = parse_words(make_parser(found.name, found.about, parameters), parameters, words[1:])
     monkeypatch.chdir(PROJECT_ROOT)
-    assert check_words(found.name, parameters, options, settings) is not None, (
-        "Every option and setting is one that there is."
-    )
+    arguments = read_arguments(found.load(), found.name, found.about, words[1:])
+    assert arguments is not None, "Every option and setting is one that there is."
 
 
 def test_the_readme_shows_every_command():
