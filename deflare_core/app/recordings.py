@@ -6,17 +6,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
 from data_simu import SimulationConfig
 from deflare_core.io.reading import Reading
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from deflare_core.events import Events
 
 Recording = Annotated[Path, Field(description="recording of any format")]
 VoxelFile = Annotated[Path, Field(description="voxel file (.npy or .pt)")]
@@ -39,9 +34,7 @@ def verify(
     noisy_dir: Annotated[Path, Field(description="folder of recordings with flare")],
     clean_dir: Annotated[Path, Field(description="folder of their clean partners")],
     reading: Reading,
-    manifest: Annotated[
-        Path | None, Field(description="also compare with the test recordings of this manifest")
-    ] = None,
+    manifest: Annotated[Path | None, Field(description="compare with this manifest's test recordings too")] = None,
 ) -> int:
     """Print what two folders hold, and return 1 if something is wrong with them."""
     from deflare_core.io.manifest import find_differences, read_manifest
@@ -65,7 +58,7 @@ def encode(input: Recording, output: VoxelFile, reading: Reading, debug: Picture
     """Write the voxels of a recording, and say where its windows begin."""
     from deflare_core.deflaring.voxel_files import encode_file
 
-    show_first = window_pictures(f"encode_{output.stem}", "input") if debug else None
+    show_first = picture_windows(f"encode_{output.stem}", "input") if debug else None
     start_us, shape = encode_file(input, output, reading=reading, show_first=show_first)
     print(f"{output}: {shape} (windows, bins, height, width), first window at {start_us} us")
 
@@ -80,13 +73,13 @@ def decode(
     """Write the events of a voxel file, and say how many."""
     from deflare_core.deflaring.voxel_files import decode_file
 
-    show_first = window_pictures(f"decode_{output.stem}", "output") if debug else None
+    show_first = picture_windows(f"decode_{output.stem}", "output") if debug else None
     num_events = decode_file(input, output, t0_us=t0_us, seed=seed, show_first=show_first)
     print(f"{output}: {num_events:,} events")
 
 
-def window_pictures(folder: str, name: str) -> Callable[[Events, np.ndarray, int], object]:
-    """What pictures a window in a folder of `reports/debug_output`."""
+def picture_windows(folder: str, name: str) -> Callable[..., object]:
+    """The function that pictures a window in a folder of `reports/debug_output`."""
     from deflare_core.show.debug import DEBUG_OUTPUT, write_window_pictures
 
     return partial(write_window_pictures, DEBUG_OUTPUT / folder, name)

@@ -39,34 +39,7 @@ def load_config(cls: type[Config], path: str | Path, overrides: Sequence[str] = 
     ConfigError
         When the file is missing or not YAML, a key is unknown, or a value is unfit; the message says which.
     """
-    return make_config(cls, _read_yaml(Path(path)), overrides, origin=str(path))
-
-
-def make_config(
-    cls: type[Config], settings: dict[str, Any], overrides: Sequence[str] = (), origin: str = "configuration"
-) -> Config:
-    """The configuration from a nested dictionary with dotted overrides applied; errors begin with `origin`."""
-    for override in overrides:
-        settings = _override(settings, override)
-    try:
-        return cls.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(_explain(cls, e) for e in _pick_members(cls, error))) from None
-
-
-def list_changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """What two nested dictionaries of settings both have and hold differently: "one -> other" by dotted name."""
-    found: dict[str, str] = {}
-    for name in before.keys() & now.keys():
-        one, other = before[name], now[name]
-        if isinstance(one, dict) and isinstance(other, dict):
-            found |= list_changes(one, other, f"{prefix}{name}.")
-        elif one != other:
-            found[prefix + name] = f"{one} -> {other}"
-    return dict(sorted(found.items()))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
+    path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file.")
     try:
@@ -75,28 +48,47 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not YAML ({str(error).splitlines()[0]}).") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: must hold key: value settings; found {type(settings).__name__}.")
-    return settings
+    return make_config(cls, settings, overrides, origin=str(path))
 
 
-def _override(settings: dict[str, Any], override: str) -> dict[str, Any]:
-    """A copy of the settings with one `dotted.key=value` set; the value is read as YAML."""
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
-        raise ConfigError(f"An override is written key=value, such as trainer.max_steps=10; received '{override}'.")
-    return _replace(settings, "", dotted, read_value(dotted, text))
+def make_config(
+    cls: type[Config], settings: dict[str, Any], overrides: Sequence[str] = (), origin: str = "configuration"
+) -> Config:
+    """The configuration from a nested dictionary with dotted overrides applied; errors begin with `origin`."""
+    for override in overrides:
+        dotted, equals, text = override.partition("=")
+        if not equals or not dotted:
+            raise ConfigError(f"An override is written key=value, such as trainer.max_steps=10; received '{override}'.")
+        settings = _replace(settings, dotted, read_value(dotted, text))
+    try:
+        return cls.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(cls, e) for e in _pick_members(cls, error))) from None
 
 
-def _replace(settings: Any, above: str, dotted: str, value: Any) -> dict[str, Any]:
+def list_changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
+    """What two nested dictionaries of settings both have and hold differently: "one -> other" by dotted name."""
+    found: dict[str, str] = {}
+    for name in sorted(before.keys() & now.keys()):
+        one, other = before[name], now[name]
+        if isinstance(one, dict) and isinstance(other, dict):
+            found |= {f"{name}.{below}": change for below, change in list_changes(one, other).items()}
+        elif one != other:
+            found[name] = f"{one} -> {other}"
+    return found
+
+
+def _replace(settings: Any, dotted: str, value: Any, above: str = "") -> dict[str, Any]:
     """A copy of the group of settings called `above` with one below it set."""
     if not isinstance(settings, dict):
         raise ConfigError(
             f"'{above}.{dotted}': '{above}' is one setting, not a group of them; write {above}=VALUE "
             f"(it is {settings!r} so far)."
         )
-    head, *rest = dotted.split(".", 1)
-    if not rest:
-        return {**settings, head: value}
-    return {**settings, head: _replace(settings.get(head) or {}, f"{above}.{head}".lstrip("."), rest[0], value)}
+    head, *below = dotted.split(".", 1)
+    if below:
+        value = _replace(settings.get(head) or {}, below[0], value, f"{above}.{head}".lstrip("."))
+    return {**settings, head: value}
 
 
 def read_value(name: str, text: str) -> Any:
