@@ -72,6 +72,10 @@ class InferenceSummary:
         )
 
 
+Outcome = InferenceSummary | DeflareError | OSError | None
+"""A summary, or why a recording could not be deflared; None: it was deflared before."""
+
+
 def load_method(
     name: str = "network",
     checkpoint: str | Path = PRETRAINED,
@@ -188,11 +192,11 @@ def deflare_recording(
         with Journal(target, key) as journal:
             starts = recording.window_starts(window_us)
             deflared = deflare_or_recall(method, recording, starts, journal, cut, seed)
-            writer = open_writer(recording, source, target, key)
-            with (
-                closing(deflared) as windows,
-                tqdm(windows, total=len(starts), unit="window", disable=not progress) as bar,
-            ):
+            clock_us = recording.clock_us if recording.declares_clock else None
+            about: dict[str, Any] = {"source": f"deflared from {Path(source).name}", "attributes": {WORK_KEY: key}}
+            writer = RecordingWriter(target, recording.sensor_size, clock_us=clock_us, **about)
+            shown: dict[str, Any] = {"total": len(starts), "unit": "window", "disable": not progress}
+            with closing(deflared) as windows, tqdm(windows, **shown) as bar:
                 counts = write_windows(bar, recording, writer, flags)
             journal.remove()
         recorded_s = (recording.clock_us[1] - recording.clock_us[0]) / 1e6
@@ -201,13 +205,10 @@ def deflare_recording(
 
 def deflare_each(
     method: Method, jobs: Iterable[tuple[Path, Path]], settings: dict[str, Any], *, skip_done: bool, progress: bool
-) -> Generator[tuple[Path, Path, InferenceSummary | DeflareError | OSError | None], None, None]:
-    """Each job's recording and result, with what became of it: a summary, why it failed, or None if it was done before.
-
-    `settings` are those of `deflare_recording`, by name.
-    """
+) -> Generator[tuple[Path, Path, Outcome], None, None]:
+    """Each job's recording and result, and what became of it; `settings` are those of `deflare_recording`, by name."""
     for source, target in jobs:
-        outcome: InferenceSummary | DeflareError | OSError | None = None
+        outcome: Outcome = None
         try:
             if not (skip_done and is_deflared(method, source, target, settings)):
                 outcome = deflare_recording(method, source, target, **settings, progress=progress)
@@ -240,13 +241,7 @@ def deflare_or_recall(
 def write_windows(
     windows: Iterable[AppliedVoxel], recording: Recording, writer: RecordingWriter, flags: bool
 ) -> tuple[int, int, int, int]:
-    """How many events there were, were kept, removed and synthesised in the windows, which are then written.
-
-    Raises
-    ------
-    RecordingError
-        When the windows do not hold all of the recording's events, because these are not in order.
-    """
+    """How many events there were, were kept, removed and synthesised in the windows, which are then written."""
     num_in = num_kept = num_out = 0
     with writer:
         for window in windows:
@@ -259,15 +254,3 @@ def write_windows(
             num_kept += int(window.kept.sum())
         recording.check_all_read(num_in)
     return num_in, num_kept, num_in - num_kept, num_out - num_kept
-
-
-def open_writer(recording: Recording, source: str | Path, target: str | Path, key: str) -> RecordingWriter:
-    """A writer of what becomes of a recording, on the same sensor and declared clock, with the key of the work."""
-    clock_us = recording.clock_us if recording.declares_clock else None
-    return RecordingWriter(
-        target,
-        recording.sensor_size,
-        source=f"deflared from {Path(source).name}",
-        clock_us=clock_us,
-        attributes={WORK_KEY: key},
-    )

@@ -85,11 +85,6 @@ def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, r
     """Turn this process into a server that shows a notebook as an app, without its code, on the given port.
 
     Cells tagged `report` are left out: they are there for readers of an executed notebook.
-
-    Raises
-    ------
-    NotebookError
-        When there is no such notebook or parameter, or Voila is not installed.
     """
     if importlib.util.find_spec("voila") is None:
         raise NotebookError("Apps need the package 'voila', which is not installed; `pip install voila`.")
