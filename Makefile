@@ -9,11 +9,14 @@ STAMP := $(VENV)/.complete-$(EXTRAS)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lab check benchmark pretrained clean
+TESTS := $(VENV)/bin/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+.PHONY: help setup quickstart test test-slow test-all lab check benchmark pretrained clean
 
 help:
 	@echo "make quickstart   set up, then simulate, train, evaluate and deflare on this machine; report in reports/"
-	@echo "make test         set up, then run all tests"
+	@echo "make test         set up, then run the tests that a change is likely to break, in a few minutes"
+	@echo "make test-slow    set up, then run all other tests"
+	@echo "make test-all     both"
 	@echo "make lab          set up, then open JupyterLab on the notebooks"
 	@echo "make check        lint, format and type check"
 	@echo "make benchmark    codec speed against its peers; table in reports/"
@@ -42,7 +45,12 @@ quickstart: $(STAMP)
 	$(DEFLARE) notebook 00_quickstart -p num_train 12 -p num_test 4 -p max_steps 120 -p seed 3 -p require_improvement true
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest
+	$(TESTS)
+
+test-slow: $(STAMP)
+	$(TESTS) -m slow
+
+test-all: test test-slow
 
 lab: $(STAMP)
 	$(VENV)/bin/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb

@@ -10,17 +10,19 @@ import urllib.request
 
 import numpy as np
 import pytest
-from support.chromium import BINARY, ROOT, Page, until
+from support.chromium import BINARY, Page
 from support.recordings import make_events
-from test_viewer_browser import control, expected_pixels, panel_pixels
+from support.viewer_page import control, expected_pixels, panel_pixels
+from support.waiting import poll
 
 from deflare_core.app import notebook
 from deflare_core.app.notebook import NotebookError, serve_notebook
 from deflare_core.codec import events_to_voxel
 from deflare_core.io.recordings import save_events
 from deflare_core.show.viewer import find_default_limit
+from deflare_core.system.places import PROJECT_ROOT
 
-SHOTS = ROOT / "reports" / "screenshots"
+SHOTS = PROJECT_ROOT / "reports" / "screenshots"
 SIZE = (60, 80)
 needs_browser = pytest.mark.skipif(
     BINARY is None or importlib.util.find_spec("voila") is None,
@@ -47,7 +49,7 @@ def address(recordings, tmp_path):
     command = [sys.executable, "-m", "deflare_core", "notebook", "05", "--app", "--port", str(port)]
     for name, value in (("recording", "before.h5"), ("output", "after.h5"), ("output_dir", str(tmp_path / "out"))):
         command += ["-p", name, value]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "BROWSER": "true"}
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "BROWSER": "true"}
     with (tmp_path / "app.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         try:
@@ -74,13 +76,14 @@ def test_without_voila_the_error_says_what_to_install(monkeypatch, tmp_path):
         serve_notebook("05", {}, port=8866, reports=tmp_path)
 
 
+@pytest.mark.slow
 @needs_browser
 def test_the_app_shows_the_named_recording_and_follows_the_slider(address, recordings, tmp_path):
-    until(lambda: listens(address), 60, "the app's first answer")
+    poll(lambda: listens(address), "the app's first answer")
     page = Page(tmp_path / "profile", height=1100)
     try:
         page.send("Page.navigate", url=address)
-        page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 3", 90)
+        page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 3")
         left, top, width, height = page.box(control("bins"))
         page.click(left + width * 5 / 7, top + height / 2)
         page.wait(f"document.querySelector('{control('bin-text')}').textContent.startsWith('bin 5 of 0\u20137, 12.5')")

@@ -1,4 +1,5 @@
 import errno
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +8,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from support.processes import Started
 from support.recordings import make_events, same_events
 
 from deflare_core.app.commands import main
-from deflare_core.checkpoint import load_pretrained, save_checkpoint
+from deflare_core.checkpoint import load_pretrained
 from deflare_core.codec import AppliedVoxel, events_to_voxel
-from deflare_core.config import ModelConfig, OptimizerConfig
+from deflare_core.config import ModelConfig
 from deflare_core.deflaring.host import HostPath, run_voxel
 from deflare_core.deflaring.jobs import recordings_to_deflare
 from deflare_core.deflaring.journal import Journal
@@ -20,7 +22,6 @@ from deflare_core.deflaring.method import BaselineMethod
 from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import CACHE_BYTES, Recording, RecordingError, load_events, open_recording, save_events
 from deflare_core.io.writer import RecordingWriter
-from deflare_core.loop.optimizer import make_optimizer
 from deflare_core.model import build_model
 from deflare_core.streams.baselines import BASELINES
 from deflare_core.system.processes import Processes
@@ -118,6 +119,7 @@ def test_a_folder_is_shared_among_the_processes(tmp_path):
         recordings_to_deflare(tmp_path / "empty", tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_the_command_deflares_a_folder_in_two_processes(tmp_path):
     names = ["a.h5", "b.h5", "c.h5"]
     for k, name in enumerate(names):
@@ -151,14 +153,13 @@ def test_a_folder_whose_results_would_overwrite_something_is_refused(tmp_path, c
 @pytest.mark.parametrize(
     ("name", "reason"), [("in.h5", "the recording itself"), ("folder.h5", "is a folder"), ("out.csv", "must end in")]
 )
-def test_a_file_that_cannot_be_the_result_is_refused_before_any_work(tmp_path, name, reason):
+def test_a_file_that_cannot_be_the_result_is_refused_before_any_work(tmp_path, name, reason, capsys):
     save_events(tmp_path / "in.h5", make_events(num=50), source="test")
     save_events(tmp_path / "folder.h5" / "kept.h5", make_events(num=50), source="test")
     for command in (["infer", "--method", "input", "--input", "in.h5", "--output", name], ["decode", "in.h5", name]):
         paths = [str(tmp_path / word) if word.endswith((".h5", ".csv")) else word for word in command]
-        done = subprocess.run([sys.executable, "-m", "deflare_core", *paths], capture_output=True, text=True)
-        assert done.returncode == 1, "Nothing is made."
-        assert reason in done.stderr, "The command says why."
+        assert main(paths) == 1, "Nothing is made."
+        assert reason in capsys.readouterr().err, "The command says why."
     assert len(load_events(tmp_path / "folder.h5" / "kept.h5")) == 50, "What stands in the folder stays."
 
 
@@ -272,20 +273,16 @@ def test_memory_does_not_grow_with_the_recording(tmp_path):
             for k in range(count):
                 writer.append(make_events(seed=k, num=16_000, t_start_us=k * 20_000))
         files = [tmp_path / f"{count}{part}.h5" for part in ("", "_out")]
-        done = subprocess.run([sys.executable, "-c", PEAK, *files], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        peaks[count] = float(done.stdout)
+        run = Started(deflare_and_write_peak, *files, folder=tmp_path / f"{count}")
+        assert run.wait() == 0, run.err
+        peaks[count] = float(run.out)
     assert peaks[650] < peaks[50] + 4 * CACHE_BYTES / 2**20 + 10, f"MiB at the peak, by windows: {peaks}"
 
 
-PEAK = """
-import resource, sys
-from deflare_core.config import ModelConfig
-from deflare_core.inference import deflare_recording
-from deflare_core.model import build_model
-deflare_recording(build_model(ModelConfig(f_maps=(8, 16), num_levels=2), 0), *sys.argv[1:], progress=False)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-"""
+def deflare_and_write_peak(source: Path, target: Path) -> None:
+    """Deflare a recording, and write how many MiB of memory this process has had at most."""
+    deflare_recording(build_model(ModelConfig(f_maps=(8, 16), num_levels=2), 0), source, target, progress=False)
+    sys.stdout.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
 def out_of_memory(*_):
@@ -331,12 +328,9 @@ def test_a_failure_that_may_pass_loses_no_window(halving_model, tmp_path, fault,
     assert len(noted) == 10, "The windows noted before are not made again."
 
 
-def test_the_command_works_in_strips(tmp_path):
+def test_the_command_works_in_strips(tmp_path, checkpoint):
     events = make_events(num=900, sensor_size=(60, 80))
     save_events(tmp_path / "in.h5", events, source="test")
     files = ["--input", str(tmp_path / "in.h5"), "--output", str(tmp_path / "out.h5")]
-    model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
-    optimizer = make_optimizer(OptimizerConfig(), model)
-    checkpoint = save_checkpoint(tmp_path, model, optimizer, epoch=0, step=0, metrics={}, training={})
     assert main(["infer", *files, "strip_rows=16", "device=cpu", f"checkpoint={checkpoint}"]) == 0
     assert same_events(load_events(tmp_path / "out.h5"), events)

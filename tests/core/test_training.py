@@ -4,12 +4,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.processes import Started, start_command
+from support.waiting import poll
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deflare_core import training
@@ -54,22 +56,21 @@ def config(pair_folders, tmp_path):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start `deflare train` in a process of its own, leader of a group; or in several, with torchrun."""
+    """Start `deflare train` in a process of its own."""
 
-    def make(config: TrainConfig, num_processes: int = 1) -> subprocess.Popen:
+    def make(config: TrainConfig) -> Started:
         (tmp_path / "config.yaml").write_text(config.model_dump_json())
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
-        program = ["-m", "deflare_core", "train", "--config", str(tmp_path / "config.yaml")]
-        command = [sys.executable, *(launcher if num_processes > 1 else []), *program]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, start_new_session=True, **streams)
+        return start_command(["train", "--config", tmp_path / "config.yaml"], tmp_path / "streams")
 
     return make
 
 
-def wait_for(process: subprocess.Popen, folder, pattern) -> None:
-    while process.poll() is None and not list(folder.glob(pattern)):
-        time.sleep(0.01)
+def torchrun(config: TrainConfig, folder: Path) -> subprocess.Popen:
+    """Start `deflare train` in two processes."""
+    (folder / "config.yaml").write_text(config.model_dump_json())
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, *launcher, "-m", "deflare_core", "train", "--config", str(folder / "config.yaml")]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def weights(path):
@@ -125,10 +126,10 @@ def test_a_killed_run_resumes_to_the_bit(config, start, tmp_path):
     """The process is killed without warning somewhere between checkpoints, then the run is resumed."""
     whole = fit(config("whole", max_steps=24, **EVERYTHING), progress=False)
     killed = config("killed", max_steps=24, **EVERYTHING)
-    process = start(killed)
-    wait_for(process, tmp_path / "killed", "checkpoint_*_iter_000009")
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    run = start(killed)
+    run.wait_for(lambda: list((tmp_path / "killed").glob("checkpoint_*_iter_000009")))
+    run.send(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL, run.err
     assert find_checkpoint(tmp_path / "killed", "last").name < whole.name, "The run was killed before its end."
     assert equal(weights(fit(killed, resume=True, progress=False)), weights(whole))
 
@@ -179,27 +180,24 @@ def test_the_command_of_a_stopped_run_fails(config, monkeypatch, tmp_path):
 
 def test_an_interrupt_of_all_processes_lets_the_loading_ones_serve_the_last_step(config, start, tmp_path):
     """Ctrl-C reaches the processes that load data too; the training one must still be able to end its step."""
-    process = start(config(max_steps=100_000, num_workers=1))
-    wait_for(process, tmp_path / "run", "checkpoint_*_iter_000006")
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    run = start(config(max_steps=100_000, num_workers=1))
+    run.wait_for(lambda: list((tmp_path / "run").glob("checkpoint_*_iter_000006")))
+    run.send_all(signal.SIGINT)
+    assert run.wait() == 130, run.err
     last = find_checkpoint(tmp_path / "run", "last")
-    assert f"saved {last}" in errors, "The interrupted run ends with a checkpoint of its last step."
+    assert f"saved {last}" in run.err, "The interrupted run ends with a checkpoint of its last step."
 
 
 def close(a, b):
     return all(torch.allclose(a[name], b[name], rtol=1e-4, atol=1e-6) for name in a)
 
 
-def test_two_processes_train_as_one_does(config, start, tmp_path):
+def test_two_processes_train_as_one_does(config, tmp_path):
     """Real torchrun: 15 windows, two a step, so that the 8th step has one and leaves the second process without."""
     settings = {"accumulate_steps": 2, "max_steps": 10, "model": {"layer_order": "gcrd"}, "average_decay": 0.9}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as torchrun does: the order of a sum depends on them
+    assert torch.get_num_threads() == 1, "As in torchrun's processes: the order of a sum depends on them."
     one = fit(config("one", **settings), progress=False)
-    torch.set_num_threads(threads)
-    process = start(config("two", **settings), num_processes=2)
+    process = torchrun(config("two", **settings), tmp_path)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert output.count("checkpoint_epoch_0001_iter_000010") == 1, "Only the first process speaks."
@@ -214,9 +212,11 @@ def test_two_processes_train_as_one_does(config, start, tmp_path):
     assert close(weights(two), weights(one))
 
 
-def test_two_stopped_processes_are_resumed_by_one(config, start, tmp_path):
-    process = start(config("two", max_steps=100_000, accumulate_steps=2, num_workers=1), num_processes=2)
-    wait_for(process, tmp_path / "two", "checkpoint_*_iter_000003")
+@pytest.mark.slow
+def test_two_stopped_processes_are_resumed_by_one(config, tmp_path):
+    process = torchrun(config("two", max_steps=100_000, accumulate_steps=2, num_workers=1), tmp_path)
+    saved = "checkpoint_*_iter_000003"
+    poll(lambda: process.poll() is not None or list((tmp_path / "two").glob(saved)), "the first checkpoint")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
     last = find_checkpoint(tmp_path / "two", "last")

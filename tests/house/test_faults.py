@@ -5,20 +5,18 @@ changed bytes in files of every format.
 """
 
 import ast
-import contextlib
-import os
 import resource
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.camera_bytes import dat_bytes, evt2_bytes, evt3_bytes
-from support.faults import COLUMNS, EVENTS, FAULTS, TABLE, answer, checkpoint_folder, h5, recording
+from support.faults import COLUMNS, EVENTS, FAULTS, TABLE, answer, h5, recording
+from support.processes import Started, start_command
 from support.recordings import make_events, same_events
+from support.waiting import poll
 
 import deflare_core
 from deflare_core.app.commands import main
@@ -28,8 +26,6 @@ from deflare_core.inference import deflare_recording
 from deflare_core.io.convert import convert
 from deflare_core.io.recordings import RecordingError, load_events, save_events
 from deflare_core.io.writer import RecordingWriter
-
-PROGRAM = [sys.executable, "-m", "deflare_core"]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -72,49 +68,24 @@ def long_recording(path: Path, num_windows: int = 60) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def small_checkpoint(tmp_path_factory):
-    """A network that is quick on a CPU."""
-    return checkpoint_folder(tmp_path_factory.mktemp("checkpoint"))
-
-
-def wait_for(path: Path, size: int, process: subprocess.Popen) -> None:
-    """Come back when the file has so many bytes."""
-    until = time.monotonic() + 120
-    while not (path.exists() and path.stat().st_size > size):
-        assert process.poll() is None, "The run ended too early for the test."
-        assert time.monotonic() < until, "The run never came so far."
-        time.sleep(0.005)
-
-
-def stop(process: subprocess.Popen, number: signal.Signals) -> int:
-    """The exit status after the signal, sent again if need be: Python drops one that comes while it frees an object."""
-    until = time.monotonic() + 60
-    while process.poll() is None:
-        assert time.monotonic() < until, "The run does not stop."
-        process.send_signal(number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.5)
-    return process.returncode
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_leaves_no_output_and_goes_on(tmp_path, small_checkpoint, number):
-    source, out = long_recording(tmp_path / "in.h5", 150), tmp_path / "out.h5"
-    command = [*PROGRAM, "infer", "--input", source, "--output", out, "device=cpu", f"checkpoint={small_checkpoint}"]
-    run = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    wait_for(tmp_path / ".out.h5.journal", 2_500, run)
-    assert stop(run, number) != 0
+def test_a_killed_run_leaves_no_output_and_goes_on(tmp_path, checkpoint, number):
+    source, out, journal = long_recording(tmp_path / "in.h5", 150), tmp_path / "out.h5", tmp_path / ".out.h5.journal"
+    words = ["infer", "--input", source, "--output", out, "device=cpu", f"checkpoint={checkpoint}"]
+    run = start_command(words, tmp_path / "streams")
+    run.wait_for(lambda: journal.exists() and journal.stat().st_size > 2_500)
+    # Python drops a signal that comes while it frees an object, so it is sent until it is heard.
+    poll(lambda: run.send(number) or not run.runs(), "the end of the run", pause_s=0.5)
+    assert run.wait() != 0
     assert not out.exists(), "The output is complete or absent."
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
+    assert main(list(map(str, words))) == 0
     assert same_events(load_events(out), load_events(source))
-    assert {p.name for p in tmp_path.iterdir()} == {"in.h5", "out.h5"}
+    assert {p.name for p in tmp_path.iterdir()} == {"in.h5", "out.h5", "streams"}
 
 
-def test_two_runs_on_one_output_do_not_mix(tmp_path, small_checkpoint, capsys):
+def test_two_runs_on_one_output_do_not_mix(tmp_path, checkpoint, capsys):
     source, out = long_recording(tmp_path / "in.h5", 6), tmp_path / "out.h5"
-    words = ["infer", "--input", source, "--output", out, "device=cpu", f"checkpoint={small_checkpoint}"]
+    words = ["infer", "--input", source, "--output", out, "device=cpu", f"checkpoint={checkpoint}"]
     with Journal(out, "of a run that takes long"):
         assert main(list(map(str, words))) == 1
         assert "out.h5: another run is writing this file" in capsys.readouterr().err
@@ -123,9 +94,11 @@ def test_two_runs_on_one_output_do_not_mix(tmp_path, small_checkpoint, capsys):
     assert same_events(load_events(out), load_events(source))
 
 
-def limit_file_size() -> None:
+def run_on_a_full_disk(words: list[str]) -> int:
+    """The exit status of a command that may write no file of more than 200 kB."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    return main(words)
 
 
 @pytest.mark.parametrize(
@@ -142,13 +115,11 @@ def limit_file_size() -> None:
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, command, name):
     source = long_recording(tmp_path / "in.h5")
     words = [{"IN": str(source), "OUT": str(tmp_path / name)}.get(word, word) for word in command.split()]
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [*PROGRAM, *words], preexec_fn=limit_file_size, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 1, done.stderr
-    assert f"{name}: cannot be written (File too large); make room for it." in done.stderr.splitlines()[-1]
-    assert {p.name for p in tmp_path.iterdir()} <= {"in.h5", ".out.h5.journal"}
+    run = Started(run_on_a_full_disk, words, folder=tmp_path / "streams")
+    assert run.wait() == 1, run.err
+    assert f"{name}: cannot be written (File too large); make room for it." in run.err.splitlines()[-1]
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left <= {"in.h5", ".out.h5.journal", "streams"}
 
 
 def sound_files(folder: Path) -> dict[str, bytes]:
@@ -181,8 +152,8 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(raw)
 
 
-def fuzz(folder: Path, seed: int, rounds: int) -> int:
-    """How many damaged files were read all the same; each gives sound events, or an error that names it."""
+def fuzz(folder: Path, seed: int, rounds: int) -> None:
+    """Write how many damaged files were read all the same; each gives sound events, or an error that names it."""
     rng, num_read, unnamed = np.random.default_rng(seed), 0, 0
     files = sound_files(folder)
     for k in range(rounds):
@@ -199,16 +170,12 @@ def fuzz(folder: Path, seed: int, rounds: int) -> int:
         assert (events.x < 16).all(), "They are on the sensor."
         assert (events.y < 12).all()
     assert unnamed == 0, "Every error names its file."
-    return num_read
+    sys.stdout.write(str(num_read))
 
 
-def test_damaged_files_are_refused_or_read_as_sound_events(tmp_path):
-    seed, rounds = 0, 420
-    command = [sys.executable, __file__, str(tmp_path), str(seed), str(rounds)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert 0 < int(done.stdout) < rounds, "Some damage goes unnoticed in formats without checksums, some is refused."
-
-
-if __name__ == "__main__":
-    sys.stdout.write(str(fuzz(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+@pytest.mark.parametrize("rounds", [70, pytest.param(420, marks=pytest.mark.slow)])
+def test_damaged_files_are_refused_or_read_as_sound_events(tmp_path, rounds):
+    """In a process of its own, which a fault of a decoder may end."""
+    run = Started(fuzz, tmp_path, 0, rounds, folder=tmp_path / "streams")
+    assert run.wait() == 0, run.err
+    assert 0 < int(run.out) < rounds, "Some damage goes unnoticed in formats without checksums, some is refused."

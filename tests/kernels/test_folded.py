@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.networks import FOLDED
 from torch import nn
 
 from deflare_core.kernels.codec_loops import random_below
@@ -16,29 +16,30 @@ from deflare_core.kernels.event_tensors import random_below_tensor
 from deflare_core.kernels.group_norm import PIECES, PiecewiseGroupNorm
 from deflare_core.model import has_triton
 
-SCRIPT = Path(__file__).parents[1] / "support" / "folded_agreement.py"
+QUICK = "32, 64"
 
 
-@pytest.fixture(scope="module")
-def agreement():
+def agreement(part: str):
+    """How a network, or the decode, compares in Triton's interpreter, which is chosen before Triton is imported."""
     if not has_triton():
         pytest.skip("Triton is not installed; it comes with torch's CUDA builds and with deflare[test] on Linux.")
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), "cpu"]
+    command = [sys.executable, "-m", "support.folded_agreement", part]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_the_folded_network_is_the_plain_one(agreement):
-    for f_maps, found in agreement["networks"].items():
-        for way in ("kept", "recomputed"):
-            assert found[way]["output"] < 1e-5, f"The output of {f_maps} differs: {found}."
-            assert found[way]["gradients"] < 1e-4, f"A gradient of {f_maps} differs: {found}."
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != QUICK)) for name in FOLDED])
+def test_the_folded_network_is_the_plain_one(name):
+    found = agreement(name)
+    for way in ("kept", "recomputed"):
+        assert found[way]["output"] < 1e-5, f"The output of {name} differs: {found}."
+        assert found[way]["gradients"] < 1e-4, f"A gradient of {name} differs: {found}."
 
 
-def test_the_gpu_keeps_the_events_that_the_cpu_keeps(agreement):
-    for found in agreement["decodes"]:
+def test_the_gpu_keeps_the_events_that_the_cpu_keeps():
+    for found in agreement("decode"):
         assert found["removed"] > 100, "Something is removed."
         assert found["kept_otherwise"] == 0, "The same draws keep the same events."
         assert found["missing"] == found["synthesised"] > 0, "As many are missing as the CPU made."

@@ -3,8 +3,9 @@
 import csv
 import json
 import re
-import time
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import count
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,11 +13,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from support.checkpoints import save_small_checkpoint
 from support.networks import gate
 from support.recordings import make_events, same_events
 
 from deflare_core.app.commands import main
-from deflare_core.checkpoint import save_checkpoint
 from deflare_core.codec import AppliedVoxel, encode_window
 from deflare_core.config import ModelConfig, TestConfig
 from deflare_core.dataset import EventVoxelDataset
@@ -247,9 +248,7 @@ def test_other_sources_or_another_kind_of_device_make_other_predictions(data, mo
     assert not set(before) & set(keys()), "Any source may decide what any method gives."
 
 
-def test_a_configuration_names_its_methods(data, pair_folders, tmp_path):
-    model = build_model(MODEL, seed=0)
-    checkpoint = save_checkpoint_of(model, tmp_path / "run")
+def test_a_configuration_names_its_methods(data, pair_folders, checkpoint):
     settings = {"checkpoint": checkpoint, "data": dict(zip(("noisy_dir", "clean_dir"), pair_folders, strict=True))}
     config = make_config(
         TestConfig, settings | {"methods": ["input", f"other={checkpoint}", "network"], "device": "cpu"}
@@ -273,7 +272,7 @@ def test_a_configuration_names_its_methods(data, pair_folders, tmp_path):
 
 def test_a_plain_network_is_a_baseline_like_any_other(data, tmp_path):
     plain = build_model(MODEL.model_copy(update={"name": "ResidualUNet3D"}), seed=0)
-    method = load_method(f"plain={save_checkpoint_of(plain, tmp_path / 'plain')}", device="cpu")
+    method = load_method(f"plain={save_small_checkpoint(tmp_path / 'plain', plain)}", device="cpu")
     assert method.about.startswith("ResidualUNet3D, feature maps [8, 16]")
     losses = [((run_voxel(plain, s["raw"][0].numpy()) - s["label"][0].numpy()) ** 2).mean() for s in data]
     found = evaluate_methods([BaselineMethod("input"), method], data, progress=False)
@@ -286,10 +285,9 @@ def test_without_the_input_recordings_are_ranked_by_their_own_score():
 
 
 @pytest.fixture
-def settings(pair_folders, tmp_path, monkeypatch):
+def settings(pair_folders, checkpoint, tmp_path, monkeypatch):
     """Arguments of the command line that name the small data set and an untrained network; the folder is a new one."""
     monkeypatch.chdir(tmp_path)
-    checkpoint = save_checkpoint_of(build_model(MODEL, seed=0), tmp_path / "run")
     data = dict(zip(("noisy_dir", "clean_dir"), map(str, pair_folders), strict=True))
     config = {"checkpoint": str(checkpoint), "data": data, "output_dir": "scores", "device": "cpu"}
     Path("test_config.yaml").write_text(json.dumps(config))
@@ -327,15 +325,19 @@ def test_one_command_compares_all_methods(settings, data, labelled, capsys):
     assert {"report.md", "index.html", "scores.png"} <= {path.name for path in folder.iterdir()}
 
 
-def test_a_second_comparison_leaves_the_first_as_it_is(settings):
+def test_a_second_comparison_leaves_the_first_as_it_is(settings, monkeypatch):
+    class Clock:
+        """Each time that it is asked, a second has gone by."""
+
+        seconds = count()
+
+        @classmethod
+        def now(cls):
+            return datetime(2026, 1, 1, second=next(cls.seconds))
+
+    monkeypatch.setattr("deflare_core.app.score.datetime", Clock)
     for name in ("input", "empty"):
         assert main(["compare", *settings, f"methods=[{name}]"]) == 0
-        time.sleep(1)
     first, second = sorted(Path("reports").glob("*_comparison"))
     found = [list(json.loads((folder / "summary.json").read_text())["mean"]) for folder in (first, second)]
     assert found == [["input"], ["empty"]], "Each has a folder of its own."
-
-
-def save_checkpoint_of(model, folder: Path) -> Path:
-    optimizer = torch.optim.Adam(model.parameters())
-    return save_checkpoint(folder, model, optimizer, epoch=0, step=1, metrics={}, training={})

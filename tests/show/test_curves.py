@@ -1,10 +1,11 @@
 import json
 import math
-import time
+import threading
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
+from support.waiting import poll
 
 from deflare_core.app import live_curves
 from deflare_core.app.commands import main
@@ -122,19 +123,14 @@ def test_live_curves_follow_the_log_while_it_grows(tmp_path, monkeypatch):
             drawn.append(sum(len(line.get_xdata()) for line in figure.axes[0].lines[:1]))
 
     monkeypatch.setattr(live_curves, "display", lambda figure, display_id: Cell())
-    log = RunLog(tmp_path / "run", 0)
+    log, threads = RunLog(tmp_path / "run", 0), set(threading.enumerate())
     with live_curves.live_curves(tmp_path / "run", every_s=0.01):
         for step in range(1, 4):
             log.append(step_line(step))
-            deadline = time.monotonic() + 20
-            while step not in drawn:
-                assert time.monotonic() < deadline, f"Step {step} was not drawn while the run went on."
-                time.sleep(0.01)
+            poll(lambda step=step: step in drawn, f"Step {step} is drawn while the run goes on")
         log.append(step_line(4))
     assert drawn[-1] == 4, "The last picture shows the whole run."
-    count = len(drawn)
-    time.sleep(0.05)
-    assert len(drawn) == count, "Nothing is drawn afterwards."
+    assert set(threading.enumerate()) <= threads, "Nothing draws afterwards."
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

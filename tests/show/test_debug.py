@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.checkpoints import save_small_checkpoint
 
 from deflare_core.app.commands import main
-from deflare_core.checkpoint import save_checkpoint
-from deflare_core.config import ModelConfig, OptimizerConfig, TrainConfig
+from deflare_core.config import ModelConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.method import BaselineMethod
-from deflare_core.loop.optimizer import make_optimizer
 from deflare_core.loop.run import TrainingError
 from deflare_core.model import build_model
 from deflare_core.show import debug
@@ -124,9 +123,7 @@ def test_polarities_of_their_own_are_shown_as_one_signed_voxel(pair_folders, pol
 
 
 def test_evaluation_in_debug_mode_covers_every_file(pair_folders, tmp_path, capsys):
-    model = stirred()
-    optimizer = make_optimizer(OptimizerConfig(), model)
-    save_checkpoint(tmp_path / "run", model, optimizer, epoch=0, step=1, metrics={}, training={})
+    save_small_checkpoint(tmp_path, stirred())
     (tmp_path / "test.yaml").write_text(
         f"checkpoint: {tmp_path / 'run'}\noutput_dir: {tmp_path / 'out'}\ndevice: cpu\n"
         f"data: {{noisy_dir: {pair_folders[0]}, clean_dir: {pair_folders[1]}}}\n"

@@ -1,28 +1,26 @@
 """The viewer in a real browser: JupyterLab runs a notebook, hands move the controls, and every pixel is checked."""
 
-import base64
-import io
 import json
 import re
 import statistics
-import time
 
 import nbformat
 import numpy as np
 import pytest
 from PIL import Image
-from support.chromium import BINARY, NOTEBOOK, ROOT, Lab, Page, until
+from support.chromium import BINARY, NOTEBOOK, Lab, Page
+from support.viewer_page import control, expected_pixels, panel_pixels
+from support.waiting import poll
 
-from deflare_core.show.viewer import PALETTE
+from deflare_core.system.places import PROJECT_ROOT
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="no Chromium on the PATH (Debian: apt-get install chromium)")
 
 SHAPE = (8, 480, 640)
-SHOTS = ROOT / "reports" / "screenshots"
-COLOURS = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in PALETTE], np.uint8)
+SHOTS = PROJECT_ROOT / "reports" / "screenshots"
 CELL = """
 import numpy as np
-from deflare_core.viewer import VoxelBinViewer
+from deflare_core.show.viewer import VoxelBinViewer
 viewer = VoxelBinViewer.of_windows(lambda k: np.load("windows.npy", mmap_mode="r")[k], num_windows=2)
 viewer
 """
@@ -62,7 +60,7 @@ def page(tmp_path_factory, lab):
     try:
         lab.wait()
         page.open_and_run(lab, "viewer.ipynb")
-        page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 4", 40)
+        page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 4")
         SHOTS.mkdir(parents=True, exist_ok=True)
         yield page
     finally:
@@ -101,29 +99,6 @@ def kernel_says(lab: Lab, page: Page, expression: str):
     return json.loads(answer.read_text())
 
 
-def panel_pixels(page: Page, title: str) -> np.ndarray:
-    url = page.js(f"document.querySelector('.voxel-bin-viewer canvas[data-panel={title}]').toDataURL()")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
-
-
-def expected_pixels(cells: np.ndarray, size: tuple[int, int], limit=3.0, view=None) -> np.ndarray:
-    """The colours of the strongest cell beneath each of (height, width) screen pixels."""
-    height, width = cells.shape
-    x0, y0, x1, y1 = view or (0, 0, width, height)
-    rows, columns = (
-        np.floor(start + np.arange(n + 1) * (end - start) / n).astype(int)
-        for start, end, n in ((y0, y1, size[0]), (x0, x1, size[1]))
-    )
-    best = np.zeros(size, np.float32)
-    for right in range(max(1, np.diff(columns).max())):
-        for down in range(max(1, np.diff(rows).max())):
-            y, x = rows[:-1] + down, columns[:-1] + right
-            beneath = ((y < rows[1:]) | (down == 0))[:, None] & ((x < columns[1:]) | (right == 0))
-            values = cells[np.minimum(y, height - 1)[:, None], np.minimum(x, width - 1)]
-            best = np.where(beneath & (np.abs(values) > np.abs(best)), values, best)
-    return COLOURS[np.floor(127.5 + 127 * np.clip(best.astype(np.float64) / limit, -1, 1)).astype(int)]
-
-
 def voxels_of(window: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(PANELS, (*window, window[2] - window[0]), strict=True))
 
@@ -139,14 +114,8 @@ def wrong_pixels(page: Page, window: np.ndarray, b: int, clip=(-np.inf, np.inf),
 
 
 def assert_shows(page: Page, window: np.ndarray, b: int, **drawn) -> None:
-    """Within five seconds every pixel of all four panels is that of bin `b` of the window."""
-    deadline = time.monotonic() + 5
-    while wrong := wrong_pixels(page, window, b, **drawn):
-        assert time.monotonic() < deadline, f"bin {b}: share of wrong pixels {wrong}"
-
-
-def control(name: str) -> str:
-    return f".voxel-bin-viewer .{name}"
+    """Every pixel of all four panels comes to be that of bin `b` of the window."""
+    poll(lambda: not wrong_pixels(page, window, b, **drawn), f"the pixels of bin {b}", tries=50, pause_s=0.1)
 
 
 def text(page: Page, name: str) -> str:
@@ -175,12 +144,14 @@ def test_moving_the_slider_shows_the_right_bin_in_every_panel(lab, page, windows
     page.screenshot(SHOTS / "viewer_bin5.png")
 
 
+@pytest.mark.slow
 def test_a_bin_set_in_python_is_drawn(page, windows):
     in_kernel(page, "viewer.bin_index = 6")
     page.wait(f"document.querySelector('{control('bins')}').value === '6'")
     assert_shows(page, windows[0], 6)
 
 
+@pytest.mark.slow
 def test_slider_to_pixels_is_far_below_a_blink(page, record_property):
     """From the slider's event until the frame with the bin's block of colour in the input panel has been drawn."""
     measure = """
@@ -213,6 +184,7 @@ def test_slider_to_pixels_is_far_below_a_blink(page, record_property):
     assert statistics.median(times) < 500
 
 
+@pytest.mark.slow
 def test_keys_step_and_play_and_stay_out_of_jupyterlab(lab, page, windows):
     cells = f"{NOTEBOOK}.content.widgets.length"
     page.click(*centre(page, control("title")))
@@ -224,22 +196,24 @@ def test_keys_step_and_play_and_stay_out_of_jupyterlab(lab, page, windows):
     assert_shows(page, windows[0], 2)
     assert page.js(cells) == before
     page.key(" ")
-    page.wait(f"document.querySelector('{control('bins')}').value !== '2'", 5)
+    page.wait(f"document.querySelector('{control('bins')}').value !== '2'")
     page.key(" ")
     assert kernel_says(lab, page, "viewer.playing") is False
 
 
+@pytest.mark.slow
 def test_the_keys_would_otherwise_act_on_the_notebook(page):
     """The control of the test above: with the notebook focused, `b` does insert a cell."""
     cells = f"{NOTEBOOK}.content.widgets.length"
     before = page.js(cells)
     page.js(f"document.activeElement.blur(); {NOTEBOOK}.content.activate()")
     page.key("b")
-    page.wait(f"{cells} === {before + 1}", 5)
+    page.wait(f"{cells} === {before + 1}")
     page.js("jupyterapp.commands.execute('notebook:delete-cell').then(() => null)")
-    page.wait(f"{cells} === {before}", 5)
+    page.wait(f"{cells} === {before}")
 
 
+@pytest.mark.slow
 def test_hover_reads_the_cell_of_every_panel(page, windows):
     in_kernel(page, "viewer.bin_index = 3")
     page.mouse("Moved", *cell_at(page, "Target", 280, 200))
@@ -254,6 +228,7 @@ def test_hover_reads_the_cell_of_every_panel(page, windows):
         assert f"{title} {'+' if value > 0 else chr(0x2212) if value < 0 else ''}{number}" in shown
 
 
+@pytest.mark.slow
 def test_click_shows_the_time_course_of_the_pixel(lab, page, windows):
     page.click(*cell_at(page, "Input", 100, 240))
     page.wait(f"document.querySelectorAll('{control('plot')} rect title').length === 32")
@@ -267,6 +242,7 @@ def test_click_shows_the_time_course_of_the_pixel(lab, page, windows):
     page.wait(f"document.querySelector('{control('course')}').hidden")
 
 
+@pytest.mark.slow
 def test_zoom_and_pan_are_linked_and_exact(lab, page, windows):
     spot = cell_at(page, "Output", 330, 240)
     page.click(*spot)
@@ -289,6 +265,7 @@ def test_zoom_and_pan_are_linked_and_exact(lab, page, windows):
     assert_shows(page, windows[0], 4)
 
 
+@pytest.mark.slow
 def test_without_a_click_the_wheel_scrolls_the_page(lab, page):
     page.js("document.activeElement.blur()")
     spot = cell_at(page, "Input", 320, 240)
@@ -296,6 +273,7 @@ def test_without_a_click_the_wheel_scrolls_the_page(lab, page):
     assert kernel_says(lab, page, "viewer.view") == []
 
 
+@pytest.mark.slow
 def test_polarity_and_contrast_change_the_pixels(lab, page, windows):
     page.click(*centre(page, ".voxel-bin-viewer .polarity[value=negative]"))
     page.wait("document.querySelector('.polarity[value=negative]').getAttribute('aria-pressed') === 'true'")
@@ -306,6 +284,7 @@ def test_polarity_and_contrast_change_the_pixels(lab, page, windows):
     assert_shows(page, windows[0], 0, clip=(-np.inf, 0), limit=limit)
 
 
+@pytest.mark.slow
 def test_stepping_to_the_next_window_swaps_the_voxels(lab, page, windows):
     page.click(*centre(page, control("next")))
     page.wait(f"document.querySelector('{control('window-number')}').value === '1'")
@@ -319,12 +298,13 @@ def test_stepping_to_the_next_window_swaps_the_voxels(lab, page, windows):
     assert kernel_says(lab, page, "viewer.index") == 0
 
 
+@pytest.mark.slow
 def test_the_view_is_saved_as_a_picture(page, tmp_path, windows):
     page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     in_kernel(page, "viewer.bin_index = 2")
     page.click(*centre(page, control("save")))
     path = tmp_path / "voxel_window0_bin2.png"
-    until(path.exists, 10, "the download")
+    poll(path.exists, "the download")
     picture = np.asarray(Image.open(path).convert("RGB"))
     panel = panel_pixels(page, "Input")
     height, width = panel.shape[:2]
@@ -333,6 +313,7 @@ def test_the_view_is_saved_as_a_picture(page, tmp_path, windows):
     (SHOTS / "viewer_saved.png").write_bytes(path.read_bytes())
 
 
+@pytest.mark.slow
 def test_dark_theme_and_narrow_window_stay_legible(page, windows):
     def set_theme(name: str) -> None:
         page.js(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: '{name}'}}).then(() => null)")
@@ -353,22 +334,24 @@ def test_dark_theme_and_narrow_window_stay_legible(page, windows):
     page.wait("document.body.dataset.jpThemeLight === 'true'")
 
 
+@pytest.mark.slow
 def test_after_a_reload_of_the_page_the_same_bin_is_drawn(page, windows):
     in_kernel(page, "viewer.bin_index = 5")
     page.js("jupyterapp.commands.execute('docmanager:save').then(() => null)")
     page.js("globalThis.beforeReload = true")
     page.send("Page.reload")
-    page.wait("!globalThis.beforeReload && document.querySelectorAll('.voxel-bin-viewer canvas').length === 4", 40)
+    page.wait("!globalThis.beforeReload && document.querySelectorAll('.voxel-bin-viewer canvas').length === 4")
     page.wait(f"document.querySelector('{control('bins')}').value === '5'")
     assert_shows(page, windows[0], 5)
 
 
+@pytest.mark.slow
 def test_notebook_05_runs_and_its_viewer_follows_the_slider(lab, page):
-    notebook = nbformat.read(ROOT / "notebooks" / "05_voxel_viewer.ipynb", as_version=4)
+    notebook = nbformat.read(PROJECT_ROOT / "notebooks" / "05_voxel_viewer.ipynb", as_version=4)
     notebook.cells[1].source += f"\noutput_dir = {str(lab.folder / 'output')!r}"
     nbformat.write(notebook, lab.folder / "05.ipynb")
     page.open_and_run(lab, "05.ipynb")
-    page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 4", 60)
+    page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 4")
     page.js(
         f"(s => {{ s.value = 5; s.dispatchEvent(new Event('input')); }})(document.querySelector('{control('bins')}'))"
     )
@@ -379,5 +362,5 @@ def test_notebook_05_runs_and_its_viewer_follows_the_slider(lab, page):
         assert np.array_equal(pixels, expected_pixels(voxel[5], pixels.shape[:2], limit=2.0))
     page.js("document.querySelector('.voxel-bin-viewer').scrollIntoView()")
     page.screenshot(SHOTS / "notebook_05.png")
-    page.wait("[...document.querySelectorAll('.jp-OutputArea-output img')].length === 1", 30)
+    page.wait("[...document.querySelectorAll('.jp-OutputArea-output img')].length === 1")
     assert page.js("document.querySelectorAll('[data-mime-type=\"application/vnd.jupyter.stderr\"]').length") == 0

@@ -1,18 +1,18 @@
 """Pairs as a whole: what input and target share, targets, repeatability, and the data set on disk."""
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 import yaml
+from support.processes import start_command
+from support.waiting import poll
 
 from data_simu import SimulationConfig, render, simulate, write_dataset
 from data_simu.config import OpticsConfig, SourceConfig
@@ -227,16 +227,11 @@ def test_a_killed_data_set_goes_on_to_the_same_events(tmp_path):
     settings = {"sensor_size": [24, 32], "duration_us": 60_000, "num_train": 20, "num_test": 1}
     (tmp_path / "simu_config.yaml").write_text(yaml.safe_dump(settings))
     config, root = load_config(SimulationConfig, tmp_path / "simu_config.yaml"), tmp_path / "data"
-    command = [sys.executable, "-m", "deflare_core", "simulate", "--workers", "1", "--output-dir", str(root)]
-    command += ["--config", str(tmp_path / "simu_config.yaml")]
-    process = subprocess.Popen(command, cwd=PROJECT_ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
-    try:
-        while process.poll() is None and len(list(root.rglob("composed_*.h5"))) < 4:
-            time.sleep(0.01)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    words = ["simulate", "--workers", 1, "--output-dir", root, "--config", tmp_path / "simu_config.yaml"]
+    run = start_command(words, tmp_path / "streams")
+    run.wait_for(lambda: len(list(root.rglob("composed_*.h5"))) >= 4)
+    run.send(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL, run.err
     finished = {path: path.stat().st_mtime_ns for path in root.rglob("composed_*.h5")}
     assert 4 <= len(finished) < 42, "It was killed half-way."
     assert not (root / "manifest.json").exists()
@@ -266,25 +261,20 @@ def process_state(pid):
 
 def test_workers_end_with_the_process_that_was_killed(tmp_path):
     (tmp_path / "simu_config.yaml").write_text("sensor_size: [24, 32]\nduration_us: 60000\nnum_train: 400\n")
-    command = [sys.executable, "-m", "deflare_core", "simulate", "--workers", "2", "--output-dir", str(tmp_path)]
-    command += ["--config", str(tmp_path / "simu_config.yaml")]
-    process = subprocess.Popen(command, cwd=PROJECT_ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    words = ["simulate", "--workers", 2, "--output-dir", tmp_path, "--config", tmp_path / "simu_config.yaml"]
+    run = start_command(words, tmp_path / "streams")
     try:
-        while process.poll() is None and len(list(tmp_path.rglob("composed_*.h5"))) < 12:
-            time.sleep(0.01)
-        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        process.kill()
-        process.wait()
+        run.wait_for(lambda: len(list(tmp_path.rglob("composed_*.h5"))) >= 12)
+        workers = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        run.send(signal.SIGKILL)
+        run.wait()
         assert len(workers) >= 2, "Two processes simulate."
-        deadline_s = time.monotonic() + 20
-        while any(process_state(pid) not in (None, "Z") for pid in workers) and time.monotonic() < deadline_s:
-            time.sleep(0.05)
-        assert {process_state(pid) for pid in workers} <= {None, "Z"}, "A worker went on without its parent."
+        poll(lambda: {process_state(pid) for pid in workers} <= {None, "Z"}, "the end of workers without a parent")
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        run.send_all(signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_the_process_that_compiles_makes_the_events_of_all_others(tmp_path):
     program = "from data_simu import SimulationConfig, simulate; from deflare_core.events import events_digest; "
     program += "config = SimulationConfig(sensor_size=(24, 32), duration_us=60_000); "

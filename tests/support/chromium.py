@@ -11,14 +11,15 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import websocket
 
-ROOT = Path(__file__).resolve().parents[1]
+from deflare_core.system.places import PROJECT_ROOT
+from support.waiting import poll
+
 BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = [
     "--headless",
@@ -40,15 +41,6 @@ NOTEBOOK = "[...(globalThis.jupyterapp?.shell.widgets('main') ?? [])].find((widg
 
 class PageLeft(AssertionError):
     """The page went before it had answered."""
-
-
-def until(condition, seconds: float, what: str) -> Any:
-    """The first true result of the condition, asked again and again for so many seconds."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.05)
-    return result
 
 
 class Lab:
@@ -91,7 +83,7 @@ class Lab:
         own = {"CONFIG": "config", "RUNTIME": "runtime", "DATA": "data"}
         places = {f"JUPYTER_{name}_DIR": str(folder / place) for name, place in own.items()}
         lab = {"JUPYTERLAB_SETTINGS_DIR": str(self.settings), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces")}
-        return {**os.environ, **places, **lab, "PYTHONPATH": str(ROOT)}
+        return {**os.environ, **places, **lab, "PYTHONPATH": str(PROJECT_ROOT)}
 
     def url(self, notebook: str) -> str:
         return f"http://127.0.0.1:{self.port}/lab/tree/{notebook}?token={self.token}&reset"
@@ -103,7 +95,7 @@ class Lab:
             except OSError:
                 return False
 
-        until(answers, 30, "JupyterLab's first answer")
+        poll(answers, "JupyterLab's first answer")
 
     def close(self) -> None:
         self.process.terminate()
@@ -120,7 +112,7 @@ class Page:
         quiet = subprocess.DEVNULL
         self.process = subprocess.Popen([BINARY, *options], stdout=quiet, stderr=quiet)
         port_file = folder / "DevToolsActivePort"
-        port = until(lambda: port_file.exists() and port_file.read_text().split(), 20, "Chromium's port")[0]
+        port = poll(lambda: port_file.exists() and port_file.read_text().split(), "Chromium's port")[0]
         targets = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list"))
         address = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
         self.socket = websocket.create_connection(address, timeout=60)
@@ -155,13 +147,13 @@ class Page:
         except PageLeft:
             return None
 
-    def wait(self, expression: str, seconds: float = 20) -> Any:
-        return until(lambda: self.js_once_loaded(expression), seconds, expression)
+    def wait(self, expression: str) -> Any:
+        return poll(lambda: self.js_once_loaded(expression), expression)
 
     def open_and_run(self, lab: Lab, notebook: str) -> None:
         """Opens a notebook in JupyterLab and runs all its cells."""
         self.send("Page.navigate", url=lab.url(notebook))
-        self.wait(f"{NOTEBOOK}?.sessionContext?.session?.kernel?.status === 'idle'", 40)
+        self.wait(f"{NOTEBOOK}?.sessionContext?.session?.kernel?.status === 'idle'")
         self.js(f"jupyterapp.shell.activateById({NOTEBOOK}.id)")
         self.js("jupyterapp.commands.execute('application:toggle-left-area').then(() => null)")
         self.js("jupyterapp.commands.execute('notebook:run-all-cells').then(() => null)")

@@ -19,12 +19,10 @@ import numpy as np
 import torch
 
 from deflare_core.app.commands import main
-from deflare_core.checkpoint import save_checkpoint
-from deflare_core.config import ModelConfig
 from deflare_core.io.recordings import save_events
-from deflare_core.model import build_model
 from deflare_core.system.places import PROJECT_ROOT
 from support.camera_bytes import dat_bytes, evt2_bytes, evt3_bytes
+from support.checkpoints import save_small_checkpoint
 from support.recordings import make_events
 
 EVENTS = make_events(num=2_000, duration_us=100_000)
@@ -130,22 +128,15 @@ def torch_file(value: object) -> Make:
 
 
 def damaged_weights(path: Path) -> None:
-    shutil.copytree(checkpoint_folder(path.parent), path)
+    shutil.copytree(save_small_checkpoint(path.parent), path)
     weights = path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
 def of_another_network(path: Path) -> None:
-    shutil.copytree(checkpoint_folder(path.parent), path)
+    shutil.copytree(save_small_checkpoint(path.parent), path)
     config = path / "config.json"
     config.write_text(config.read_text().replace("16", "32"))
-
-
-def checkpoint_folder(folder: Path) -> Path:
-    """A sound checkpoint."""
-    model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
-    optimizer = torch.optim.Adam(model.parameters())
-    return save_checkpoint(folder / "run", model, optimizer, epoch=0, step=1, metrics={}, training={})
 
 
 NAN = float("nan")

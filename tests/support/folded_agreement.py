@@ -1,7 +1,8 @@
 """Write how the folded network and the GPU's decode compare with the plain ones, as JSON; `test_folded` runs it.
 
-Run by itself on a machine with a GPU, `python tests/folded_agreement.py cuda`, it compares at full size and in half
-precision. In Triton's interpreter (TRITON_INTERPRET=1) it compares small voxels in float32, tiles made small too.
+Run by itself on a machine with a GPU, `PYTHONPATH=tests python -m support.folded_agreement cuda`, it compares at full
+size and in half precision. In Triton's interpreter (TRITON_INTERPRET=1) it compares what is named, a network or the
+decode, on small voxels in float32.
 """
 
 import json
@@ -24,21 +25,8 @@ from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.training import list_gradients
 from deflare_core.windows import USUAL_CUT
 from support.by_hand import cut_windows, deflare_window
+from support.networks import FOLDED
 from support.recordings import make_events, same_events
-
-NETWORKS = {
-    "32, 64": {"f_maps": (32, 64)},
-    "48, 96": {"f_maps": (48, 96)},
-    "split, aligned": {"f_maps": (32, 64), "polarity": "split", "upsampling": "aligned"},
-    "flat": {"f_maps": (32, 64, 64), "backbone": "ResidualUNet2D", "polarity": "split"},
-    "flat, with context": {"f_maps": (32, 64), "backbone": "ResidualUNet2D", "polarity": "split", "context": 1},
-    "flat, aligned, as many maps as channels": {
-        "f_maps": (16, 48),
-        "backbone": "ResidualUNet2D",
-        "polarity": "split",
-        "upsampling": "aligned",
-    },
-}
 
 
 def lively(settings: dict, device: str) -> VoxelNetwork:
@@ -142,29 +130,35 @@ def window_agreement(settings: dict, device: str) -> dict:
     return {"windows": len(windows), "same": same, "events": len(found.events), "of": len(window.events)}
 
 
-def main(device: str) -> None:
-    """Print all agreements."""
-    interpreted = device == "cpu"
-    if interpreted:
-        folded_steps.CONVOLVE_ROWS, folded_steps.CONVOLVE_LINES = 4, 2
-        folded_steps.WEIGHT_GRADIENT_ROWS, folded_steps.WEIGHT_GRADIENT_LINES = 4, 2
-        folded_steps.CONVOLVE_LINES_OF_ONE = folded_steps.WEIGHT_GRADIENT_LINES_OF_ONE = 3
-    dtype = torch.float32 if interpreted else torch.bfloat16
-    networks = {}
-    for name, settings in NETWORKS.items():
-        small = (8, 4, 8) if "backbone" in settings else (2, 4, 6)
-        networks[name] = network_agreement(settings, small if interpreted else (8, 480, 640), device, dtype)
-    num, frame = (2_000, (12, 16)) if interpreted else (200_000, (120, 160))
-    decodes = [decode_agreement(seed, num, frame, device, split=seed > 1) for seed in range(4)]
-    found = {"networks": networks, "decodes": decodes}
-    if not interpreted:
-        gate = {"residual": "gate", "level": 0.1}
-        adaptive = gate | {"level": "adaptive"}
-        chosen = (NETWORKS["32, 64"], NETWORKS["flat"] | gate, NETWORKS["flat, with context"] | adaptive)
-        found["batch"] = batch_agreement(NETWORKS["flat, with context"], device)
-        found["windows"] = [window_agreement(each, device) for each in chosen]
-    sys.stdout.write(json.dumps(found) + "\n")
+def make_tiles_small() -> None:
+    """Let voxels that the interpreter can work through have several tiles."""
+    folded_steps.CONVOLVE_ROWS, folded_steps.CONVOLVE_LINES = 4, 2
+    folded_steps.WEIGHT_GRADIENT_ROWS, folded_steps.WEIGHT_GRADIENT_LINES = 4, 2
+    folded_steps.CONVOLVE_LINES_OF_ONE = folded_steps.WEIGHT_GRADIENT_LINES_OF_ONE = 3
+
+
+def interpreted(part: str) -> dict | list[dict]:
+    """The agreement of one network by its name, or of the decode."""
+    if part == "decode":
+        return [decode_agreement(seed, 2_000, (12, 16), "cpu", split=seed > 1) for seed in range(4)]
+    make_tiles_small()
+    settings = FOLDED[part]
+    return network_agreement(settings, (8, 4, 8) if "backbone" in settings else (2, 4, 6), "cpu", torch.float32)
+
+
+def on_gpu() -> dict:
+    """All agreements at full size."""
+    networks = {name: network_agreement(each, (8, 480, 640), "cuda", torch.bfloat16) for name, each in FOLDED.items()}
+    gate = {"residual": "gate", "level": 0.1}
+    adaptive = gate | {"level": "adaptive"}
+    chosen = (FOLDED["32, 64"], FOLDED["flat"] | gate, FOLDED["flat, with context"] | adaptive)
+    return {
+        "networks": networks,
+        "decodes": [decode_agreement(seed, 200_000, (120, 160), "cuda", split=seed > 1) for seed in range(4)],
+        "batch": batch_agreement(FOLDED["flat, with context"], "cuda"),
+        "windows": [window_agreement(each, "cuda") for each in chosen],
+    }
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.stdout.write(json.dumps(on_gpu() if sys.argv[1] == "cuda" else interpreted(sys.argv[1])) + "\n")

@@ -1,16 +1,12 @@
-"""Processes that get a signal at an awkward moment: they end, clean up, and say so.
-
-`python tests/test_signals.py FOLDER` writes FOLDER/out.h5 and gets SIGINT at each write in turn.
-"""
+"""Processes that get a signal at an awkward moment: they end, clean up, and say so."""
 
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from support.processes import Started, start_command
 from support.recordings import make_events
 
 from deflare_core.io.convert import convert
@@ -41,20 +37,15 @@ def long_text(path: Path) -> Path:
 @pytest.mark.parametrize("moment", ["the copy is written", "windows are deflared"])
 def test_a_terminated_run_leaves_no_temporary_copy(tmp_path, temporary, moment):
     source, out = long_text(tmp_path / "in.csv"), tmp_path / "out.h5"
-    command = [sys.executable, "-m", "deflare_core", "infer", "--input", source, "--output", out, "device=cpu"]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = start_command(["infer", "--input", source, "--output", out, "device=cpu"], tmp_path / "streams")
     begun = {"the copy is written": (temporary, "deflare-*/.*.part"), "windows are deflared": (tmp_path, ".*.journal")}
-    until = time.monotonic() + 120
-    while not list(begun[moment][0].glob(begun[moment][1])):
-        assert run.poll() is None, "The run ended too early for the test."
-        assert time.monotonic() < until, "The run never came so far."
-        time.sleep(0.005)
-    run.send_signal(signal.SIGTERM)
-    _, errors = run.communicate(timeout=60)
-    assert run.returncode == 143, errors
-    assert errors.splitlines()[-1].startswith("deflare infer: interrupted"), errors
+    folder, pattern = begun[moment]
+    run.wait_for(lambda: list(folder.glob(pattern)))
+    run.send(signal.SIGTERM)
+    assert run.wait() == 143, run.err
+    assert run.err.splitlines()[-1].startswith("deflare infer: interrupted"), run.err
     assert list(temporary.glob("deflare-*")) == [], "The temporary copy is gone."
-    assert {path.name for path in tmp_path.iterdir()} <= {"in.h5", "in.csv", "temporary", ".out.h5.journal"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"in.h5", "in.csv", "temporary", "streams", ".out.h5.journal"}
 
 
 def test_an_open_copy_has_no_name_that_a_killed_process_could_leave(tmp_path, temporary):
@@ -85,14 +76,15 @@ def test_a_signal_that_is_held_takes_effect_afterwards(number, error):
 
 
 def test_an_interrupted_write_does_not_crash_hdf5(tmp_path):
-    done = subprocess.run([sys.executable, __file__, tmp_path], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
-    assert int(done.stdout) > 10, "It was interrupted at many writes."
-    assert [path.name for path in tmp_path.iterdir()] == ["out.h5"], "And left nothing but the last, complete file."
+    run = Started(write_interrupted, tmp_path / "out.h5", folder=tmp_path / "streams")
+    assert run.wait() == 0, run.err
+    assert int(run.out) > 10, "It was interrupted at many writes."
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"out.h5", "streams"}, "And left nothing but the last, complete file."
 
 
 def interrupt_at(count: int) -> None:
-    """Let the process get SIGINT when it writes for so manieth time from now."""
+    """Let the process get SIGINT at the write of this number, counted from now."""
     write, calls = EnduringFile.write, []
 
     def interrupting(file: EnduringFile, data: object) -> int:
@@ -105,8 +97,8 @@ def interrupt_at(count: int) -> None:
     EnduringFile.write = interrupting
 
 
-def interrupted_writes(path: Path) -> int:
-    """How many writes there are at which writing a recording was interrupted; the next attempt succeeded."""
+def write_interrupted(path: Path) -> None:
+    """Write at how many writes the writing of a recording was interrupted; the next attempt succeeded."""
     count = 0
     while not path.exists():
         count += 1
@@ -117,8 +109,4 @@ def interrupted_writes(path: Path) -> int:
                     writer.append(make_events(seed=k, num=70_000, t_start_us=k * 20_000))
         except KeyboardInterrupt:
             continue
-    return count
-
-
-if __name__ == "__main__":
-    sys.stdout.write(str(interrupted_writes(Path(sys.argv[1]) / "out.h5")))
+    sys.stdout.write(str(count))
