@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.camera_bytes import dat_bytes, evt2_bytes, evt3_bytes
-from support.faults import COLUMNS, EVENTS, FAULTS, TABLE, answer, h5, recording
+from support.faults import COLUMNS, EVENTS, EVERY_READER, FAULTS, TABLE, Fault, answer, h5, recording
 from support.processes import Started, start_command
 from support.recordings import make_events, same_events
 from support.waiting import poll
@@ -28,15 +28,28 @@ from deflare_core.io.recordings import RecordingError, load_events, save_events
 from deflare_core.io.writer import RecordingWriter
 
 
+def check_answer(fault: Fault, folder: Path, command: str) -> str:
+    """Return the last line that a command says of a bad input; the answer is short and clear, and nothing is left."""
+    code, lines, left = answer(fault, folder, command)
+    assert code == 1, f"The exit code must be 1: {lines}"
+    assert lines[-1].startswith(f"deflare {command.split()[0]}: error: "), lines
+    assert sum("error" in line for line in lines) == 1, f"One line, not {lines}."
+    assert left == [], "Nothing may be left behind."
+    assert not (folder / "pickle_was_run").exists(), "No code of a file is ever run."
+    return lines[-1]
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_bad_input_gets_a_clear_answer_and_leaves_nothing(fault, tmp_path):
-    code, lines, left = answer(fault, tmp_path)
-    assert code == 1, f"The exit code must be 1: {lines}"
-    assert lines[-1].startswith(f"deflare {fault.command.split()[0]}: error: "), lines
-    assert sum("error" in line for line in lines) == 1, f"One line, not {lines}."
-    assert all(word in lines[-1] for word in fault.words), f"{fault.words} should stand in: {lines[-1]}"
-    assert left == [], "Nothing may be left behind."
-    assert not (tmp_path / "pickle_was_run").exists(), "No code of a file is ever run."
+    line = check_answer(fault, tmp_path, fault.command)
+    assert all(word in line for word in fault.words), f"{fault.words} should stand in: {line}"
+
+
+@pytest.mark.parametrize("command", EVERY_READER, ids=lambda command: command.split()[0])
+@pytest.mark.parametrize("fault", filter(Fault.is_of_a_recording.fget, FAULTS), ids=lambda fault: fault.name)
+def test_every_command_refuses_a_bad_recording_by_its_name(fault, command, tmp_path):
+    line = check_answer(fault, tmp_path, command + " --sensor-size 12 16" * ("--sensor-size" in fault.command))
+    assert str(tmp_path / fault.file) in line, f"The file should be named in: {line}"
 
 
 def test_the_table_of_faults_names_them_all():

@@ -332,61 +332,6 @@ def test_without_faery_the_error_says_what_to_install(tmp_path, monkeypatch):
 # What cannot be read
 
 
-def test_bad_files_are_refused_by_name_and_cause(tmp_path):
-    rows = np.array(THREE)
-    t, x, y, p = rows.T
-    np.save(tmp_path / "whole.npy", np.zeros((5000, 4)))
-    np.savez(tmp_path / "whole.npz", t=t, x=x, y=y, p=p)
-    (tmp_path / "cut.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:-9])
-    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-30])
-    (tmp_path / "noise.bin").write_bytes(bytes(range(256)))
-    (tmp_path / "empty.csv").write_bytes(b"")
-    (tmp_path / "evt21.raw").write_bytes(b"% evt 2.1\n% geometry 16x12\n% end\n" + bytes(64))
-    (tmp_path / "evt4.raw").write_bytes(b"% evt 4.0\n% end\n\0\0\0\0")
-    (tmp_path / "old.aedat").write_bytes(b"#!AER-DAT3.1\r\n\0\0")
-    np.save(tmp_path / "nan.npy", np.array([[np.nan, 0, 0, 1]]))
-    np.save(tmp_path / "shape.npy", np.zeros((4, 9)))
-    np.save(tmp_path / "field.npy", np.zeros(3, [("t", int), ("x", int), ("y", int)]))
-    np.save(tmp_path / "objects.npy", np.array([{}], object))
-    np.savez(tmp_path / "column.npz", t=t, x=x, y=y)
-    np.savez(tmp_path / "length.npz", t=t, x=x, y=y, p=p[:2])
-    np.savez(tmp_path / "words.npz", t=t, x=x, y=y, p=p.astype(str))
-    cases = {
-        tmp_path / "missing.raw": "no such file",
-        tmp_path: "is a folder",
-        tmp_path / "empty.csv": "the file is empty",
-        tmp_path / "noise.bin": "no known format",
-        text(tmp_path / "text.raw", "1 1 1 1\n"): "does not say its unit of time",
-        tmp_path / "evt21.raw": "is EVT2.1; read are EVT2 and EVT3. Convert it to DAT or CSV",
-        tmp_path / "evt4.raw": "is EVT4.0; read are",
-        tmp_path / "old.aedat": "is an AEDAT file older than 4, which is not read",
-        tmp_path / "cut.npy": "cut short",
-        tmp_path / "cut.npz": "damaged or cut short",
-        tmp_path / "nan.npy": "Column t .* received nan at event 0",
-        tmp_path / "shape.npy": r"its shape is \(4, 9\)",
-        tmp_path / "field.npy": r"lacks \['p'\]",
-        tmp_path / "objects.npy": "cannot be read",
-        tmp_path / "column.npz": r"lacks \['p'\]; it holds",
-        tmp_path / "length.npz": "of one length",
-        tmp_path / "words.npz": r"found the values|must be numeric",
-        text(tmp_path / "unit.csv", "1,1,1,1\n"): "does not say its unit of time; give time_unit",
-        text(tmp_path / "units.csv", "# time_unit: s\nt_us,x,y,p\n1,1,1,1\n"): r"declared are \['s', 'us'\]",
-        text(tmp_path / "ns.csv", "# time_unit: ns\n1,1,1,1\n"): r"declared are \['ns'\]",
-        text(tmp_path / "names.csv", "t_us,x,y\n1,1,1\n"): r"lacks \['p'\]",
-        text(tmp_path / "five.csv", "# time_unit: us\n1,1,1,1,1\n"): "has 5 columns",
-        text(tmp_path / "short.csv", "# time_unit: us\n1,1,1,1\n2,1\n"): "not a table of numbers.*counted from line 2",
-        text(tmp_path / "nan.csv", "# time_unit: s\nnan,1,1,1\n"): "received nan at event 0",
-        text(tmp_path / "page.txt", "<html>\n"): "is text, but line 1 holds neither numbers nor the names",
-        text(tmp_path / "order.csv", "# time_unit: us\n2,1,1,1\n1,1,1,1\n"): "must not go backwards",
-        text(tmp_path / "beyond.csv", "# time_unit: us\n2,1,12,1\n"): "y reaches 12, outside the sensor",
-    }
-    for path, message in cases.items():
-        with pytest.raises(RecordingError, match=message) as caught:
-            load_events(path, SIZE)
-        assert str(path) in str(caught.value), f"The error about {path.name} must name the file."
-        assert "\n" not in str(caught.value), f"The error about {path.name} must be one line."
-
-
 def test_an_unknown_unit_is_refused(tmp_path):
     path = text(tmp_path / "a.csv", "1,1,1,1\n")
     with pytest.raises(DeflareError, match="time_unit must be 's', 'ms' or 'us'; received 'ns'"):

@@ -27,6 +27,7 @@ from support.recordings import make_events
 
 EVENTS = make_events(num=2_000, duration_us=100_000)
 COLUMNS = {name: getattr(EVENTS, name) for name in "txyp"}
+NAN = float("nan")
 TABLE = PROJECT_ROOT / "tests" / "FAULTS.md"
 Make = Callable[[Path], object]
 """Writes the bad input to the path that it is given."""
@@ -44,6 +45,14 @@ class Fault:
     make: Make
     words: tuple[str, ...]
     command: str = "infer --input IN --output OUT device=cpu"
+    only_here: bool = False
+    """Whether other commands may read the file all the same."""
+
+    @property
+    def is_of_a_recording(self) -> bool:
+        """Whether the file itself is at fault, and every command that reads recordings must say so."""
+        plain = self.command.removesuffix(" device=cpu").removesuffix(" --sensor-size 12 16")
+        return plain in (READ, BAF, "convert IN OUT", "encode IN OUT.npy") and not self.only_here
 
 
 def h5(**columns: object) -> Make:
@@ -57,6 +66,19 @@ def h5(**columns: object) -> Make:
             file["events"].attrs.update({"height": 12, "width": 16})
 
     return make
+
+
+def h5_without_size(path: Path) -> None:
+    h5()(path)
+    with h5py.File(path, "a") as file:
+        file["events"].attrs.clear()
+
+
+def other_group(path: Path) -> None:
+    h5()(path)
+    with h5py.File(path, "a") as file:
+        file.move("events", "event")
+        del file["event/p"]
 
 
 def changed(name: str, index: int, value: float, dtype: type | None = None) -> np.ndarray:
@@ -93,9 +115,19 @@ def cut(share: float) -> Make:
     return make
 
 
+def text(*rows: str) -> Make:
+    """A text file of these lines."""
+    return content("".join(f"{row}\n" for row in rows).encode())
+
+
 def npz(**columns: object) -> Make:
     """An archive of columns."""
     return lambda path: np.savez(path, **{**COLUMNS, "sensor_size": (12, 16), **columns})
+
+
+def npy_cut(path: Path) -> None:
+    np.save(path, np.zeros((5_000, 4)))
+    path.write_bytes(path.read_bytes()[:-9])
 
 
 def npz_cut(path: Path) -> None:
@@ -122,6 +154,16 @@ class Malicious:
         return (Path.touch, (Path("pickle_was_run"),))
 
 
+def nan_voxel(path: Path) -> None:
+    voxel = np.zeros((8, 12, 16), np.float32)
+    voxel[3, 4, 5] = NAN
+    np.save(path, voxel)
+
+
+def nothing(path: Path) -> None:
+    """No file."""
+
+
 def torch_file(value: object) -> Make:
     """What torch.save makes."""
     return lambda path: torch.save(value, path)
@@ -139,16 +181,20 @@ def of_another_network(path: Path) -> None:
     config.write_text(config.read_text().replace("16", "32"))
 
 
-NAN = float("nan")
+READ = "infer --input IN --output OUT"
 USE = "infer --input GOOD --output OUT device=cpu checkpoint=IN"
 DECODE = "decode IN OUT"
 SET = "infer --config IN --input GOOD --output OUT"
 BAF = "infer --input IN --output OUT --method baf"
 SIZED = "infer --input IN --output OUT --sensor-size 12 16 device=cpu"
+TRAIN = "train --config IN trainer.output_dir=OUT"
+NOWHERE = text("data: &none {noisy_dir: nowhere/noisy, clean_dir: nowhere/clean}", "validation: *none")
+EVERY_READER = ("infer --method baf --input IN --output OUT", "convert IN OUT", "encode IN OUT.npy", "sheet IN OUT.png")
+"""Commands that read a recording, each in a way of its own: by windows, in pieces, as a whole, and by its span."""
 FAULTS = [
-    Fault("no such recording", "a.h5", lambda path: None, ("no such file",)),
+    Fault("no such recording", "a.h5", nothing, ("no such file",)),
     Fault("an empty file", "a.h5", content(b""), ("the file is empty",)),
-    Fault("an empty folder", "a.h5", Path.mkdir, ("holds no recordings",)),
+    Fault("an empty folder", "a.h5", Path.mkdir, ("holds no recordings",), only_here=True),
     Fault("HDF5, cut to nine tenths", "a.h5", cut(0.9), ("truncated", "copy or record it again")),
     Fault("HDF5, cut to half", "a.h5", cut(0.5), ("copy or record it again",)),
     Fault("HDF5, only its signature", "a.h5", content(b"\x89HDF\r\n\x1a\n"), ("copy or record it again",)),
@@ -165,18 +211,24 @@ FAULTS = [
     Fault("one time out of order", "a.h5", h5(t=changed("t", 900, 0)), ("must not go backwards",)),
     Fault("two stretches exchanged", "a.h5", h5(t=exchanged()), ("must not go backwards",)),
     Fault("the same, encoded", "a.h5", h5(t=exchanged()), ("must not go backwards",), "encode IN OUT.npy"),
-    Fault("a jump of days, converted", "a.npz", npz(t=changed("t", -1, 10**12)), ("hours after",), "convert IN OUT"),
-    Fault("a recording of 25 hours", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An event lies 25 hours",)),
-    Fault("the same, by a baseline", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An event lies 25",), BAF),
-    Fault("the same, converted", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An",), "convert IN OUT"),
+    Fault("a jump of days, converted", "a.npz", npz(t=changed("t", -1, 10**12)), ("hours after",), "convert IN OUT", only_here=True),
+    Fault("a recording of 25 hours", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An event lies 25 hours",), only_here=True),
+    Fault("the same, by a baseline", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An event lies 25",), BAF, only_here=True),
+    Fault("the same, converted", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An",), "convert IN OUT", only_here=True),
     Fault("x beyond the sensor", "a.h5", h5(x=changed("x", 3, 16)), ("x reaches 16", "Give the sensor size")),
     Fault("y beyond the sensor", "a.h5", h5(y=changed("y", 3, 999)), ("y reaches 999",)),
     Fault("a negative x", "a.h5", h5(x=changed("x", 3, -1)), ("x",)),
     Fault("an x of half a pixel", "a.h5", h5(x=changed("x", 3, 2.5, float)), ("whole numbers",)),
     Fault("a polarity of 2", "a.h5", h5(p=changed("p", 3, 2)), ("found the values", "lenient")),
     Fault("a polarity that is nan", "a.h5", h5(p=changed("p", 3, NAN, float)), ("p",)),
-    Fault("an index that does not fit", "a.h5", h5(ms_to_idx=np.array([0] + [1_999] * 100)), ("ms_to_idx",)),
+    Fault("an index that does not fit", "a.h5", h5(ms_to_idx=np.array([0] + [1_999] * 100)), ("ms_to_idx",), only_here=True),
     Fault("a sensor of two sizes", "a.h5", h5(), ("but (99, 99)",), SIZED.replace("12 16", "99 99")),
+    Fault("HDF5, 2 kB cut off", "a.h5", cut(0.92), ("truncated", "copy or record it again")),
+    Fault("HDF5 with the group of another name", "a.h5", other_group, ("no group 'events'; the file holds",)),
+    Fault("HDF5 without y and p", "a.h5", h5(y=None, p=None), ("lacks ['y', 'p']",)),
+    Fault("an x that is nan", "a.h5", h5(x=changed("x", 0, NAN, float)), ("Column x", "received nan at event 0")),
+    Fault("HDF5 without a sensor size", "a.h5", h5_without_size, ("give sensor_size=(height, width)",), BAF),
+    Fault("noise", "a.bin", content(bytes(range(256))), ("no known format",), SIZED),
     Fault("npz, cut short", "a.npz", npz_cut, ("damaged or cut short",)),
     Fault("npz, a byte changed", "a.npz", npz_flipped, ("damaged or cut short",)),
     Fault("npz without y", "a.npz", lambda path: np.savez(path, t=[1], x=[1], p=[1]), ("lacks ['y']",)),
@@ -193,14 +245,32 @@ FAULTS = [
     Fault("RAW EVT2.1", "a.raw", content(b"% evt 2.1\n% end\n" + bytes(64)), ("EVT2.1", "DAT or CSV"), SIZED),
     Fault("RAW of unknown version", "a.raw", content(b"% evt 9.0\n% geometry 16x12\n% end\n1234"), ("a.raw",)),
     Fault("DAT, cut in a word", "a.dat", content(dat_bytes(EVENTS)[:-3]), ("a.dat",)),
+    Fault("RAW EVT4", "a.raw", content(b"% evt 4.0\n% end\n\0\0\0\0"), ("is EVT4.0; read are",), SIZED),
+    Fault("an old AEDAT", "a.aedat", content(b"#!AER-DAT3.1\r\n\0\0"), ("is an AEDAT file older than 4",), SIZED),
+    Fault("npy, data cut short", "a.npy", npy_cut, ("cut short",), SIZED),
+    Fault("npy, a time that is nan", "a.npy", npy(np.array([[NAN, 0, 0, 1]])), ("nan at event 0",), SIZED),
+    Fault("npy of nine columns", "a.npy", npy(np.zeros((4, 9))), ("its shape is (4, 9)",), SIZED),
+    Fault("npy without the field p", "a.npy", npy(np.zeros(3, [(n, int) for n in "txy"])), ("lacks ['p']",), SIZED),
+    Fault("npy of objects", "a.npy", npy(np.array([{}], object)), ("cannot be read",), SIZED),
+    Fault("npz, columns of two lengths", "a.npz", npz(p=COLUMNS["p"][:2]), ("of one length",)),
+    Fault("npz, polarities as words", "a.npz", npz(p=COLUMNS["p"].astype(str)), ("found the values",)),
+    Fault("text named RAW", "a.raw", text("1 1 1 1"), ("does not say its unit of time",), SIZED),
+    Fault("text of two units", "a.csv", text("# time_unit: s", "t_us,x,y,p", "1,1,1,1"), ("['s', 'us']",), SIZED),
+    Fault("text of an unknown unit", "a.csv", text("# time_unit: ns", "1,1,1,1"), ("declared are ['ns']",), SIZED),
+    Fault("text without p", "a.csv", text("t_us,x,y", "1,1,1"), ("lacks ['p']",), SIZED),
+    Fault("text of five columns", "a.csv", text("# time_unit: us", "1,1,1,1,1"), ("has 5 columns",), SIZED),
+    Fault("text, a time that is nan", "a.csv", text("# time_unit: s", "nan,1,1,1"), ("nan at event 0",), SIZED),
+    Fault("text out of order", "a.csv", text("# time_unit: us", "2,1,1,1", "1,1,1,1"), ("go backwards",), SIZED),
+    Fault("text, y beyond", "a.csv", text("# time_unit: us", "2,1,12,1"), ("y reaches 12, outside",), SIZED),
     Fault("a ROS bag", "a.bag", content(b"#ROSBAG V2.0\n" + bytes(99)), ("ROS bag",)),
     Fault("a picture", "a.png", content(b"\x89PNG\r\n\x1a\n" + bytes(99)), ("in no known format",)),
-    Fault("output over its own input", "a.h5", h5(), ("name another file",), "infer --input IN --output IN"),
+    Fault("a folder converted", "a.h5", Path.mkdir, ("is a folder",), "convert IN OUT", only_here=True),
+    Fault("output over its own input", "a.h5", h5(), ("name another file",), "infer --input IN --output IN", only_here=True),
     Fault("a method nobody knows", "a.h5", h5(), ("no method 'magic'",), "infer --input IN --output OUT method=magic"),
     Fault("a baseline in strips", "a.h5", h5(), ("strip_rows=8", "method is baf"), BAF + " strip_rows=8"),
     Fault("a baseline of blended windows", "a.h5", h5(), ("overlap=true", "method is baf"), BAF + " overlap=true"),
-    Fault("a baseline on a device", "a.h5", h5(), ("device=cpu", "method is baf"), BAF + " device=cpu"),
-    Fault("no such checkpoint", "run", lambda path: None, ("no such checkpoint",), USE),
+    Fault("a baseline on a device", "a.h5", h5(), ("device=cpu", "method is baf"), BAF + " device=cpu", only_here=True),
+    Fault("no such checkpoint", "run", nothing, ("no such checkpoint", "deflare train"), USE),
     Fault("a checkpoint folder without weights", "run", Path.mkdir, ("run",), USE),
     Fault("weights cut short", "weights", damaged_weights, ("weights",), USE),
     Fault("weights of another network", "other", of_another_network, ("other",), USE),
@@ -214,17 +284,46 @@ FAULTS = [
     Fault("a setting misspelt", "a.yaml", content(b"methd: baf"), ("did you mean",), SET),
     Fault("a setting of the wrong kind", "a.yaml", content(b"seed: lots"), ("seed",), SET),
     Fault("an output nobody may write", "a.h5", h5(), ("nowhere",), "convert IN /proc/nowhere/a.h5"),
-    Fault("a suffix nobody writes", "a.h5", h5(), (".npz",), "convert IN OUT.avi"),
+    Fault("voxels with one nan", "a.npy", nan_voxel, ("nan at (3, 4, 5)", "Check the network"), DECODE),
+    Fault("no training pairs", "a.yaml", NOWHERE, ("nowhere/noisy", "deflare simulate"), TRAIN),
+    Fault("too few maps", "a.yaml", NOWHERE, ("one feature count per level",), f"{TRAIN} model.f_maps=[32,64]"),
+    Fault("maps of no groups", "a.yaml", NOWHERE, ("[9, 18, 36]", "use multiples"), f"{TRAIN} model.f_maps=[9,18,36]"),
+    Fault("a key misspelt", "a.yaml", NOWHERE, ("trainer.max_step", "did you mean"), f"{TRAIN} trainer.max_step=5"),
+    Fault("half a list", "a.yaml", NOWHERE, ("trainer.max_steps'", "'[1'", "[8, 16]"), f"{TRAIN} trainer.max_steps=[1"),
+    Fault("no date", "a.yaml", NOWHERE, ("'trainer.device'", "2026-13-45"), f"{TRAIN} trainer.device=2026-13-45"),
+    Fault(
+        "a part of a number", "a.yaml", NOWHERE,
+        ("'trainer.max_steps.x'", "it is 5 so far", "write trainer.max_steps=VALUE"),
+        f"{TRAIN} trainer.max_steps=5 trainer.max_steps.x=3",
+    ),
+    Fault("other bins", "a.h5", h5(), ("trained with num_bins=8", "another checkpoint"), f"{READ} num_bins=4"),
+    Fault("no such GPU", "a.h5", h5(), ("cuda:9", "use auto, cpu or cuda"), f"{READ} device=cuda:9"),
+    Fault("a share in percent", "none", nothing, ("'kept'", "less than 1", "received '95'"), "roc --kept 95"),
+    Fault("a negative share", "none", nothing, ("'kept'", "greater than 0", "received '-1'"), "roc --kept -1"),
+    Fault("no workers", "none", nothing, ("'workers'", "greater than 0"), "simulate --workers 0 --output-dir OUT"),
+    Fault("a negative seed", "a.npy", nan_voxel, ("'seed'", "or equal to 0", "received '-1'"), f"{DECODE} --seed -1"),
+    Fault(
+        "the package's level", "none", nothing,
+        ("deflare_core/pretrained", "--set-level", "name checkpoint=FOLDER"),
+        f"roc --set-level --config {PROJECT_ROOT / 'configs' / 'test_config.yaml'}",
+    ),
+    Fault("a suffix of no voxels", "a.h5", h5(), ("out.h5.npz", ".npy, .pt"), "encode IN OUT.npz"),
+    Fault("no such notebook", "none", nothing, ("99", "00_quickstart"), "notebook 99"),
+    Fault("half a list for a notebook", "none", nothing, ("'num_train'", "'[1'"), "notebook 00 -p num_train [1"),
+    Fault("a misspelt parameter", "none", nothing, ("did you mean 'max_steps'",), "notebook 00 -p max_step 5"),
+    Fault("a suffix nobody writes", "a.h5", h5(), (".npz",), "convert IN OUT.avi", only_here=True),
     Fault("a film of three", "a.h5", h5(), ("one or two recordings",), "video IN IN IN OUT.mp4"),
 ]  # fmt: skip
 
 
-def answer(fault: Fault, folder: Path) -> tuple[int, list[str], list[Path]]:
-    """The exit code, the lines on stderr, and the files left behind, of a command on a bad input."""
+def answer(fault: Fault, folder: Path, command: str = "") -> tuple[int, list[str], list[Path]]:
+    """The exit code, the lines on stderr, and the files left behind, of a command on a bad input, else of its own."""
     places = {"IN": folder / fault.file, "OUT": folder / "out.h5", "GOOD": folder / "good.h5"}
     recording(places["GOOD"])
     fault.make(places["IN"])
-    words = [re.sub("IN|OUT|GOOD", lambda match: str(places[match[0]]), word) for word in fault.command.split()]
+    words = [
+        re.sub("IN|OUT|GOOD", lambda match: str(places[match[0]]), word) for word in (command or fault.command).split()
+    ]
     before = set(folder.rglob("*"))
     said = io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
