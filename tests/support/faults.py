@@ -45,14 +45,14 @@ class Fault:
     make: Make
     words: tuple[str, ...]
     command: str = "infer --input IN --output OUT device=cpu"
-    only_here: bool = False
+    only: bool = False
     """Whether other commands may read the file all the same."""
 
     @property
     def is_of_a_recording(self) -> bool:
         """Whether the file itself is at fault, and every command that reads recordings must say so."""
         plain = self.command.removesuffix(" device=cpu").removesuffix(" --sensor-size 12 16")
-        return plain in (READ, BAF, "convert IN OUT", "encode IN OUT.npy") and not self.only_here
+        return plain in (READ, BAF, "convert IN OUT", "encode IN OUT.npy") and not self.only
 
 
 def h5(**columns: object) -> Make:
@@ -191,10 +191,12 @@ TRAIN = "train --config IN trainer.output_dir=OUT"
 NOWHERE = text("data: &none {noisy_dir: nowhere/noisy, clean_dir: nowhere/clean}", "validation: *none")
 EVERY_READER = ("infer --method baf --input IN --output OUT", "convert IN OUT", "encode IN OUT.npy", "sheet IN OUT.png")
 """Commands that read a recording, each in a way of its own: by windows, in pieces, as a whole, and by its span."""
+OF_25_HOURS = h5(t=changed("t", -1, 9 * 10**10))
+CONVERT = "convert IN OUT"
 FAULTS = [
     Fault("no such recording", "a.h5", nothing, ("no such file",)),
     Fault("an empty file", "a.h5", content(b""), ("the file is empty",)),
-    Fault("an empty folder", "a.h5", Path.mkdir, ("holds no recordings",), only_here=True),
+    Fault("an empty folder", "a.h5", Path.mkdir, ("holds no recordings",), only=True),
     Fault("HDF5, cut to nine tenths", "a.h5", cut(0.9), ("truncated", "copy or record it again")),
     Fault("HDF5, cut to half", "a.h5", cut(0.5), ("copy or record it again",)),
     Fault("HDF5, only its signature", "a.h5", content(b"\x89HDF\r\n\x1a\n"), ("copy or record it again",)),
@@ -211,17 +213,17 @@ FAULTS = [
     Fault("one time out of order", "a.h5", h5(t=changed("t", 900, 0)), ("must not go backwards",)),
     Fault("two stretches exchanged", "a.h5", h5(t=exchanged()), ("must not go backwards",)),
     Fault("the same, encoded", "a.h5", h5(t=exchanged()), ("must not go backwards",), "encode IN OUT.npy"),
-    Fault("a jump of days, converted", "a.npz", npz(t=changed("t", -1, 10**12)), ("hours after",), "convert IN OUT", only_here=True),
-    Fault("a recording of 25 hours", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An event lies 25 hours",), only_here=True),
-    Fault("the same, by a baseline", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An event lies 25",), BAF, only_here=True),
-    Fault("the same, converted", "a.h5", h5(t=changed("t", -1, 9 * 10**10)), ("a.h5: An",), "convert IN OUT", only_here=True),
+    Fault("a jump of days, converted", "a.npz", npz(t=changed("t", -1, 10**12)), ("hours after",), CONVERT, only=True),
+    Fault("a recording of 25 hours", "a.h5", OF_25_HOURS, ("a.h5: An event lies 25 hours",), only=True),
+    Fault("the same, by a baseline", "a.h5", OF_25_HOURS, ("a.h5: An event lies 25",), BAF, only=True),
+    Fault("the same, converted", "a.h5", OF_25_HOURS, ("a.h5: An",), CONVERT, only=True),
     Fault("x beyond the sensor", "a.h5", h5(x=changed("x", 3, 16)), ("x reaches 16", "Give the sensor size")),
     Fault("y beyond the sensor", "a.h5", h5(y=changed("y", 3, 999)), ("y reaches 999",)),
     Fault("a negative x", "a.h5", h5(x=changed("x", 3, -1)), ("x",)),
     Fault("an x of half a pixel", "a.h5", h5(x=changed("x", 3, 2.5, float)), ("whole numbers",)),
     Fault("a polarity of 2", "a.h5", h5(p=changed("p", 3, 2)), ("found the values", "lenient")),
     Fault("a polarity that is nan", "a.h5", h5(p=changed("p", 3, NAN, float)), ("p",)),
-    Fault("an index that does not fit", "a.h5", h5(ms_to_idx=np.array([0] + [1_999] * 100)), ("ms_to_idx",), only_here=True),
+    Fault("an index that does not fit", "a.h5", h5(ms_to_idx=np.full(101, 1_999)), ("ms_to_idx",), only=True),
     Fault("a sensor of two sizes", "a.h5", h5(), ("but (99, 99)",), SIZED.replace("12 16", "99 99")),
     Fault("HDF5, 2 kB cut off", "a.h5", cut(0.92), ("truncated", "copy or record it again")),
     Fault("HDF5 with the group of another name", "a.h5", other_group, ("no group 'events'; the file holds",)),
@@ -264,12 +266,12 @@ FAULTS = [
     Fault("text, y beyond", "a.csv", text("# time_unit: us", "2,1,12,1"), ("y reaches 12, outside",), SIZED),
     Fault("a ROS bag", "a.bag", content(b"#ROSBAG V2.0\n" + bytes(99)), ("ROS bag",)),
     Fault("a picture", "a.png", content(b"\x89PNG\r\n\x1a\n" + bytes(99)), ("in no known format",)),
-    Fault("a folder converted", "a.h5", Path.mkdir, ("is a folder",), "convert IN OUT", only_here=True),
-    Fault("output over its own input", "a.h5", h5(), ("name another file",), "infer --input IN --output IN", only_here=True),
+    Fault("a folder converted", "a.h5", Path.mkdir, ("is a folder",), CONVERT, only=True),
+    Fault("output over its own input", "a.h5", h5(), ("name another file",), "infer --input IN --output IN"),
     Fault("a method nobody knows", "a.h5", h5(), ("no method 'magic'",), "infer --input IN --output OUT method=magic"),
     Fault("a baseline in strips", "a.h5", h5(), ("strip_rows=8", "method is baf"), BAF + " strip_rows=8"),
     Fault("a baseline of blended windows", "a.h5", h5(), ("overlap=true", "method is baf"), BAF + " overlap=true"),
-    Fault("a baseline on a device", "a.h5", h5(), ("device=cpu", "method is baf"), BAF + " device=cpu", only_here=True),
+    Fault("a baseline on a device", "a.h5", h5(), ("device=cpu", "method is baf"), BAF + " device=cpu", only=True),
     Fault("no such checkpoint", "run", nothing, ("no such checkpoint", "deflare train"), USE),
     Fault("a checkpoint folder without weights", "run", Path.mkdir, ("run",), USE),
     Fault("weights cut short", "weights", damaged_weights, ("weights",), USE),
@@ -311,7 +313,7 @@ FAULTS = [
     Fault("no such notebook", "none", nothing, ("99", "00_quickstart"), "notebook 99"),
     Fault("half a list for a notebook", "none", nothing, ("'num_train'", "'[1'"), "notebook 00 -p num_train [1"),
     Fault("a misspelt parameter", "none", nothing, ("did you mean 'max_steps'",), "notebook 00 -p max_step 5"),
-    Fault("a suffix nobody writes", "a.h5", h5(), (".npz",), "convert IN OUT.avi", only_here=True),
+    Fault("a suffix nobody writes", "a.h5", h5(), (".npz",), "convert IN OUT.avi", only=True),
     Fault("a film of three", "a.h5", h5(), ("one or two recordings",), "video IN IN IN OUT.mp4"),
 ]  # fmt: skip
 
