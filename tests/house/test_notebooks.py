@@ -187,6 +187,7 @@ OTHER_PARAMETERS = {
 """Parameters other than the defaults, some of the figures they must leave, and how many pictures the page holds."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", OTHER_PARAMETERS)
 def test_a_notebook_runs_with_other_parameters_and_its_page_has_all_figures(number, small, tmp_path, monkeypatch):
     monkeypatch.chdir(small)
@@ -202,6 +203,7 @@ def test_a_notebook_runs_with_other_parameters_and_its_page_has_all_figures(numb
         assert "data:video/mp4;base64" in page.read_text()
 
 
+@pytest.mark.slow
 def test_training_in_several_processes_is_followed_by_the_notebook(small, tmp_path, monkeypatch):
     """With torchrun, as notebook 03 starts it: two processes on this machine's processors."""
     monkeypatch.chdir(small)

@@ -1,4 +1,6 @@
-"""Bad input of every kind that we thought of, generated, with the command that meets it and the words of its answer.
+"""The one table of bad inputs: how each is generated, the command that meets it, and the words of its answer.
+
+Every reader and every command is tried on it; a new bad input is a new row of `FAULTS`.
 
 `PYTHONPATH=tests python -m support.faults` runs them all and writes what each gets to `tests/FAULTS.md`.
 """
@@ -339,7 +341,7 @@ def table() -> str:
     for fault in FAULTS:
         with tempfile.TemporaryDirectory() as folder:
             code, lines, _ = answer(fault, Path(folder))
-            said = lines[-1].replace(folder + "/", "").replace("|", "\\|")
+            said = lines[-1].replace(f"{folder}/", "").replace(f"{PROJECT_ROOT}/", "").replace("|", "\\|")
             rows.append(f"| {fault.name} | `{fault.command.split()[0]}` | {code} | {said} |")
     head = "# Bad inputs and what each gets\n\n"
     head += "Written by `PYTHONPATH=tests python -m support.faults`; tried by `tests/house/test_faults.py`.\n"
