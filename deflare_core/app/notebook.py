@@ -21,8 +21,6 @@ from typing import Any
 
 import nbformat
 import papermill
-from IPython import get_ipython
-from IPython.core.pylabtools import select_figure_formats
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from papermill.exceptions import PapermillExecutionError
@@ -32,30 +30,15 @@ from papermill.parameterize import parameterize_notebook
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import device_name, pick_device
 from deflare_core.system.errors import DeflareError
-from deflare_core.system.places import PROJECT_ROOT
+from deflare_core.system.places import PROJECT_ROOT, REPORTS
 from deflare_core.system.revision import find_revision, hash_file, list_versions
 from deflare_core.system.settings import read_value
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
-REPORTS = PROJECT_ROOT / "reports"
 
 
 class NotebookError(DeflareError):
     """A notebook that cannot be run as asked, or that failed; the message says which cell and where it is."""
-
-
-def enter(output_dir: str | Path | None) -> Path:
-    """The folder for a notebook's output, `reports/interactive` if none is named, after the notebook has been set up.
-
-    Setting up means: relative paths count from the project's root, as on the command line, and matplotlib figures
-    are shown as PNG.
-    """
-    os.chdir(PROJECT_ROOT)
-    folder = Path(output_dir) if output_dir else REPORTS / "interactive"
-    folder.mkdir(parents=True, exist_ok=True)
-    if shell := get_ipython():
-        select_figure_formats(shell, {"png"})
-    return folder
 
 
 def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path = REPORTS) -> Path:

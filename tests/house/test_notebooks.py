@@ -72,7 +72,7 @@ def tiny_notebook(tmp_path, *sources, parameters="value = 1\noutput_dir = None")
 
 
 FIGURE = """
-from deflare_core.app.notebook import enter
+from deflare_core.app.interactive import enter
 from deflare_core.show.figures import draw_event_rates
 from deflare_core.events import Events
 output_dir = enter(output_dir)
