@@ -88,6 +88,7 @@ def _work(
 ) -> None:
     """Call the function where a program of its own would run, and end with its result as the exit status."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests behind has it ignored
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(place)
