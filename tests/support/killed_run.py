@@ -16,7 +16,7 @@ from deflare_core.system import atomic_files as output
 
 STAGES = {
     "the input is opened": (recordings.Recording, "__init__", 1),
-    "the journal is begun": (journal.Journal, "_begin", 1),
+    "the journal is begun": (journal.Journal, "_write", 1),
     "the first window is read": (recordings.Recording, "window", 1),
     "the first window is noted": (journal.Journal, "append", 1),
     "the sixth window is noted": (journal.Journal, "append", 6),
