@@ -18,7 +18,7 @@ from deflare_core.config import ModelConfig
 from deflare_core.deflaring.host import HostPath, run_voxel
 from deflare_core.deflaring.jobs import recordings_to_deflare
 from deflare_core.deflaring.journal import Journal
-from deflare_core.deflaring.method import BaselineMethod
+from deflare_core.deflaring.method import BaselineMethod, NetworkMethod
 from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import CACHE_BYTES, Recording, RecordingError, load_events, open_recording, save_events
 from deflare_core.io.writer import RecordingWriter
@@ -206,8 +206,8 @@ class Interrupted(KeyboardInterrupt):
 @pytest.mark.parametrize("overlap", [False, True])
 def test_an_interrupted_run_goes_on_where_it_stopped(halving_model, tmp_path, overlap, monkeypatch):
     save_events(tmp_path / "in.h5", make_events(num=9_000, duration_us=200_000), source="test")
-    settings = {"overlap": overlap, "flags": True, "progress": False}
-    deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "whole.h5", **settings)
+    method, settings = NetworkMethod(halving_model, overlap), {"flags": True, "progress": False}
+    deflare_recording(method, tmp_path / "in.h5", tmp_path / "whole.h5", **settings)
 
     taken = []
     noted = Journal.append
@@ -220,9 +220,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(halving_model, tmp_path, ov
 
     monkeypatch.setattr(Journal, "append", interrupting)
     with pytest.raises(Interrupted):
-        deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", **settings)
+        deflare_recording(method, tmp_path / "in.h5", tmp_path / "out.h5", **settings)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".out.h5.journal", "in.h5", "whole.h5"]
-    deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", **settings)
+    deflare_recording(method, tmp_path / "in.h5", tmp_path / "out.h5", **settings)
     assert len(taken) == 5 + 6, "Of ten windows four were noted, so six are made."
     assert (tmp_path / "out.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5", "out.h5", "whole.h5"]
