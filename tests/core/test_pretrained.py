@@ -5,7 +5,7 @@ import pytest
 
 from data_simu import SimulationConfig, simulate
 from deflare_core.checkpoint import load_pretrained
-from deflare_core.events import CAUSES, FLARE
+from deflare_core.events import BACKGROUND, FLARE
 from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import load_events, save_events
 from deflare_core.model import count_parameters
@@ -13,7 +13,6 @@ from deflare_core.streams.matching import find_matched
 from deflare_core.system.places import PRETRAINED, PROJECT_ROOT
 from deflare_core.system.settings import load_config
 
-BACKGROUND = CAUSES.index("background")
 DEMO = load_config(SimulationConfig, PROJECT_ROOT / "configs" / "demo_simu_config.yaml")
 
 
