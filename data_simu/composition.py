@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deflare_core.events import Events, trusted_events
+from deflare_core.events import Events, trust_columns
 from deflare_core.kernels.numba_cache import compiled
 
 BACKGROUND_SHARE = 0.2
@@ -88,9 +88,9 @@ def integrate_events(background: Events, flare: Events, weight: NDArray[np.float
     steps = np.concatenate([background.p * w[_pixel(background)], flare.p * (1 - w[_pixel(flare)])])
     t, x, y = (np.concatenate([getattr(background, name), getattr(flare, name)]) for name in "txy")
     order = np.argsort(t, kind="stable")
-    both = trusted_events(t[order], x[order], y[order], np.empty(len(t), np.int8), background.sensor_size)
+    both = trust_columns(t[order], x[order], y[order], np.empty(len(t), np.int8), background.sensor_size)
     fired = _integrate(_pixel(both), steps[order], weight.size)
-    return trusted_events(both.t, both.x, both.y, fired, both.sensor_size)[fired != 0]
+    return trust_columns(both.t, both.x, both.y, fired, both.sensor_size)[fired != 0]
 
 
 def rethreshold_events(
@@ -168,7 +168,7 @@ def _pixel(events: Events) -> NDArray[np.int64]:
 
 def _sorted_by_time(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, sensor_size: tuple[int, int]) -> Events:
     order = np.argsort(t, kind="stable")
-    return trusted_events(t[order], x[order], y[order], p[order], sensor_size)
+    return trust_columns(t[order], x[order], y[order], p[order], sensor_size)
 
 
 def _flare_share(background: Events, flare: Events) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from data_simu.config import SimulationConfig
 from data_simu.simulation import Pair, simulate
-from deflare_core.events import events_digest
+from deflare_core.events import digest_events
 from deflare_core.io.recordings import RecordingError, open_recording, save_events
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.workers import delay_items, worker_processes
@@ -130,7 +130,7 @@ def describe_pair(file: PairFile, pair: Pair) -> dict[str, Any]:
         "files": [f"{path.parent.name}/{path.name}" for path in (file.flare, file.clean)],
         "num_events": [len(pair.flare), len(pair.clean)],
         "input_events": {name: int(count) for name, count in zip(names, counts, strict=True)},
-        "digests": [events_digest(pair.flare), events_digest(pair.clean)],
+        "digests": [digest_events(pair.flare), digest_events(pair.clean)],
         "plan": pair.plan,
     }
 

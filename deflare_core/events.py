@@ -54,7 +54,7 @@ class Events:
     sensor_size: SensorSize
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sensor_size", checked_sensor_size(self.sensor_size))
+        object.__setattr__(self, "sensor_size", check_sensor_size(self.sensor_size))
         _check_layout(self)
         _check_values(self)
 
@@ -71,7 +71,7 @@ class Events:
             if index.shape != self.t.shape:
                 raise IndexError(f"The mask has the shape {index.shape}, but there are {len(self)} events.")
             index = np.flatnonzero(index)  # Gathering by number is five times as fast as by mask.
-        return trusted_events(self.t[index], self.x[index], self.y[index], self.p[index], self.sensor_size)
+        return trust_columns(self.t[index], self.x[index], self.y[index], self.p[index], self.sensor_size)
 
     @property
     def duration_us(self) -> int:
@@ -116,10 +116,10 @@ class Events:
     ) -> Events:
         """Events from columns of any numeric dtype; values that do not survive the conversion are an error."""
         return cls(
-            exact_integers(t, np.int64, "t"),
-            exact_integers(x, np.uint16, "x"),
-            exact_integers(y, np.uint16, "y"),
-            normalised_polarity(p, polarity),
+            convert_exactly(t, np.int64, "t"),
+            convert_exactly(x, np.uint16, "x"),
+            convert_exactly(y, np.uint16, "y"),
+            normalise_polarity(p, polarity),
             sensor_size,
         )
 
@@ -161,7 +161,7 @@ class Events:
         return cls(t, x, y, p, sizes.pop())
 
 
-def normalised_polarity(values: np.ndarray, rule: PolarityRule = "strict") -> np.ndarray:
+def normalise_polarity(values: np.ndarray, rule: PolarityRule = "strict") -> np.ndarray:
     """Polarities as int8 in {-1, +1}: 1 (or True) is +1; 0, -1 and False are -1.
 
     The rule `lenient` is the project record's: anything that is not 1 counts as -1.
@@ -182,7 +182,7 @@ def normalised_polarity(values: np.ndarray, rule: PolarityRule = "strict") -> np
     return 2 * positive.view(np.int8) - 1
 
 
-def checked_sensor_size(sensor_size: SensorSize) -> SensorSize:
+def check_sensor_size(sensor_size: SensorSize) -> SensorSize:
     """The size as two Python integers `(height, width)`, each from 1 to 65,536 (pixels are uint16)."""
     try:
         height, width = (int(n) for n in sensor_size)
@@ -193,7 +193,7 @@ def checked_sensor_size(sensor_size: SensorSize) -> SensorSize:
     return height, width
 
 
-def trusted_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, sensor_size: SensorSize) -> Events:
+def trust_columns(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, sensor_size: SensorSize) -> Events:
     """Events whose columns are known to be valid, because they were cut from valid ones or just made so."""
     events = object.__new__(Events)
     for name, value in zip(("t", "x", "y", "p", "sensor_size"), (t, x, y, p, sensor_size), strict=True):
@@ -201,7 +201,7 @@ def trusted_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray, s
     return events
 
 
-def events_digest(events: Events) -> str:
+def digest_events(events: Events) -> str:
     """The SHA-256 of the columns t, x, y, p, in hexadecimal."""
     total = hashlib.sha256()
     for name in ("t", "x", "y", "p"):
@@ -209,7 +209,7 @@ def events_digest(events: Events) -> str:
     return total.hexdigest()
 
 
-def exact_integers(values: np.ndarray, dtype: type[np.integer], name: str) -> np.ndarray:
+def convert_exactly(values: np.ndarray, dtype: type[np.integer], name: str) -> np.ndarray:
     """The values of column `name` in `dtype`; a value that would change on the way is a DeflareError."""
     values = np.asarray(values)
     if values.dtype == dtype:

@@ -22,7 +22,7 @@ from deflare_core.config import InferenceConfig
 from deflare_core.deflaring.jobs import WORK_KEY, is_deflared, work_key
 from deflare_core.deflaring.journal import Journal
 from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod, OracleMethod
-from deflare_core.deflaring.strips import in_strips
+from deflare_core.deflaring.strips import cut_in_strips
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import TimeUnit
@@ -112,7 +112,7 @@ def load_method(
     model = load_model(folder, device)
     # `best` and `last` are links; the report names the checkpoint itself.
     origin = str(folder.with_name(folder.resolve().name))
-    return NetworkMethod(in_strips(model, strip_rows) if strip_rows else model, overlap, label, origin)
+    return NetworkMethod(cut_in_strips(model, strip_rows) if strip_rows else model, overlap, label, origin)
 
 
 def configure_method(config: InferenceConfig, device: str) -> Method:

@@ -26,7 +26,7 @@ from deflare_core.loop.gpu_memory import memory_advice
 from deflare_core.loop.optimizer import learning_rate
 from deflare_core.loop.run import Run, TrainingError, start_run
 from deflare_core.loop.run_log import RunLog
-from deflare_core.loop.sampling import batch_seed, sample_indices, step_batches
+from deflare_core.loop.sampling import derive_batch_seed, sample_indices, step_batches
 from deflare_core.loop.training_data import make_loader
 from deflare_core.losses import FUNCTIONS
 from deflare_core.model import VoxelNetwork
@@ -128,7 +128,7 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> torch.Tensor:
     num_windows = sum(map(len, parts))
     total = torch.zeros((), device=run.device)
     for k, batch in zip(run.processes.share(range(len(parts))), batches, strict=False):
-        torch.manual_seed(batch_seed(run.config.trainer, run.step, k))
+        torch.manual_seed(derive_batch_seed(run.config.trainer, run.step, k))
         total += add_gradient(run, augment_batch(batch, run.config.trainer), len(parts[k]) / num_windows)
     run.processes.sum([*list_gradients(run.model), total])
     return total

@@ -71,7 +71,7 @@ def main(words: list[str] | None = None) -> int:
             function = command.load()
             return function(**read_arguments(function, command.name, command.about, words[1:])) or 0
     except (DeflareError, OSError) as error:
-        message, status = f"error: {in_words(error)}", 1
+        message, status = f"error: {describe_error(error)}", 1
     except (KeyboardInterrupt, Terminated) as stop:
         message = "interrupted; nothing half-written was left. Run it again to go on."
         status = stop.code if isinstance(stop, Terminated) else 130
@@ -90,6 +90,6 @@ def find_command(words: list[str]) -> Command:
     return next(command for command in COMMANDS if command.name == name)
 
 
-def in_words(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What an error says, without the number of one of the operating system that names no file."""
     return str(error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from deflare_core.app.commands import in_words
+from deflare_core.app.commands import describe_error
 from deflare_core.config import InferenceConfig
 from deflare_core.io.reading import Reading
 
@@ -25,7 +25,7 @@ def infer(
 
     What was done of a folder before is skipped; what cannot be deflared is named at the end.
     """
-    from deflare_core.deflaring.jobs import recordings_to_deflare, text_files
+    from deflare_core.deflaring.jobs import list_jobs, list_text_files
     from deflare_core.inference import configure_method, deflare_each
     from deflare_core.system.processes import join_processes
 
@@ -34,14 +34,14 @@ def infer(
     failures = []
     with join_processes(config.device) as processes:
         method = configure_method(config, str(processes.device))
-        jobs = processes.share(recordings_to_deflare(input, output))
-        if processes.is_first and (left_out := text_files(input)):
+        jobs = processes.share(list_jobs(input, output))
+        if processes.is_first and (left_out := list_text_files(input)):
             names = ", ".join(path.name for path in left_out)
             print(f"{input}: text files are left out ({names}); name one to deflare it")
         done = deflare_each(method, jobs, settings, skip_done=input.is_dir(), progress=processes.is_first)
         for source, target, outcome in done:
             if isinstance(outcome, Exception):
-                why = in_words(outcome)
+                why = describe_error(outcome)
                 failures.append(why if source.name in why or str(target) in why else f"{source}: {why}")
             else:
                 skipped = "skipped, since it holds the same recording deflared in the same way"

@@ -20,7 +20,7 @@ def video(
     from deflare_core.io.recordings import open_together
     from deflare_core.show.video import write_video
 
-    recordings, target = before_and_after(files, (".mp4",))
+    recordings, target = split_names(files, (".mp4",))
     with open_together(recordings, reading) as opened:
         print(write_video(opened, target, frame_us=frame_us))
 
@@ -31,12 +31,12 @@ def sheet(files: Annotated[list[Path], Field(description="BEFORE [AFTER] OUT.png
     from deflare_core.show.contact_sheet import draw_contact_sheet
     from deflare_core.show.figures import save_figure
 
-    recordings, target = before_and_after(files, (".png", ".pdf", ".svg"))
+    recordings, target = split_names(files, (".png", ".pdf", ".svg"))
     with open_together(recordings, reading) as opened:
         print(f"{save_figure(draw_contact_sheet(opened), target)}")
 
 
-def before_and_after(files: list[Path], suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:
+def split_names(files: list[Path], suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:
     """The one or two recordings named, and the file to write."""
     from deflare_core.system.atomic_files import check_output
 

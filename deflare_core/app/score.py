@@ -68,13 +68,13 @@ def roc(
     """Draw the curve of a checkpoint, and let it decide by it if asked."""
     from deflare_core import checkpoint
     from deflare_core.dataset import EventVoxelDataset
-    from deflare_core.scores.roc import roc_of
+    from deflare_core.scores.roc import measure_roc
     from deflare_core.show.figures import draw_roc, save_figure
 
     if set_level and config.checkpoint == PRETRAINED:
         raise DeflareError(f"{PRETRAINED}: --set-level would change the package's own network; name checkpoint=FOLDER.")
     model = checkpoint.load_model(config.checkpoint, config.device)
-    found = roc_of(model, EventVoxelDataset.from_config(config.data))
+    found = measure_roc(model, EventVoxelDataset.from_config(config.data))
     level = found.level_at(kept)
     removed = f"{found.removed_at(kept):.1%} of flare removed where {kept:.0%} are kept"
     print(f"area {found.area:.4f}; {removed}, level {level}")

@@ -22,7 +22,7 @@ LEAST = 0.01
 """At a level of 0 cells without events would count as one."""
 
 
-def window_level(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+def find_window_level(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
     """The level of a window from its own voxel and the network's output, which have one shape, signed or not.
 
     It is a float64 scalar on their device, for which the host does not wait. An output that is not finite counts as
@@ -40,8 +40,8 @@ def window_level(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
 
 
 def find_level(level: float | str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor | float:
-    """The level that is meant: the number itself, or for "adaptive" what `window_level` finds."""
-    return level if isinstance(level, float) else window_level(before, after)
+    """The level that is meant: the number itself, or for "adaptive" what `find_window_level` finds."""
+    return level if isinstance(level, float) else find_window_level(before, after)
 
 
 def round_at_level(level: float | str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from deflare_core.deflaring.decision_level import round_at_level
 from deflare_core.events import Events
 from deflare_core.kernels.codec_triton import Choice, choose_kept_on_gpu
 from deflare_core.kernels.cuda_graphs import GraphedNetwork
-from deflare_core.kernels.event_tensors import EventTensors, cells_of, decode_cells, join_channels, sum_cells
+from deflare_core.kernels.event_tensors import EventTensors, decode_cells, find_cells, join_channels, sum_cells
 from deflare_core.model import VoxelNetwork
 from deflare_core.windows import Cut, Window
 
@@ -85,7 +85,7 @@ class GpuPath:
             # Else the upload's memory could be given away while this stream still reads it.
             column.record_stream(now)
         window_us, num_bins = self.cut
-        cells = cells_of(events, num_bins, window_us, window.t0_us, split_polarity=self.model.channels == 2)
+        cells = find_cells(events, num_bins, window_us, window.t0_us, split_polarity=self.model.channels == 2)
         return GpuEncoded(window, events, cells, sum_cells(events, cells, self.model.channels, num_bins))
 
     @torch.no_grad()

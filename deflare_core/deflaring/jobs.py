@@ -35,10 +35,10 @@ def work_key(method: Method, source: str | Path, settings: Mapping[str, Any]) ->
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]:
+def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """The recording and the file to write; of a folder, each of its recordings and a file of its name in `target`.
 
-    Text files are left out of a folder (`text_files`): most are not recordings.
+    Text files are left out of a folder (`list_text_files`): most are not recordings.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def recordings_to_deflare(source: Path, target: Path) -> list[tuple[Path, Path]]
     return [(path, output) for output, path in jobs.items()]
 
 
-def text_files(source: Path) -> list[Path]:
+def list_text_files(source: Path) -> list[Path]:
     """The text files of a folder, which may be recordings but are not deflared with it; none of a file."""
     files = _files_of_formats(source) if source.is_dir() else []
     return [path for path in files if SUFFIX_FORMATS[path.suffix.lower()] is TEXT]

@@ -20,7 +20,7 @@ from deflare_core.model import VoxelNetwork
 from deflare_core.system.errors import DeflareError
 
 
-def in_strips(model: VoxelNetwork, rows: int) -> VoxelNetwork:
+def cut_in_strips(model: VoxelNetwork, rows: int) -> VoxelNetwork:
     """A network of the same weights, on the same device, that works on strips of so many rows; for inference.
 
     Raises

@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from deflare_core.events import STRUCTURED_DTYPE, Events, SensorSize, checked_sensor_size
+from deflare_core.events import STRUCTURED_DTYPE, Events, SensorSize, check_sensor_size
 from deflare_core.io.layouts import DTYPES
 from deflare_core.io.reading import PIECE_EVENTS, Columns, Content, Reading, TimeUnit, pick_columns, to_microseconds
 from deflare_core.system.errors import DeflareError
@@ -28,7 +28,7 @@ def read_npz(path: Path, reading: Reading) -> Content:
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGED_ARRAY) as error:
         raise DeflareError(f"the archive is damaged or cut short ({error}); copy or make it again.") from error
     size = arrays.pop("sensor_size", None)
-    stated = None if size is None else checked_sensor_size(tuple(size.ravel().tolist()))
+    stated = None if size is None else check_sensor_size(tuple(size.ravel().tolist()))
     if len(arrays) == 1:
         arrays = _columns_of(*arrays.values())
     return stated, _pieces(pick_columns(arrays), reading.time_unit)

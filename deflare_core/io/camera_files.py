@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deflare_core.events import checked_sensor_size
+from deflare_core.events import check_sensor_size
 from deflare_core.io.reading import HEAD_BYTES, PIECE_EVENTS, Columns, Content, Reading
 from deflare_core.system.errors import DeflareError
 
@@ -54,7 +54,7 @@ def _read_faery(path: Path, reading: Reading, file_type: str) -> Content:
         raise DeflareError("camera files are read through faery, which is not installed: pip install faery.") from error
     # A file that does not state its sensor takes the fallback: a sensor of one pixel, which no camera has, shows that.
     unstated = (1, 1)
-    asked = checked_sensor_size(reading.sensor_size or unstated)
+    asked = check_sensor_size(reading.sensor_size or unstated)
     with _decoding():
         decoder = faery.events_stream_from_file(path, dimensions_fallback=unstated, file_type=file_type)
         width, height = decoder.dimensions()

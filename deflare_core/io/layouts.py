@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deflare_core.events import SensorSize, checked_sensor_size, exact_integers
+from deflare_core.events import SensorSize, check_sensor_size, convert_exactly
 from deflare_core.io.reading import check_shapes, explain_damage
 from deflare_core.system.errors import DeflareError
 
@@ -141,15 +141,15 @@ def _check_filters(dataset: h5py.Dataset) -> None:
 
 def _stated_size(attributes: dict[str, Any], resolution: h5py.Dataset | None) -> SensorSize | None:
     if {"height", "width"} <= attributes.keys():
-        return checked_sensor_size((attributes["height"], attributes["width"]))
+        return check_sensor_size((attributes["height"], attributes["width"]))
     # Prophesee writes "1280x720" and M3ED [1280, 720], width before height.
     if geometry := re.fullmatch(r"(\d+)x(\d+)", str(attributes.get("geometry"))):
-        return checked_sensor_size((int(geometry[2]), int(geometry[1])))
-    return None if resolution is None else checked_sensor_size(tuple(resolution[()][::-1]))
+        return check_sensor_size((int(geometry[2]), int(geometry[1])))
+    return None if resolution is None else check_sensor_size(tuple(resolution[()][::-1]))
 
 
 def _declared_clock(attributes: dict[str, Any]) -> tuple[int, int] | None:
     if not attributes.keys() >= set(CLOCK_ATTRIBUTES):
         return None
-    start_us, end_us = (exact_integers(np.ravel(attributes[name]), np.int64, name).item() for name in CLOCK_ATTRIBUTES)
+    start_us, end_us = (convert_exactly(np.ravel(attributes[name]), np.int64, name).item() for name in CLOCK_ATTRIBUTES)
     return start_us, end_us

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deflare_core.events import events_digest
+from deflare_core.events import digest_events
 from deflare_core.io.pairs import find_pairs
 from deflare_core.io.reading import RecordingError
 from deflare_core.io.recordings import load_events
@@ -43,7 +43,7 @@ def find_differences(manifest: dict[str, Entry], noisy_dir: str | Path, clean_di
         files = (pairs[name].noisy, pairs[name].clean)
         for path, num, digest in zip(files, entry["num_events"], entry["digests"], strict=True):
             events = load_events(path)
-            if events_digest(events) != digest:
+            if digest_events(events) != digest:
                 found.append(f"{path}: {_difference(len(events), num)}")
     return found
 

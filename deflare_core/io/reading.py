@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from deflare_core.events import PolarityRule, SensorSize, checked_sensor_size
+from deflare_core.events import PolarityRule, SensorSize, check_sensor_size
 from deflare_core.system.errors import DeflareError
 
 TimeUnit = Literal["s", "ms", "us"]
@@ -53,7 +53,7 @@ class Reading:
 
     def agree_on_size(self, stated: SensorSize | None) -> SensorSize:
         """The one size (height, width) that the file states or the caller gives; two that differ are an error."""
-        asked = stated if self.sensor_size is None else checked_sensor_size(self.sensor_size)
+        asked = stated if self.sensor_size is None else check_sensor_size(self.sensor_size)
         if asked is None:
             raise DeflareError(
                 "the file does not state its sensor; give sensor_size=(height, width), as in --sensor-size 480 640, or "

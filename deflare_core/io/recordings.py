@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from deflare_core.events import Events, PolarityRule, SensorSize, exact_integers
+from deflare_core.events import Events, PolarityRule, SensorSize, convert_exactly
 from deflare_core.io.formats import HDF5, find_format, read_stream
 from deflare_core.io.layouts import DTYPES, find_layout
 from deflare_core.io.reading import AS_STATED, PIECE_EVENTS, Reading, RecordingError, TimeUnit, name_errors
@@ -145,11 +145,11 @@ class Recording:
 
     def _time_at(self, index: int) -> int:
         stored = np.asarray(self._columns["t"][index : index + 1])
-        return int(exact_integers(stored, np.int64, "t")[0]) + self._layout.t_offset_us
+        return int(convert_exactly(stored, np.int64, "t")[0]) + self._layout.t_offset_us
 
     def _slice(self, first: int, last: int) -> Events:
         t, x, y, p = (self._columns[name][first:last] for name in DTYPES)
-        t_us = exact_integers(t, np.int64, "t") + self._layout.t_offset_us
+        t_us = convert_exactly(t, np.int64, "t") + self._layout.t_offset_us
         return Events.from_columns(t_us, x, y, p, self.sensor_size, polarity=self.polarity)
 
     def _span(self, t_start_us: int, t_end_us: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deflare_core.events import Events, SensorSize, checked_sensor_size
+from deflare_core.events import Events, SensorSize, check_sensor_size
 from deflare_core.io.reading import (
     HEAD_BYTES,
     MICROSECONDS,
@@ -60,7 +60,7 @@ def read_text(path: Path, reading: Reading) -> Content:
     unit = _agree_on_unit(head, reading.time_unit)
     stated = None
     if {"height", "width"} <= head.declared.keys():
-        stated = checked_sensor_size((head.declared["height"], head.declared["width"]))  # type: ignore[arg-type]
+        stated = check_sensor_size((head.declared["height"], head.declared["width"]))  # type: ignore[arg-type]
     return stated, _pieces(path, head, unit)
 
 

@@ -18,7 +18,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from deflare_core.events import Events, SensorSize, checked_sensor_size
+from deflare_core.events import Events, SensorSize, check_sensor_size
 from deflare_core.io.layouts import CLOCK_ATTRIBUTES, DTYPES
 from deflare_core.system.atomic_files import EnduringFile, complete_or_absent
 from deflare_core.system.errors import DeflareError
@@ -51,7 +51,7 @@ class RecordingWriter:
         clock_us: tuple[int, int] | None = None,
         attributes: Attributes | None = None,
     ) -> None:
-        self.sensor_size = checked_sensor_size(sensor_size)
+        self.sensor_size = check_sensor_size(sensor_size)
         height, width = self.sensor_size
         clock = dict(zip(CLOCK_ATTRIBUTES, clock_us, strict=True)) if clock_us else {}
         self._attributes = {**(attributes or {}), "height": height, "width": width, "source": source, **clock}

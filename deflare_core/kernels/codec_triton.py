@@ -39,7 +39,7 @@ def choose_kept_on_gpu(
     key, order = torch.where(candidate, cells, change.numel()).int().sort(stable=True)
     kept = torch.ones(len(cells), dtype=torch.int8, device=cells.device)
     if len(cells):
-        tensors = (key, order, numbers_of(events, len(before)), change, kept)
+        tensors = (key, order, number_draws(events, len(before)), change, kept)
         sizes = (len(cells), change.numel(), change.numel() // len(before))
         # Triton takes signed 64-bit numbers; the kernel reads the bits as unsigned.
         signed_seed = seed - 2**64 * (seed >= 2**63)
@@ -47,7 +47,7 @@ def choose_kept_on_gpu(
     return Choice(kept.bool(), change.view(before.shape), change.count_nonzero(), unfit.sum())
 
 
-def numbers_of(events: EventTensors, num_channels: int) -> torch.Tensor:
+def number_draws(events: EventTensors, num_channels: int) -> torch.Tensor:
     """The number that an event's draw goes by: among all events, or among those of its polarity; int64."""
     if num_channels == 1:
         return torch.arange(len(events.p), device=events.p.device)

@@ -46,7 +46,7 @@ def as_event_tensors(events: EventTensors | torch.Tensor, sensor_size: SensorSiz
     return EventTensors(t.long(), x.int(), y.int(), torch.where(p == 1, 1, -1).to(torch.int8), sensor_size)
 
 
-def cells_of(
+def find_cells(
     events: EventTensors, num_bins: int, duration_us: int, t0_us: int, split_polarity: bool = False
 ) -> torch.Tensor:
     """The flat index of each event's cell in the voxel, int64, for events inside the window.
@@ -61,7 +61,7 @@ def cells_of(
 
 
 def sum_cells(events: EventTensors, cells: torch.Tensor, num_channels: int, num_bins: int) -> torch.Tensor:
-    """The voxel `(C, bins, H, W)` of N events with the cells `(N,)` of `cells_of`, float32 on their device.
+    """The voxel `(C, bins, H, W)` of N events with the cells `(N,)` of `find_cells`, float32 on their device.
 
     One channel adds up polarities, two count positive and negative events apart.
     """

@@ -39,6 +39,6 @@ def steps_per_epoch(trainer: TrainerConfig, num_samples: int) -> int:
     return -(-num_samples // windows_per_step(trainer))
 
 
-def batch_seed(trainer: TrainerConfig, step: int, batch: int) -> int:
+def derive_batch_seed(trainer: TrainerConfig, step: int, batch: int) -> int:
     """The seed of dropout in one batch of a step, unrelated to that of any other."""
     return int(np.random.SeedSequence([trainer.seed, step, batch]).generate_state(1, np.uint64)[0])

@@ -25,7 +25,7 @@ from deflare_core.deflaring.method import BaselineMethod, Method, OracleMethod
 from deflare_core.inference import load_method
 from deflare_core.loop.run import TrainingError
 from deflare_core.scores.evaluation import Evaluation, begin_scores, collect_scores, find_interval
-from deflare_core.scores.roc import roc_of
+from deflare_core.scores.roc import measure_roc
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.markdown import markdown_table
 from deflare_core.system.settings import load_config
@@ -53,7 +53,7 @@ def run_ablation(config: AblationConfig, progress: bool = True) -> str:
             checkpoints = [train_variant(config, name, settings, seed, progress) for seed in config.seeds]
             methods[name] = [load_method(f"seed_{path.parent.name}={path}") for path in checkpoints]
             begun[name] = list(begin_scores(methods[name], data, cache / name, False, submit))
-            areas[name] = [roc_of(load_model(path), data).area for path in checkpoints]
+            areas[name] = [measure_roc(load_model(path), data).area for path in checkpoints]
         found = {
             name: collect_scores(methods[name], tqdm(results, name or "references", disable=not progress))
             for name, results in begun.items()
@@ -86,7 +86,7 @@ def train_variant(config: AblationConfig, name: str, settings: tuple[str, ...], 
     if read_checkpoint(checkpoint).step < run.trainer.max_steps:
         raise TrainingError(f"{folder}: the run was stopped; call the same command again to go on.")
     if config.kept and config.level_data:
-        roc = roc_of(load_model(checkpoint, run.trainer.device), EventVoxelDataset.from_config(config.level_data))
+        roc = measure_roc(load_model(checkpoint, run.trainer.device), EventVoxelDataset.from_config(config.level_data))
         set_level(checkpoint, roc.level_at(config.kept))
     (folder / DONE).touch()
     return checkpoint

@@ -30,11 +30,11 @@ from deflare_core.scores.legacy import score_as_published
 from deflare_core.scores.metrics import PEAK_EVENTS, psnr, score_voxels
 from deflare_core.scores.predictions import (
     Prediction,
+    find_stored,
     load_or_predict,
     predict,
     prediction_key,
     prediction_path,
-    stored_prediction,
 )
 from deflare_core.streams.baselines import BASELINES
 from deflare_core.streams.matching import find_matched
@@ -192,7 +192,7 @@ def begin_scoring(
 
 def score_stored(path: Path, key: list[Any], data: EventVoxelDataset, pair: RecordingPair, legacy: bool) -> Scores:
     """The scores of the prediction stored next to `path`, where they are written with the key to know them by."""
-    prediction = stored_prediction(path.with_suffix(".h5"), key[0])
+    prediction = find_stored(path.with_suffix(".h5"), key[0])
     if prediction is None:
         raise RecordingError(f"{path.with_suffix('.h5')}: was removed or replaced before it was scored; start again.")
     scores = score_recording(prediction, data, pair, legacy)

@@ -30,7 +30,7 @@ def deflare_by_all(recording: Events, methods: Iterable[Method], seed: int) -> d
     return {method.name: deflare(recording, method, seed=seed) for method in methods}
 
 
-def no_reference_scores(
+def score_without_truth(
     before: Events, after: Events, duration_us: int, flicker_hz: float, span_us: tuple[int, int] | None = None
 ) -> dict[str, float]:
     """What a method did to a recording, by name, without a truth; shares of nothing are nan.
@@ -83,7 +83,7 @@ def no_reference_scores(
     )
 
 
-def no_reference_table(
+def tabulate_without_truth(
     recording: Events,
     outputs: Mapping[str, Events],
     flicker_hz: float | None = None,
@@ -91,7 +91,7 @@ def no_reference_table(
 ) -> str:
     """The scores of every method as a Markdown table, below a sentence about the recording itself.
 
-    The outputs are by the methods' names, as `deflare_by_all` gives them; the rest is as in `no_reference_scores`. No
+    The outputs are by the methods' names, as `deflare_by_all` gives them; the rest is as in `score_without_truth`. No
     frequency takes 100 or 120 Hz, whichever is stronger.
     """
     if not outputs:
@@ -99,7 +99,7 @@ def no_reference_table(
     flicker_hz = flicker_hz or find_mains_hz(recording)
     duration_us = recording.duration_us + 1
     scores = {
-        name: no_reference_scores(recording, events, duration_us, flicker_hz, span_us)
+        name: score_without_truth(recording, events, duration_us, flicker_hz, span_us)
         for name, events in outputs.items()
     }
     rows = [[name, *(write(row[column]) for column, (_, write) in COLUMNS.items())] for name, row in scores.items()]

@@ -55,7 +55,7 @@ def load_or_predict(method: Method, data: EventVoxelDataset, pair: RecordingPair
     if cache is None:
         return predict(method, data, pair)
     path, key = prediction_path(cache, method, pair), prediction_key(method, data, pair)
-    found = stored_prediction(path, key)
+    found = find_stored(path, key)
     if found is None:
         found = predict(method, data, pair)
         attributes: dict[str, Any] = {"prediction_key": key, "loss": json.dumps(found.loss)}
@@ -75,7 +75,7 @@ def prediction_key(method: Method, data: EventVoxelDataset, pair: RecordingPair)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def stored_prediction(path: Path, key: str) -> Prediction | None:
+def find_stored(path: Path, key: str) -> Prediction | None:
     """The prediction in a file, if it is the one that the key stands for."""
     if not path.exists():
         return None

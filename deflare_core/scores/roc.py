@@ -18,7 +18,7 @@ from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.method import NetworkMethod
 from deflare_core.events import FLARE, Events
 from deflare_core.io.recordings import RecordingError
-from deflare_core.kernels.event_tensors import EventTensors, cells_of
+from deflare_core.kernels.event_tensors import EventTensors, find_cells
 from deflare_core.model import VoxelNetwork
 from deflare_core.windows import Cut
 
@@ -65,7 +65,7 @@ class Roc:
         return min(max(self.threshold_at(kept), 1), STEPS - 1) / STEPS
 
 
-def roc_of(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
+def measure_roc(model: VoxelNetwork, data: EventVoxelDataset) -> Roc:
     """The events of all windows of a data set with causes, by the share of their cell that the network keeps.
 
     Every recording weighs the same, as in all scores; otherwise the few with ten million events would decide.
@@ -97,7 +97,7 @@ def find_shares(events: Events, output: torch.Tensor, t0_us: int, cut: Cut) -> N
     after, tensors = output.cpu(), EventTensors.from_events(events)
     before = encode_window(tensors, t0_us, cut, len(after))
     share = torch.where(before != 0, after / before, 1).clip(0, 1)
-    cells = cells_of(tensors, cut.num_bins, cut.window_us, t0_us, split_polarity=len(after) == 2)
+    cells = find_cells(tensors, cut.num_bins, cut.window_us, t0_us, split_polarity=len(after) == 2)
     return share.flatten()[cells].double().numpy()
 
 

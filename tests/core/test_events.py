@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.recordings import make_events, same_events
 
-from deflare_core.events import Events, normalised_polarity
+from deflare_core.events import Events, normalise_polarity
 
 
 def columns(**changes):
@@ -46,14 +46,14 @@ def test_a_bad_column_is_refused_with_what_is_wrong(changes, message):
 @pytest.mark.parametrize("values", [[0, 1], [-1, 1], [False, True], [-1, 0], [1.0, 0.0]])
 def test_every_usual_polarity_becomes_plus_or_minus_one(values):
     expected = [1 if v == 1 else -1 for v in values]
-    assert normalised_polarity(np.array(values)).tolist() == expected
+    assert normalise_polarity(np.array(values)).tolist() == expected
 
 
 def test_another_polarity_is_an_error_that_lists_it_unless_the_rule_is_lenient():
     values = np.array([0, 1, 2, 7])
     with pytest.raises(ValueError, match="0, 1, 2, 7"):
-        normalised_polarity(values)
-    assert normalised_polarity(values, "lenient").tolist() == [-1, 1, -1, -1]
+        normalise_polarity(values)
+    assert normalise_polarity(values, "lenient").tolist() == [-1, 1, -1, -1]
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan, np.inf, 70_000, -1])

@@ -24,7 +24,7 @@ from deflare_core.io.recordings import load_events, save_events
 from deflare_core.losses import FUNCTIONS
 from deflare_core.model import KEEP_LOGIT, build_model, removed_share
 from deflare_core.scores.evaluation import evaluate
-from deflare_core.scores.roc import Roc, find_shares, roc_of
+from deflare_core.scores.roc import Roc, find_shares, measure_roc
 from deflare_core.system.settings import ConfigError, make_config
 from deflare_core.training import fit
 from deflare_core.windows import USUAL_CUT, Window
@@ -179,14 +179,14 @@ def test_a_gate_is_trained_saved_evaluated_and_used(pair_folders, tmp_path):
     data = EventVoxelDataset(noisy_dir, clean_dir)
     scores = evaluate(trained, data, progress=False).summary()["network"]
     assert scores["invented"] == 0, "A gate invents nothing."
-    assert 0 <= roc_of(trained, data).area <= 1
+    assert 0 <= measure_roc(trained, data).area <= 1
     settings = [f"checkpoint={last}", f"output_dir={tmp_path}", "device=cpu"]
     settings += [f"data.noisy_dir={noisy_dir}", f"data.clean_dir={clean_dir}"]
     assert main(["roc", *settings]) == 0
     assert read_checkpoint(last).model.level == 0.4, "Looking changes nothing."
     assert main(["roc", "--set-level", "--kept", "0.9", *settings]) == 0
     assert (tmp_path / "roc.png").stat().st_size > 0
-    assert read_checkpoint(last).model.level == roc_of(trained, data).level_at(0.9)
+    assert read_checkpoint(last).model.level == measure_roc(trained, data).level_at(0.9)
     source = data.pairs[0].noisy
     summary = deflare_recording(trained, source, tmp_path / "out.h5", progress=False)
     assert summary.num_synthesised == 0
@@ -207,7 +207,7 @@ def test_recordings_without_causes_have_no_roc(tmp_path):
     for kind in ("noisy", "clean"):
         save_events(tmp_path / kind / "a.h5", make_events(num=10), source="test", clock_us=(0, 100_000))
     with pytest.raises(ValueError, match="carries no causes"):
-        roc_of(gate(), EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean"))
+        measure_roc(gate(), EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean"))
 
 
 def test_every_loss_that_can_be_configured_has_a_function():

@@ -15,8 +15,8 @@ from deflare_core.app.commands import main
 from deflare_core.checkpoint import load_pretrained
 from deflare_core.codec import AppliedVoxel, events_to_voxel
 from deflare_core.config import ModelConfig
-from deflare_core.deflaring.host import HostPath, run_voxel
-from deflare_core.deflaring.jobs import recordings_to_deflare
+from deflare_core.deflaring.host import run_voxel
+from deflare_core.deflaring.jobs import list_jobs
 from deflare_core.deflaring.journal import Journal
 from deflare_core.deflaring.method import BaselineMethod, NetworkMethod
 from deflare_core.inference import deflare_recording
@@ -24,6 +24,7 @@ from deflare_core.io.recordings import CACHE_BYTES, Recording, RecordingError, l
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.model import build_model
 from deflare_core.streams.baselines import BASELINES
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.processes import Processes
 from deflare_core.windows import derive_seed
 
@@ -107,16 +108,16 @@ def test_a_folder_is_shared_among_the_processes(tmp_path):
     for name in ("c.h5", "a.h5", "b.hdf5"):
         save_events(tmp_path / "in" / name, make_events(num=50), source="test")
     (tmp_path / "in" / "notes.txt").write_text("not a recording")
-    jobs = recordings_to_deflare(tmp_path / "in", tmp_path / "out")
+    jobs = list_jobs(tmp_path / "in", tmp_path / "out")
     assert [(source.name, target.name) for source, target in jobs] == [
         (name,) * 2 for name in ("a.h5", "b.hdf5", "c.h5")
     ]
     shares = [Processes(torch.device("cpu"), rank, count=2).share(jobs) for rank in (0, 1)]
     assert sorted(shares[0] + shares[1]) == jobs, "Every recording is deflared by one process."
-    assert recordings_to_deflare(tmp_path / "in" / "a.h5", tmp_path / "x.h5")[0][1] == tmp_path / "x.h5"
+    assert list_jobs(tmp_path / "in" / "a.h5", tmp_path / "x.h5")[0][1] == tmp_path / "x.h5"
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordingError, match="empty: holds no recordings"):
-        recordings_to_deflare(tmp_path / "empty", tmp_path / "out")
+        list_jobs(tmp_path / "empty", tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -141,10 +142,10 @@ def test_a_folder_whose_results_would_overwrite_something_is_refused(tmp_path, c
     save_events(folder / "b.npz.h5", make_events(num=50), source="test")
     (folder / "b.npz").write_bytes(b"not read")
     with pytest.raises(RecordingError, match=r"out/b.npz.h5: b.npz and b.npz.h5 would both be written there"):
-        recordings_to_deflare(folder, tmp_path / "out")
+        list_jobs(folder, tmp_path / "out")
     for target in (folder, folder / "b.npz"):
         with pytest.raises(RecordingError, match="needs another folder"):
-            recordings_to_deflare(folder, target)
+            list_jobs(folder, target)
     (folder / "b.npz").rename(folder / "b.txt")
     assert main(["infer", "--input", str(folder), "--output", str(tmp_path / "out"), "--method", "input"]) == 0
     assert "text files are left out (b.txt)" in capsys.readouterr().out
@@ -308,21 +309,24 @@ def unreadable(*_):
 @pytest.mark.parametrize("fault", ["memory", "disk"])
 def test_a_failure_that_may_pass_loses_no_window(halving_model, tmp_path, fault, monkeypatch):
     save_events(tmp_path / "in.h5", make_events(num=9_000, duration_us=200_000), source="test")
-    noted = []
+    noted, hooks = [], []
     note = Journal.append
 
     def failing(journal, window):
-        if len(noted) == 4:
-            place = (Recording, "_slice", unreadable) if fault == "disk" else (HostPath, "run", out_of_memory)
-            monkeypatch.setattr(*place)
+        if len(noted) == 4 and fault == "disk":
+            monkeypatch.setattr(Recording, "_slice", unreadable)
+        elif len(noted) == 4:
+            hooks.append(halving_model.backbone.register_forward_pre_hook(out_of_memory))
         noted.append(note(journal, window))
 
     monkeypatch.setattr(Journal, "append", failing)
-    with pytest.raises(ValueError, match=r"Input/output error|CUDA out of memory"):
+    with pytest.raises((DeflareError, OSError), match=r"Input/output error|CUDA out of memory"):
         deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
     num_before = len(noted)
     assert 4 <= num_before < 10, "It failed on the way."
     monkeypatch.undo()
+    for hook in hooks:
+        hook.remove()
     monkeypatch.setattr(Journal, "append", lambda journal, window: noted.append(note(journal, window)))
     deflare_recording(halving_model, tmp_path / "in.h5", tmp_path / "out.h5", progress=False)
     assert len(noted) == 10, "The windows noted before are not made again."

@@ -10,7 +10,7 @@ from support.networks import gate
 from support.recordings import make_events, same_events
 
 from deflare_core.config import ModelConfig
-from deflare_core.deflaring.decision_level import FACTOR, LEAST, POWER, find_level, window_level
+from deflare_core.deflaring.decision_level import FACTOR, LEAST, POWER, find_level, find_window_level
 from deflare_core.deflaring.method import NetworkMethod
 from deflare_core.deflaring.stream import deflare_windows
 from deflare_core.system.settings import ConfigError, make_config
@@ -19,7 +19,7 @@ from deflare_core.windows import USUAL_CUT, Window
 
 def level_of(counts, shares) -> float:
     before = torch.tensor(counts, dtype=torch.float32)
-    return float(window_level(before, before * torch.tensor(shares)))
+    return float(find_window_level(before, before * torch.tensor(shares)))
 
 
 def test_the_level_by_hand():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from deflare_core.config import ModelConfig
-from deflare_core.deflaring.strips import ConvInStrips, NormInStrips, TransposedConvInStrips, in_strips
+from deflare_core.deflaring.strips import ConvInStrips, NormInStrips, TransposedConvInStrips, cut_in_strips
 from deflare_core.model import build_model
 
 
@@ -45,7 +45,7 @@ def test_a_network_in_strips_is_the_network(backbone, size, rows):
     model = build_model(ModelConfig(backbone=backbone, f_maps=(8, 16, 32)), seed=0).eval()
     nn.init.normal_(model.backbone.final_conv.weight, std=0.3, generator=torch.Generator().manual_seed(1))
     voxel = 2 * draw(1, 1, 8, *size)
-    expected, found = model(voxel), in_strips(model, rows)(voxel)
+    expected, found = model(voxel), cut_in_strips(model, rows)(voxel)
     assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
     assert (expected - voxel).abs().max() > 0.1, "The network does something."
 
@@ -53,14 +53,14 @@ def test_a_network_in_strips_is_the_network(backbone, size, rows):
 def test_the_network_itself_is_left_alone():
     model = build_model(ModelConfig(f_maps=(8, 16), num_levels=2), seed=0)
     before = [name for name, _ in model.named_modules()]
-    in_strips(model, 8)
+    cut_in_strips(model, 8)
     assert [name for name, _ in model.named_modules()] == before
     with pytest.raises(ValueError, match="at least one row; received 0"):
-        in_strips(model, 0)
+        cut_in_strips(model, 0)
     with pytest.raises(ValueError, match="without stride"):
         ConvInStrips(nn.Conv3d(1, 1, 3, stride=2), 4)
 
 
 def test_a_flat_network_is_not_cut_in_strips():
     with pytest.raises(ValueError, match="Strips are of 3-D backbones"):
-        in_strips(build_model(ModelConfig(backbone="ResidualUNet2D"), seed=0), 8)
+        cut_in_strips(build_model(ModelConfig(backbone="ResidualUNet2D"), seed=0), 8)

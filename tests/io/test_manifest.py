@@ -8,7 +8,7 @@ import pytest
 from support.recordings import make_events
 
 from deflare_core.app.commands import main
-from deflare_core.events import events_digest
+from deflare_core.events import digest_events
 from deflare_core.io.manifest import find_differences, read_manifest
 from deflare_core.io.pairs import find_pairs
 from deflare_core.io.recordings import RecordingError, load_events, save_events
@@ -22,7 +22,7 @@ def manifest(pair_folders, tmp_path):
             "split": "test",
             "files": [f"noisy/{pair.noisy.name}", f"clean/{pair.clean.name}"],
             "num_events": [len(load_events(path)) for path in (pair.noisy, pair.clean)],
-            "digests": [events_digest(load_events(path)) for path in (pair.noisy, pair.clean)],
+            "digests": [digest_events(load_events(path)) for path in (pair.noisy, pair.clean)],
         }
         for pair in find_pairs(*pair_folders)
     ]
@@ -33,8 +33,8 @@ def manifest(pair_folders, tmp_path):
 
 def test_the_same_events_have_the_same_digest_and_others_another():
     events = make_events(seed=1)
-    assert events_digest(events) == events_digest(make_events(seed=1)) != events_digest(make_events(seed=2))
-    assert events_digest(events[:-1]) != events_digest(events)
+    assert digest_events(events) == digest_events(make_events(seed=1)) != digest_events(make_events(seed=2))
+    assert digest_events(events[:-1]) != digest_events(events)
 
 
 def test_a_data_set_is_the_one_of_its_manifest_until_an_event_changes(manifest, pair_folders):

@@ -23,7 +23,7 @@ from deflare_core.config import ModelConfig, TestConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.host import run_voxel
 from deflare_core.deflaring.method import BaselineMethod, NetworkMethod, OracleMethod
-from deflare_core.events import Events, events_digest
+from deflare_core.events import Events, digest_events
 from deflare_core.inference import deflare_recording, load_method
 from deflare_core.io.recordings import RecordingError, load_events, save_events
 from deflare_core.model import VoxelNetwork, build_model
@@ -162,7 +162,7 @@ def test_the_events_that_are_scored_are_those_that_infer_writes(data, tmp_path, 
             deflare_recording(method, pair.noisy, tmp_path / "out.h5", progress=False)
             written = load_events(tmp_path / "out.h5")
             assert 0 < len(written) != len(load_events(pair.noisy)) or method.name == "encode_decode"
-            assert events_digest(scored) == events_digest(written), f"{method.name} is scored as it deflares."
+            assert digest_events(scored) == digest_events(written), f"{method.name} is scored as it deflares."
 
 
 def test_fewer_windows_are_scored_as_in_the_whole_recording(pair_folders, tmp_path):

@@ -10,7 +10,7 @@ from deflare_core.config import ModelConfig
 from deflare_core.deflaring.method import BaselineMethod, NetworkMethod
 from deflare_core.events import Events
 from deflare_core.model import build_model
-from deflare_core.scores.no_reference import deflare_by_all, no_reference_scores, no_reference_table
+from deflare_core.scores.no_reference import deflare_by_all, score_without_truth, tabulate_without_truth
 from deflare_core.streams.baselines import BASELINES
 from deflare_core.streams.statistics import find_locked_pixels
 
@@ -40,7 +40,7 @@ NUM_FLICKER, NUM_MOVING = 2 * PERIODS * BLOCK**2, (COLUMNS - BLOCK) * ROWS
 
 
 def scores_of(after: Events, span_us=None) -> dict[str, float]:
-    return no_reference_scores(SCENE, after, DURATION_US, HZ, span_us)
+    return score_without_truth(SCENE, after, DURATION_US, HZ, span_us)
 
 
 def test_the_block_is_locked_and_nothing_else():
@@ -121,7 +121,7 @@ def test_moving_events_are_counted_in_the_span_only():
 )
 def test_what_cannot_be_scored_is_said(after, settings, message):
     with pytest.raises(ValueError, match=message):
-        no_reference_scores(SCENE, after, *settings)
+        score_without_truth(SCENE, after, *settings)
 
 
 @given(seed=st.integers(0, 1000), share=st.floats(0, 1))
@@ -136,7 +136,7 @@ def test_kept_events_add_up(seed, share):
 
 
 def test_the_table_has_a_row_for_each_method_and_finds_the_mains():
-    text = no_reference_table(SCENE, {"input": SCENE, "still": SCENE[~IN_BLOCK]})
+    text = tabulate_without_truth(SCENE, {"input": SCENE, "still": SCENE[~IN_BLOCK]})
     assert "at 100 Hz" in text
     lines = text.splitlines()
     assert [line.split(" | ")[0] for line in lines if line.startswith("| ")] == [
@@ -147,7 +147,7 @@ def test_the_table_has_a_row_for_each_method_and_finds_the_mains():
     ]
     assert "| still | 18.4% | 81.6% | 0.0% | - | - | 0.0 | 0.0% | 0.7 | 100.0% |" in lines
     with pytest.raises(ValueError, match="no methods"):
-        no_reference_table(SCENE, {})
+        tabulate_without_truth(SCENE, {})
 
 
 def test_every_method_runs_on_a_recording_without_a_truth():
@@ -159,8 +159,8 @@ def test_every_method_runs_on_a_recording_without_a_truth():
     outputs = deflare_by_all(recording, methods, seed=0)
     assert list(outputs) == [*BASELINES, "network"]
     assert same_events(outputs["network"], recording), "The untrained network is the identity."
-    scores = no_reference_scores(recording, outputs["encode_decode"], 100_000, HZ)
+    scores = score_without_truth(recording, outputs["encode_decode"], 100_000, HZ)
     assert scores["invented"] > 0.9, "Decoded events have times of their own."
-    assert no_reference_table(recording, outputs).count("\n| ") == 2 + len(outputs)
+    assert tabulate_without_truth(recording, outputs).count("\n| ") == 2 + len(outputs)
     with pytest.raises(ValueError, match="no events"):
         deflare_by_all(Events.empty((3, 5)), [], seed=0)

@@ -24,7 +24,7 @@ from data_simu.sensor.sensor import DARK, LabelledEvents
 from data_simu.sensor.targets import make_target
 from data_simu.simulation import set_up
 from data_simu.tools.pictures import FAINTEST, draw_pair, main, name_lamps
-from deflare_core.events import Events, events_digest
+from deflare_core.events import Events, digest_events
 from deflare_core.io.recordings import RecordingError, open_recording
 from deflare_core.io.verify import verify_folders
 from deflare_core.system.places import PROJECT_ROOT
@@ -240,7 +240,7 @@ def test_a_killed_data_set_goes_on_to_the_same_events(tmp_path):
     assert sum(kept) >= len(kept) - 1, "All pairs but one that lacked a file are kept."
     for entry, file in zip(manifest["recordings"], list_pair_files(config, root), strict=True):
         pair = simulate(config, file.seed)
-        assert entry["digests"] == [events_digest(pair.flare), events_digest(pair.clean)], file.flare.name
+        assert entry["digests"] == [digest_events(pair.flare), digest_events(pair.clean)], file.flare.name
 
 
 def test_one_worker_is_this_process(tmp_path, monkeypatch):
@@ -276,9 +276,9 @@ def test_workers_end_with_the_process_that_was_killed(tmp_path):
 
 @pytest.mark.slow
 def test_the_process_that_compiles_makes_the_events_of_all_others(tmp_path):
-    program = "from data_simu import SimulationConfig, simulate; from deflare_core.events import events_digest; "
+    program = "from data_simu import SimulationConfig, simulate; from deflare_core.events import digest_events; "
     program += "config = SimulationConfig(sensor_size=(24, 32), duration_us=60_000); "
-    program += "print(*(events_digest(simulate(config, seed).flare) for seed in (0, 2, 4)))"
+    program += "print(*(digest_events(simulate(config, seed).flare) for seed in (0, 2, 4)))"
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", program]
     first, later = (
@@ -296,7 +296,7 @@ def test_the_manifest_says_what_the_files_hold(tmp_path):
         events, label = recording.load(), recording.column("label", *recording.clock_us)
         assert recording.clock_us == (0, SMALL.duration_us)
     assert len(events) == entry["num_events"][0]
-    assert events_digest(events) == entry["digests"][0]
+    assert digest_events(events) == entry["digests"][0]
     assert np.bincount(label, minlength=4).tolist() == list(entry["input_events"].values())
     assert simulate(config, entry["plan"]["seed"]).plan == entry["plan"]
 

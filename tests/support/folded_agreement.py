@@ -19,7 +19,7 @@ from deflare_core.kernels import folded_steps
 from deflare_core.kernels import folded_unet as folded
 from deflare_core.kernels.codec_triton import choose_kept_on_gpu
 from deflare_core.kernels.cuda_graphs import GraphedGradient
-from deflare_core.kernels.event_tensors import EventTensors, cells_of
+from deflare_core.kernels.event_tensors import EventTensors, find_cells
 from deflare_core.losses import FUNCTIONS
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.training import list_gradients
@@ -104,7 +104,7 @@ def decode_agreement(seed: int, num: int, size: tuple[int, int], device: str, sp
     large_seed = 2**63 - 5 - seed
     applied = apply_voxel(events, voxel, output, 20_000, t0_us=0, seed=large_seed)
     tensors = EventTensors.from_events(events, device)
-    cells = cells_of(tensors, 8, 20_000, 0, split)
+    cells = find_cells(tensors, 8, 20_000, 0, split)
     if split:
         voxel, output = (np.stack([v[0], -v[1]]) for v in (voxel, output))
     before, after = (torch.from_numpy(v).to(device) for v in (voxel, output))
