@@ -362,7 +362,7 @@ def _report_outside(num_outside: int, edges: np.ndarray, outside: Outside) -> No
 
 
 def refuse_cells(num_unfit: int, voxel: np.ndarray | None = None) -> None:
-    """Raise DeflareError: so many cells cannot be rounded; of a voxel `(bins, H, W)` the first is named."""
+    """Raise DeflareError, since cells cannot be rounded; of a voxel `(bins, H, W)` the first is named."""
     example = ""
     if voxel is not None:
         cell = tuple(int(i[0]) for i in np.nonzero(~(np.abs(voxel) <= MAX_COUNT)))

@@ -162,7 +162,7 @@ def deflare_recording(
 ) -> InferenceSummary:
     """A summary of the deflared recording that was written to `target`, complete or not at all.
 
-    A run that was killed or interrupted leaves a small journal beside `target`; the same call goes on from there.
+    A run that was killed or interrupted leaves a small journal next to `target`; the same call goes on from there.
 
     Parameters
     ----------

@@ -124,7 +124,7 @@ class GpuPath:
 
 
 def synthesise(begun: GpuBegun, num_cells: int, window_us: int) -> Events:
-    """The events that no recorded ones can be, in so many cells; see `codec.apply_voxel`."""
+    """The events that no recorded ones can be, in `num_cells` cells; see `codec.apply_voxel`."""
     (t0_us, recorded, seed, _), missing = begun.window, begun.choice.missing
     cells, counts = (list_cells(missing, num_cells).cpu() if num_cells > LISTED else begun.listed)[:, :num_cells]
     edges, size = bin_edges_us(missing.shape[1], window_us, t0_us), missing[0].numel()

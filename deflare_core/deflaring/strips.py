@@ -1,6 +1,6 @@
 """Frames too large for a GPU's memory: the network layer by layer, each layer in strips of rows.
 
-The features of a whole frame lie in host memory, and the device holds one strip of one layer. A strip is convolved
+The features of a whole frame are in host memory, and the device holds one strip of one layer. A strip is convolved
 with the rows above and below it that its kernel reaches, and groups are normalised by the statistics of the whole
 frame, so the result is that of the whole frame up to rounding. It is slower: features cross to the device and back at
 every layer. Tiles that are run through the whole network would need a margin as wide as the network sees (about 60
@@ -21,7 +21,7 @@ from deflare_core.system.errors import DeflareError
 
 
 def cut_in_strips(model: VoxelNetwork, rows: int) -> VoxelNetwork:
-    """A network of the same weights, on the same device, that works on strips of so many rows; for inference.
+    """A network of the same weights, on the same device, that works on strips of `rows` rows; for inference.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class LayerInStrips(nn.Module):
         return out
 
     def _height(self, rows: int) -> int:
-        """The output's rows for so many of the input."""
+        """The output's rows for this number of rows of the input."""
         return rows
 
     def _strip(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:
@@ -71,7 +71,7 @@ class LayerInStrips(nn.Module):
         raise NotImplementedError
 
     def _spans(self, height: int) -> Iterator[tuple[int, int]]:
-        """Start and end of each strip of a frame of so many rows."""
+        """Start and end of each strip of a frame of this height."""
         return ((start, min(start + self.rows, height)) for start in range(0, height, self.rows))
 
     def _on_device(self, x: torch.Tensor, start: int, end: int) -> torch.Tensor:

@@ -35,7 +35,7 @@ MOST_WIDTHS = 64
 PROJECTED_CHANNELS = 2
 """So many channels of output are summed up by `project_kernel`; cuBLAS is faster for more."""
 CONVOLVED_CHANNELS = (16, 32)
-"""Feature maps of so many channels are convolved by `convolve_kernel`; cuDNN is faster for more."""
+"""Up to this number of channels `convolve_kernel` convolves; for more, cuDNN is faster."""
 
 
 class Measured(NamedTuple):

@@ -57,7 +57,7 @@ class CompiledLater:
 
 @functools.cache
 def load_numba() -> Any:
-    """The package numba, told to keep compiled code in a folder for these sources."""
+    """The package numba, which keeps compiled code in a folder for these sources."""
     numba: Any = importlib.import_module("numba")
     caches = PROJECT_ROOT / "deflare_core" / "__pycache__"
     if "NUMBA_CACHE_DIR" not in os.environ and os.access(caches.parent, os.W_OK):

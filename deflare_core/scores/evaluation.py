@@ -1,7 +1,7 @@
 """Evaluation: methods over a whole data set, recording by recording; first what they predict, then how that scores.
 
 Scores of a recording are means over its windows, those of a method means over recordings, with intervals from drawing
-recordings anew. A recording that cannot be read does not stop the others; it is named at the end.
+recordings again. A recording that cannot be read does not stop the others; it is named at the end.
 """
 
 from __future__ import annotations
