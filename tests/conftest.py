@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,8 @@ def pytest_addoption(parser):
 
 def pytest_sessionstart(session):
     """Let one process compile what all workers load."""
+    # A shell that starts tests in the background has them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
         subprocess.run([sys.executable, "-m", "support.warm_up"], check=True)
 
