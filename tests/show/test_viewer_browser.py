@@ -99,6 +99,11 @@ def kernel_says(lab: Lab, page: Page, expression: str):
     return json.loads(answer.read_text())
 
 
+def wait_for_kernel(lab: Lab, page: Page, expression: str, value) -> None:
+    """Wait until the kernel says so: a widget sends its next state only when the kernel is done with the one before."""
+    poll(lambda: kernel_says(lab, page, expression) == value, f"The kernel's {expression} is {value}", tries=100)
+
+
 def voxels_of(window: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(PANELS, (*window, window[2] - window[0]), strict=True))
 
@@ -140,7 +145,7 @@ def test_moving_the_slider_shows_the_right_bin_in_every_panel(lab, page, windows
     page.click(left + width * 5 / 7, top + height / 2)
     page.wait(f"document.querySelector('{control('bin-text')}').textContent.startsWith('bin 5 of 0\u20137, 12.5')")
     assert_shows(page, windows[0], 5)
-    assert kernel_says(lab, page, "viewer.bin_index") == 5
+    wait_for_kernel(lab, page, "viewer.bin_index", 5)
     page.screenshot(SHOTS / "viewer_bin5.png")
 
 
@@ -198,7 +203,7 @@ def test_keys_step_and_play_and_stay_out_of_jupyterlab(lab, page, windows):
     page.key(" ")
     page.wait(f"document.querySelector('{control('bins')}').value !== '2'")
     page.key(" ")
-    assert kernel_says(lab, page, "viewer.playing") is False
+    wait_for_kernel(lab, page, "viewer.playing", False)
 
 
 @pytest.mark.slow
@@ -270,7 +275,7 @@ def test_without_a_click_the_wheel_scrolls_the_page(lab, page):
     page.js("document.activeElement.blur()")
     spot = cell_at(page, "Input", 320, 240)
     page.mouse("Wheel", *spot, deltaX=0, deltaY=60)
-    assert kernel_says(lab, page, "viewer.view") == []
+    wait_for_kernel(lab, page, "viewer.view", [])
 
 
 @pytest.mark.slow
@@ -295,7 +300,7 @@ def test_stepping_to_the_next_window_swaps_the_voxels(lab, page, windows):
     page.key("b")
     page.js(f"{number}.blur()")
     assert_shows(page, windows[0], 0)
-    assert kernel_says(lab, page, "viewer.index") == 0
+    wait_for_kernel(lab, page, "viewer.index", 0)
 
 
 @pytest.mark.slow
