@@ -323,7 +323,7 @@ class InferenceConfig(StrictModel):
     seed: int = Field(0, ge=0)
     """Seed of the times of synthesised events and of the choice among removed ones."""
     overlap: bool = False
-    """Blend the network's outputs of windows that overlap by half, at twice the work; see deflare_core/windows.py."""
+    """Blend the network's outputs of windows that overlap by half, at twice the work (`deflaring/overlap.py`)."""
     strip_rows: int | None = Field(None, gt=0)
     """Rows of the frame that the device works on at once, for frames that do not fit a GPU's memory; none: all."""
     flags: bool = False

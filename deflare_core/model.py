@@ -47,7 +47,7 @@ class VoxelNetwork(nn.Module):
     """A backbone applied to voxels of any sensor size: padded to whole pooling cells, and cropped after.
 
     Called with float32 `(N, inputs, bins, H, W)`, it returns float32 `(N, C, bins, H, W)`. C is 1 for signed voxels, 2
-    for those of positive and of negative events (see `codec.polarity_voxel`). Without context, inputs is C; with it,
+    for those of positive and of negative events (see `codec.encode_window`). Without context, inputs is C; with it,
     the channels of the window come first, then those of its neighbours (`neighbour_offsets`).
     """
 
