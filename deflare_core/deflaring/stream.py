@@ -8,9 +8,8 @@ float32 tensors `(C, bins, H, W)`: C = 1 for signed events, C = 2 for the number
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
@@ -18,9 +17,8 @@ from deflare_core.codec import AppliedVoxel
 from deflare_core.deflaring.host import HostPath
 from deflare_core.deflaring.overlap import look_once, look_overlapping
 from deflare_core.model import VoxelNetwork, has_triton
+from deflare_core.system.workers import delay_items
 from deflare_core.windows import Cut, Window
-
-Item = TypeVar("Item")
 
 
 class Path(Protocol):
@@ -70,7 +68,7 @@ def deflare_windows(
     path = path or choose_path(model, cut)
     look = look_overlapping if overlap else look_once
     begun = (path.begin(*each) for each in look(path.run, map(path.encode, windows), model.config.context, skip))
-    yield from map(path.finish, hold_back(begun, path.ahead))
+    yield from map(path.finish, delay_items(begun, path.ahead))
 
 
 def choose_path(model: VoxelNetwork, cut: Cut) -> Path:
@@ -80,13 +78,3 @@ def choose_path(model: VoxelNetwork, cut: Cut) -> Path:
 
         return GpuPath(model, cut)
     return HostPath(model, cut)
-
-
-def hold_back(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """The same items, each when `count` more have been made."""
-    held: deque[Item] = deque()
-    for item in items:
-        held.append(item)
-        if len(held) > count:
-            yield held.popleft()
-    yield from held
