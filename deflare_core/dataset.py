@@ -137,9 +137,11 @@ class EventVoxelDataset(Dataset):
                 target = clean.window(window.t0_us, window.t0_us + self.cut.window_us)
                 yield PairedWindow(window.t0_us, window.events, target, window.causes)
 
-    def read_input(self, pair: RecordingPair, reach: int = 0, seed: int = 0) -> Iterator[Window]:
-        """The input's windows, with as many before the first and after the last as a method can reach."""
-        starts, margin_us = self.starts_us(pair), reach * self.cut.window_us
+    def read_input(
+        self, pair: RecordingPair, reach: int = 0, seed: int = 0, part: slice = slice(None)
+    ) -> Iterator[Window]:
+        """The input's windows, or a part of them, with as many before and after these as a method can reach."""
+        starts, margin_us = self.starts_us(pair)[part], reach * self.cut.window_us
         with self.open(pair.noisy) as noisy:
             around = range(starts.start - margin_us, starts.stop + margin_us, starts.step)
             yield from read_windows(noisy, around, self.cut.window_us, seed)

@@ -32,7 +32,7 @@ from deflare_core.show.figures import draw_event_cloud, draw_event_series, draw_
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.processes import join_processes
 from deflare_core.training import keep_randomness, train_step, training_batches
-from deflare_core.windows import Cut, Window, neighbour_offsets
+from deflare_core.windows import USUAL_CUT, Cut, Window, neighbour_offsets
 
 DEBUG_OUTPUT = Path("reports/debug_output")
 DEBUG_STEPS = 2
@@ -101,12 +101,12 @@ def show_training_window(run: Run, index: int) -> DebugWindow:
         return show_network_window(run.model, name, _read_seen(data, pair, k, data.context), clean, data.cut)
     raw, label = (data[index][key].cpu().numpy() for key in ("raw", "label"))
     (target,) = decode_windows(label, run.model.channels)
-    return show_network_window(run.model, name, decode_windows(raw, run.model.channels), target.events, Cut())
+    return show_network_window(run.model, name, decode_windows(raw, run.model.channels), target.events, USUAL_CUT)
 
 
 def _read_seen(data: EventVoxelDataset, pair: RecordingPair, k: int, context: int) -> list[Window]:
     """Window k of a pair's input between as many neighbours before and after it as a network sees."""
-    return list(islice(data.read_input(pair, context), k, k + 2 * context + 1))
+    return list(data.read_input(pair, context, part=slice(k, k + 1)))
 
 
 def decode_windows(voxels: NDArray[np.float32], num_channels: int) -> list[Window]:
@@ -167,18 +167,26 @@ def write_debug_windows(
     """The folders of pictures written, one for every fifth window of the recordings of these names, each file in it."""
     folders = []
     for pair in (pair for pair in data.pairs if pair.name in names):
-        predicted = load_or_predict(method, data, pair, cache).events
-        for k, window in islice(enumerate(data.windows(pair)), 0, None, SAMPLED_WINDOWS):
-            name = f"{pair.noisy}[{k}]"
-            if isinstance(method, NetworkMethod):
-                seen = _read_seen(data, pair, k, method.model.config.context)
-                shown = show_network_window(method.model, name, seen, window.clean, data.cut)
-            else:
-                output = predicted.window(window.t0_us, window.t0_us + data.cut.window_us)
-                shown = show_filtered_window(name, window, output, data.cut)
+        for k, shown in _show_pair(data, method, pair, cache):
             folders.append(folder / f"{pair.name}_window_{k}")
             write_debug_window(folders[-1], shown)
     return folders
+
+
+def _show_pair(
+    data: EventVoxelDataset, method: Method, pair: RecordingPair, cache: Path | None
+) -> Iterator[tuple[int, DebugWindow]]:
+    """The number of every fifth window of a pair, and what a method made of it."""
+    windows = islice(enumerate(data.windows(pair)), 0, None, SAMPLED_WINDOWS)
+    if isinstance(method, NetworkMethod):
+        for k, window in windows:
+            seen = _read_seen(data, pair, k, method.model.config.context)
+            yield k, show_network_window(method.model, f"{pair.noisy}[{k}]", seen, window.clean, data.cut)
+        return
+    predicted = load_or_predict(method, data, pair, cache).events
+    for k, window in windows:
+        output = predicted.window(window.t0_us, window.t0_us + data.cut.window_us)
+        yield k, show_filtered_window(f"{pair.noisy}[{k}]", window, output, data.cut)
 
 
 def show_filtered_window(name: str, window: PairedWindow, output: Events, cut: Cut) -> DebugWindow:
