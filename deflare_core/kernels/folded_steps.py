@@ -226,8 +226,8 @@ def _weight_gradient_of_32(x: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
         x, g, partial, depth, height, width, **sizes, num_warps=8, num_stages=3
     )
     taps = kernels.sum_partials(partial).view(planes, 3, 4, channels, channels)[:, :, :3]
-    beside = (3 - planes) // 2
-    return functional.pad(taps.reshape(planes * 9, channels, channels), (0, 0, 0, 0, 9 * beside, 9 * beside))
+    margin = (3 - planes) // 2
+    return functional.pad(taps.reshape(planes * 9, channels, channels), (0, 0, 0, 0, 9 * margin, 9 * margin))
 
 
 def _planes(x: torch.Tensor) -> int:

@@ -35,17 +35,17 @@ class Roc:
 
     @property
     def removed(self) -> NDArray[np.float64]:
-        """The share of flare's events that lie below each threshold k / STEPS."""
+        """The share of flare's events that fall below each threshold k / STEPS."""
         return _below(self.flare)
 
     @property
     def kept(self) -> NDArray[np.float64]:
-        """The share of the other events that lie at or above each threshold."""
+        """The share of the other events that stand at or above each threshold."""
         return 1 - _below(self.others)
 
     @property
     def area(self) -> float:
-        """The area under the curve: the chance that an event of flare lies below another one; ties count half."""
+        """The area under the curve: the chance that an event of flare stands below another one; ties count half."""
         share = self.others / (self.others.sum() or 1)
         return float((share * (self.removed[:-1] + np.diff(self.removed) / 2)).sum())
 
