@@ -30,7 +30,8 @@ def infer(
     from deflare_core.system.processes import join_processes
 
     config = config.model_copy(update={"method": config.method.replace("-", "_")})
-    settings = config.model_dump(include={"window_us", "num_bins", "seed", "flags"}) | asdict(reading)
+    asked = {name: value for name, value in asdict(reading).items() if name != "stream"}
+    settings = config.model_dump(include={"window_us", "num_bins", "seed", "flags"}) | asked
     failures = []
     with join_processes(config.device) as processes:
         method = configure_method(config, str(processes.device))

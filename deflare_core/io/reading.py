@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,13 @@ class Reading:
     polarity : "strict", or "lenient" to read 1 as positive and anything else as negative.
     time_unit : unit of the times in text and arrays. Text must declare it, here or in the file; whole numbers in
         arrays are microseconds unless it is given. All other formats know theirs.
+    stream : the name of one of several streams of events in a file, such as a camera of a stereo recording.
     """
 
     sensor_size: SensorSize | None = None
     polarity: PolarityRule = "strict"
     time_unit: TimeUnit | None = None
+    stream: str | None = None
 
     def __post_init__(self) -> None:
         if self.polarity not in get_args(PolarityRule):
@@ -65,6 +67,22 @@ class Reading:
                 "so give none or the same, and if events lie outside it, correct them or that statement."
             )
         return asked
+
+    def choose_stream(self, names: Collection[str]) -> str:
+        """The one of the streams with these names that is asked for, or the only one.
+
+        A name that none has is an error, as is no name where there are several; the message lists them.
+        """
+        if self.stream is None and len(names) == 1:
+            return next(iter(names))
+        if self.stream in names:
+            return self.stream
+        listed = ", ".join(names)
+        if self.stream is None:
+            raise DeflareError(
+                f"holds {len(names)} streams of events: {listed}; choose one, as in --stream {next(iter(names))}."
+            )
+        raise DeflareError(f"holds no stream {self.stream!r}; it has {listed}.")
 
 
 AS_STATED = Reading()

@@ -329,6 +329,18 @@ def test_without_faery_the_error_says_what_to_install(tmp_path, monkeypatch):
         load_events(tmp_path / "a.raw")
 
 
+# Several streams in one file
+
+
+def test_the_only_stream_is_read_and_one_of_several_must_be_chosen():
+    assert Reading().choose_stream(["left"]) == "left"
+    assert Reading(stream="right").choose_stream(["left", "right"]) == "right"
+    with pytest.raises(DeflareError, match="2 streams of events: left, right; choose one, as in --stream left"):
+        Reading().choose_stream(["left", "right"])
+    with pytest.raises(DeflareError, match="no stream 'top'; it has left, right"):
+        Reading(stream="top").choose_stream(["left", "right"])
+
+
 # What cannot be read
 
 
