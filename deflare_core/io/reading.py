@@ -75,14 +75,14 @@ class Reading:
         """
         if self.stream is None and len(names) == 1:
             return next(iter(names))
-        if self.stream in names:
-            return self.stream
         listed = ", ".join(names)
         if self.stream is None:
             raise DeflareError(
                 f"holds {len(names)} streams of events: {listed}; choose one, as in --stream {next(iter(names))}."
             )
-        raise DeflareError(f"holds no stream {self.stream!r}; it has {listed}.")
+        if self.stream not in names:
+            raise DeflareError(f"holds no stream {self.stream!r}; it has {listed}.")
+        return self.stream
 
 
 AS_STATED = Reading()
