@@ -59,6 +59,9 @@ class ModelConfig(StrictModel):
     """Feature maps of each level, finest first."""
     num_levels: int = 3
     """Number of levels; must equal the length of f_maps. In 3-D eight time bins allow at most four."""
+    patch: Literal[1, 2] = 1
+    """Side of the squares of pixels that a 2-D backbone sees as one pixel of more channels: 2 leaves out the finest
+    level, which takes half of the time."""
     layer_order: str = "gcr"
     """Order within a block: g GroupNorm, b BatchNorm, c convolution, r ReLU, l LeakyReLU, e ELU, d dropout, D dropout
     of whole channels."""
@@ -97,6 +100,8 @@ class ModelConfig(StrictModel):
     def _settings_agree(self) -> ModelConfig:
         if self.residual == "gate" and self.name != "TrueResidualUNet3D":
             raise ValueError(f"residual=gate is of TrueResidualUNet3D; {self.name} has no residual")
+        if self.patch > 1 and self.backbone != "ResidualUNet2D":
+            raise ValueError(f"patch={self.patch} is of a 2-D backbone; set backbone=ResidualUNet2D, or patch=1")
         if len(self.f_maps) != self.num_levels:
             raise ValueError(
                 f"num_levels is {self.num_levels} but f_maps {list(self.f_maps)} has {len(self.f_maps)} entries; "
@@ -137,7 +142,7 @@ class FurtherPairs(StrictModel):
     simulation: Path | None = None
     """Simulation configuration; none: that of the first pairs."""
     overrides: tuple[str, ...] = ()
-    """Settings that replace those of the file, such as a seed of their own; length and sensor stay the same."""
+    """Settings that replace those of the file, such as a seed of their own; the length stays the same."""
     num_pairs: int = Field(gt=0)
     """Pairs to simulate."""
 
@@ -166,8 +171,14 @@ class SimulatedDataConfig(StrictModel):
     """Pairs to simulate; on a GPU each 100 ms at 640x480 takes about 30 ms and 9 MB."""
     further: tuple[FurtherPairs, ...] = ()
     """Pairs of other kinds that follow these."""
+    fresh_share: float = Field(0.0, ge=0, le=1)
+    """The share of a step's windows that windows of new pairs replace after it, oldest first, while the network trains:
+    each window is then seen about 1 / fresh_share times. 0: the pairs stay the same. Only then must all pairs be of
+    one sensor size."""
     workers: int = Field(8, ge=0)
     """Processes that prepare pairs."""
+    device: str | None = None
+    """Where pairs are simulated, such as cuda:1; none: where the network trains."""
 
     @property
     def kinds(self) -> list[PairKind]:

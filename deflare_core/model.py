@@ -57,7 +57,7 @@ class VoxelNetwork(nn.Module):
         self.channels: int = 2 if config.polarity == "split" else 1
         self.inputs: int = self.channels * len(neighbour_offsets(config.context))
         self.is_flat = config.backbone == "ResidualUNet2D"
-        planes = config.num_bins if self.is_flat else 1
+        planes = config.num_bins * config.patch**2 if self.is_flat else 1
         alike = ("num_levels", "layer_order", "num_groups", "conv_padding", "dropout_prob")
         from pytorch3dunet.unet3d import model as backbones  # Half a second, for skimage: not before it is needed.
 
@@ -90,18 +90,30 @@ class VoxelNetwork(nn.Module):
     def run_backbone(self, voxel: torch.Tensor) -> torch.Tensor:
         """The backbone's output `(N, C, bins, H, W)` for a voxel `(N, inputs, bins, H, W)` of any height and width."""
         self._check_shape(voxel)
-        cell = 2 ** (self.config.num_levels - 1)
+        cell = self.config.patch * 2 ** (self.config.num_levels - 1)
         bins, height, width = voxel.shape[2:]
         padded = functional.pad(voxel, (0, -width % cell, 0, -height % cell, 0, 0 if self.is_flat else -bins % cell))
         if voxel.device.type == "cpu" and self._needs_a_batch(padded):
             padded = padded.expand(2, -1, -1, -1, -1)  # The second copy is dropped below.
-        features = padded.flatten(1, 2) if self.is_flat else padded
-        output = self._run(features).reshape(len(padded), self.channels, *padded.shape[2:])
+        output = self._run_flat(padded.flatten(1, 2)) if self.is_flat else self._run(padded)
+        output = output.reshape(len(padded), self.channels, *padded.shape[2:])
         return output[: len(voxel), :, :bins, :height, :width]
 
     def take_window(self, voxel: torch.Tensor) -> torch.Tensor:
         """The channels `(N, C, bins, H, W)` of the window itself, without those of its neighbours."""
         return voxel[:, : self.channels]
+
+    def _run_flat(self, planes: torch.Tensor) -> torch.Tensor:
+        """The output of a 2-D backbone that sees each square of `patch` times `patch` pixels as one of more channels.
+
+        ```
+        (N, C, H, W) -> (N, C patch^2, H / patch, W / patch) -> backbone -> the same way back
+        ```
+        """
+        patch = self.config.patch
+        if patch == 1:
+            return self._run(planes)
+        return functional.pixel_shuffle(self._run(functional.pixel_unshuffle(planes, patch)), patch)
 
     def _run(self, features: torch.Tensor) -> torch.Tensor:
         if self.is_folded_on(features.device):

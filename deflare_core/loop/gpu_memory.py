@@ -16,7 +16,7 @@ def training_memory_gib(model: ModelConfig, batch_size: int, num_bins: int, sens
     """About how many GiB a training step needs at its peak."""
     finer, bins = (4, 1) if model.backbone == "ResidualUNet2D" else (8, num_bins)
     channels = sum(f_maps / finer**level for level, f_maps in enumerate(model.f_maps))
-    features = channels * batch_size * bins * sensor_size[0] * sensor_size[1]
+    features = channels * batch_size * bins * sensor_size[0] * sensor_size[1] / model.patch**2
     return MEASURED_GIB[model.precision][model.use_checkpoint] * features / MEASURED_FEATURES
 
 

@@ -153,3 +153,28 @@ def test_a_flat_network_gives_the_same_without_gradients():
     expected = model(voxel).detach()
     with torch.no_grad():
         assert torch.allclose(model(voxel), expected, atol=1e-5), "The order in memory changes no more than rounding."
+
+
+@pytest.mark.parametrize("size", [(24, 40), (23, 37)])
+def test_a_patch_of_two_sees_squares_of_pixels_as_channels(size):
+    settings = {"backbone": "ResidualUNet2D", "f_maps": (16, 16), "num_levels": 2, "polarity": "split"}
+    model = TrueResidualUNet3D(**settings, patch=2).eval()
+    voxel = torch.rand(1, 2, 8, *size, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model(voxel), voxel), "It is the identity before training."
+    torch.nn.init.normal_(model.backbone.final_conv.weight, std=0.1, generator=torch.Generator().manual_seed(1))
+    rows, columns = (-n % 4 for n in size)
+    planes = torch.nn.functional.pad(voxel, (0, columns, 0, rows)).flatten(1, 2)
+    seen = torch.stack([planes[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)], 2).flatten(1, 2)
+    with torch.no_grad():
+        made = model.backbone(seen).unflatten(1, (16, 2, 2))
+        out = model.residual(voxel)
+    for i in (0, 1):
+        for j in (0, 1):
+            part = out.flatten(1, 2)[:, :, i::2, j::2]
+            expected = made[:, :, i, j, : part.shape[2], : part.shape[3]]
+            assert torch.allclose(part, expected, atol=1e-5), f"Pixel ({i}, {j}) of each square differs."
+
+
+def test_a_patch_needs_a_flat_backbone():
+    with pytest.raises(ConfigError, match=r"patch=2 is of a 2-D backbone; set backbone=ResidualUNet2D"):
+        TrueResidualUNet3D(patch=2)
