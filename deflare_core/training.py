@@ -124,7 +124,7 @@ def accumulate_gradients(run: Run, batches: Iterator[Batch]) -> torch.Tensor:
     """The mean loss over the step's windows in all processes, float32 `()`; its gradient is then in the parameters."""
     run.model.train()
     run.optimizer.zero_grad(set_to_none=False)  # Recorded graphs add to these very tensors.
-    parts = step_batches(run.config.trainer, len(run.data), run.step)
+    parts = step_batches(run.config.trainer, run.supply, run.step)
     num_windows = sum(map(len, parts))
     total = torch.zeros((), device=run.device)
     for k, batch in zip(run.processes.share(range(len(parts))), batches, strict=False):
@@ -167,7 +167,7 @@ def require_finite(run: Run, loss: float, norm: float) -> None:
     if math.isfinite(loss) and math.isfinite(norm):
         return
     what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient's norm is {norm}"
-    names = ", ".join(run.data.window_name(i) for i in sample_indices(run.config.trainer, len(run.data), run.step))
+    names = ", ".join(run.data.window_name(i) for i in sample_indices(run.config.trainer, run.supply, run.step))
     raise TrainingError(
         f"{what} at step {run.step + 1} on {names}; nothing was saved since step {run.saved_step}. "
         "Lower optimizer.learning_rate, or set optimizer.clip_norm=1 and optimizer.warmup_steps."
@@ -238,9 +238,9 @@ def advance_bar(bar: tqdm, entry: dict[str, float], metrics: dict[str, float]) -
 
 def training_batches(run: Run) -> Generator[Batch, None, None]:
     """The process's share of the batches from the run's step to its last, each made while the one before is used."""
-    trainer, num_samples = run.config.trainer, len(run.data)
+    trainer, supply = run.config.trainer, run.supply
     steps = range(run.step, trainer.max_steps)
-    parts = (part for step in steps for part in run.processes.share(step_batches(trainer, num_samples, step)))
+    parts = (part for step in steps for part in run.processes.share(step_batches(trainer, supply, step)))
     return prefetch(make_loader(run.data, parts, run.device, trainer.num_workers), size=1)
 
 

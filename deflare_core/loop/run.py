@@ -24,8 +24,8 @@ from deflare_core.config import TrainConfig
 from deflare_core.kernels.cuda_graphs import GraphedGradient
 from deflare_core.loop.optimizer import average_weights, make_optimizer
 from deflare_core.loop.run_log import read_log
-from deflare_core.loop.sampling import steps_per_epoch, windows_per_step
-from deflare_core.loop.training_data import TrainingWindows, open_windows
+from deflare_core.loop.sampling import Supply, steps_per_epoch, windows_per_step
+from deflare_core.loop.training_data import TrainingWindows, find_supply, open_windows
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.system.devices import pick_device
 from deflare_core.system.errors import DeflareError
@@ -46,6 +46,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     data: TrainingWindows
     validation: TrainingWindows
+    supply: Supply
     average: AveragedModel | None
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
@@ -64,7 +65,7 @@ class Run:
     @property
     def epoch(self) -> int:
         """Passes over the training data that are complete."""
-        return self.step // steps_per_epoch(self.config.trainer, len(self.data))
+        return self.step // steps_per_epoch(self.config.trainer, self.supply.num_windows)
 
     @property
     def network(self) -> VoxelNetwork:
@@ -98,7 +99,8 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
         take_weights(model, read_checkpoint(find_checkpoint(trainer.start_from)), config)
     average = average_weights(model, trainer.average_decay) if trainer.average_decay else None
     data, validation = (open_windows(c, processes, model) for c in (config.data, config.validation))
-    run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, average)
+    supply = find_supply(data)
+    run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, supply, average)
     if checkpoints:
         restore_run(run, find_checkpoint(trainer.output_dir, "last"))
     return run

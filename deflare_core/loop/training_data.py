@@ -15,6 +15,7 @@ from deflare_core.config import DataConfig, SimulatedDataConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.events import SensorSize
 from deflare_core.loop.augmentation import Batch
+from deflare_core.loop.sampling import Supply
 from deflare_core.model import VoxelNetwork
 from deflare_core.system.devices import explain_out_of_memory
 from deflare_core.system.processes import Processes
@@ -43,7 +44,7 @@ def open_windows(
     split_polarity, context = model.channels == 2, model.config.context
     if isinstance(config, DataConfig):
         return EventVoxelDataset.from_config(config, split_polarity, context)
-    from data_simu.stream import simulate_windows
+    from data_simu.pool import simulate_windows
 
     def advise() -> tuple[str, str]:
         num_pairs = sum(kind.num_pairs for kind in config.kinds)
@@ -53,6 +54,16 @@ def open_windows(
     with explain_out_of_memory(advise):
         windows = simulate_windows(config, processes.device, split_polarity, progress=processes.is_first)
         return windows.with_context(context)
+
+
+def find_supply(windows: TrainingWindows) -> Supply:
+    """What the steps of a run draw from."""
+    if isinstance(windows, EventVoxelDataset):
+        return Supply(len(windows))
+    from data_simu.pool import SimulatedWindows
+
+    assert isinstance(windows, SimulatedWindows), "Windows come from files or from the simulator."
+    return Supply(len(windows), windows.find_sizes(), windows.config.fresh_share)
 
 
 def make_loader(

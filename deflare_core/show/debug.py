@@ -86,7 +86,7 @@ def debug_training(config: TrainConfig, folder: Path = DEBUG_OUTPUT, *, resume: 
             while run.step < config.trainer.max_steps and len(folders) < DEBUG_STEPS:
                 folders.append(folder / f"epoch_{run.epoch:03d}_iter_{run.step:03d}")
                 if processes.is_first:
-                    index = sample_indices(config.trainer, len(run.data), run.step)[0]
+                    index = sample_indices(config.trainer, run.supply, run.step)[0]
                     write_debug_window(folders[-1], show_training_window(run, index))
                 train_step(run, batches)
         return folders

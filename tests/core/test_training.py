@@ -22,7 +22,7 @@ from deflare_core.loop.gpu_memory import training_memory_gib
 from deflare_core.loop.optimizer import learning_rate
 from deflare_core.loop.run import TrainingError, share_batches, start_run
 from deflare_core.loop.run_log import RunLogError, read_log
-from deflare_core.loop.sampling import sample_indices
+from deflare_core.loop.sampling import Supply, sample_indices
 from deflare_core.system.devices import DeviceError
 from deflare_core.system.settings import ConfigError, make_config
 from deflare_core.training import fit, train_step, training_batches
@@ -235,7 +235,7 @@ def test_more_processes_than_batches_are_refused(config):
 
 def test_every_epoch_passes_over_every_sample_once(config):
     run = start_run(config(batch_size=4), resume=False)
-    steps = [sample_indices(run.config.trainer, len(run.data), step) for step in range(8)]
+    steps = [sample_indices(run.config.trainer, run.supply, step) for step in range(8)]
     epochs = [np.concatenate(steps[:4]), np.concatenate(steps[4:])]
     assert all(sorted(epoch) == list(range(15)) for epoch in epochs)
     assert epochs[0].tolist() != epochs[1].tolist(), "Each epoch has an order of its own."
@@ -351,7 +351,7 @@ def test_schedules_that_cannot_be_are_refused(config, settings, message):
 )
 def test_the_first_loss_is_that_of_the_untouched_input(config, loss, expected):
     run = start_run(config(loss=loss), resume=False)
-    sample = run.data[sample_indices(run.config.trainer, len(run.data), 0)[0]]
+    sample = run.data[sample_indices(run.config.trainer, run.supply, 0)[0]]
     difference = (sample["raw"] - sample["label"]).numpy()
     entry = train_step(run, training_batches(run))
     assert entry["loss"] == pytest.approx(expected(difference).mean(), rel=1e-5)
@@ -397,7 +397,9 @@ def test_one_batch_is_overfitted(config):
     losses = [entry["loss"] for entry in read_log(run_folder) if "loss" in entry]
     assert losses[-1] < 0.5 * losses[0], "One window can be learned by heart."
     trainer = config(overfit_one_batch=True, batch_size=2).trainer
-    assert sample_indices(trainer, 15, step=0) == sample_indices(trainer, 15, step=20), "In a later epoch too."
+    assert sample_indices(trainer, Supply(15), step=0) == sample_indices(trainer, Supply(15), step=20), (
+        "In a later epoch too."
+    )
 
 
 def test_too_little_memory_is_told_with_the_settings_that_need_less(config, monkeypatch):
@@ -483,7 +485,7 @@ def test_pairs_that_do_not_fit_the_gpu_are_told_in_words(tmp_path, monkeypatch):
     def too_many(*arguments, **settings):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("data_simu.stream.simulate_windows", too_many)
+    monkeypatch.setattr("data_simu.pool.simulate_windows", too_many)
     further = [{"overrides": ["seed=7"], "num_pairs": 5}]
     data = {"simulation": "configs/simu_config.yaml", "num_pairs": 20, "further": further}
     model = {"f_maps": (8, 16), "num_levels": 2}

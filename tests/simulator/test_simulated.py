@@ -10,14 +10,17 @@ import threading
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from data_simu import SimulationConfig, simulate
 from data_simu.config import OpticsConfig
 from data_simu.pairs import derive_seed
-from data_simu.stream import SimulatedPairs, SimulatedWindows, leave_at_once
-from deflare_core.checkpoint import read_checkpoint
+from data_simu.pool import SimulatedWindows
+from data_simu.stream import SimulatedPairs, leave_at_once
+from deflare_core.checkpoint import find_checkpoint, read_checkpoint
 from deflare_core.codec import events_to_voxel
-from deflare_core.config import SimulatedDataConfig, TrainConfig
+from deflare_core.config import SimulatedDataConfig, TrainConfig, TrainerConfig
+from deflare_core.loop.sampling import Supply, list_pool, sample_indices
 from deflare_core.system.settings import ConfigError, make_config
 from deflare_core.training import fit
 
@@ -114,7 +117,7 @@ def test_pairs_of_another_length_do_not_follow(tmp_path):
     further = [{"overrides": ["duration_us=40000"], "num_pairs": 2}]
     data = make_config(SimulatedDataConfig, {"simulation": simulation, "further": further})
     with pytest.raises(
-        ConfigError, match=r"Pairs of .*simu_config.yaml with duration_us=40000 are .* 40000 us; the first .* 50000"
+        ConfigError, match=r"Pairs of .*simu_config.yaml with duration_us=40000 are 40000 us long; the first .* 50000"
     ):
         SimulatedWindows(data, torch.device("cpu"))
 
@@ -127,7 +130,7 @@ def test_a_run_trains_on_pairs_that_it_simulates(tmp_path):
     endless = itertools.islice(SimulatedPairs(SMALL, "cpu", workers=0), 4)
     for kept, fresh in zip((windows[i] for i in range(4)), endless, strict=True):
         assert all(torch.equal(kept[name], fresh[name]) for name in fresh), "They are the first endless ones."
-    assert {kept.counts.dtype for kept in windows._counts} == {torch.int8}, "Small counts are kept in 8 bits."
+    assert {kept.counts.dtype for kept in windows._pairs[0]} == {torch.int8}, "Small counts are kept in 8 bits."
     subset = SimulatedWindows(
         make_config(SimulatedDataConfig, data | {"overrides": ["target=subset"]}), torch.device("cpu"), progress=False
     )
@@ -147,3 +150,67 @@ def test_a_run_trains_on_pairs_that_it_simulates(tmp_path):
     }
     last = fit(make_config(TrainConfig, settings), progress=False)
     assert read_checkpoint(last).step == 2
+
+
+def renewed(tmp_path, **more):
+    simulation = tmp_path / "small_simu_config.yaml"
+    simulation.write_text("sensor_size: [24, 32]\nduration_us: 50000\nwarmup_us: 5000\n")
+    further = [{"overrides": ["sensor_size=[16,24]", "seed=7"], "num_pairs": 1}]
+    data = {"simulation": simulation, "num_pairs": 2, "further": further, "workers": 0, "fresh_share": 0.5}
+    config = make_config(SimulatedDataConfig, data | more)
+    return SimulatedWindows(config, torch.device("cpu"), progress=False)
+
+
+def test_new_pairs_replace_the_oldest_of_a_renewed_pool(tmp_path):
+    windows, later = renewed(tmp_path), renewed(tmp_path)
+    found = [windows[k] for k in range(10)]
+    assert len(windows) == 6, "A pool holds two windows of each of three pairs."
+    assert sorted(windows._pairs) == [2, 3, 4], "The oldest two pairs were dropped."
+    shapes = [tuple(sample["raw"].shape[-2:]) for sample in found]
+    assert shapes[:4] == shapes[6:], "New pairs come in the order of the first ones."
+    assert sorted(set(shapes[:6])) == [(16, 24), (24, 32)]
+    assert not any(torch.equal(found[k]["raw"], found[k + 6]["raw"]) for k in range(4)), "They are new ones."
+    assert torch.equal(later[8]["raw"], found[8]["raw"]), "A resumed run begins with the same pairs."
+
+
+def test_a_step_of_a_renewed_pool_is_of_one_sensor(tmp_path):
+    supply = Supply(6, renewed(tmp_path).find_sizes(), 0.5)
+    trainer = TrainerConfig(batch_size=2)
+    assert list(list_pool(trainer, supply, 0)) == [0], "An eighth of the pool, rounded up, is there at first."
+    assert list(list_pool(trainer, supply, 3)) == [0, 1, 2, 3], "A half of two windows is new with each step."
+    assert list(list_pool(trainer, supply, 20)) == list(range(15, 21)), "The pool is full, and its oldest leave."
+    seen = set()
+    for step in range(6, 200):
+        drawn = sample_indices(trainer, supply, step)
+        assert drawn == sample_indices(trainer, supply, step), "A step alone decides."
+        assert len({supply.sizes[k % 6] for k in drawn}) == 1
+        assert set(drawn) <= set(list_pool(trainer, supply, step))
+        seen |= set(drawn)
+    assert len(seen) > 150, f"Nearly all windows are seen; {len(seen)} of about 200 were."
+
+
+def test_a_pool_that_stays_is_of_one_sensor(tmp_path):
+    with pytest.raises(ConfigError, match=r"different sensors, .*; set sensor_size in data.overrides"):
+        renewed(tmp_path, fresh_share=0.0).find_sizes()
+
+
+def test_a_run_trains_on_a_pool_that_is_renewed(tmp_path):
+    simulation = tmp_path / "small_simu_config.yaml"
+    simulation.write_text("sensor_size: [24, 32]\nduration_us: 20000\nwarmup_us: 1000\n")
+    data = {"simulation": simulation, "num_pairs": 2, "workers": 0}
+    config = {
+        "model": {"f_maps": [8, 16], "num_levels": 2},
+        "data": data | {"fresh_share": 0.5},
+        "validation": data | {"split": "test", "num_pairs": 1},
+        "trainer": {"output_dir": tmp_path / "whole", "max_steps": 6, "checkpoint_every": 3, "device": "cpu"},
+    }
+    whole = read_weights(fit(make_config(TrainConfig, config), progress=False))
+    config["trainer"] |= {"output_dir": tmp_path / "parts", "max_steps": 3}
+    fit(make_config(TrainConfig, config), progress=False)
+    config["trainer"]["max_steps"] = 6
+    parts = read_weights(fit(make_config(TrainConfig, config), resume=True, progress=False))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole), "A resumed run has the same weights."
+
+
+def read_weights(checkpoint):
+    return load_file(find_checkpoint(checkpoint) / "model.safetensors")
