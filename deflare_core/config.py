@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from deflare_core.events import NUM_BINS, WINDOW_US, SensorSize
 from deflare_core.system.places import PRETRAINED
@@ -35,6 +35,22 @@ LOSSES = {
 """Every loss by name. All are averaged over windows, which weigh alike however many events each has."""
 
 
+LEVEL_WORDS = ("careful", "balanced", "thorough")
+"""Rules that give each window a decision level of its own: to spare lamps, the usual one, and to spare no flare."""
+
+
+def _level_is_known(level: Any) -> Any:
+    if level in LEVEL_WORDS or (isinstance(level, float) and 0 < level < 1):
+        return level
+    if level == "adaptive":  # The word for balanced in checkpoints before the others came.
+        return "balanced"
+    raise ValueError(f"a level is a number between 0 and 1, or one of {', '.join(LEVEL_WORDS)}")
+
+
+Level = Annotated[float | Literal[*LEVEL_WORDS], BeforeValidator(_level_is_known)]  # type: ignore[valid-type]
+"""A decision level; see `ModelConfig.level`."""
+
+
 class ModelConfig(StrictModel):
     """The network: a backbone of pytorch-3dunet inside the residual rule."""
 
@@ -51,10 +67,10 @@ class ModelConfig(StrictModel):
     share between 0 and 1, so that nothing is invented. Both are the identity before training."""
     context: int = Field(0, ge=0)
     """Windows before and after its own that the network also sees, as further channels of its input."""
-    level: float | Literal["adaptive"] = 0.5
-    """The part of an event in the output from which on it counts as one; 0.5 is rounding. adaptive: each window's own,
-    low where flare can hardly be told from the rest, so that lamps stay, higher where it can
-    (`deflaring/decision_level.py`)."""
+    level: Level = 0.5
+    """The part of an event in the output from which on it counts as one; 0.5 is rounding. A word is a rule that gives
+    each window its own, low where flare can hardly be told from the rest, so that lamps stay, higher where it can:
+    careful keeps lamps and leaves flare where in doubt, thorough the reverse (`deflaring/decision_level.py`)."""
     f_maps: tuple[int, ...] = (32, 64, 128)
     """Feature maps of each level, finest first."""
     num_levels: int = 3
@@ -79,13 +95,6 @@ class ModelConfig(StrictModel):
     precision: Literal["half", "single"] = "half"
     """On a GPU: half multiplies in 16 bits with parameters and sums in 32, residual backbones in our own kernels
     (bfloat16 in training, float16 otherwise), others in bfloat16; single is plain torch in float32, as on a CPU."""
-
-    @field_validator("level", mode="before")
-    @classmethod
-    def _level_is_a_share(cls, level: Any) -> Any:
-        if level == "adaptive" or (isinstance(level, float) and 0 < level < 1):
-            return level
-        raise ValueError("a level is a number between 0 and 1, or adaptive")
 
     @field_validator("layer_order")
     @classmethod
@@ -335,6 +344,9 @@ class InferenceConfig(StrictModel):
     """Seed of the times of synthesised events and of the choice among removed ones."""
     overlap: bool = False
     """Blend the network's outputs of windows that overlap by half, at twice the work (`deflaring/overlap.py`)."""
+    level: Level | None = None
+    """Of a network: careful keeps lamps and leaves flare where in doubt, thorough removes it with more of the lamps,
+    balanced is between; or a number; none: the network's own (`ModelConfig.level`)."""
     strip_rows: int | None = Field(None, gt=0)
     """Rows of the frame that the device works on at once, for frames that do not fit a GPU's memory; none: all."""
     flags: bool = False
@@ -344,7 +356,7 @@ class InferenceConfig(StrictModel):
 
     @model_validator(mode="after")
     def _the_method_has_the_settings(self) -> InferenceConfig:
-        of_networks = {name: getattr(self, name) for name in ("overlap", "strip_rows", "device")}
+        of_networks = {name: getattr(self, name) for name in ("overlap", "level", "strip_rows", "device")}
         asked = [f"{k}={v}".lower() for k, v in of_networks.items() if v != type(self).model_fields[k].default]
         if asked and self.method != "network":
             raise ValueError(

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from deflare_core.checkpoint import check_cut, find_checkpoint, load_model, read_checkpoint
 from deflare_core.codec import AppliedVoxel
-from deflare_core.config import InferenceConfig
+from deflare_core.config import InferenceConfig, ModelConfig
 from deflare_core.deflaring.jobs import WORK_KEY, is_deflared, work_key
 from deflare_core.deflaring.journal import Journal
 from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod, OracleMethod
@@ -33,8 +33,11 @@ from deflare_core.system.atomic_files import check_output
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.prefetch import prefetch
+from deflare_core.system.settings import make_config
 from deflare_core.windows import USUAL_CUT, Cut, Window, derive_seed
 
+OF_NETWORKS = {"seed", "overlap", "level", "strip_rows"}
+"""Settings of `InferenceConfig` that `load_method` takes too, by name."""
 INPUT_KEPT = "input_kept"
 """Dataset of flagged recordings: for each event of the input, whether it is in the output."""
 
@@ -84,6 +87,7 @@ def load_method(
     cut: Cut = USUAL_CUT,
     seed: int = 0,
     overlap: bool = False,
+    level: float | str | None = None,
     strip_rows: int | None = None,
 ) -> Method:
     """The way to deflare that a name stands for.
@@ -95,7 +99,7 @@ def load_method(
     device : where a network computes; auto takes the first GPU, else the CPU.
     cut : how recordings will be cut; a network is of one cut.
     seed : seed of what is random in a baseline.
-    overlap, strip_rows : of a network only; see `InferenceConfig`.
+    overlap, level, strip_rows : of a network only; see `InferenceConfig`.
 
     Raises
     ------
@@ -110,6 +114,8 @@ def load_method(
     folder = find_checkpoint(path or checkpoint)
     check_cut(read_checkpoint(folder), *cut)
     model = load_model(folder, device)
+    if level is not None:
+        model.config = make_config(ModelConfig, model.config.model_dump() | {"level": level}, origin="load_method")
     # `best` and `last` are links; the report names the checkpoint itself.
     origin = str(folder.with_name(folder.resolve().name))
     return NetworkMethod(cut_in_strips(model, strip_rows) if strip_rows else model, overlap, label, origin)
@@ -117,7 +123,7 @@ def load_method(
 
 def configure_method(config: InferenceConfig, device: str) -> Method:
     """The way to deflare that a configuration describes, on a device."""
-    cut, settings = Cut(config.window_us, config.num_bins), config.model_dump(include={"seed", "overlap", "strip_rows"})
+    cut, settings = Cut(config.window_us, config.num_bins), config.model_dump(include=OF_NETWORKS)
     return load_method(config.method, config.checkpoint, device=device, cut=cut, **settings)
 
 

@@ -6,7 +6,8 @@ a share t on gives a precision and a recall whose harmonic mean is expected to b
     F(t) = 2 sum(n s over the cells taken) / (sum(n over the cells taken) + sum(n s over all)),
 
 and it is greatest, F*, at t = F*/2 (Zhao et al. 2013, "Beyond Fano's inequality"): where little can be told, the best
-level is low. Networks are too sure just there, so a window's level is 0.42 F*^1.5; chosen on validation recordings.
+level is low. Networks are too sure just there, so a window's level is a factor times F*^1.5. A greater factor removes
+more flare, and more of the lamps with it; the words and the power were chosen on validation recordings.
 """
 
 from __future__ import annotations
@@ -17,16 +18,19 @@ STEPS = 1001
 """Shares are counted in steps of a thousandth."""
 SPARE = 4096
 """Places where a GPU adds up the nothing of empty cells: at one place all of them would wait for each other."""
-FACTOR, POWER = 0.42, 1.5
+FACTORS = {"careful": 0.25, "balanced": 0.42, "thorough": 0.7}
+"""By the words of `config.LEVEL_WORDS`."""
+POWER = 1.5
 LEAST = 0.01
 """At a level of 0 cells without events would count as one."""
 
 
-def find_window_level(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """The level of a window from its own voxel and the network's output, which have one shape, signed or not.
+def find_window_level(rule: str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """The level of a window by a rule, a word of `FACTORS`.
 
-    It is a float64 scalar on their device, for which the host does not wait. An output that is not finite counts as
-    none; the decode refuses it.
+    `before` and `after` are its own voxel and the network's output, of one shape, signed or not. The level is a float64
+    scalar on their device, for which the host does not wait. An output that is not finite counts as none; the decode
+    refuses it.
     """
     before, after = before.flatten(), after.flatten()
     share = (after / before).nan_to_num(0, 0, 0).clamp(0, 1)
@@ -36,12 +40,12 @@ def find_window_level(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor
     taken = events.double().cumsum(0)
     stay = (events.double() * torch.linspace(1, 0, STEPS, dtype=torch.float64, device=before.device)).cumsum(0)
     best = (2 * stay / (taken + stay[-1]).clamp(min=1)).max()
-    return (FACTOR * best**POWER).clamp(min=LEAST)
+    return (FACTORS[rule] * best**POWER).clamp(min=LEAST)
 
 
 def find_level(level: float | str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor | float:
-    """The level that is meant: the number itself, or for "adaptive" what `find_window_level` finds."""
-    return level if isinstance(level, float) else find_window_level(before, after)
+    """The level that is meant: the number itself, or for a word what `find_window_level` finds."""
+    return level if isinstance(level, float) else find_window_level(level, before, after)
 
 
 def round_at_level(level: float | str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
@@ -56,4 +60,4 @@ def round_at_level(level: float | str, before: torch.Tensor, after: torch.Tensor
 
 def list_constants(level: float | str) -> list[float]:
     """What decides the level besides a network's settings: nothing for a number."""
-    return [] if isinstance(level, float) else [FACTOR, POWER, LEAST]
+    return [] if isinstance(level, float) else [FACTORS[level], POWER, LEAST]

@@ -9,17 +9,20 @@ from support.by_hand import deflare_window, look_at
 from support.networks import gate
 from support.recordings import make_events, same_events
 
-from deflare_core.config import ModelConfig
-from deflare_core.deflaring.decision_level import FACTOR, LEAST, POWER, find_level, find_window_level
+from deflare_core.config import LEVEL_WORDS, InferenceConfig, ModelConfig
+from deflare_core.deflaring.decision_level import FACTORS, LEAST, POWER, find_level, find_window_level
 from deflare_core.deflaring.method import NetworkMethod
 from deflare_core.deflaring.stream import deflare_windows
+from deflare_core.inference import configure_method, load_method
 from deflare_core.system.settings import ConfigError, make_config
 from deflare_core.windows import USUAL_CUT, Window
 
+FACTOR = FACTORS["balanced"]
 
-def level_of(counts, shares) -> float:
+
+def level_of(counts, shares, rule="balanced") -> float:
     before = torch.tensor(counts, dtype=torch.float32)
-    return float(find_window_level(before, before * torch.tensor(shares)))
+    return float(find_window_level(rule, before, before * torch.tensor(shares)))
 
 
 def test_the_level_by_hand():
@@ -27,6 +30,13 @@ def test_the_level_by_hand():
     assert level_of([3, 2], [0.9, 0.2]) == pytest.approx(FACTOR * (2 * 2.7 / 6.1) ** POWER)
     assert level_of([3, 2], [0.9, 0.7]) == pytest.approx(FACTOR * (2 * 4.1 / 9.1) ** POWER)
     assert level_of([-3, 2], [0.9, 0.2]) == level_of([3, 2], [0.9, 0.2]), "Of signed voxels, net events count."
+
+
+def test_the_words_differ_in_their_factor():
+    levels = [level_of([3, 2], [0.9, 0.2], rule) for rule in ("careful", "balanced", "thorough")]
+    assert levels == pytest.approx([FACTORS[rule] / FACTOR * levels[1] for rule in FACTORS])
+    assert levels == sorted(levels), "The higher the level, the more flare goes, and the more of the lamps."
+    assert set(FACTORS) == set(LEVEL_WORDS)
 
 
 def test_the_level_at_its_limits():
@@ -49,14 +59,14 @@ def test_no_level_has_a_greater_f(seed):
 
 
 def adaptive(**settings):
-    return gate(**{"std": 2, "level": "adaptive"} | settings)
+    return gate(**{"std": 2, "level": "balanced"} | settings)
 
 
 @pytest.mark.parametrize("settings", [{}, {"context": 1}, {"polarity": "signed", "residual": "free"}])
 def test_a_network_counts_from_its_windows_level_on(settings):
     model, events = adaptive(**settings), make_events(0, 3000)
     seen, output = look_at(model, events, 0)
-    level = float(find_level("adaptive", *map(torch.from_numpy, (seen[: model.channels], output))))
+    level = float(find_level("balanced", *map(torch.from_numpy, (seen[: model.channels], output))))
     assert LEAST < level < FACTOR
     expected = deflare_window(adaptive(**settings | {"level": level}), events, 0, seed=0)
     found = next(deflare_windows(model, [Window(0, events, 0)], USUAL_CUT))
@@ -64,11 +74,21 @@ def test_a_network_counts_from_its_windows_level_on(settings):
     assert 0 < found.kept.sum() < len(events)
 
 
-def test_a_level_is_a_share_or_adaptive():
-    assert make_config(ModelConfig, {"level": "adaptive"}, origin="here").level == "adaptive"
+def test_a_level_is_a_share_or_a_word():
+    assert make_config(ModelConfig, {"level": "careful"}, origin="here").level == "careful"
+    assert make_config(ModelConfig, {"level": "adaptive"}, origin="here").level == "balanced", "So old checkpoints say."
     for level in (0, 1, "low"):
-        with pytest.raises(ConfigError, match=r"here: 'level': a level is a number between 0 and 1, or adaptive \(rec"):
+        with pytest.raises(ConfigError, match=r"here: 'level': a level is a number between 0 and 1, or one of careful"):
             make_config(ModelConfig, {"level": level}, origin="here")
+
+
+def test_a_user_chooses_another_level_than_the_networks():
+    own, careful = (load_method(device="cpu", level=level) for level in (None, "careful"))
+    assert (own.model.config.level, careful.model.config.level) == ("balanced", "careful")
+    assert own.key != careful.key, "An output says by which level it was made."
+    assert configure_method(InferenceConfig(level="careful"), "cpu").key == careful.key
+    with pytest.raises(ConfigError, match="level=careful: of a network only, but method is baf"):
+        make_config(InferenceConfig, {"method": "baf", "level": "careful"})
 
 
 def test_an_output_that_is_not_finite_is_refused():
@@ -84,6 +104,6 @@ def test_the_rule_is_part_of_what_a_prediction_is_known_by(monkeypatch):
         return [NetworkMethod(adaptive(**settings)).key for settings in ({}, {"level": 0.4})]
 
     by_window, fixed = keys()
-    monkeypatch.setattr("deflare_core.deflaring.decision_level.FACTOR", 0.4)
+    monkeypatch.setitem(FACTORS, "balanced", 0.4)
     assert keys()[0] != by_window, "The rule decides what an adaptive network gives."
     assert keys()[1] == fixed, "A network with a level of its own knows no rule."

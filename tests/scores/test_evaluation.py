@@ -154,7 +154,7 @@ def test_the_events_that_are_scored_are_those_that_infer_writes(data, tmp_path, 
         context=int(is_flat),
         polarity="split" if is_flat else "signed",
         residual="gate" if is_flat else "free",
-        level="adaptive" if is_flat else 0.5,
+        level="balanced" if is_flat else 0.5,
     )
     for method in (NetworkMethod(model, overlap), BaselineMethod("pfd_b"), BaselineMethod("encode_decode")):
         for pair in data.pairs:

@@ -150,7 +150,7 @@ def on_gpu() -> dict:
     """All agreements at full size."""
     networks = {name: network_agreement(each, (8, 480, 640), "cuda", torch.bfloat16) for name, each in FOLDED.items()}
     gate = {"residual": "gate", "level": 0.1}
-    adaptive = gate | {"level": "adaptive"}
+    adaptive = gate | {"level": "balanced"}
     chosen = (FOLDED["32, 64"], FOLDED["flat"] | gate, FOLDED["flat, with context"] | adaptive)
     return {
         "networks": networks,
