@@ -43,13 +43,8 @@ def measure_distances(estimate: Events, truth: Events, t0_us: int, window_us: in
         raise ValueError(f"Estimate {estimate.sensor_size} and truth {truth.sensor_size} must be of one sensor size.")
     height, width = truth.sensor_size
     scale = SIDE / np.array([max(width - 1, 1), max(height - 1, 1), 2, window_us])
-    points = (np.column_stack([e.x, e.y, e.p, e.t - t0_us]) * scale for e in (estimate, truth))
-    return measure_point_distances(*points)
-
-
-def measure_point_distances(estimate: Points, truth: Points) -> EventDistances:
-    """The distances between two sets of points, `(N, 4)` and `(M, 4)` in (x, y, p, t), in both directions."""
-    return EventDistances(find_nearest(estimate, truth), find_nearest(truth, estimate))
+    ours, theirs = (np.column_stack([e.x, e.y, e.p, e.t - t0_us]) * scale for e in (estimate, truth))
+    return EventDistances(find_nearest(ours, theirs), find_nearest(theirs, ours))
 
 
 def score_distances(distances: EventDistances) -> dict[str, float]:
@@ -57,10 +52,14 @@ def score_distances(distances: EventDistances) -> dict[str, float]:
 
     Of no events from which to measure the mean is 0.
     """
-    means = [[_mean(d), _mean(-np.expm1(-(d**2) / GAUSS_WIDTH))] for d in distances]
-    (chamfer, gauss), (chamfer_back, gauss_back) = means
-    both = {"chamfer_both": (chamfer + chamfer_back) / 2, "gauss_both": (gauss + gauss_back) / 2}
-    return {"chamfer": chamfer, "chamfer_back": chamfer_back, "gauss": gauss, "gauss_back": gauss_back} | both
+    there, back = (score_nearest(nearest) for nearest in distances)
+    both = {f"{name}_both": (there[name] + back[name]) / 2 for name in there}
+    return there | {f"{name}_back": score for name, score in back.items()} | both
+
+
+def score_nearest(nearest: Distances) -> dict[str, float]:
+    """The Chamfer and the Gaussian score of distances in one direction; of none 0."""
+    return {"chamfer": _mean(nearest), "gauss": _mean(-np.expm1(-(nearest**2) / GAUSS_WIDTH))}
 
 
 def find_nearest(points: Points, others: Points) -> Distances:

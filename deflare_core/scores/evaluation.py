@@ -46,7 +46,7 @@ Scores = dict[str, float]
 Interval = tuple[float, float]
 Scoring = tuple[str, list["Future[Scores]"]]
 """The name of a recording, and each method's scores of it, which may be under way."""
-SCORES_VERSION = 1
+SCORES_VERSION = 2
 """Raised whenever a score's definition changes, so that scores kept on disk are not mixed with others."""
 NUM_RESAMPLES, CONFIDENCE = 2_000, 0.95
 
@@ -238,9 +238,12 @@ def score_events(estimate: Events, noisy: Events, clean: Events, causes: list[np
 
 
 def find_interval(values: np.ndarray, seed: int) -> Interval:
-    """The interval that holds 95 % of the means of recordings drawn again with replacement; values `(N,)`."""
-    if len(values) < 2:
-        return float(values[0]), float(values[0])
+    """The interval that holds 95 % of the means of recordings drawn again with replacement; values `(N,)`.
+
+    Of one recording, or of scores that are not all finite, it is the mean itself.
+    """
+    if len(values) < 2 or not np.isfinite(values).all():
+        return float(values.mean()), float(values.mean())
     from scipy.stats import bootstrap  # It takes a second to import.
 
     settings = {"n_resamples": NUM_RESAMPLES, "confidence_level": CONFIDENCE, "method": "percentile"}
