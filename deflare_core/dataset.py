@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from deflare_core.codec import encode_window
 from deflare_core.config import DataConfig
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
-from deflare_core.io.pairs import RecordingPair, find_clock_us, find_pairs, find_sensor_size
+from deflare_core.io.pairs import RecordingPair, check_differ, check_spans, find_clock_us, find_pairs, find_sensor_size
 from deflare_core.io.recordings import Recording, open_recording, read_windows
 from deflare_core.kernels.event_tensors import join_channels
 from deflare_core.windows import Cut, Window, neighbour_offsets
@@ -125,9 +125,10 @@ class EventVoxelDataset(Dataset):
         Raises
         ------
         RecordingError
-            When a file cannot be read, or the two have no clock in common.
+            When a file cannot be read, is empty, or spans another time than its partner.
         """
         with self.open(pair.noisy) as noisy, self.open(pair.clean) as clean:
+            check_spans(noisy, clean)
             return self._starts_us(noisy, clean)
 
     def windows(self, pair: RecordingPair) -> Iterator[PairedWindow]:
@@ -136,6 +137,12 @@ class EventVoxelDataset(Dataset):
             for window in read_windows(noisy, self._starts_us(noisy, clean), self.cut.window_us, seed=0):
                 target = clean.window(window.t0_us, window.t0_us + self.cut.window_us)
                 yield PairedWindow(window.t0_us, window.events, target, window.causes)
+
+    def check_pairs(self) -> None:
+        """Raise a RecordingError if the two files of a pair hold the same events: from them nothing can be learnt."""
+        for pair in self.pairs:
+            with self.open(pair.noisy) as noisy, self.open(pair.clean) as clean:
+                check_differ(noisy, clean)
 
     def read_input(
         self, pair: RecordingPair, reach: int = 0, seed: int = 0, part: slice = slice(None)

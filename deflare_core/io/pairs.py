@@ -6,11 +6,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from deflare_core.events import SensorSize
+from deflare_core.events import SensorSize, digest_events
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import RecordingError
 from deflare_core.io.recordings import Recording, open_recording
 
+FEW_EVENTS = 10
+"""Fewer than these may lie close together by chance."""
+LEAST_SHARE, LEAST_DECLARED_SHARE = 1 / 2, 1 / 100
+"""The shorter span of events over the longer one, from which on they may be of one scene; less if both files declare
+their clock, and so that nothing happened in the rest."""
 ADVICE = "pair files of one scene, and write both with one clock (attributes t_start_us and t_end_us)."
 
 
@@ -59,6 +64,35 @@ def _undeclared_clock_us(
     nearest = max(1, round((end - whole_us) / window_us))
     from_zero = first >= 0 and end <= (num_windows or 0) * window_us
     return 0 if from_zero else whole_us, whole_us + nearest * window_us
+
+
+def check_spans(noisy: Recording, clean: Recording) -> None:
+    """Raise a RecordingError if a file of a pair is empty, or its events span much less time than its partner's."""
+    spans_ms = {recording: (recording.span_us[1] - recording.span_us[0]) / 1e3 for recording in (noisy, clean)}
+    short, long = sorted((noisy, clean), key=lambda recording: (spans_ms[recording], len(recording)))
+    if not len(short):
+        raise RecordingError(
+            f"{short.path}: holds no events, its partner {long.path} {len(long):,}; pair files of one scene."
+        )
+    least = LEAST_DECLARED_SHARE if noisy.declares_clock and clean.declares_clock else LEAST_SHARE
+    if len(short) >= FEW_EVENTS and spans_ms[short] < least * spans_ms[long]:
+        raise RecordingError(
+            f"{short.path}: its {len(short):,} events span {spans_ms[short]:g} ms, those of its partner {long.path} "
+            f"{spans_ms[long]:g} ms; write both in one unit of time; where the silence is real, write both with one "
+            "clock (attributes t_start_us and t_end_us)."
+        )
+
+
+def check_differ(noisy: Recording, clean: Recording) -> None:
+    """Raise a RecordingError if the two files of a pair hold the same events."""
+    if len(noisy) == len(clean) and all(
+        digest_events(one) == digest_events(other)
+        for (one, _), (other, _) in zip(noisy.pieces(), clean.pieces(), strict=True)
+    ):
+        raise RecordingError(
+            f"{noisy.path} and {clean.path}: hold the same {len(noisy):,} events; pair a recording with flare with the "
+            "same scene without."
+        )
 
 
 def find_pairs(noisy_dir: str | Path, clean_dir: str | Path, ids: tuple[int, ...] = ()) -> list[RecordingPair]:

@@ -62,25 +62,33 @@ class Recording:
         return self._layout.clock_us is not None
 
     @property
+    def span_us(self) -> tuple[int, int]:
+        """`[first event, last event + 1)`, (0, 0) if it is empty; a RecordingError if the last is before the first."""
+        if not len(self):
+            return 0, 0
+        with name_errors(self.path):
+            first, last = self._time_at(0), self._time_at(len(self) - 1)
+        if first > last:
+            raise RecordingError(
+                f"{self.path}: Time must not go backwards: the first event is at {first} us, the last at {last} us. "
+                "Sort the recording by time first."
+            )
+        return first, last + 1
+
+    @property
     def clock_us(self) -> tuple[int, int]:
-        """Start and end: as the file declares them, else `[first event, last event + 1)`; (0, 0) if it is empty.
+        """Start and end: as the file declares them, else `span_us`.
 
         Raises
         ------
         RecordingError
             When events lie outside what the file declares, the last one before the first, or at no time at all.
         """
-        with name_errors(self.path):
-            found = (self._time_at(0), self._time_at(len(self) - 1) + 1) if len(self) else None
-        if found and found[0] >= found[1]:
-            raise RecordingError(
-                f"{self.path}: Time must not go backwards: the first event is at {found[0]} us, the last at "
-                f"{found[1] - 1} us. Sort the recording by time first."
-            )
+        found = self.span_us
         if self._layout.clock_us is None:
-            return found or (0, 0)
+            return found
         start, end = self._layout.clock_us
-        if found and not start <= found[0] < found[1] <= end:
+        if len(self) and not start <= found[0] < found[1] <= end:
             raise RecordingError(
                 f"{self.path}: has events in [{found[0]}, {found[1]}) us, but declares [{start}, {end}) us."
             )

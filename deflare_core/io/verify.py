@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deflare_core.events import WINDOW_US, SensorSize
-from deflare_core.io.pairs import find_clock_us, find_orphans, name_recordings
+from deflare_core.io.pairs import check_differ, check_spans, find_clock_us, find_orphans, name_recordings
 from deflare_core.io.reading import AS_STATED, Reading, RecordingError
 from deflare_core.io.recordings import open_as
 
@@ -71,7 +71,9 @@ def _find_mismatch(noisy_path: Path, clean_path: Path, reading: Reading) -> str 
     """Why the two readable files of a pair do not belong together, or None if they do."""
     with open_as(noisy_path, reading) as noisy, open_as(clean_path, reading) as clean:
         try:
+            check_spans(noisy, clean)
             find_clock_us(noisy, clean, WINDOW_US)
+            check_differ(noisy, clean)
         except RecordingError as error:
             return str(error)
         seeds = [str(recording.attributes["seed"]) for recording in (noisy, clean) if "seed" in recording.attributes]

@@ -43,7 +43,9 @@ def open_windows(
     """The windows that a configuration describes, with the channels that the network takes."""
     split_polarity, context = model.channels == 2, model.config.context
     if isinstance(config, DataConfig):
-        return EventVoxelDataset.from_config(config, split_polarity, context)
+        recorded = EventVoxelDataset.from_config(config, split_polarity, context)
+        recorded.check_pairs()
+        return recorded
     from data_simu.pool import simulate_windows
 
     def advise() -> tuple[str, str]:

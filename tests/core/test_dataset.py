@@ -1,3 +1,5 @@
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -142,6 +144,46 @@ def test_undeclared_clocks_that_have_nothing_in_common_are_refused(tmp_path):
     data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
     with pytest.raises(RecordingError, match=r"clean/a\.h5: its events lie in .* outside its pair's clock"):
         data.starts_us(data.pairs[0])
+
+
+def save_pair_of(root, noisy_us, clean_us, clock_us=None):
+    for folder, times in (("noisy", noisy_us), ("clean", clean_us)):
+        save_events(root / folder / "a.h5", events_at(times), source="test", clock_us=clock_us)
+    return root / "noisy", root / "clean"
+
+
+@pytest.mark.parametrize(
+    ("noisy_us", "clean_us", "clock_us", "found"),
+    [
+        (range(0, 100_000, 500), range(0, 100_000, 5_000), None, None),
+        (range(0, 100_000, 500), range(0, 50_000, 5_000), None, "10 events span 45.001 ms, those of .* 99.501 ms"),
+        (range(0, 100_000, 500), range(0, 50_000, 5_000), (0, 100_000), None),
+        (range(0, 100_000, 500), (3, 4), None, None),
+        (range(0, 100_000, 500), range(100), (0, 100_000), "100 events span 0.1 ms"),
+        (range(0, 100_000_000, 500_000), range(0, 100_000, 500), None, "clean/a.h5: its 200 events span 99.501 ms"),
+        (range(0, 100_000, 500), (), (0, 100_000), "clean/a.h5: holds no events, its partner .* 200;"),
+        ((), range(0, 100_000, 500), None, "noisy/a.h5: holds no events"),
+    ],
+)
+def test_partners_last_as_long_as_each_other(tmp_path, noisy_us, clean_us, clock_us, found):
+    folders = save_pair_of(tmp_path, noisy_us, clean_us, clock_us)
+    problems, data = verify_folders(*folders).problems, EventVoxelDataset(*folders)
+    if found:
+        assert re.search(found, problems[0])
+        with pytest.raises(RecordingError, match=found):
+            len(data)
+    else:
+        assert problems == [], "Few events may lie close together, and a declared clock says that silence is real."
+        assert len(data) == 5
+
+
+def test_partners_differ(tmp_path):
+    folders = save_pair_of(tmp_path, range(0, 100_000, 500), range(0, 100_000, 500))
+    with pytest.raises(RecordingError, match=r"noisy/a\.h5 and .*clean/a\.h5: hold the same 200 events"):
+        EventVoxelDataset(*folders).check_pairs()
+    other = Events.from_array(events_at(range(0, 100_000, 500)).to_array() * [1, 1, 1, -1], (12, 16))
+    save_events(folders[1] / "a.h5", other, source="test")
+    EventVoxelDataset(*folders).check_pairs()
 
 
 def test_one_folder_may_hold_both_kinds(pair_folders):

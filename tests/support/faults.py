@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from deflare_core.app.commands import main
+from deflare_core.events import Events
 from deflare_core.io.recordings import save_events
 from deflare_core.system.places import PROJECT_ROOT
 from support.camera_bytes import dat_bytes, evt2_bytes, evt3_bytes
@@ -149,6 +150,24 @@ def npy(array: np.ndarray, **settings: object) -> Make:
     return lambda path: np.save(path, array, **settings)
 
 
+def pair(clean: Events) -> Make:
+    """A folder of a pair, whose input holds the usual events, and settings to train on it."""
+
+    def make(path: Path) -> None:
+        save_events(path / "noisy" / "a.h5", EVENTS, source="test")
+        save_events(path / "clean" / "a.h5", clean, source="test")
+        (path / "train.yaml").write_text(
+            "data: &pair {noisy_dir: pair/noisy, clean_dir: pair/clean}\nvalidation: *pair\n"
+        )
+
+    return make
+
+
+def in_thousandths() -> Events:
+    """The usual events, their times in milliseconds."""
+    return Events.from_columns(**(COLUMNS | {"t": COLUMNS["t"] // 1000}), sensor_size=EVENTS.sensor_size)
+
+
 class Malicious:
     """A pickle that would write a file where it is loaded."""
 
@@ -191,6 +210,8 @@ BAF = "infer --input IN --output OUT --method baf"
 SIZED = "infer --input IN --output OUT --sensor-size 12 16 device=cpu"
 TRAIN = "train --config IN trainer.output_dir=OUT"
 NOWHERE = text("data: &none {noisy_dir: nowhere/noisy, clean_dir: nowhere/clean}", "validation: *none")
+VERIFY = "verify IN/noisy IN/clean"
+TRAIN_PAIR = "train --config IN/train.yaml trainer.output_dir=OUT trainer.device=cpu"
 EVERY_READER = ("infer --method baf --input IN --output OUT", "convert IN OUT", "encode IN OUT.npy", "sheet IN OUT.png")
 """Commands that read a recording, each in a way of its own: by windows, in pieces, as a whole, and by its span."""
 OF_25_HOURS = h5(t=changed("t", -1, 9 * 10**10))
@@ -290,6 +311,13 @@ FAULTS = [
     Fault("an output nobody may write", "a.h5", h5(), ("nowhere",), "convert IN /proc/nowhere/a.h5"),
     Fault("voxels with one nan", "a.npy", nan_voxel, ("nan at (3, 4, 5)", "Check the network"), DECODE),
     Fault("no training pairs", "a.yaml", NOWHERE, ("nowhere/noisy", "deflare simulate"), TRAIN),
+    Fault("an empty partner", "pair", pair(EVENTS[:0]), ("clean/a.h5: holds no events", "a.h5 2,000;"), VERIFY),
+    Fault("the same, trained on", "pair", pair(EVENTS[:0]), ("clean/a.h5: holds no events",), TRAIN_PAIR),
+    Fault("a partner in milliseconds", "pair", pair(in_thousandths()), ("span 0.1 ms", "one unit of time"), VERIFY),
+    Fault("the same, trained on", "pair", pair(in_thousandths()), ("span 0.1 ms", "99.933"), TRAIN_PAIR),
+    Fault("a partner cut short", "pair", pair(EVENTS[:300]), ("300 events span", "where the silence is real"), VERIFY),
+    Fault("a partner of the same events", "pair", pair(EVENTS), ("hold the same 2,000 events",), VERIFY),
+    Fault("the same, trained on", "pair", pair(EVENTS), ("hold the same 2,000 events",), TRAIN_PAIR),
     Fault("too few maps", "a.yaml", NOWHERE, ("one feature count per level",), f"{TRAIN} model.f_maps=[32,64]"),
     Fault("maps of no groups", "a.yaml", NOWHERE, ("[9, 18, 36]", "use multiples"), f"{TRAIN} model.f_maps=[9,18,36]"),
     Fault("a key misspelt", "a.yaml", NOWHERE, ("trainer.max_step", "did you mean"), f"{TRAIN} trainer.max_step=5"),
