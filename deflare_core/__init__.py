@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deflare_core.deflaring.method import NetworkMethod
     from deflare_core.events import Events
     from deflare_core.inference import deflare, deflare_recording, load_method
+    from deflare_core.io.reading import Reading
     from deflare_core.io.recordings import load_events, open_recording, save_events
     from deflare_core.model import TrueResidualUNet3D, build_model
     from deflare_core.scores.evaluation import evaluate
@@ -32,6 +33,7 @@ _HOMES = {
     "deflaring.method": ("NetworkMethod",),
     "events": ("Events",),
     "inference": ("deflare", "deflare_recording", "load_method"),
+    "io.reading": ("Reading",),
     "io.recordings": ("load_events", "open_recording", "save_events"),
     "model": ("TrueResidualUNet3D", "build_model"),
     "scores.evaluation": ("evaluate",),

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from deflare_core.events import NUM_BINS, WINDOW_US, SensorSize
+from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
+from deflare_core.io.reading import Reading, TimeUnit
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.settings import StrictModel
 
@@ -126,15 +127,31 @@ class ModelConfig(StrictModel):
         return self
 
 
-class DataConfig(StrictModel):
-    """A folder of noisy recordings, the folder of their clean partners, and how they are cut."""
+class ReadingConfig(StrictModel):
+    """How to read recordings that do not say enough about themselves."""
+
+    sensor_size: SensorSize | None = Field(None, json_schema_extra={"nargs": 2, "metavar": "HEIGHT WIDTH"})
+    """(height, width), where files do not say"""
+    polarity: PolarityRule = "strict"
+    """lenient: 1 is positive, all else negative"""
+    time_unit: TimeUnit | None = None
+    """of times whose unit is not declared"""
+    stream: str | None = None
+    """the one of several in a file, such as a camera"""
+
+    @property
+    def reading(self) -> Reading:
+        """The same for readers."""
+        return Reading(self.sensor_size, self.polarity, self.time_unit, self.stream)
+
+
+class DataConfig(ReadingConfig):
+    """A folder of noisy recordings, the folder of their clean partners, and how they are read and cut."""
 
     noisy_dir: Path
     """Folder of recordings with flare (the input)."""
     clean_dir: Path
     """Folder of the same recordings without flare (the target), matched by name."""
-    sensor_size: SensorSize | None = None
-    """(height, width) that every file must have; none: as the files state it."""
     window_us: int = Field(WINDOW_US, gt=0)
     """Length of one window in microseconds."""
     num_bins: int = Field(NUM_BINS, gt=0)

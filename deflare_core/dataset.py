@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -25,6 +26,7 @@ from deflare_core.codec import encode_window
 from deflare_core.config import DataConfig
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
 from deflare_core.io.pairs import RecordingPair, check_differ, check_spans, find_clock_us, find_pairs, find_sensor_size
+from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, open_recording, read_windows
 from deflare_core.kernels.event_tensors import join_channels
 from deflare_core.windows import Cut, Window, neighbour_offsets
@@ -57,13 +59,14 @@ class EventVoxelDataset(Dataset):
     ----------
     noisy_events_dir : folder of recordings with flare.
     clean_events_dir : folder of the same recordings without.
-    sensor_size : (height, width) that every file must have; none takes that of the first one that can be read.
+    sensor_size : (height, width) that every file must have; none takes that of `reading`, or of the first file.
     segment_duration_us : length of a window in microseconds.
     num_bins : time bins of a window.
     num_segments : windows taken from each pair's start, at most what its clock holds; none: all of them.
     ids : recordings to take, by the number in their name; none: all.
     split_polarity : give `(2, bins, H, W)` instead, the numbers of positive and of negative events.
     context : windows before and after each that its input also holds, as further channels (`neighbour_offsets`).
+    reading : what the files do not say themselves.
 
     Raises
     ------
@@ -82,18 +85,21 @@ class EventVoxelDataset(Dataset):
         ids: tuple[int, ...] = (),
         split_polarity: bool = False,
         context: int = 0,
+        reading: Reading = AS_STATED,
     ) -> None:
         self.channels, self.context = 2 if split_polarity else 1, context
         self.pairs = find_pairs(noisy_events_dir, clean_events_dir, ids)
         self.cut = Cut(segment_duration_us, num_bins)
         self.num_windows = num_segments
-        self.sensor_size = sensor_size or find_sensor_size(self.pairs)
+        self.sensor_size = sensor_size or reading.sensor_size or find_sensor_size(self.pairs, reading)
+        self.reading = replace(reading, sensor_size=self.sensor_size)
 
     @classmethod
     def from_config(cls, config: DataConfig, split_polarity: bool = False, context: int = 0) -> EventVoxelDataset:
         """The data set that a configuration describes."""
         folders, cut = (config.noisy_dir, config.clean_dir), (config.window_us, config.num_bins)
-        return cls(*folders, config.sensor_size, *cut, config.num_windows, config.ids, split_polarity, context)
+        chosen = config.num_windows, config.ids
+        return cls(*folders, config.sensor_size, *cut, *chosen, split_polarity, context, config.reading)
 
     def __len__(self) -> int:
         return self._first_samples[-1]
@@ -155,7 +161,7 @@ class EventVoxelDataset(Dataset):
 
     def open(self, path: Path) -> Recording:
         """A recording of the data set, open."""
-        return open_recording(path, self.sensor_size)
+        return open_recording(path, self.reading)
 
     def _encode(self, recording: Recording, t0_us: int) -> torch.Tensor:
         events = recording.window(t0_us, t0_us + self.cut.window_us)

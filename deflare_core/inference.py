@@ -23,9 +23,9 @@ from deflare_core.deflaring.jobs import WORK_KEY, is_deflared, work_key
 from deflare_core.deflaring.journal import Journal
 from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod, OracleMethod
 from deflare_core.deflaring.strips import cut_in_strips
-from deflare_core.events import NUM_BINS, WINDOW_US, Events, PolarityRule, SensorSize
+from deflare_core.events import NUM_BINS, WINDOW_US, Events
 from deflare_core.io.formats import HDF5_SUFFIXES
-from deflare_core.io.reading import TimeUnit
+from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, open_recording, read_windows
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.model import VoxelNetwork
@@ -161,9 +161,7 @@ def deflare_recording(
     num_bins: int = NUM_BINS,
     seed: int = 0,
     flags: bool = False,
-    sensor_size: SensorSize | None = None,
-    polarity: PolarityRule = "strict",
-    time_unit: TimeUnit | None = None,
+    reading: Reading = AS_STATED,
     progress: bool = True,
 ) -> InferenceSummary:
     """A summary of the deflared recording that was written to `target`, complete or not at all.
@@ -178,9 +176,7 @@ def deflare_recording(
     seed : seed of what is random in the event-faithful decode.
     flags : also write `events/synthesised`, 1 for events that were not recorded, and `input_kept`, for each event of
         the input whether it is in the output.
-    sensor_size : (height, width), needed only when the file does not say.
-    polarity : "strict", or "lenient" to read 1 as positive and anything else as negative.
-    time_unit : "s", "ms" or "us", for text that does not declare its unit.
+    reading : what the source does not say itself, such as `Reading(sensor_size=(480, 640))`.
     progress : show a progress bar.
 
     Raises
@@ -191,10 +187,9 @@ def deflare_recording(
     """
     check_output(target, source, HDF5_SUFFIXES)
     method, started, cut = _as_method(method), time.perf_counter(), Cut(window_us, num_bins)
-    reading = {"sensor_size": sensor_size, "polarity": polarity, "time_unit": time_unit}
-    with open_recording(source, sensor_size, polarity, time_unit) as recording:
+    with open_recording(source, reading) as recording:
         recording.check_length()
-        key = work_key(method, source, {**cut._asdict(), "seed": seed, "flags": flags, **reading})
+        key = work_key(method, source, {**cut._asdict(), "seed": seed, "flags": flags, "reading": reading})
         with Journal(target, key) as journal:
             starts = recording.window_starts(window_us)
             deflared = deflare_or_recall(method, recording, starts, journal, cut, seed)

@@ -15,11 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from pydantic import Field, create_model
+from pydantic import create_model
 from pydantic_settings import CliPositionalArg, CliSettingsSource
 
-from deflare_core.events import PolarityRule, SensorSize
-from deflare_core.io.reading import Reading, TimeUnit
+from deflare_core.config import ReadingConfig
 from deflare_core.system.settings import StrictModel, list_settings, load_config, make_config
 
 Function = Callable[..., int | None]
@@ -28,17 +27,6 @@ Function = Callable[..., int | None]
 The fields of a parameter `reading` are options too. A parameter `config` holds settings; its annotation names the file
 that they are read from.
 """
-
-
-class ReadingOptions(StrictModel):
-    """How to read recordings that do not say enough about themselves."""
-
-    sensor_size: SensorSize | None = Field(None, json_schema_extra={"nargs": 2, "metavar": "HEIGHT WIDTH"})
-    """where the file does not say"""
-    polarity: PolarityRule = "strict"
-    """lenient: 1 is positive, all else negative"""
-    time_unit: TimeUnit | None = None
-    """of text that does not declare it"""
 
 
 class Parameters(NamedTuple):
@@ -62,8 +50,9 @@ def read_arguments(function: Function, command: str, about: str, words: list[str
     options, settings = _parse_words(_make_parser(origin, about, parameters), parameters, words)
     file = options.pop("config", None)
     checked = dict(make_config(parameters.options, options, origin=origin))
-    if issubclass(parameters.options, ReadingOptions):
-        checked["reading"] = Reading(**{name: checked.pop(name) for name in ReadingOptions.model_fields})
+    if issubclass(parameters.options, ReadingConfig):
+        said = ReadingConfig(**{name: checked.pop(name) for name in ReadingConfig.model_fields})
+        checked["reading"] = said.reading
     if parameters.config and file:
         checked["config"] = load_config(parameters.config, file, settings)
     elif parameters.config:
@@ -84,7 +73,7 @@ def find_parameters(function: Function) -> Parameters:
         if is_required and parameter.kind is not parameter.KEYWORD_ONLY:
             fields[name] = (positional[parameter.annotation], ...)
             positionals.append(name.replace("_", "-").upper())
-    base: type[StrictModel] = ReadingOptions if reading else StrictModel
+    base: type[StrictModel] = ReadingConfig if reading else StrictModel
     options: type[StrictModel] = create_model(function.__name__, __base__=base, **fields)
     cls, file = (get_args(config.annotation) or (config.annotation, None)) if config else (None, None)
     return Parameters(options, positionals, cls, file)

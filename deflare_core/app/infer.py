@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -30,8 +29,7 @@ def infer(
     from deflare_core.system.processes import join_processes
 
     config = config.model_copy(update={"method": config.method.replace("-", "_")})
-    asked = {name: value for name, value in asdict(reading).items() if name != "stream"}
-    settings = config.model_dump(include={"window_us", "num_bins", "seed", "flags"}) | asked
+    settings = config.model_dump(include={"window_us", "num_bins", "seed", "flags"}) | {"reading": reading}
     failures = []
     with join_processes(config.device) as processes:
         method = configure_method(config, str(processes.device))

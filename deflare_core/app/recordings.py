@@ -48,7 +48,7 @@ def verify(
     print(f"events {sum(c.num_events for c in report.checks):,}, each {min(durations):g} to {max(durations):g} ms")
     problems = report.problems
     if manifest and not problems:
-        problems = find_differences(read_manifest(manifest), noisy_dir, clean_dir)
+        problems = find_differences(read_manifest(manifest), noisy_dir, clean_dir, reading)
     for problem in problems:
         print(f"deflare verify: error: {problem}", file=sys.stderr)
     return 1 if problems else 0

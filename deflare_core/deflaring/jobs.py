@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def work_key(method: Method, source: str | Path, settings: Mapping[str, Any]) ->
     # Path, size and time of change tell a recording from any other without reading it whole.
     path = Path(source).resolve()
     parts = [hash_sources(), method.key, (str(path), path.stat().st_size, path.stat().st_mtime_ns), settings]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=asdict).encode()).hexdigest()
 
 
 def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:

@@ -15,7 +15,7 @@ from deflare_core.events import NUM_BINS, WINDOW_US, Events
 from deflare_core.io.arrays import write_npy_header
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import AS_STATED, Reading
-from deflare_core.io.recordings import Recording, open_as
+from deflare_core.io.recordings import Recording, open_recording
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import check_output, complete_or_absent
 from deflare_core.system.errors import DeflareError
@@ -48,7 +48,7 @@ def encode_file(
     """
     target = Path(target)
     check_output(target, source, SUFFIXES)
-    with open_as(source, reading) as recording, complete_or_absent(target) as temporary:
+    with open_recording(source, reading) as recording, complete_or_absent(target) as temporary:
         starts = recording.window_starts(WINDOW_US)
         shape = (len(starts), NUM_BINS, *recording.sensor_size)
         if 0 in shape:

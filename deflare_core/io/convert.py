@@ -15,7 +15,7 @@ from tqdm import tqdm
 from deflare_core.events import Events
 from deflare_core.io.formats import HDF5, SUFFIX_FORMATS, WRITTEN_SUFFIXES, find_format
 from deflare_core.io.reading import AS_STATED, Reading
-from deflare_core.io.recordings import Recording, open_as, write_stream
+from deflare_core.io.recordings import Recording, open_recording, write_stream
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import check_output, complete_or_absent
 
@@ -30,7 +30,7 @@ def convert(source: str | Path, target: str | Path, reading: Reading = AS_STATED
     form = SUFFIX_FORMATS[target.suffix.lower()]
     if form is HDF5 and find_format(source) is not HDF5:
         return write_stream(target, source, reading, progress)
-    with open_as(source, reading) as recording:
+    with open_recording(source, reading) as recording:
         if form.write is None:
             _write_hdf5(target, recording, progress)
         else:

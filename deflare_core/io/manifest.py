@@ -13,7 +13,7 @@ from typing import Any
 
 from deflare_core.events import digest_events
 from deflare_core.io.pairs import find_pairs
-from deflare_core.io.reading import RecordingError
+from deflare_core.io.reading import AS_STATED, Reading, RecordingError
 from deflare_core.io.recordings import load_events
 
 Entry = dict[str, Any]
@@ -29,7 +29,9 @@ def read_manifest(path: str | Path, split: str = "test") -> dict[str, Entry]:
         raise RecordingError(f"{path}: is no manifest of `deflare simulate` ({error!r}).") from error
 
 
-def find_differences(manifest: dict[str, Entry], noisy_dir: str | Path, clean_dir: str | Path) -> list[str]:
+def find_differences(
+    manifest: dict[str, Entry], noisy_dir: str | Path, clean_dir: str | Path, reading: Reading = AS_STATED
+) -> list[str]:
     """One sentence for every recording of the manifest whose events are others in the folders, or that is not there.
 
     What cannot be read, or lacks its partner, is a RecordingError.
@@ -42,7 +44,7 @@ def find_differences(manifest: dict[str, Entry], noisy_dir: str | Path, clean_di
             continue
         files = (pairs[name].noisy, pairs[name].clean)
         for path, num, digest in zip(files, entry["num_events"], entry["digests"], strict=True):
-            events = load_events(path)
+            events = load_events(path, reading)
             if digest_events(events) != digest:
                 found.append(f"{path}: {_difference(len(events), num)}")
     return found

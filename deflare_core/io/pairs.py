@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deflare_core.events import SensorSize, digest_events
 from deflare_core.io.formats import HDF5_SUFFIXES
-from deflare_core.io.reading import RecordingError
+from deflare_core.io.reading import AS_STATED, Reading, RecordingError
 from deflare_core.io.recordings import Recording, open_recording
 
 FEW_EVENTS = 10
@@ -120,12 +120,12 @@ def find_orphans(noisy: dict[str, Path], clean: dict[str, Path]) -> list[Path]:
     return [noisy.get(name) or clean[name] for name in sorted(noisy.keys() ^ clean.keys())]
 
 
-def find_sensor_size(pairs: list[RecordingPair]) -> SensorSize:
+def find_sensor_size(pairs: list[RecordingPair], reading: Reading = AS_STATED) -> SensorSize:
     """The sensor (height, width) of the first input that can be read; a RecordingError only if there is none."""
     problems = []
     for pair in pairs:
         try:
-            with open_recording(pair.noisy) as recording:
+            with open_recording(pair.noisy, reading) as recording:
                 return recording.sensor_size
         except RecordingError as error:
             problems.append(error)

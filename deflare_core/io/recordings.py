@@ -7,7 +7,8 @@ read of HDF5 is in `layouts`, the other formats are in `formats`, and writing is
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -16,10 +17,10 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from deflare_core.events import Events, PolarityRule, SensorSize, convert_exactly
+from deflare_core.events import Events, convert_exactly
 from deflare_core.io.formats import HDF5, find_format, read_stream
 from deflare_core.io.layouts import DTYPES, find_layout
-from deflare_core.io.reading import AS_STATED, PIECE_EVENTS, Reading, RecordingError, TimeUnit, name_errors
+from deflare_core.io.reading import AS_STATED, PIECE_EVENTS, Reading, RecordingError, name_errors
 from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, Attributes, RecordingWriter, check_length
 from deflare_core.system.errors import DeflareError
 from deflare_core.windows import Window, derive_seed
@@ -93,6 +94,11 @@ class Recording:
                 f"{self.path}: has events in [{found[0]}, {found[1]}) us, but declares [{start}, {end}) us."
             )
         return start, end
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the file was written here, and so states all that can be said of how to read it."""
+        return {"source", "height", "width"} <= self.attributes.keys() and self._layout.ms_to_idx is not None
 
     def window_starts(self, window_us: int) -> range:
         """The absolute times, in microseconds, at which the windows begin that cover the recording.
@@ -200,31 +206,19 @@ class Recording:
             )
 
 
-def open_recording(
-    path: str | Path,
-    sensor_size: SensorSize | None = None,
-    polarity: PolarityRule = "strict",
-    time_unit: TimeUnit | None = None,
-) -> Recording:
+def open_recording(path: str | Path, reading: Reading = AS_STATED) -> Recording:
     """An open `Recording` of any format that `formats` knows; use it in a `with` block, or close it.
 
     Parameters
     ----------
     path : the recording.
-    sensor_size : (height, width); needed only when the file does not say.
-    polarity : "strict", or "lenient" to read 1 as positive and anything else as negative.
-    time_unit : "s", "ms" or "us", for text that does not declare its unit and arrays in other units than microseconds.
+    reading : what the file does not say itself, such as `Reading(sensor_size=(480, 640))`.
 
     Raises
     ------
     RecordingError
         When the file cannot be read as asked; the message names it.
     """
-    return open_as(path, Reading(sensor_size, polarity, time_unit))
-
-
-def open_as(path: str | Path, reading: Reading) -> Recording:
-    """An open `Recording` of any format, read as the caller says; see `open_recording`."""
     return Recording(path, reading) if find_format(path) is HDF5 else _open_copy(Path(path), reading)
 
 
@@ -243,19 +237,29 @@ def open_together(
 ) -> Iterator[dict[str, Recording]]:
     """The named recordings, open and of one sensor size; those given by path are closed when the block ends.
 
-    It is a DeflareError if there is none, one cannot be read, or their sensors differ.
+    What was written here, such as a result beside its input, is in microseconds and of one stream, whatever `reading`
+    says of these. It is a DeflareError if there is none, one cannot be read, or their sensors differ.
     """
     if not recordings:
         raise DeflareError("Expected at least one recording by name; received none.")
     with ExitStack() as stack:
         opened = {
-            name: item if isinstance(item, Recording) else stack.enter_context(open_as(item, reading))
+            name: item if isinstance(item, Recording) else stack.enter_context(_open_beside(item, reading))
             for name, item in recordings.items()
         }
         sizes = {name: recording.sensor_size for name, recording in opened.items()}
         if len(set(sizes.values())) > 1:
             raise DeflareError(f"The recordings must be of one sensor size (height, width); received {sizes}.")
         yield opened
+
+
+def _open_beside(path: Path, reading: Reading) -> Recording:
+    """A recording beside others: one that was written here has neither another unit of time nor streams."""
+    if find_format(path) is HDF5 and (reading.time_unit or reading.stream):
+        known = replace(reading, time_unit=None, stream=None)
+        with suppress(RecordingError), Recording(path, known) as recording:
+            reading = known if recording.is_ours else reading
+    return open_recording(path, reading)
 
 
 def find_span_us(
@@ -273,14 +277,9 @@ def find_span_us(
     return start, end
 
 
-def load_events(
-    path: str | Path,
-    sensor_size: SensorSize | None = None,
-    polarity: PolarityRule = "strict",
-    time_unit: TimeUnit | None = None,
-) -> Events:
+def load_events(path: str | Path, reading: Reading = AS_STATED) -> Events:
     """All events of a recording on disk, at absolute microseconds; arguments and errors are `open_recording`'s."""
-    with open_recording(path, sensor_size, polarity, time_unit) as recording:
+    with open_recording(path, reading) as recording:
         return recording.load()
 
 

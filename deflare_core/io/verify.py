@@ -8,7 +8,7 @@ from pathlib import Path
 from deflare_core.events import WINDOW_US, SensorSize
 from deflare_core.io.pairs import check_differ, check_spans, find_clock_us, find_orphans, name_recordings
 from deflare_core.io.reading import AS_STATED, Reading, RecordingError
-from deflare_core.io.recordings import open_as
+from deflare_core.io.recordings import open_recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def verify_folders(noisy_dir: str | Path, clean_dir: str | Path, reading: Readin
 
 def _check(path: Path, reading: Reading) -> RecordingCheck:
     try:
-        with open_as(path, reading) as recording:
+        with open_recording(path, reading) as recording:
             events = recording.load()
             return RecordingCheck(path, None, len(events), events.sensor_size, recording.clock_us)
     except RecordingError as error:
@@ -69,7 +69,7 @@ def _check(path: Path, reading: Reading) -> RecordingCheck:
 
 def _find_mismatch(noisy_path: Path, clean_path: Path, reading: Reading) -> str | None:
     """Why the two readable files of a pair do not belong together, or None if they do."""
-    with open_as(noisy_path, reading) as noisy, open_as(clean_path, reading) as clean:
+    with open_recording(noisy_path, reading) as noisy, open_recording(clean_path, reading) as clean:
         try:
             check_spans(noisy, clean)
             find_clock_us(noisy, clean, WINDOW_US)

@@ -23,7 +23,7 @@ from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod
 from deflare_core.events import CAUSES, FLARE, Events
 from deflare_core.inference import load_method
 from deflare_core.io.pairs import RecordingPair
-from deflare_core.io.recordings import RecordingError, open_recording
+from deflare_core.io.recordings import RecordingError
 from deflare_core.model import VoxelNetwork
 from deflare_core.scores.distances import measure_distances, score_distances
 from deflare_core.scores.legacy import score_as_published
@@ -254,7 +254,7 @@ def find_interval(values: np.ndarray, seed: int) -> Interval:
 def _has_causes(data: EventVoxelDataset, pair: RecordingPair) -> bool:
     """Whether the input of a pair carries causes; one that cannot be read is named when it is scored."""
     try:
-        with open_recording(pair.noisy, data.sensor_size) as recording:
+        with data.open(pair.noisy) as recording:
             return "label" in recording.extra_columns
     except RecordingError:
         return True

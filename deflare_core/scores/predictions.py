@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ def prediction_path(cache: Path, method: Method, pair: RecordingPair) -> Path:
 def prediction_key(method: Method, data: EventVoxelDataset, pair: RecordingPair) -> str:
     """A digest of all that decides a prediction and its loss."""
     files = hash_file(pair.noisy), hash_file(pair.clean)
-    parts = [method.key, hash_sources(), *data.cut, len(data.starts_us(pair)), *files]
+    parts = [method.key, hash_sources(), *data.cut, asdict(data.reading), len(data.starts_us(pair)), *files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

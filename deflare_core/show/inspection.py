@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
+from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import open_recording
 from deflare_core.io.verify import FolderReport
 from deflare_core.streams.statistics import count_events, find_on_share
@@ -32,9 +33,9 @@ class Inspected:
         return self.clock_us[1] - self.clock_us[0]
 
 
-def read_inspected(path: str | Path) -> Inspected:
+def read_inspected(path: str | Path, reading: Reading = AS_STATED) -> Inspected:
     """The recording of a file, with its causes if it has them."""
-    with open_recording(path) as recording:
+    with open_recording(path, reading) as recording:
         has_labels = "label" in recording.extra_columns
         labels = recording.column("label", *recording.clock_us) if has_labels else None
         return Inspected(recording.load(), recording.clock_us, labels)

@@ -93,9 +93,9 @@ def draw_cases(
         starts_us = data.starts_us(pair)
         middle = starts_us[len(starts_us) // 2]
         shown = {
-            "input": load_events(pair.noisy, data.sensor_size),
+            "input": load_events(pair.noisy, data.reading),
             method.name: load_or_predict(method, data, pair, cache).events,
-            "target": load_events(pair.clean, data.sensor_size),
+            "target": load_events(pair.clean, data.reading),
         }
         figures[f"{place}_{name}"] = draw_events(shown, middle, middle + data.cut.window_us)
     return figures

@@ -24,6 +24,7 @@ from deflare_core.deflaring.journal import Journal
 from deflare_core.deflaring.method import BaselineMethod
 from deflare_core.inference import deflare_recording
 from deflare_core.io.convert import convert
+from deflare_core.io.reading import Reading
 from deflare_core.io.recordings import RecordingError, load_events, save_events
 from deflare_core.io.writer import RecordingWriter
 
@@ -174,7 +175,7 @@ def fuzz(folder: Path, seed: int, rounds: int) -> None:
         path = folder / name
         path.write_bytes(damaged(files[name], rng))
         try:
-            events = load_events(path, (12, 16))
+            events = load_events(path, Reading((12, 16)))
         except RecordingError as error:
             unnamed += str(path) not in str(error)
             continue

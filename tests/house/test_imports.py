@@ -8,7 +8,7 @@ import pytest
 from deflare_core.system.places import PROJECT_ROOT
 
 CORE = (
-    *("system", "events", "windows", "config", "kernels", "io", "codec", "dataset", "model", "losses", "streams"),
+    *("system", "events", "windows", "kernels", "io", "config", "codec", "dataset", "model", "losses", "streams"),
     *("deflaring", "checkpoint", "loop", "training", "inference", "scores", "show", "app", "__main__", "__init__"),
 )
 SIMULATOR = (

@@ -62,24 +62,24 @@ def assert_is_three(events):
 def test_text_is_read_by_its_names_and_its_declared_unit(tmp_path, content, time_unit):
     path = text(tmp_path / "events.txt", content)
     assert find_format(path) is TEXT
-    assert_is_three(load_events(path, SIZE, time_unit=time_unit))
+    assert_is_three(load_events(path, Reading(SIZE, time_unit=time_unit)))
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", [np.int64, np.float64])
 def test_plain_arrays_hold_t_x_y_p(tmp_path, dtype, order):
     np.save(tmp_path / "a.npy", np.array(THREE, dtype, order=order))
-    assert_is_three(load_events(tmp_path / "a.npy", SIZE))
+    assert_is_three(load_events(tmp_path / "a.npy", Reading(SIZE)))
 
 
 def test_arrays_of_seconds_need_their_unit(tmp_path):
     t, x, y, p = np.array(THREE, np.float64).T
     np.savez(tmp_path / "a.npz", t=t / 1e6, x=x, y=y, p=p)
     with pytest.raises(RecordingError, match="not whole microseconds; give time_unit='s'"):
-        load_events(tmp_path / "a.npz", SIZE)
-    assert_is_three(load_events(tmp_path / "a.npz", SIZE, time_unit="s"))
+        load_events(tmp_path / "a.npz", Reading(SIZE))
+    assert_is_three(load_events(tmp_path / "a.npz", Reading(SIZE, time_unit="s")))
     np.savez(tmp_path / "b.npz", t=np.array([1, 2], np.uint32), x=[0, 0], y=[0, 0], p=[1, 1])
-    assert load_events(tmp_path / "b.npz", SIZE, time_unit="s").t.tolist() == [1_000_000, 2_000_000]
+    assert load_events(tmp_path / "b.npz", Reading(SIZE, time_unit="s")).t.tolist() == [1_000_000, 2_000_000]
 
 
 def test_structured_arrays_are_read_in_any_order_of_fields(tmp_path):
@@ -87,7 +87,7 @@ def test_structured_arrays_are_read_in_any_order_of_fields(tmp_path):
     np.save(tmp_path / "a.npy", fields)
     reversed_fields = np.array(THREE, [("t", "<i8"), ("x", "<i4"), ("y", "<i4"), ("p", "<i4")])[["p", "y", "x", "t"]]
     np.savez_compressed(tmp_path / "a.npz", events=repack_fields(reversed_fields), sensor_size=SIZE)
-    assert_is_three(load_events(tmp_path / "a.npy", SIZE))
+    assert_is_three(load_events(tmp_path / "a.npy", Reading(SIZE)))
     assert_is_three(load_events(tmp_path / "a.npz"))
 
 
@@ -124,12 +124,12 @@ def test_columns_at_the_root_are_read_and_two_unnamed_cameras_are_refused(tmp_pa
     events = make_events()
     with h5py.File(tmp_path / "root.h5", "w") as file:
         write_group(file, "", events)
-    assert same_events(load_events(tmp_path / "root.h5", SIZE), events)
+    assert same_events(load_events(tmp_path / "root.h5", Reading(SIZE)), events)
     with h5py.File(tmp_path / "two.h5", "w") as file:
         write_group(file, "a", events)
         write_group(file, "b", events)
     with pytest.raises(RecordingError, match=r"several groups of events, \['/a', '/b'\]"):
-        load_events(tmp_path / "two.h5", SIZE)
+        load_events(tmp_path / "two.h5", Reading(SIZE))
 
 
 def test_a_missing_compression_plugin_is_named(tmp_path):
@@ -142,7 +142,7 @@ def test_a_missing_compression_plugin_is_named(tmp_path):
         plist.set_filter(36559, h5py.h5z.FLAG_OPTIONAL)
         h5py.h5d.create(group.id, b"t", h5py.h5t.STD_I64LE, h5py.h5s.create_simple((4,)), plist)
     with pytest.raises(RecordingError, match="events/t is compressed with HDF5 filter 36559"):
-        load_events(tmp_path / "a.h5", SIZE)
+        load_events(tmp_path / "a.h5", Reading(SIZE))
 
 
 # The one interface
@@ -153,7 +153,7 @@ def test_every_format_opens_as_a_recording(tmp_path, suffix):
     events = make_events(num=3000, t_start_us=1_700_000_000_000_000, duration_us=90_000)
     save_events(tmp_path / "a.h5", events, source="test")
     convert(tmp_path / "a.h5", tmp_path / f"a{suffix}", progress=False)
-    with open_recording(tmp_path / f"a{suffix}", SIZE) as recording:
+    with open_recording(tmp_path / f"a{suffix}", Reading(SIZE)) as recording:
         copy = recording._file.filename
         assert (len(recording), recording.sensor_size) == (3000, SIZE)
         assert recording.clock_us == (events.t[0], events.t[-1] + 1)
@@ -172,7 +172,7 @@ def test_pieces_join_without_a_seam(tmp_path):
         PIECE_EVENTS,
         7,
     ]
-    assert digest(load_events(tmp_path / "a.npy", SIZE)) == digest(events)
+    assert digest(load_events(tmp_path / "a.npy", Reading(SIZE))) == digest(events)
 
 
 def test_inference_reads_text_as_it_reads_hdf5(tmp_path):
@@ -196,7 +196,7 @@ def test_a_recording_is_told_by_its_content_whatever_its_name(tmp_path, right, w
         save_events(tmp_path / "first.h5", events, source="test")
         convert(tmp_path / "first.h5", tmp_path / right, progress=False)
         (tmp_path / right).rename(tmp_path / wrong)
-    assert digest(load_events(tmp_path / wrong, SIZE)) == digest(events)
+    assert digest(load_events(tmp_path / wrong, Reading(SIZE))) == digest(events)
 
 
 # Conversion
@@ -291,8 +291,8 @@ def test_a_raw_file_without_geometry_needs_the_sensor_size(tmp_path):
     with pytest.raises(RecordingError, match=r"give sensor_size=\(height, width\)"):
         load_events(tmp_path / "a.raw")
     with pytest.raises(RecordingError, match=r"overflow .* give the sensor size of the camera"):
-        load_events(tmp_path / "a.raw", (4, 4))
-    assert digest(load_events(tmp_path / "a.raw", SIZE)) == digest(events)
+        load_events(tmp_path / "a.raw", Reading((4, 4)))
+    assert digest(load_events(tmp_path / "a.raw", Reading(SIZE))) == digest(events)
 
 
 def test_camera_files_that_end_inside_an_event_are_refused(tmp_path):
@@ -347,7 +347,7 @@ def test_the_only_stream_is_read_and_one_of_several_must_be_chosen():
 def test_an_unknown_unit_is_refused(tmp_path):
     path = text(tmp_path / "a.csv", "1,1,1,1\n")
     with pytest.raises(DeflareError, match="time_unit must be 's', 'ms' or 'us'; received 'ns'"):
-        load_events(path, SIZE, time_unit="ns")
+        load_events(path, Reading(SIZE, time_unit="ns"))
 
 
 def test_a_failed_opening_leaves_no_temporary_copy(tmp_path, monkeypatch):
@@ -355,7 +355,7 @@ def test_a_failed_opening_leaves_no_temporary_copy(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     path = text(tmp_path / "a.csv", "# time_unit: us\n2,1,1,1\n1,1,1,1\n")
     with pytest.raises(RecordingError, match="must not go backwards"):
-        open_recording(path, SIZE)
+        open_recording(path, Reading(SIZE))
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
@@ -371,7 +371,7 @@ def test_the_readme_lists_the_formats():
 
 def test_an_unknown_polarity_rule_is_refused(tmp_path):
     with pytest.raises(DeflareError, match="polarity must be 'strict' or 'lenient'; received 'Strict'"):
-        load_events(text(tmp_path / "a.csv", "# time_unit: us\n1,1,1,7\n"), SIZE, polarity="Strict")
+        load_events(text(tmp_path / "a.csv", "# time_unit: us\n1,1,1,7\n"), Reading(SIZE, polarity="Strict"))
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".npz", ".npy", ".csv"])
@@ -385,5 +385,5 @@ def test_an_error_of_the_program_is_not_damage_of_the_file(tmp_path, monkeypatch
 
     monkeypatch.setattr(Events, "from_columns", broken)
     with pytest.raises(bug) as caught:
-        load_events(tmp_path / f"b{suffix}", SIZE)
+        load_events(tmp_path / f"b{suffix}", Reading(SIZE))
     assert not isinstance(caught.value, DeflareError), "It shows where it was made."

@@ -46,7 +46,7 @@ def test_a_camera_file_is_its_hdf5_version_through_every_format(path, decoded, t
     size, events = matching[0]
     for suffix in ("h5", "npz", "npy", "csv"):
         convert(path, tmp_path / f"a.{suffix}", Reading(size), progress=False)
-        again = load_events(tmp_path / f"a.{suffix}", size)
+        again = load_events(tmp_path / f"a.{suffix}", Reading(size))
         assert digest(again) == digest(events), f"The events come back from {suffix}."
         assert again.t[0] == events.t[0], f"Absolute times come back from {suffix}."
 
@@ -54,6 +54,6 @@ def test_a_camera_file_is_its_hdf5_version_through_every_format(path, decoded, t
 def events_or_none(path, size):
     """The events as of a sensor of that size, or None where they do not fit it."""
     try:
-        return load_events(path, size)
+        return load_events(path, Reading(size))
     except ValueError:
         return None

@@ -6,6 +6,7 @@ from support.recordings import make_events, same_events
 
 from deflare_core.events import Events
 from deflare_core.io.convert import convert
+from deflare_core.io.reading import Reading
 from deflare_core.io.recordings import RecordingError, load_events, open_recording, save_events
 from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, RecordingWriter
 from deflare_core.system.atomic_files import complete_or_absent
@@ -52,10 +53,10 @@ def test_a_dsec_file_is_read_with_its_offset_added_once(tmp_path):
             file.create_dataset(f"events/{name}", data=np.maximum(values, 0).astype(dtype), **blosc)
         file["ms_to_idx"] = np.searchsorted(events.t, np.arange(51) * 1000).astype(np.uint64)
         file["t_offset"] = np.int64(50_000_000_000)
-    found = load_events(tmp_path / "dsec.h5", sensor_size=(12, 16))
+    found = load_events(tmp_path / "dsec.h5", Reading(sensor_size=(12, 16)))
     assert np.array_equal(found.t, events.t + 50_000_000_000)
     assert np.array_equal(found.p, events.p), "DSEC stores polarity as 0 and 1."
-    with open_recording(tmp_path / "dsec.h5", sensor_size=(12, 16)) as recording:
+    with open_recording(tmp_path / "dsec.h5", Reading(sensor_size=(12, 16))) as recording:
         window = recording.window(50_000_020_000, 50_000_040_000)
     assert same_events(window, found.window(50_000_020_000, 50_000_040_000))
 
@@ -143,7 +144,7 @@ def test_a_size_that_contradicts_the_file_is_refused(tmp_path):
     save_events(tmp_path / "a.h5", make_events(), source="test")
     message = r"the sensor is \(12, 16\) .* but \(10, 10\) was asked for.* correct them or that statement"
     with pytest.raises(RecordingError, match=message):
-        load_events(tmp_path / "a.h5", sensor_size=(10, 10))
+        load_events(tmp_path / "a.h5", Reading(sensor_size=(10, 10)))
 
 
 def test_output_is_complete_or_absent(tmp_path):
@@ -167,8 +168,8 @@ def test_events_outside_the_declared_clock_are_refused(tmp_path):
 
 def test_lenient_polarity_reads_the_records_rule(tmp_path):
     path = write_h5(tmp_path / "a.h5", t=[0, 1], x=[0, 0], y=[0, 0], p=[1, 5])
-    assert load_events(path, polarity="lenient").p.tolist() == [1, -1]
-    assert isinstance(load_events(path, polarity="lenient"), Events)
+    assert load_events(path, Reading(polarity="lenient")).p.tolist() == [1, -1]
+    assert isinstance(load_events(path, Reading(polarity="lenient")), Events)
 
 
 @pytest.mark.parametrize(
