@@ -1,101 +1,92 @@
-"""Camera files: what Prophesee and iniVation cameras write, decoded by faery.
-
-faery (LGPL-3.0) is an optional dependency, imported when needed, chosen because it streams and needs numpy alone. On
-three public recordings in EVT2, EVT3 and AEDAT4, 1.2 million events in all, faery 0.7.1 and evlib 0.13.2 agree event
-by event, and with dv-processing 2.0.4 on AEDAT4; expelliarmus 1.1.12 stretches EVT3's times to twice their length.
-EVT2.1 is not read: faery panics on it, and evlib makes up events from one of its two byte orders without a word.
-"""
+"""Prophesee's files: RAW (EVT2, EVT2.1, EVT3) and DAT, whose headers of text say what follows."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from deflare_core.events import check_sensor_size
-from deflare_core.io.reading import HEAD_BYTES, PIECE_EVENTS, Columns, Content, Reading
+from deflare_core.events import SensorSize, check_sensor_size
+from deflare_core.io.evt_words import Clock, decode_evt2, decode_evt3
+from deflare_core.io.oddities import Oddities, put_right
+from deflare_core.io.reading import HEAD_BYTES, Columns, Content, Reading
 from deflare_core.system.errors import DeflareError
 
-EVT_WORD_BYTES = {"2": 4, "2.0": 4, "3": 2, "3.0": 2}
-"""Bytes of a word, by the version in the header."""
+PIECE_BYTES = 1 << 20
+"""Bytes that are decoded at once."""
+WORD_BYTES = {"2": 4, "2.1": 8, "3": 2}
+"""Bytes of a word, by the version of EVT."""
+DAT_EVENTS = {0: "changes", 12: "changes"}
+"""The types of DAT files that are read: the one of N-Cars, and the usual one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the lines `% name value` before the data of a file say; a name may be said twice.
+
+    Parameters
+    ----------
+    num_bytes : where the data begin.
+    """
+
+    said: dict[str, set[str]]
+    num_bytes: int
+
+    def get(self, name: str) -> str:
+        """What is said of a name, or ''; two different values are an error."""
+        values = self.said.get(name, set())
+        if len(values) > 1:
+            raise DeflareError(f"its header says {name} twice, {' and '.join(sorted(values))}; correct it.")
+        return next(iter(values), "")
+
+    @property
+    def sensor_size(self) -> SensorSize | None:
+        """The sensor (height, width), if the header says it."""
+        height, width = self.get("height"), self.get("width")
+        return check_sensor_size((height, width)) if height and width else None  # type: ignore[arg-type]
 
 
 def read_evt(path: Path, reading: Reading) -> Content:
-    """The content of a Prophesee RAW file: EVT2 or EVT3."""
-    with path.open("rb") as file:
-        version = _evt_version(file.read(HEAD_BYTES))
-    if version not in EVT_WORD_BYTES:
+    """The content of a Prophesee RAW file: EVT2, EVT2.1 in either order of its halves, or EVT3."""
+    header = read_header(path)
+    version, oddities = header.get("evt"), Oddities(path)
+    if not version:
+        raise DeflareError("the file is cut short in its header; copy or record it again.")
+    if version not in WORD_BYTES:
         raise DeflareError(
-            f"is EVT{version}; read are EVT2 and EVT3. Convert it to DAT or CSV with the tools of the camera's maker."
+            f"is EVT{version}; read are EVT2, EVT2.1 and EVT3. Convert it to DAT or CSV with the tools of the camera's "
+            "maker."
         )
-    _check_whole_words(path, EVT_WORD_BYTES[version], 0)
-    return _read_faery(path, reading, "evt")
+    _check_whole_words(path, WORD_BYTES[version], header.num_bytes)
+    if version == "3":
+        pieces = decode_evt3(_read_words(path, header.num_bytes, "<u2"), oddities)
+    elif version == "2":
+        pieces = decode_evt2(((words, None) for words in _read_words(path, header.num_bytes, "<u4")), oddities)
+    else:
+        pieces = decode_evt2(_read_halves(path, header), oddities)
+    return header.sensor_size, put_right(pieces, reading.agree_on_size(header.sensor_size), oddities)
 
 
 def read_dat(path: Path, reading: Reading) -> Content:
-    """The content of a Prophesee DAT file."""
-    _check_whole_words(path, 8, 2)
-    return _read_faery(path, reading, "dat")
-
-
-def read_aedat4(path: Path, reading: Reading) -> Content:
-    """The content of an iniVation AEDAT4 file."""
-    return _read_faery(path, reading, "aedat")
-
-
-def _read_faery(path: Path, reading: Reading, file_type: str) -> Content:
-    """The content of a camera file."""
-    try:
-        import faery
-    except ImportError as error:
-        raise DeflareError("camera files are read through faery, which is not installed: pip install faery.") from error
-    # A file that does not state its sensor takes the fallback: a sensor of one pixel, which no camera has, shows that.
-    unstated = (1, 1)
-    asked = check_sensor_size(reading.sensor_size or unstated)
-    with _decoding():
-        decoder = faery.events_stream_from_file(path, dimensions_fallback=unstated, file_type=file_type)
-        width, height = decoder.dimensions()
-        if (width, height) == unstated != asked:
-            decoder = faery.events_stream_from_file(path, dimensions_fallback=asked[::-1], file_type=file_type)
-    return (None if (width, height) == unstated else (height, width)), _pieces(decoder)
-
-
-def _pieces(decoder: Iterable[np.ndarray]) -> Iterator[Columns]:
-    """The columns of a decoder's packets, several packets at a time because they are small."""
-    packets = iter(decoder)
-    while True:
-        batch: list[np.ndarray] = []
-        with _decoding():
-            while sum(map(len, batch)) < PIECE_EVENTS and (packet := next(packets, None)) is not None:
-                batch.append(packet)
-        if not batch:
-            return
-        events = np.concatenate(batch)
-        yield events["t"], events["x"], events["y"], events["p"]
-
-
-@contextmanager
-def _decoding() -> Iterator[None]:
-    """Turn what faery raises into a DeflareError: bare exceptions, and panics of Rust, which are not even those."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        cause = " ".join(str(error).split())
-        raise DeflareError(
-            f"{cause}; give the sensor size of the camera that made the recording, or copy the file again."
-            if "overflow" in cause
-            else f"cannot be decoded ({cause}); copy or record it again."
-        ) from error
+    """The content of a Prophesee DAT file of changes."""
+    header = read_header(path)
+    with path.open("rb") as file:
+        file.seek(header.num_bytes)
+        kind, num_bytes = (*file.read(2), 0, 0)[:2]
+    if kind not in DAT_EVENTS or num_bytes != 8:
+        raise DeflareError(f"holds events of type {kind} and {num_bytes} bytes; read are changes, types 0 and 12 of 8.")
+    start = header.num_bytes + 2
+    _check_whole_words(path, 8, start)
+    pieces = _decode_dat(_read_words(path, start, "<u4"), header.get("version"), int(header.get("t0") or 0))
+    return header.sensor_size, put_right(pieces, reading.agree_on_size(header.sensor_size), Oddities(path))
 
 
 def is_evt(head: bytes) -> bool:
     """Whether a file that begins so is a Prophesee RAW file, of whatever EVT version."""
-    return bool(_evt_version(head))
+    return head.startswith(b"%") and bool(re.search(rb"^% *(evt +|format +EVT)\d", head, re.MULTILINE | re.IGNORECASE))
 
 
 def is_dat(head: bytes) -> bool:
@@ -103,18 +94,77 @@ def is_dat(head: bytes) -> bool:
     return head.startswith(b"%") and bool(re.search(rb"^% *(Data file containing|Version [12]\b)", head, re.MULTILINE))
 
 
-def _evt_version(head: bytes) -> str:
-    """The EVT version in a Prophesee header as it is written there, or '' when there is none."""
-    found = re.search(rb"^% *(?:evt +|format +EVT)([\d.]+)", head, re.MULTILINE | re.IGNORECASE)
-    return found[1].decode() if found and head.startswith(b"%") else ""
-
-
-def _check_whole_words(path: Path, word_bytes: int, bytes_before: int) -> None:
-    """Raise a DeflareError unless a file ends with a whole word; faery would drop the rest of one in silence."""
-    start = 0
+def read_header(path: Path) -> Header:
+    """The header of a file: its lines of printable text that begin with %, up to `% end` where it stands."""
+    said: dict[str, set[str]] = {}
     with path.open("rb") as file:
-        while (line := file.readline(HEAD_BYTES)).startswith(b"% ") and line.strip() != b"% end":
-            start = file.tell()
-        start = file.tell() if line.strip() == b"% end" else start
-    if (path.stat().st_size - start - bytes_before) % word_bytes:
+        num_bytes = 0
+        while re.fullmatch(rb"%[\t -~]*\r?\n", line := file.readline(HEAD_BYTES)):
+            num_bytes = file.tell()
+            text = line.decode().strip("% \t\r\n").lower()
+            if text == "end":
+                break
+            for name, value in _read_line(text):
+                said.setdefault(name, set()).add(value)
+    return Header(said, num_bytes)
+
+
+def _read_line(text: str) -> Iterator[tuple[str, str]]:
+    """The names and values of a line such as `format EVT3;height=720;width=1280`, in lower case."""
+    name, _, value = text.replace(":", " ").partition(" ")
+    value = value.strip()
+    if name == "geometry" and (size := re.fullmatch(r"(\d+) *x *(\d+)", value)):
+        yield from (("width", size[1]), ("height", size[2]))
+    elif name == "format":
+        evt, *rest = value.split(";")
+        yield "evt", _name_version(evt.removeprefix("evt"))
+        yield from ((key.strip(), word.strip()) for key, _, word in (part.partition("=") for part in rest))
+    else:
+        yield name, _name_version(value) if name == "evt" else value
+
+
+def _name_version(text: str) -> str:
+    """The version of EVT in one spelling: 2 for 2.0, 2.1 for 21."""
+    return {"21": "2.1"}.get(text, text.removesuffix(".0"))
+
+
+def _read_words(path: Path, start: int, dtype: str) -> Iterator[np.ndarray]:
+    """The words of a file from a byte on, a piece at a time."""
+    with path.open("rb") as file:
+        file.seek(start)
+        while data := file.read(PIECE_BYTES):
+            yield np.frombuffer(data, dtype)
+
+
+def _read_halves(path: Path, header: Header) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The halves of the words of EVT2.1: the one that is as a word of EVT2, and the bits of pixels.
+
+    Which comes first differs between cameras, and not all headers say it. A time word shows it, whose other half is 0.
+    """
+    first = None
+    for words in _read_words(path, header.num_bytes, "<u4"):
+        halves = words.reshape(-1, 2)
+        if first is None:
+            num_times = [int((((halves[:, k] >> 28) == 8) & (halves[:, 1 - k] == 0)).sum()) for k in (0, 1)]
+            first = int(num_times[1] > num_times[0])
+            if num_times[0] == num_times[1]:
+                first = int(header.get("endianness") != "legacy")
+        yield halves[:, first], halves[:, 1 - first]
+
+
+def _decode_dat(pieces: Iterator[np.ndarray], version: str, start_us: int) -> Iterator[Columns]:
+    """The events of DAT: 32 bits of time from a start on, then x, y and polarity."""
+    clock = Clock(32)
+    for words in pieces:
+        t, word = words.reshape(-1, 2).T
+        # Of the 32 bits version 1 uses only 18, for sensors of up to 512 x 256; a header may lack the version.
+        version = version or ("2" if (word >> 18).any() else "1")
+        x_bits, y_bits, p_bit = (9, 8, 17) if version == "1" else (14, 14, 28)
+        x, y = word & (1 << x_bits) - 1, word >> x_bits & (1 << y_bits) - 1
+        yield clock.unwrap(t) + start_us, x, y, word >> p_bit & 1
+
+
+def _check_whole_words(path: Path, word_bytes: int, start: int) -> None:
+    """Raise a DeflareError unless a file ends with a whole word."""
+    if (path.stat().st_size - start) % word_bytes:
         raise DeflareError("the file is cut short: it ends in the middle of an event; copy or record it again.")

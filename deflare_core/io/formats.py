@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deflare_core.events import Events, SensorSize
+from deflare_core.io.aedat4 import read_aedat4
 from deflare_core.io.arrays import read_npy, read_npz, write_npy, write_npz
-from deflare_core.io.camera_files import is_dat, is_evt, read_aedat4, read_dat, read_evt
+from deflare_core.io.camera_files import is_dat, is_evt, read_dat, read_evt
+from deflare_core.io.event_stream import read_event_stream
 from deflare_core.io.reading import HEAD_BYTES, Columns, Content, Reading, RecordingError, explain_damage, name_errors
 from deflare_core.io.text_tables import is_text, read_text, write_text
 from deflare_core.system.errors import DeflareError
@@ -67,10 +69,19 @@ TEXT = Format(
     read_text,
     write_text,
 )
-EVT = Format("a Prophesee RAW file", ".raw", "EVT2 and EVT3, through faery", is_evt, read_evt)
-DAT = Format("a Prophesee DAT file", ".dat", "events, through faery", is_dat, read_dat)
-AEDAT4 = Format("an AEDAT4 file", ".aedat4", "iniVation's events, through faery", begins(b"#!AER-DAT4"), read_aedat4)
-FORMATS = (HDF5, NPZ, NPY, AEDAT4, EVT, DAT, TEXT)
+EVT = Format("a Prophesee RAW file", ".raw", "EVT2, EVT2.1 in either byte order, and EVT3", is_evt, read_evt)
+DAT = Format("a Prophesee DAT file", ".dat", "changes, those of N-Cars too", is_dat, read_dat)
+AEDAT4 = Format(
+    "an AEDAT4 file",
+    ".aedat4",
+    "iniVation's events; `--stream` chooses one of several cameras",
+    begins(b"#!AER-DAT4"),
+    read_aedat4,
+)
+ES = Format(
+    "an Event Stream file", ".es", "version 2 of DVS and ATIS cameras", begins(b"Event Stream"), read_event_stream
+)
+FORMATS = (HDF5, NPZ, NPY, AEDAT4, EVT, DAT, ES, TEXT)
 """Every format, in the order in which a file is compared with them: text last, because more than one begins so."""
 UNREAD = {b"#!AER-DAT": "an AEDAT file older than 4", b"#ROSBAG": "a ROS bag", b"\x89MCAP": "an MCAP bag"}
 SUFFIX_FORMATS = {suffix: form for form in FORMATS for suffix in form.endings.split()}

@@ -138,7 +138,7 @@ def test_every_dependency_is_pinned():
     lines = (PROJECT_ROOT / "constraints.txt").read_text().lower().replace("_", "-").splitlines()
     pinned = {line.split("==")[0] for line in lines if "==" in line}
     extras = project["optional-dependencies"]
-    needed = {r for names in ("formats", "test", "dev") for r in extras[names] if not r.startswith("deflare[")}
+    needed = {r for names in ("test", "dev") for r in extras[names] if not r.startswith("deflare[")}
     for requirement in [*project["dependencies"], *sorted(needed)]:
         name = requirement.split(">")[0].split("[")[0].lower().replace("_", "-")
         assert name in pinned, f"{name} has no pinned version in constraints.txt."

@@ -1,5 +1,4 @@
 import hashlib
-import sys
 
 import h5py
 import numpy as np
@@ -7,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.recfunctions import repack_fields
-from support.camera_bytes import dat_bytes, evt2_bytes, evt3_bytes
+from support.camera_bytes import dat_bytes, evt3_bytes
 from support.recordings import make_events, same_events
 
 from deflare_core.config import ModelConfig
 from deflare_core.events import Events
 from deflare_core.inference import deflare_recording
 from deflare_core.io.convert import convert
-from deflare_core.io.formats import AEDAT4, DAT, EVT, FORMATS, TEXT, find_format, read_stream
+from deflare_core.io.formats import FORMATS, TEXT, find_format, read_stream
 from deflare_core.io.reading import PIECE_EVENTS, Reading, RecordingError
 from deflare_core.io.recordings import load_events, open_recording, save_events
 from deflare_core.model import build_model
@@ -190,7 +189,6 @@ def test_a_recording_is_told_by_its_content_whatever_its_name(tmp_path, right, w
     events = make_events()
     camera = {"b.raw": evt3_bytes, "b.dat": dat_bytes}
     if right in camera:
-        pytest.importorskip("faery")
         (tmp_path / wrong).write_bytes(camera[right](events))
     else:
         save_events(tmp_path / "first.h5", events, source="test")
@@ -249,84 +247,6 @@ def test_conversion_refuses_other_targets(tmp_path):
         convert(tmp_path / "a.h5", tmp_path / "a.raw")
     with pytest.raises(ValueError, match="is the recording itself"):
         convert(tmp_path / "a.h5", tmp_path / "a.h5")
-
-
-# Camera formats, written byte by byte
-
-
-@pytest.mark.parametrize(
-    ("name", "encode", "expected"),
-    [
-        ("a.raw", evt2_bytes, EVT),
-        ("c.raw", evt3_bytes, EVT),
-        ("d.dat", dat_bytes, DAT),
-    ],
-)
-def test_camera_files_are_read_event_by_event(tmp_path, name, encode, expected):
-    pytest.importorskip("faery")
-    events = make_events(t_start_us=4_096_000, duration_us=90_000)
-    (tmp_path / name).write_bytes(encode(events))
-    assert find_format(tmp_path / name) is expected
-    assert digest(load_events(tmp_path / name)) == digest(events)
-    assert convert(tmp_path / name, tmp_path / "out.h5", progress=False) == len(events)
-    assert digest(load_events(tmp_path / "out.h5")) == digest(events)
-
-
-def test_an_aedat4_file_is_read(tmp_path):
-    faery = pytest.importorskip("faery")
-    events = make_events(t_start_us=1_700_000_000_000_000)
-    rows = np.empty(len(events), [("t", "<u8"), ("x", "<u2"), ("y", "<u2"), (("p", "on"), "?")])
-    for name in "txy":
-        rows[name] = getattr(events, name)
-    rows["p"] = events.p > 0
-    faery.events_stream_from_array(rows, (16, 12)).to_file(tmp_path / "a.aedat4")
-    assert find_format(tmp_path / "a.aedat4") is AEDAT4
-    assert digest(load_events(tmp_path / "a.aedat4")) == digest(events), "The file states its sensor."
-
-
-def test_a_raw_file_without_geometry_needs_the_sensor_size(tmp_path):
-    pytest.importorskip("faery")
-    events = make_events(t_start_us=64)
-    (tmp_path / "a.raw").write_bytes(evt2_bytes(events, b"% evt 2.0\n"))
-    with pytest.raises(RecordingError, match=r"give sensor_size=\(height, width\)"):
-        load_events(tmp_path / "a.raw")
-    with pytest.raises(RecordingError, match=r"overflow .* give the sensor size of the camera"):
-        load_events(tmp_path / "a.raw", Reading((4, 4)))
-    assert digest(load_events(tmp_path / "a.raw", Reading(SIZE))) == digest(events)
-
-
-def test_camera_files_that_end_inside_an_event_are_refused(tmp_path):
-    pytest.importorskip("faery")
-    events = make_events(t_start_us=64)
-    for name, content in (("a.raw", evt2_bytes(events)), ("b.raw", evt3_bytes(events)), ("c.dat", dat_bytes(events))):
-        (tmp_path / name).write_bytes(content[:-1])
-        with pytest.raises(RecordingError, match=f"{name}: the file is cut short"):
-            load_events(tmp_path / name)
-    (tmp_path / "d.aedat4").write_bytes(b"#!AER-DAT4.0\r\n\x10\x00")
-    with pytest.raises(RecordingError, match=r"d\.aedat4: cannot be decoded"):
-        load_events(tmp_path / "d.aedat4")
-
-
-def test_a_panic_of_the_decoder_is_an_error_that_names_the_file(tmp_path, monkeypatch):
-    faery = pytest.importorskip("faery")
-
-    class Panic(BaseException):
-        """What a decoder in Rust raises where it cannot go on: no Exception."""
-
-    def panicking(*_, **__):
-        raise Panic("not yet implemented")
-
-    monkeypatch.setattr(faery, "events_stream_from_file", panicking)
-    (tmp_path / "a.raw").write_bytes(evt2_bytes(make_events()))
-    with pytest.raises(RecordingError, match=r"a\.raw: cannot be decoded \(not yet implemented\)"):
-        load_events(tmp_path / "a.raw")
-
-
-def test_without_faery_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "faery", None)
-    (tmp_path / "a.raw").write_bytes(evt2_bytes(make_events()))
-    with pytest.raises(RecordingError, match=r"pip install faery"):
-        load_events(tmp_path / "a.raw")
 
 
 # Several streams in one file

@@ -38,7 +38,6 @@ def decoded():
 
 @pytest.mark.parametrize("path", RAW, ids=lambda path: path.name)
 def test_a_camera_file_is_its_hdf5_version_through_every_format(path, decoded, tmp_path):
-    pytest.importorskip("faery")
     sizes = set(decoded.values())
     found = [(size, events) for size in sizes if (events := events_or_none(path, size)) is not None]
     matching = [(size, events) for size, events in found if decoded.get(digest(events)) == size]

@@ -24,7 +24,7 @@ from deflare_core.app.commands import main
 from deflare_core.events import Events
 from deflare_core.io.recordings import save_events
 from deflare_core.system.places import PROJECT_ROOT
-from support.camera_bytes import dat_bytes, evt2_bytes, evt3_bytes
+from support.camera_bytes import HEAD2, aedat4, change2, dat, dat_bytes, es, evt2, evt2_bytes, evt3_bytes, evt21, time2
 from support.checkpoints import save_small_checkpoint
 from support.recordings import make_events
 
@@ -212,6 +212,9 @@ TRAIN = "train --config IN trainer.output_dir=OUT"
 NOWHERE = text("data: &none {noisy_dir: nowhere/noisy, clean_dir: nowhere/clean}", "validation: *none")
 VERIFY = "verify IN/noisy IN/clean"
 TRAIN_PAIR = "train --config IN/train.yaml trainer.output_dir=OUT trainer.device=cpu"
+ROWS = EVENTS.to_array().tolist()
+TWO_CAMERAS = aedat4({("left", "events"): [ROWS], ("right", "events"): [ROWS]})
+AHEAD_AND_BACK = evt2([time2(2_000_000), change2(2_000_000, 1, 1, 1), time2(0), change2(0, 1, 1, 1)])
 EVERY_READER = ("infer --method baf --input IN --output OUT", "convert IN OUT", "encode IN OUT.npy", "sheet IN OUT.png")
 """Commands that read a recording, each in a way of its own: by windows, in pieces, as a whole, and by its span."""
 OF_25_HOURS = h5(t=changed("t", -1, 9 * 10**10))
@@ -265,12 +268,30 @@ FAULTS = [
     Fault("text without a unit of time", "a.csv", content(b"t,x,y,p\n1,2,3,1\n"), ("unit of time",), SIZED),
     Fault("text, a row too short", "a.csv", content(b"# time_unit: us\n1 2 3 1\n4 5 6\n"), ("4 to 3 at row 2",), SIZED),
     Fault("text that is prose", "a.txt", content(b"Dear diary, today I drove.\n"), ("line 1",), SIZED),
-    Fault("RAW EVT2 with x beyond", "a.raw", content(evt2_bytes(make_events(sensor_size=(12, 99)))), ("a.raw",)),
-    Fault("RAW EVT3, cut in its head", "a.raw", content(evt3_bytes(EVENTS)[:9]), ("a.raw",)),
-    Fault("RAW EVT2.1", "a.raw", content(b"% evt 2.1\n% end\n" + bytes(64)), ("EVT2.1", "DAT or CSV"), SIZED),
-    Fault("RAW of unknown version", "a.raw", content(b"% evt 9.0\n% geometry 16x12\n% end\n1234"), ("a.raw",)),
-    Fault("DAT, cut in a word", "a.dat", content(dat_bytes(EVENTS)[:-3]), ("a.dat",)),
-    Fault("RAW EVT4", "a.raw", content(b"% evt 4.0\n% end\n\0\0\0\0"), ("is EVT4.0; read are",), SIZED),
+    Fault(
+        "RAW EVT2 with x beyond", "a.raw", content(evt2_bytes(make_events(sensor_size=(12, 99)))),
+        ("of 500 events beyond the sensor's edge", "give the sensor size of the camera"),
+    ),
+    Fault("RAW EVT3, cut in its head", "a.raw", content(evt3_bytes(EVENTS)[:9]), ("cut short in its header",)),
+    Fault("RAW EVT3, cut in a word", "a.raw", content(evt3_bytes(EVENTS)[:-1]), ("in the middle of an event",)),
+    Fault("RAW EVT3 said to be EVT2", "a.raw", content(evt3_bytes(EVENTS, HEAD2)), ("names another format",)),
+    Fault("RAW EVT2.1 without times", "a.raw", content(evt21([(5, 3)] * 9)), ("before the first time of the file",)),
+    Fault("RAW, its clock set back", "a.raw", content(AHEAD_AND_BACK), ("goes back by 2.000000 s, to 0 us",)),
+    Fault("RAW of two sizes", "a.raw", content(b"% evt 2.0\n% geometry 8x8\n% width 9\n"), ("says width twice",)),
+    Fault("RAW of unknown version", "a.raw", content(b"% evt 9.0\n% geometry 16x12\n% end\n1234"), ("is EVT9",)),
+    Fault("DAT, cut in a word", "a.dat", content(dat_bytes(EVENTS)[:-3]), ("in the middle of an event",)),
+    Fault("DAT of triggers", "a.dat", content(dat(ROWS, kind=14)), ("events of type 14", "read are changes")),
+    Fault("DAT, its clock set back", "a.dat", content(dat([(400_000, 1, 1, 1), (0, 1, 1, 1)])), ("goes back by 0.4",)),
+    Fault("AEDAT4 of two cameras", "a.aedat4", content(TWO_CAMERAS), ("events: left, right", "--stream left")),
+    Fault(
+        "AEDAT4 of motion alone", "a.aedat4", content(aedat4({("A", "imu"): []}, identifier="IMUS")),
+        ("holds no events, only streams of imu",),
+    ),
+    Fault("AEDAT4, cut short", "a.aedat4", content(aedat4({("A", "events"): [ROWS]})[:-9]), ("of a packet",)),
+    Fault("AEDAT4 of nothing", "a.aedat4", content(b"#!AER-DAT4.0\r\n\x10\0"), ("cut short",)),
+    Fault("an Event Stream of colours", "a.es", content(es(ROWS, kind=4)), ("type 4", "1 (DVS) and 2 (ATIS)")),
+    Fault("an Event Stream, cut short", "a.es", content(es(ROWS)[:-1]), ("in the middle of an event",)),
+    Fault("RAW EVT4", "a.raw", content(b"% evt 4.0\n% end\n\0\0\0\0"), ("is EVT4; read are",), SIZED),
     Fault("an old AEDAT", "a.aedat", content(b"#!AER-DAT3.1\r\n\0\0"), ("is an AEDAT file older than 4",), SIZED),
     Fault("npy, data cut short", "a.npy", npy_cut, ("cut short",), SIZED),
     Fault("npy, a time that is nan", "a.npy", npy(np.array([[NAN, 0, 0, 1]])), ("nan at event 0",), SIZED),
