@@ -57,7 +57,7 @@ Frequencies = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_len
 class SceneConfig(StrictModel):
     """What the camera sees and how it moves."""
 
-    families: tuple[Literal["street", "tunnel", "room", "wall", "lights"], ...] = Field(
+    families: tuple[Literal["street", "tunnel", "room", "wall", "lights", "dark"], ...] = Field(
         ("street", "street", "tunnel", "room", "wall", "lights"), min_length=1
     )
     """Kinds of scene to draw from; one named twice is drawn twice as often."""
@@ -70,6 +70,8 @@ class SceneConfig(StrictModel):
     """Forward speed of the camera, metres per second."""
     turn_deg_s: Range = (-25.0, 25.0)
     """Yaw, pitch and roll rates, degrees per second."""
+    roll_deg: Range = (0.0, 0.0)
+    """How far the camera is rolled at time 0, degrees."""
     still_share: float = Field(0.2, ge=0, le=1)
     """Share of the scenes whose camera stands still."""
     num_objects: NumRange = (2, 7)
@@ -85,6 +87,16 @@ class SourceConfig(StrictModel):
     """Decimal logarithm of a source's radiance, in units of the ambient light."""
     radius_mrad: PositiveRange = (2.0, 9.0)
     """Radius of a bulb as it first appears, milliradians; 1 mrad is 0.6 pixels on a sensor 640 wide."""
+    broad_share: float = Field(0.0, ge=0, le=1)
+    """Share of the groups that are broad lamps: globes, tubes, panels, shop windows, letters and more, at any angle."""
+    broad_mrad: LogRange = (8.0, 100.0)
+    """Radius of a broad disc, milliradians, drawn evenly over its logarithm; others get up to 3 times as large."""
+    size_power: Range = (0.8, 2.0)
+    """A broad lamp of radius r has a radiance of (6 mrad / r) to this power of that of a small one."""
+    outside_share: float = Field(0.0, ge=0, le=1)
+    """Share of single broad lamps that are just outside the picture."""
+    sparkle_share: float = Field(0.0, ge=0, le=1)
+    """Share of the groups that are sparks, glitter, blinking indicators or screens, which make no flare."""
     log10_light: Range = (-2.6, -0.9)
     """Decimal logarithm of the light that a group throws on surfaces as far from it as the camera is, in units of the
     ambient light; nearer ones get more, with the inverse square of the distance."""
@@ -114,6 +126,8 @@ class OpticsConfig(StrictModel):
     """Reflections between lens surfaces that are kept, the brightest first."""
     log10_coating: Range = (-1.0, -0.1)
     """Decimal logarithm of the share of reflections that the coating of the lens surfaces lets through."""
+    perfect_share: float = Field(0.0, ge=0, le=1)
+    """Share of the lenses that are perfect: input and target are then the same."""
     scatter_strength: float = Field(1.0, ge=0)
     """Factor on streaks, starbursts and veiling glare; 0 leaves the ghosts."""
     ghost_strength: float = Field(1.0, ge=0)

@@ -29,6 +29,12 @@ from deflare_core.io.recordings import RecordingError, open_recording, save_even
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.workers import delay_items, worker_processes
 
+LATER = {
+    "scene": ("roll_deg",),
+    "sources": ("broad_share", "broad_mrad", "size_power", "outside_share", "sparkle_share"),
+    "optics": ("perfect_share",),
+}
+"""Settings that came after data sets had been made: at their defaults they change nothing, nor a set's digest."""
 FLARE_FOLDER, CLEAN_FOLDER = "background_with_flare_events", "background_with_light_events"
 
 
@@ -137,11 +143,27 @@ def describe_pair(file: PairFile, pair: Pair) -> dict[str, Any]:
 
 def digest_config(config: SimulationConfig) -> str:
     """A digest of everything in the configuration that decides one pair's events, names and sizes of files included."""
-    settings = config.model_dump_json(exclude={"num_train", "num_test", "seed"})
+    settings = config.model_dump_json(exclude={"num_train": True, "num_test": True, "seed": True} | _unused(config))
     for source in (config.scene.backdrops, config.optics.flare_images):
         if source is not None:
             settings += json.dumps(_listing(Path(source)))
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
+def _unused(config: SimulationConfig) -> dict[str, Any]:
+    """The later settings of each section that stand at their defaults, as pydantic excludes them."""
+    sections = {name: getattr(config, name) for name in LATER}
+    return {
+        name: {key for key in LATER[name] if getattr(section, key) == type(section).model_fields[key].default}
+        for name, section in sections.items()
+    }
+
+
+def _add_later(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a manifest, with the later ones that it lacks at their defaults."""
+    defaults = SimulationConfig().model_dump(mode="json")
+    added = {name: {key: defaults[name][key] for key in keys} | settings[name] for name, keys in LATER.items()}
+    return settings | added
 
 
 def _listing(source: Path) -> list[tuple[str, int]]:
@@ -165,7 +187,7 @@ def _standing_entries(config: SimulationConfig, root: Path) -> list[dict[str, An
     standing = [entry for entry in manifest["recordings"] if all((root / file).exists() for file in entry["files"])]
     asked = config.model_dump(mode="json")
     counts = {name: asked[name] for name in ("num_train", "num_test")}
-    if standing and manifest["config"] | counts != asked:
+    if standing and _add_later(manifest["config"]) | counts != asked:
         raise RecordingError(f"{path}: its pairs were made with another configuration or seed; choose another folder.")
     return standing
 

@@ -13,6 +13,7 @@ from data_simu.scene.raycast import (
     TEXTURE,
     board_share,
     edge_share,
+    face_light,
     find_plane_spot,
     interpolate,
     lamp_light,
@@ -20,6 +21,7 @@ from data_simu.scene.raycast import (
     read_albedo,
     stripe_share,
     turn_ray,
+    uncovered_share,
 )
 from data_simu.sensor import firing
 from data_simu.sensor.firing import NUM_ROWS
@@ -54,6 +56,20 @@ def render(out, height, width, poses, mapping, textures, ambient):
             stripe = poses.stripes[k, s]
             if stripe[5] > ZERO:
                 picture[1 + Int(stripe[6])] += stripe[5] * stripe_share(F(column), F(row), stripe)
+        for s in range(poses.faces.shape[1]):
+            show_face(picture, F(column), F(row), u, v, k, poses, poses.faces[k, s], textures)
+
+
+@cuda.jit(device=True)
+def show_face(picture, column, row, u, v, k, poses, face, textures):
+    """Draw what a pixel sees of a lamp's picture."""
+    inside = column >= face[13] - ONE and column <= face[14] + ONE and row >= face[15] - ONE and row <= face[16] + ONE
+    if inside and face[9] > ZERO:
+        light, distance = face_light(u, v, face, textures)
+        if light > ZERO:
+            x, y, z = turn_ray(poses.turn[k], u, v)
+            shown = uncovered_share(x, y, z, distance, poses.camera[k], poses.boards[k], poses.focal)
+            picture[1 + Int(face[10])] += light * shown
 
 
 @cuda.jit(device=True)

@@ -40,7 +40,7 @@ def plan_flare_times(config: SimulationConfig, scene: Scene) -> NDArray[np.float
     Rendering it at every key time of the scene would cost more than all the rest, and at the pixels' scale shows
     nothing more.
     """
-    fastest = max([speed for _, _, speed in measure_source_flows(config, scene)], default=0.0)
+    fastest = max([speed for _, _, speed in measure_source_flows(config, scene, only_flaring=True)], default=0.0)
     step_us = np.clip(1e6 * MAX_MOTION_PIXELS / max(fastest, 1e-3), MIN_STEP_US, MAX_STEP_US)
     num_steps = int(np.ceil((config.duration_us + config.warmup_us) / step_us))
     return np.linspace(-config.warmup_us, config.duration_us, num_steps + 1)

@@ -93,6 +93,8 @@ def draw_lens(config: OpticsConfig, sensor_size: SensorSize, rng: np.random.Gene
         kernel = draw_flare_kernel(reach, core, blades, rng) * np.float32(scatter)
     kernel += make_veil_kernel(reach, core, rng.uniform(0.9, 1.35)) * np.float32(veil)
     ghosts = draw_ghosts(config, blades, width, rng)
+    if config.perfect_share and rng.random() < config.perfect_share:
+        scatter, veil, kernel, ghosts = 0.0, 0.0, np.zeros((1, 1), np.float32), ()
     energy = float(sum(ghost.energy for ghost in ghosts))
     plan = {"blades": blades, "scatter": scatter, "veil": veil, "num_ghosts": len(ghosts), "ghost_energy": energy}
     return Lens(sensor_size, kernel, ghosts, {name: float(f"{value:.4g}") for name, value in plan.items()})

@@ -13,7 +13,7 @@ an edge that moves crosses a pixel smoothly, as on a sensor, and not from one pi
 
 Arrays: `turn` is the camera's orientation `(3, 3)`, `camera` its place (m), `inverse` `(5,)` the reciprocals of the
 planes' distances, `mapping` `(surfaces, 4)` where a surface's texture begins, repeats per metre and two shifts,
-`textures` flat mip pyramids, all float32. A `board` and a `stripe` are rows of `poses.Poses`.
+`textures` flat mip pyramids, all float32. A `board`, a `stripe` and a `face` are rows of `poses.Poses`.
 """
 
 import math
@@ -171,3 +171,31 @@ def stripe_share(column, row, stripe):
     away_x, away_y = column - x0 - along * dx, row - y0 - along * dy
     away = math.sqrt(away_x * away_x + away_y * away_y)
     return faint * min(max(drawn + HALF - away, ZERO), ONE)
+
+
+@kernel
+def face_light(u, v, face, textures):
+    """What a ray through the point `(u, v, 1)` of the camera sees of a lamp's picture: brightness, and distance (m)."""
+    nearness = face[6] * u + face[7] * v + face[8]
+    if nearness <= ZERO:
+        return ZERO, ZERO
+    across = (face[0] * u + face[1] * v + face[2]) / nearness
+    down = (face[3] * u + face[4] * v + face[5]) / nearness
+    if abs(across) >= ONE or abs(down) >= ONE:
+        return ZERO, ZERO
+    value = read_albedo(textures, face[11], HALF + HALF * across, HALF + HALF * down, face[12] / nearness)
+    return face[9] * value, ONE / nearness
+
+
+@kernel
+def uncovered_share(x, y, z, distance, camera, boards, focal):
+    """The share of a ray's light from that distance that no board on its way hides."""
+    share = ONE
+    for i in range(len(boards)):
+        board = boards[i]
+        ahead = board[2] - camera[2]
+        if z > ZERO and ahead >= F(0.3) and ahead < distance * z:
+            along = ahead / z
+            across, down = camera[0] + along * x - board[0], camera[1] + along * y - board[1]
+            share *= ONE - board_share(across, down, board, along / focal)
+    return share

@@ -16,6 +16,7 @@ from data_simu.scene.raycast import (
     TEXTURE,
     board_share,
     edge_share,
+    face_light,
     find_mip_level,
     find_plane_spot,
     find_texels,
@@ -25,6 +26,7 @@ from data_simu.scene.raycast import (
     read_albedo,
     stripe_share,
     turn_ray,
+    uncovered_share,
 )
 from deflare_core.kernels.numba_cache import compiled
 
@@ -66,6 +68,8 @@ def render_rows(out, first_row, height, k, poses, mapping, textures, ambient):
             out[0, i, j] *= ambient
     for stripe in poses.stripes[k]:
         draw_stripe(out[1 + Int(stripe[6])], stripe, first_row)
+    for face in poses.faces[k]:
+        draw_face(out[1 + Int(face[10])], face, first_row, height, k, poses, textures)
 
 
 @kernel
@@ -218,6 +222,23 @@ def draw_stripe(picture, stripe, first_row):
     for row in range(max(0, int(low_row)), min(num_rows, int(max(high_row - F(first_row), F(-1))) + 1)):
         for column in range(max(0, int(low_column)), min(width, int(max(high_column, F(-1))) + 1)):
             picture[row, column] += stripe[5] * stripe_share(F(column), F(first_row + row), stripe)
+
+
+@kernel
+def draw_face(picture, face, first_row, height, k, poses, textures):
+    """Add a lamp's picture to rows of a picture, the first of which is `first_row`, where no board hides it."""
+    num_rows, width = picture.shape
+    if face[9] <= ZERO:
+        return
+    camera, turn, boards = poses.camera[k], poses.turn[k], poses.boards[k]
+    for row in range(max(0, int(face[15]) - first_row), min(num_rows, int(face[16]) + 2 - first_row)):
+        v = (F(first_row + row) - HALF * F(height - 1)) / poses.focal
+        for column in range(max(0, int(face[13])), min(width, int(face[14]) + 2)):
+            u = (F(column) - HALF * F(width - 1)) / poses.focal
+            light, distance = face_light(u, v, face, textures)
+            if light > ZERO:
+                x, y, z = turn_ray(turn, u, v)
+                picture[row, column] += light * uncovered_share(x, y, z, distance, camera, boards, poses.focal)
 
 
 @kernel

@@ -72,14 +72,21 @@ def measure_band_flows(config: SimulationConfig, scene: Scene, edges: list[tuple
     return flows
 
 
-def measure_source_flows(config: SimulationConfig, scene: Scene) -> list[tuple[float, float, float]]:
-    """First row, last row and fastest motion (pixels per second) of each source that comes near the picture."""
+def measure_source_flows(
+    config: SimulationConfig, scene: Scene, only_flaring: bool = False
+) -> list[tuple[float, float, float]]:
+    """First row, last row and fastest motion (pixels per second) of each source that comes near the picture.
+
+    `only_flaring` leaves out those of which the lens makes no flare.
+    """
     times_us = np.linspace(-config.warmup_us, config.duration_us, 11)
     found = []
     for source in scene.sources:
+        if only_flaring and not source.flares:
+            continue
         places = scene.project(source.middle_at(times_us), config.sensor_size, times_us)
         if places[:, 2].min() > NEAREST_M and np.abs(places[:, :2]).max() < 3 * max(config.sensor_size):
             steps = np.hypot(*np.diff(places[:, :2], axis=0).T) / np.diff(times_us)
-            margin = scene.focal_pixels(config.sensor_size) * source.radius_m / places[:, 2].min() + 2
+            margin = scene.focal_pixels(config.sensor_size) * source.reach_m / places[:, 2].min() + 2
             found.append((places[:, 1].min() - margin, places[:, 1].max() + margin, float(steps.max()) * 1e6))
     return found

@@ -1,8 +1,9 @@
 """Scenes: a corridor of textured planes with moving boards and light sources, seen by a moving camera.
 
 Every family is the same corridor with other measures and textures: a street is wide under a sky, a tunnel is narrow
-under a roof, a room has an end, a wall is all end, and `lights` is a wall of small lights. Pictures are linear
-intensity. Coordinates are metres: x right, y down, z forward; the camera is at the origin at time 0.
+under a roof, a room has an end, a wall is all end, `lights` is a wall of small lights, and in the `dark` there is
+nothing but lamps. Pictures are linear intensity. Coordinates are metres: x right, y down, z forward; the camera is at
+the origin at time 0.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from data_simu.config import SceneConfig, SourceConfig
 from data_simu.scene.backdrop import draw_backdrop
 from data_simu.scene.flicker import Waveform
 from data_simu.scene.raycast import FAR_M, PYRAMID
-from data_simu.scene.sources import Source, draw_sources
+from data_simu.scene.source import Source
+from data_simu.scene.sources import draw_sources
 from data_simu.scene.textures import build_pyramid, draw_textures
 from deflare_core.events import SensorSize
 
@@ -86,6 +88,13 @@ FAMILIES = {
         ("bulb", "street lamp", "headlights"),
         1.0,
     ),
+    "dark": Family(
+        ((NO_PLANE_M,) * 2, (NO_PLANE_M,) * 2, (NO_PLANE_M,) * 2, (30, 60)),
+        ("night", "night", "night", "night"),
+        50.0,
+        ("bulb", "street lamp", "headlights"),
+        0.5,
+    ),
 }
 
 
@@ -105,6 +114,7 @@ class Scene:
     sources : the light sources.
     waveforms : the flicker of each group of sources.
     backdrop : path of the picture on the end; none where its texture was drawn.
+    roll_rad : how far the camera is rolled at time 0.
     """
 
     family: str
@@ -119,6 +129,7 @@ class Scene:
     sources: tuple[Source, ...]
     waveforms: tuple[Waveform, ...]
     backdrop: str | None = None
+    roll_rad: float = 0.0
 
     def camera_at(self, t_us: Times) -> NDArray[np.float64]:
         """Where the camera is, metres, `(..., 3)`."""
@@ -126,7 +137,8 @@ class Scene:
 
     def turn_at(self, t_us: Times) -> NDArray[np.float64]:
         """The camera's orientation `(..., 3, 3)`: it carries directions in the picture to directions in the scene."""
-        return make_rotation(self.camera_rad_s.astype(float) * to_seconds(t_us))
+        moved = make_rotation(self.camera_rad_s.astype(float) * to_seconds(t_us))
+        return moved @ make_rotation(np.array([0.0, 0.0, self.roll_rad]))
 
     def boards_at(self, t_us: Times) -> NDArray[np.float64]:
         """The boards as they stand at a time `(..., boards, 6)`."""
@@ -150,14 +162,23 @@ class Scene:
 
     def visible_share(self, source: Source, t_us: Times) -> NDArray[np.float64]:
         """The share of a source that no board hides, from 0 to 1, in the shape of the times."""
-        camera, middle = self.camera_at(t_us)[..., None, :], source.middle_at(t_us)[..., None, :]
+        return self.uncovered_share(source.middle_at(t_us), source.radius_m, t_us)
+
+    def uncovered_share(self, places_m: NDArray[np.float64], radius_m: float, t_us: Times) -> NDArray[np.float64]:
+        """The share of a disc around each place `(..., 3)` that no board hides, from 0 to 1; times are `(...)`."""
+        camera, middle = self.camera_at(t_us)[..., None, :], places_m[..., None, :]
         place, size = np.split(self.boards_at(t_us)[..., :5], [3], axis=-1)
         ahead = place[..., 2] - camera[..., 2]
         along = ahead / np.maximum(middle[..., 2] - camera[..., 2], 1e-6)
         crossing = camera + (middle - camera) * along[..., None]
         rim = (size - np.abs(crossing - place)[..., :2]).min(axis=-1)
-        hidden = np.clip(0.5 + rim / (2 * source.radius_m), 0, 1)
+        hidden = np.clip(0.5 + rim / (2 * radius_m), 0, 1)
         return np.prod(np.where((ahead > 0) & (along < 1), 1 - hidden, 1.0), axis=-1)
+
+    def picture_start(self, group: int) -> int:
+        """The first texel of the picture that a group of broad lamps shares; those pictures end the textures."""
+        groups = _groups_with_pictures(self.sources)
+        return len(self.textures) - PYRAMID * (len(groups) - groups.index(group))
 
     def flow(self, sensor_size: SensorSize, t_us: float, spacing: int) -> NDArray[np.float64]:
         """The speed of what is seen at pixels about `spacing` apart, `(rows, columns)`, pixels per second."""
@@ -210,22 +231,24 @@ def draw_scene(config: SceneConfig, sources: SourceConfig, rng: np.random.Genera
     ambient = 10 ** rng.uniform(*config.log10_ambient)
     floor, ceiling, sides, end = family.distances_m
     planes = np.array([rng.uniform(*r) for r in (floor, ceiling, sides, sides, end)], np.float32)
-    num_boards = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1))
+    num_boards = int(rng.integers(config.num_objects[0], config.num_objects[1] + 1)) * (name != "dark")
     boards = np.array([_draw_board(planes, rng) for _ in range(num_boards)], np.float32).reshape(-1, 6)
     speed = rng.uniform(*config.speed_m_s) * family.pace
     heading = np.array([rng.normal(0, 0.15), rng.normal(0, 0.03), 1.0])
     lamps, waveforms = draw_sources(sources, family.sources, ambient, planes, rng)
     mapping = _draw_mapping(family, len(boards), rng)
     textures, backdrop = _draw_textures(config.backdrops, family, rng)
+    pictures = {source.group: source.picture for source in lamps if source.picture is not None}
     boards_m_s = rng.normal(0, 1, (num_boards, 3)) * [1.2, 0, 2.5] * min(1.0, 2 * family.pace)
     camera_rad_s = np.deg2rad(rng.uniform(*config.turn_deg_s, 3)) * [0.4, 1.0, 0.4]
     moves = float(rng.random() >= config.still_share)
+    rolled = config.roll_deg != (0, 0)
     return Scene(
         family=name,
         ambient=float(ambient),
         planes_m=planes,
         mapping=mapping,
-        textures=textures,
+        textures=np.concatenate([textures, *pictures.values()]),
         boards=boards,
         boards_m_s=boards_m_s.astype(np.float32),
         camera_m_s=(moves * speed * heading).astype(np.float32),
@@ -233,7 +256,12 @@ def draw_scene(config: SceneConfig, sources: SourceConfig, rng: np.random.Genera
         sources=lamps,
         waveforms=waveforms,
         backdrop=backdrop,
+        roll_rad=float(np.deg2rad(rng.uniform(*config.roll_deg))) if rolled else 0.0,
     )
+
+
+def _groups_with_pictures(sources: tuple[Source, ...]) -> list[int]:
+    return sorted({source.group for source in sources if source.picture is not None})
 
 
 def _grid(size: int, spacing: int) -> NDArray[np.float64]:

@@ -1,75 +1,23 @@
-"""Light sources: lamps, headlights, signs and tubes, each group of them with a flicker of its own.
+"""Light sources of a scene: small lamps, headlights, signs and tubes, and the broad ones of `lamps`.
 
-A source is a stripe with round ends in space: a bulb has no length, a tube has. Sources of a group, such as the lamps
-along a street or a pair of headlights, share one waveform, and with it one channel of the renderer.
+Sources of a group, such as the lamps along a street or a pair of headlights, share one waveform, and with it one
+channel of the renderer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_simu.config import SourceConfig
 from data_simu.scene.flicker import Waveform, draw_waveform
+from data_simu.scene.lamps import draw_lamps
+from data_simu.scene.source import Source, Vector
+from data_simu.scene.sparkles import draw_sparkles
 
-Vector = NDArray[np.float32]
 OF_CARS = ("headlights", "tail lights")
-MOST_EMITTERS = 15
-"""The most points that stand for a source with length when its flare is drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One light source.
-
-    Parameters
-    ----------
-    kind : what it is.
-    group : the group whose waveform it follows.
-    position_m, velocity_m_s : place at time 0 and motion, `(3,)`.
-    half_axis_m : from its middle to the middle of its round end, `(3,)`; 0 for a bulb.
-    radius_m : its radius.
-    radiance : brightness, in units of a white surface under average light.
-    power_m2 : light on a white surface that faces it, times the squared distance.
-    """
-
-    kind: str
-    group: int
-    position_m: Vector
-    velocity_m_s: Vector
-    half_axis_m: Vector
-    radius_m: float
-    radiance: float
-    power_m2: float = 0.0
-
-    def middle_at(self, t_us: float | NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where its middle is at a time, metres, `(..., 3)`."""
-        return self.position_m + self.velocity_m_s.astype(float) * (np.asarray(t_us, float)[..., None] / 1e6)
-
-    def emitters(self) -> Vector:
-        """Offsets `(n, 3)` from its middle of the points that stand for it; each has an equal share of its light."""
-        if not self.half_axis_m.any():
-            return np.zeros((1, 3), np.float32)
-        num = 1 + 2 * int(np.ceil(np.linalg.norm(self.half_axis_m) / self.radius_m))
-        return np.linspace(-1, 1, min(num, MOST_EMITTERS), dtype=np.float32)[:, None] * self.half_axis_m
-
-    @property
-    def area_m2(self) -> float:
-        """Its face as seen from the front."""
-        return float(np.pi * self.radius_m**2 + 4 * self.radius_m * np.linalg.norm(self.half_axis_m))
-
-    def describe(self) -> dict[str, object]:
-        """The source in figures, for the record of a recording."""
-        return {
-            "kind": self.kind,
-            "group": self.group,
-            "position_m": np.round(self.position_m, 2).astype(float).round(2).tolist(),
-            "radius_m": round(self.radius_m, 4),
-            "radiance": round(self.radiance, 1),
-        }
 
 
 def draw_sources(
@@ -92,10 +40,19 @@ def draw_sources(
     for group in range(num):
         radiance = ambient * 10 ** rng.uniform(*config.log10_radiance)
         kind = str(rng.choice(kinds))
-        found = _KINDS[kind](config, group, radiance, planes_m, rng)
+        # Shares of 0 draw nothing, so that a seed's scene is what it was before there were broad lamps.
+        chance = rng.random() if config.broad_share + config.sparkle_share else 1.0
+        if chance < config.sparkle_share:
+            found, waveform = draw_sparkles(group, radiance, planes_m, rng)
+            sources += found
+            waveforms.append(waveform)
+            continue
+        broad = chance < config.sparkle_share + config.broad_share
+        found = (draw_lamps if broad else _KINDS[kind])(config, group, radiance, planes_m, rng)
         light = ambient * 10 ** rng.uniform(*config.log10_light) / len(found)
         sources += [replace(source, power_m2=float(light * source.position_m[2] ** 2)) for source in found]
-        waveforms.append(draw_waveform(_on_battery(config) if kind in OF_CARS else config, mains_hz, rng))
+        of_car = kind in OF_CARS and not broad
+        waveforms.append(draw_waveform(_on_battery(config) if of_car else config, mains_hz, rng))
     return tuple(sources), tuple(waveforms)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from data_simu.scene.raycast import TEXTURE
 
 Albedo = NDArray[np.float32]
-BRIGHTEST = 25.0
+DARKEST, BRIGHTEST = 0.02, 25.0
 
 
 def draw_textures(kinds: tuple[str, ...], rng: np.random.Generator) -> Albedo:
@@ -40,12 +40,12 @@ def draw_noise(spectrum: NDArray[np.complex64], rng: np.random.Generator) -> Alb
     return np.roll(noise / noise.std(), (rows, columns), (0, 1))
 
 
-def build_pyramid(albedo: Albedo) -> Albedo:
-    """The texture `(512, 512)` and its halves, one after the other, `(PYRAMID,)` float32.
+def build_pyramid(albedo: Albedo, darkest: float = DARKEST) -> Albedo:
+    """The texture `(512, 512)`, at least as bright as the darkest, and its halves, one after the other, `(PYRAMID,)`.
 
     512 x 512 texels | 256 x 256 | 128 x 128 | ... | 1        A texel is the mean of the four that it covers.
     """
-    levels = [np.clip(albedo, 0.02, BRIGHTEST).astype(np.float32)]
+    levels = [np.clip(albedo, darkest, BRIGHTEST).astype(np.float32)]
     while len(levels[-1]) > 1:
         finer = levels[-1]
         levels.append((finer[::2, ::2] + finer[1::2, ::2] + finer[::2, 1::2] + finer[1::2, 1::2]) / np.float32(4))
@@ -116,6 +116,11 @@ def _lights(albedo: Albedo, rng: np.random.Generator) -> None:
             albedo[row + dy, column + dx] += 0.4 * glow
 
 
+def _night(albedo: Albedo, rng: np.random.Generator) -> None:
+    """Nothing to see."""
+    albedo[:] = 0
+
+
 def _cloth(albedo: Albedo, rng: np.random.Generator) -> None:
     """Clothes, paint and glass: patches of every shade."""
     _blocks(albedo, rng, 30, (20, 160), (0.3, 2.5))
@@ -160,6 +165,7 @@ _DETAILS: dict[str, Callable[[Albedo, np.random.Generator], None]] = {
     "interior": _interior,
     "posters": _posters,
     "lights": _lights,
+    "night": _night,
     "cloth": _cloth,
     "clouds": _clouds,
     "ceiling": _ceiling,

@@ -14,10 +14,10 @@ from data_simu.gpu.simulation import prepare
 
 
 def test_the_gpu_makes_the_events_that_the_cpu_makes(tmp_path):
-    for seed in gpu_agreement.SEEDS:
-        pair = simulate(gpu_agreement.SMALL, seed)
+    for number, (config, seed) in enumerate(gpu_agreement.CASES):
+        pair = simulate(config, seed)
         np.savez(
-            tmp_path / f"{seed}.npz",
+            tmp_path / f"{number}.npz",
             flare=pair.flare.to_array(),
             clean=pair.clean.to_array(),
             labels=np.bincount(pair.flare_label, minlength=4),

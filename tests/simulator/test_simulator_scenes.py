@@ -159,7 +159,8 @@ def test_textures_keep_their_mean_from_level_to_level():
 def test_every_family_differs_from_seed_to_seed():
     for family in FAMILIES:
         a, b = (render_scene(scene_of(seed, families=(family,)), SIZE, 0) for seed in (0, 1))
-        assert np.abs(a[0] - b[0]).mean() > 0.02
+        # In the dark there is nothing but a faint ambient light, which differs.
+        assert np.abs(a[0] - b[0]).mean() > (0.005 if family == "dark" else 0.02)
         assert np.isfinite(a).all()
         assert (a >= 0).all()
 

@@ -12,10 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from data_simu import SimulationConfig, simulate
+from data_simu.config import SceneConfig, SourceConfig
 from data_simu.gpu.simulation import prepare, simulate_on
 
 SMALL = SimulationConfig(sensor_size=(16, 24), duration_us=12_000, warmup_us=3_000)
 SEEDS = (1, 4, 9, 11, 15, 16)
+BROAD = SMALL.model_copy(
+    update={
+        "sources": SourceConfig(broad_share=0.9, broad_mrad=(30, 150), sparkle_share=0.1),
+        "scene": SceneConfig(roll_deg=(-30, 30)),
+    }
+)
+CASES = [*((SMALL, seed) for seed in SEEDS), *((BROAD, seed) for seed in (1, 2))]
 
 
 def cells(events):
@@ -38,9 +46,12 @@ def on_gpu(config: SimulationConfig, seed: int, device: str):
 
 
 def main(device: str, folder: Path | None) -> None:
-    config = SimulationConfig() if device == "cuda" else SMALL
     found = []
-    for seed in (108, 112, 113) if device == "cuda" else SEEDS:
+    cases = CASES
+    if device == "cuda":
+        large = {"sensor_size": (480, 640), "duration_us": 100_000, "warmup_us": 20_000}
+        cases = [(config.model_copy(update=large), seed) for config in (SMALL, BROAD) for seed in (108, 112, 113)]
+    for number, (config, seed) in enumerate(cases):
         flare, clean, label = on_gpu(config, seed, device)
         again = on_gpu(config, seed, device)[0] if device == "cuda" else flare
         if folder is None:
@@ -48,7 +59,7 @@ def main(device: str, folder: Path | None) -> None:
             expected = {"flare": pair.flare, "clean": pair.clean}
             labels = np.bincount(pair.flare_label, minlength=4)
         else:
-            stored = np.load(folder / f"{seed}.npz")
+            stored = np.load(folder / f"{number}.npz")
             expected = {name: flare.from_array(stored[name], config.sensor_size) for name in ("flare", "clean")}
             labels = stored["labels"]
         found.append(
