@@ -94,8 +94,9 @@ class ModelConfig(StrictModel):
     use_checkpoint: bool = False
     """Recompute each level's activations in the backward pass: less memory, more time."""
     precision: Literal["half", "single"] = "half"
-    """On a GPU: half multiplies in 16 bits with parameters and sums in 32, residual backbones in our own kernels
-    (bfloat16 in training, float16 otherwise), others in bfloat16; single is plain torch in float32, as on a CPU."""
+    """half multiplies in 16 bits with parameters and sums in 32: on a GPU residual backbones in our own kernels
+    (bfloat16 in training, float16 otherwise), others in bfloat16; on a processor that multiplies bfloat16 without
+    training, in bfloat16. single, and half on any other processor, is plain torch in float32."""
 
     @field_validator("layer_order")
     @classmethod

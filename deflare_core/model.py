@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deflare_core.config import ModelConfig
 from deflare_core.kernels.group_norm import speed_up_norms
+from deflare_core.system.devices import multiplies_bfloat16
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.settings import make_config
 from deflare_core.windows import neighbour_offsets
@@ -146,18 +147,24 @@ class VoxelNetwork(nn.Module):
         return small and len(voxel) == 1 and not self.is_flat
 
     def is_half_on(self, device: torch.device) -> bool:
-        """Whether the backbone multiplies in 16 bits there; a CUDA graph can record it where no gradient is needed."""
-        return self.config.precision == "half" and device.type == "cuda"
+        """Whether the backbone multiplies in 16 bits there: on a GPU, and on some processors where none are trained."""
+        if self.config.precision == "single":
+            return False
+        return device.type == "cuda" or (not torch.is_grad_enabled() and multiplies_bfloat16(device))
 
     def is_recorded_on(self, device: torch.device) -> bool:
         """Whether a training step can be recorded there: not where torch's checkpoints restore random states."""
-        return self.is_half_on(device) and (self.is_folded_on(device) or not self.config.use_checkpoint)
+        return (
+            device.type == "cuda"
+            and self.is_half_on(device)
+            and (self.is_folded_on(device) or not self.config.use_checkpoint)
+        )
 
     def is_folded_on(self, device: torch.device) -> bool:
         """Whether the backbone runs through `kernels/folded_unet.py` there, or as pytorch-3dunet has it."""
         known = self.config.backbone != "UNet3D" and self.config.layer_order == "gcr"
         fits = not any(n % FOLDED_CHANNELS for n in self.config.f_maps)
-        return known and fits and self.is_half_on(device) and has_triton()
+        return known and fits and device.type == "cuda" and self.is_half_on(device) and has_triton()
 
     def _check_shape(self, voxel: torch.Tensor) -> None:
         if voxel.ndim != 5 or voxel.shape[1] != self.inputs:

@@ -16,6 +16,7 @@ from itertools import chain, islice
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from deflare_core.codec import AppliedVoxel
 from deflare_core.deflaring.decision_level import list_constants
@@ -78,8 +79,10 @@ class NetworkMethod:
     @cached_property
     def key(self) -> str:
         """A digest of the network's settings, its weights, the rule of its level, and the kind of device."""
-        # A GPU multiplies in 16 bits, so it gives other events than a processor.
-        parts = [self.model.device.type, self.overlap, *list_constants(self.model.config.level)]
+        # What multiplies in 16 bits, or in others, gives other events.
+        with torch.no_grad():
+            is_half = self.model.is_half_on(self.model.device)
+        parts = [self.model.device.type, is_half, self.overlap, *list_constants(self.model.config.level)]
         found = hashlib.sha256((self.model.config.model_dump_json() + json.dumps(parts)).encode())
         for name, tensor in self.model.state_dict().items():
             found.update(name.encode())

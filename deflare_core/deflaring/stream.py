@@ -73,7 +73,7 @@ def deflare_windows(
 
 def choose_path(model: VoxelNetwork, cut: Cut) -> Path:
     """The GPU's path where the network multiplies in half precision on one, else the processor's."""
-    if model.is_half_on(model.device) and has_triton():
+    if model.device.type == "cuda" and model.is_half_on(model.device) and has_triton():
         from deflare_core.deflaring.gpu import GpuPath
 
         return GpuPath(model, cut)

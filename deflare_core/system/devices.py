@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from deflare_core.system.errors import DeflareError
+
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 class DeviceError(DeflareError):
@@ -49,3 +53,14 @@ def explain_out_of_memory(describe: Callable[[], tuple[str, str]]) -> Iterator[N
         what, advice = describe()
         reason = str(error).splitlines()[0]
         raise DeviceError(f"The GPU's memory does not suffice {what} ({reason}). {advice}") from error
+
+
+@functools.cache
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a processor has instructions that multiply bfloat16: AVX-512 BF16, AMX, or those of ARM.
+
+    Others do it too, but slower than float32. Linux alone says; elsewhere the answer is no.
+    """
+    if device.type != "cpu" or not CPU_INFO.exists():
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(CPU_INFO.read_text().split())

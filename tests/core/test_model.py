@@ -3,6 +3,7 @@ import torch
 
 from deflare_core.config import ModelConfig
 from deflare_core.model import TrueResidualUNet3D, build_model, count_parameters
+from deflare_core.system.devices import multiplies_bfloat16
 from deflare_core.system.settings import ConfigError
 
 SMALL = {"f_maps": (8, 16), "num_levels": 2}
@@ -147,7 +148,8 @@ def test_aligned_upsampling_moves_no_cell(backbone):
 
 
 def test_a_flat_network_gives_the_same_without_gradients():
-    model = build_model(ModelConfig(backbone="ResidualUNet2D", polarity="split", **SMALL), seed=0).eval()
+    settings = {"backbone": "ResidualUNet2D", "polarity": "split", "precision": "single", **SMALL}
+    model = build_model(ModelConfig(**settings), seed=0).eval()
     torch.nn.init.normal_(model.backbone.final_conv.weight)
     voxel = torch.randn(1, 2, 8, 20, 12)
     expected = model(voxel).detach()
@@ -158,7 +160,7 @@ def test_a_flat_network_gives_the_same_without_gradients():
 @pytest.mark.parametrize("size", [(24, 40), (23, 37)])
 def test_a_patch_of_two_sees_squares_of_pixels_as_channels(size):
     settings = {"backbone": "ResidualUNet2D", "f_maps": (16, 16), "num_levels": 2, "polarity": "split"}
-    model = TrueResidualUNet3D(**settings, patch=2).eval()
+    model = TrueResidualUNet3D(**settings, precision="single", patch=2).eval()
     voxel = torch.rand(1, 2, 8, *size, generator=torch.Generator().manual_seed(0))
     assert torch.equal(model(voxel), voxel), "It is the identity before training."
     torch.nn.init.normal_(model.backbone.final_conv.weight, std=0.1, generator=torch.Generator().manual_seed(1))
@@ -178,3 +180,23 @@ def test_a_patch_of_two_sees_squares_of_pixels_as_channels(size):
 def test_a_patch_needs_a_flat_backbone():
     with pytest.raises(ConfigError, match=r"patch=2 is of a 2-D backbone; set backbone=ResidualUNet2D"):
         TrueResidualUNet3D(patch=2)
+
+
+@pytest.mark.parametrize("flags", ["avx512f avx512_bf16", "fp asimd bf16", "avx512f avx2"])
+def test_a_processor_that_multiplies_bfloat16_does_so(flags, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(f"model name : some processor\nflags : {flags}\n")
+    monkeypatch.setattr("deflare_core.system.devices.CPU_INFO", tmp_path / "cpuinfo")
+    multiplies_bfloat16.cache_clear()
+    models = [build_model(ModelConfig(**SMALL, precision=precision), seed=0).eval() for precision in ("half", "single")]
+    for model in models:
+        torch.nn.init.normal_(model.backbone.final_conv.weight, generator=torch.Generator().manual_seed(1))
+    voxel = torch.randn(1, 1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        half, single = (model.residual(voxel) for model in models)
+    with_gradients = models[0].residual(voxel).detach()
+    multiplies_bfloat16.cache_clear()
+    difference = float((half - single).norm() / single.norm())
+    assert torch.equal(with_gradients, single), "Training is in 32 bits."
+    assert half.dtype == torch.float32
+    assert (difference == 0) == ("bf16" not in flags), f"They differ by {difference:.2g}."
+    assert difference < 0.05, "bfloat16 has 8 bits of mantissa."

@@ -42,7 +42,7 @@ def test_a_layer_in_strips_is_the_layer(wrapper, layer, rows):
 @pytest.mark.parametrize(("size", "rows"), [((37, 50), 8), ((24, 32), 7), ((16, 16), 100), ((130, 173), 50)])
 @torch.no_grad()
 def test_a_network_in_strips_is_the_network(backbone, size, rows):
-    model = build_model(ModelConfig(backbone=backbone, f_maps=(8, 16, 32)), seed=0).eval()
+    model = build_model(ModelConfig(backbone=backbone, f_maps=(8, 16, 32), precision="single"), seed=0).eval()
     nn.init.normal_(model.backbone.final_conv.weight, std=0.3, generator=torch.Generator().manual_seed(1))
     voxel = 2 * draw(1, 1, 8, *size)
     expected, found = model(voxel), cut_in_strips(model, rows)(voxel)
