@@ -25,6 +25,11 @@ CAUSES = {BACKGROUND: "background", LIGHT: "light", FLARE: "flare", NOISE: "nois
 """What made an event, by the number that simulated recordings keep beside it (column `label`)."""
 
 
+BACKWARDS_ADVICE = (
+    "Sort the recording by time (deflare convert OLD NEW.h5 --sort) if its events are only out of order; where its "
+    "clock starts again, divide it there."
+)
+"""What to do about a recording whose time goes back."""
 STRUCTURED_DTYPE = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<i8"), ("p", "i1")])
 """One event as the tonic library stores it, except that `p` is in {-1, +1}."""
 
@@ -162,32 +167,65 @@ class Events:
 
 
 def normalise_polarity(values: np.ndarray, rule: PolarityRule = "strict") -> np.ndarray:
-    """Polarities as int8 in {-1, +1}: 1 (or True) is +1; 0, -1 and False are -1.
+    """Polarities of a whole recording as int8 in {-1, +1}: 1 (or True) is +1; 0, -1 and False are -1.
 
     The rule `lenient` is the project record's: anything that is not 1 counts as -1.
 
     Raises
     ------
     DeflareError
-        Under the rule `strict`, when another value occurs; the message lists the values found.
+        When the values follow no one convention; see `check_polarities`.
     """
+    check_polarities(find_polarities(values), rule)
+    return sign_polarities(values)
+
+
+def sign_polarities(values: np.ndarray) -> np.ndarray:
+    """Polarities `(N,)` as int8: +1 where they are 1, -1 elsewhere; `check_polarities` says whether that is right."""
+    return 2 * (np.asarray(values) == 1).view(np.int8) - 1
+
+
+def find_polarities(values: np.ndarray) -> set[float | str]:
+    """The distinct values of a column of polarities; of those that are none of -1, 0 and 1 at most eight."""
     values = np.asarray(values)
-    positive = values == 1
-    if rule == "strict" and not (positive | (values == 0) | (values == -1)).all():
-        found = ", ".join(str(v) for v in np.unique(values)[:8])
-        raise DeflareError(
-            f"Polarity must be 0/1, -1/+1 or False/True; found the values {found}. "
-            "Choose the polarity rule 'lenient' to read 1 as positive and anything else as negative."
+    usual = {number: values == number for number in (-1, 0, 1)}
+    found: set[float | str] = {number for number, where in usual.items() if where.any()}
+    others = values[~(usual[-1] | usual[0] | usual[1])]
+    return found | set(np.unique(others)[:8].tolist())
+
+
+def check_polarities(found: set[float | str], rule: PolarityRule = "strict") -> None:
+    """Raise a DeflareError unless the distinct polarities of a recording follow one convention.
+
+    Under the rule `strict` that is 0/1, -1/+1 or False/True. `lenient` takes any values of which 1 is one, except 1/2,
+    where 2 is the positive one in files of MATLAB.
+    """
+    if found <= {0, 1} or found <= {-1, 1} or (rule == "lenient" and 1 in found and found != {1, 2}):
+        return
+    listed = ", ".join(str(value) for value in sorted(found, key=str)[:8])
+    if found == {1, 2}:
+        advice = "Where 2 is positive, write 1 in its place, and 0 for 1; 'lenient' would read it the other way round."
+    elif found <= {-1, 0, 1}:
+        advice = (
+            "These are two conventions, and 0 may mean no change: take the events of 0 out, or write all negative ones "
+            "as 0 or all as -1."
         )
-    return 2 * positive.view(np.int8) - 1
+    elif 1 in found and len(found) <= 4:
+        advice = "If 1 is positive and everything else negative, choose the polarity rule 'lenient'."
+    else:
+        advice = "Write 1 for positive and 0 for negative events; if this is no polarity, the column has a wrong name."
+    raise DeflareError(f"Polarity must be 0/1, -1/+1 or False/True; found the values {listed}. {advice}")
 
 
 def check_sensor_size(sensor_size: SensorSize) -> SensorSize:
     """The size as two Python integers `(height, width)`, each from 1 to 65,536 (pixels are uint16)."""
     try:
         height, width = (int(n) for n in sensor_size)
-    except (TypeError, ValueError):
-        raise DeflareError(f"sensor_size must be (height, width); received {sensor_size!r}.") from None
+        is_whole = all(float(n) == int(n) for n in sensor_size)
+    except (TypeError, ValueError, OverflowError):
+        is_whole = False
+    if not is_whole:
+        raise DeflareError(f"sensor_size must be (height, width); received {sensor_size!r}.")
     if not (1 <= height <= 65_536 and 1 <= width <= 65_536):
         raise DeflareError(f"sensor_size must be (height, width) from 1 to 65536 pixels; received {sensor_size!r}.")
     return height, width
@@ -218,6 +256,8 @@ def convert_exactly(values: np.ndarray, dtype: type[np.integer], name: str) -> n
         raise DeflareError(f"Column {name} must be numeric; received dtype {values.dtype}.")
     info = np.iinfo(dtype)
     unfit = ~np.isfinite(values) | (values < info.min) | (values > info.max)
+    if values.dtype.kind == "f":
+        unfit |= values >= float(info.max) + 1  # As a float, the largest int64 is 2^63, which is no int64.
     unfit |= values != np.trunc(values)
     if unfit.any():
         where = int(unfit.argmax())
@@ -254,7 +294,7 @@ def _check_values(events: Events) -> None:
         i = int(backwards.argmax()) + 1
         raise DeflareError(
             f"Time must not go backwards: event {i} is at {events.t[i]} us, the one before it at {events.t[i - 1]} us. "
-            "Sort the recording by time first."
+            f"{BACKWARDS_ADVICE}"
         )
     height, width = events.sensor_size
     for name, limit in (("x", width), ("y", height)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO
@@ -12,35 +13,37 @@ from typing import IO
 import numpy as np
 
 from deflare_core.events import STRUCTURED_DTYPE, Events, SensorSize, check_sensor_size
+from deflare_core.io.column_names import NAMES, find_columns, require_columns, unit_of
+from deflare_core.io.column_order import ENOUGH_EVENTS, find_order
 from deflare_core.io.layouts import DTYPES
 from deflare_core.io.reading import PIECE_EVENTS, Columns, Content, Reading, TimeUnit, pick_columns, to_microseconds
 from deflare_core.system.errors import DeflareError
 
-DAMAGED_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, MemoryError, TokenError)
+DAMAGED_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, TokenError)
 """What numpy raises where an array's header or its length is damaged."""
+DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGED_ARRAY)
+Named = dict[str, np.ndarray]
+"""The columns of a table, by the names that it gives them."""
 
 
 def read_npz(path: Path, reading: Reading) -> Content:
     """The content of an archive; its arrays are read whole, because they are compressed so."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGED_ARRAY) as error:
-        raise DeflareError(f"the archive is damaged or cut short ({error}); copy or make it again.") from error
-    size = arrays.pop("sensor_size", None)
-    stated = None if size is None else check_sensor_size(tuple(size.ravel().tolist()))
-    if len(arrays) == 1:
-        arrays = _columns_of(*arrays.values())
-    return stated, _pieces(pick_columns(arrays), reading.time_unit)
+    with _explain_damage("archive", DAMAGED_ARCHIVE), np.load(path, allow_pickle=False) as archive:
+        # numpy gives the bytes of what is no array.
+        names = [name for name in archive.files if f"{name}.npy" in archive.zip.namelist()]
+        if not names:
+            raise DeflareError(f"is a zip of {archive.files[:9]}, no npz archive; unpack it and name one of its files.")
+        stated = _stated_size(archive["sensor_size"], reading) if "sensor_size" in names else None
+        columns = _find_events(archive, [name for name in names if name != "sensor_size"], reading, stated)
+    return stated, _pieces(columns, reading)
 
 
 def read_npy(path: Path, reading: Reading) -> Content:
     """The content of an array, which stays on disk."""
-    try:
+    with _explain_damage("array", DAMAGED_ARRAY):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except DAMAGED_ARRAY as error:
-        raise DeflareError(f"the array cannot be read, or was cut short ({error}); copy or make it again.") from error
-    return None, _pieces(pick_columns(_columns_of(array)), reading.time_unit)
+    reading.choose_stream(["events"])
+    return None, _pieces(_columns_of(array, reading, None), reading)
 
 
 def write_npz(path: Path, sensor_size: SensorSize, num_events: int, pieces: Callable[[], Iterator[Events]]) -> None:
@@ -63,21 +66,88 @@ def write_npy(path: Path, sensor_size: SensorSize, num_events: int, pieces: Call
             file.write(events.to_structured().tobytes())
 
 
-def _columns_of(array: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns by name of a structured array, or of an `(N, 4)` array `[t, x, y, p]`."""
+@contextmanager
+def _explain_damage(what: str, kinds: tuple[type[Exception], ...]) -> Iterator[None]:
+    try:
+        yield
+    except DeflareError:
+        raise
+    except MemoryError as error:
+        raise DeflareError(
+            f"the {what} does not fit into memory ({error}); use a machine with more or, if it is a small file, "
+            "copy or make it again: then it is damaged."
+        ) from error
+    except kinds as error:
+        if "allow_pickle" in str(error):
+            raise DeflareError(
+                f"the {what} cannot be read: it holds objects of Python as a pickle, whose code is never run; save "
+                "numbers instead."
+            ) from error
+        raise DeflareError(
+            f"the {what} cannot be read: it is damaged or cut short ({error}); copy or make it again."
+        ) from error
+
+
+def _stated_size(size: np.ndarray, reading: Reading) -> SensorSize | None:
+    """The sensor that an archive states; one that cannot be understood counts only if the caller gives none."""
+    try:
+        return check_sensor_size(tuple(size.ravel().tolist()))
+    except DeflareError:
+        if reading.sensor_size is None:
+            raise
+        return None
+
+
+def _find_events(archive: np.lib.npyio.NpzFile, names: list[str], reading: Reading, size: SensorSize | None) -> Named:
+    """The columns of an archive: its arrays t, x, y and p, or the one table of events among its arrays."""
+    if len(found := find_columns(names)) == len(NAMES):
+        reading.choose_stream(["events"])
+        return {name: archive[name] for name in found.values()}
+    tables = {name: array for name in names if _is_table(array := archive[name])}
+    if not tables:
+        require_columns(names)
+    return _columns_of(tables[reading.choose_stream(tables)], reading, size)
+
+
+def _is_table(array: np.ndarray) -> bool:
+    """Whether an array may be a table of events."""
     if array.dtype.names is not None:
-        return {name: array[name] for name in array.dtype.names}
-    if array.ndim != 2 or array.shape[1] != 4:
+        return len(find_columns(array.dtype.names)) == len(NAMES)
+    return array.ndim == 2 and array.dtype.kind in "iufb" and (array.shape[1] == 4 or _lies_on_its_side(array))
+
+
+def _columns_of(array: np.ndarray, reading: Reading, size: SensorSize | None) -> Named:
+    """The columns of a structured array, or of an `(N, 4)` or `(4, N)` array `[t, x, y, p]`."""
+    if array.dtype.names is not None:
+        return {name: array[name] for name in require_columns(array.dtype.names).values()}
+    if array.ndim != 2 or not (array.shape[1] == 4 or _lies_on_its_side(array)):
         raise DeflareError(f"expected fields x, y, t, p or an (N, 4) array [t, x, y, p]; its shape is {array.shape}.")
-    return dict(zip("txyp", array.T, strict=True))
+    columns = array.T if array.shape[1] == 4 else array
+    order = find_order([column[:PIECE_EVENTS] for column in columns], reading.sensor_size or size, reading.polarity)
+    if order != "txyp":
+        raise DeflareError(
+            f"holds its columns as {' '.join(order)}, not as t x y p; write them by name: np.savez(FILE, "
+            f"{', '.join(f'{name}=a[:, {k}]' for k, name in enumerate(order))})."
+        )
+    return dict(zip(order, columns, strict=True))
 
 
-def _pieces(columns: Columns, unit: TimeUnit | None) -> Iterator[Columns]:
+def _lies_on_its_side(array: np.ndarray) -> bool:
+    """Whether the rows of an array are columns of events: four, and of more events than anyone has columns."""
+    return array.shape[0] == 4 and array.shape[1] >= ENOUGH_EVENTS
+
+
+def _pieces(named: Named, reading: Reading) -> Iterator[Columns]:
+    names = require_columns(named)
+    unit = reading.agree_on_unit({names["t"]: unit} if (unit := unit_of(names["t"])) else {})
+    columns = pick_columns({column: named[name] for column, name in names.items()})
+    return _cut(columns, unit)
+
+
+def _cut(columns: Columns, unit: TimeUnit | None) -> Iterator[Columns]:
     for first in range(0, len(columns[0]), PIECE_EVENTS):
         t, x, y, p = (column[first : first + PIECE_EVENTS] for column in columns)
-        if unit is None and t.dtype.kind == "f" and (np.isfinite(t) & (t != np.trunc(t))).any():
-            raise DeflareError("the times are not whole microseconds; give time_unit='s', 'ms' or 'us'.")
-        yield to_microseconds(t, unit or "us"), x, y, p
+        yield to_microseconds(t, unit), x, y, p
 
 
 def _member(name: str) -> zipfile.ZipInfo:

@@ -17,7 +17,17 @@ from deflare_core.io.aedat4 import read_aedat4
 from deflare_core.io.arrays import read_npy, read_npz, write_npy, write_npz
 from deflare_core.io.camera_files import is_dat, is_evt, read_dat, read_evt
 from deflare_core.io.event_stream import read_event_stream
-from deflare_core.io.reading import HEAD_BYTES, Columns, Content, Reading, RecordingError, explain_damage, name_errors
+from deflare_core.io.polarities import Polarities
+from deflare_core.io.reading import (
+    HEAD_BYTES,
+    Columns,
+    Content,
+    Reading,
+    RecordingError,
+    TimeUnit,
+    explain_damage,
+    name_errors,
+)
 from deflare_core.io.text_tables import is_text, read_text, write_text
 from deflare_core.system.errors import DeflareError
 
@@ -34,6 +44,7 @@ class Format:
     is_of : whether a file that begins with these bytes is of this format, whatever its name.
     read : the content of a file from its start to its end; none for HDF5, which is read in place.
     write : writes the events that `pieces()` gives each time to a path; none where it is not written, or is HDF5.
+    unit : of its times; None where it is not the same in all its files.
     """
 
     name: str
@@ -42,6 +53,7 @@ class Format:
     is_of: Callable[[bytes], bool]
     read: Callable[[Path, Reading], Content] | None = None
     write: Callable[[Path, SensorSize, int, Callable[[], Iterator[Events]]], None] | None = None
+    unit: TimeUnit | None = "us"
 
 
 def begins(signature: bytes) -> Callable[[bytes], bool]:
@@ -52,22 +64,39 @@ def begins(signature: bytes) -> Callable[[bytes], bool]:
 HDF5 = Format(
     "an HDF5 file",
     ".h5 .hdf5",
-    "`events/{t,x,y,p}`: ours, plain, DSEC's (`ms_to_idx`, `t_offset`, Blosc), E-Flare's; or one group or table of "
-    "`t, x, y, p`: M3ED's, Prophesee's `CD/events`",
+    "`events/{t,x,y,p}`: ours, plain, DSEC's (`ms_to_idx`, `t_offset`, Blosc), E-Flare's, event_utils' (`xs ys ts ps`);"
+    " or one group or table of these columns: M3ED's, MVSEC's, v2e's, Prophesee's `CD/events`",
     # Before its signature an HDF5 file may hold a user block of any power of two from 512 bytes on.
     lambda head: any(head.startswith(b"\x89HDF\r\n\x1a\n", at) for at in (0, *(512 << k for k in range(7)))),
+    unit=None,
 )
 NPZ = Format(
-    "an npz archive", ".npz", "`t, x, y, p`, or one array as in npy", begins(b"PK\x03\x04"), read_npz, write_npz
+    "an npz archive",
+    ".npz",
+    "`t, x, y, p` by any of their names, or one array as in npy",
+    begins(b"PK\x03\x04"),
+    read_npz,
+    write_npz,
+    unit=None,
 )
-NPY = Format("an npy array", ".npy", "fields or columns `t, x, y, p`", begins(b"\x93NUMPY"), read_npy, write_npy)
+NPY = Format(
+    "an npy array",
+    ".npy",
+    "fields `t, x, y, p` by any of their names, or the columns `t x y p`",
+    begins(b"\x93NUMPY"),
+    read_npy,
+    write_npy,
+    unit=None,
+)
 TEXT = Format(
     "a text table",
     ".csv .txt",
-    "columns by name, or `t x y p`; the unit of time declared in the file or by `--time-unit`",
+    "columns by name, or `t x y p`, Prophesee's `x y p t`, E2VID's with the size first, gzipped too; the unit of time "
+    "declared in the file or by `--time-unit`",
     is_text,
     read_text,
     write_text,
+    unit=None,
 )
 EVT = Format("a Prophesee RAW file", ".raw", "EVT2, EVT2.1 in either byte order, and EVT3", is_evt, read_evt)
 DAT = Format("a Prophesee DAT file", ".dat", "changes, those of N-Cars too", is_dat, read_dat)
@@ -83,7 +112,14 @@ ES = Format(
 )
 FORMATS = (HDF5, NPZ, NPY, AEDAT4, EVT, DAT, ES, TEXT)
 """Every format, in the order in which a file is compared with them: text last, because more than one begins so."""
-UNREAD = {b"#!AER-DAT": "an AEDAT file older than 4", b"#ROSBAG": "a ROS bag", b"\x89MCAP": "an MCAP bag"}
+UNREAD = {
+    b"#!AER-DAT": "an AEDAT file older than 4",
+    b"#ROSBAG": "a ROS bag",
+    b"\x89MCAP": "an MCAP bag",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+    b"\x1f\x8b": "gzipped",
+}
 SUFFIX_FORMATS = {suffix: form for form in FORMATS for suffix in form.endings.split()}
 HDF5_SUFFIXES = tuple(HDF5.endings.split())
 WRITTEN_SUFFIXES = tuple(suffix for suffix, form in SUFFIX_FORMATS.items() if form is HDF5 or form.write)
@@ -115,18 +151,20 @@ def read_stream(path: Path, reading: Reading) -> tuple[SensorSize, Iterator[Even
     form = find_format(path)
     assert form.read is not None, "HDF5 is read in place."
     with name_errors(path), explain_damage(OSError):
+        reading.agree_on_unit({"its format": form.unit} if form.unit else {})
         stated, pieces = form.read(path, reading)
         size = reading.agree_on_size(stated)
     return size, _name_pieces(path, pieces, size, reading)
 
 
 def _name_pieces(path: Path, pieces: Iterator[Columns], size: SensorSize, reading: Reading) -> Iterator[Events]:
-    first = 0
+    first, polarities = 0, Polarities(reading.polarity)
     with name_errors(path), explain_damage(OSError):
-        for columns in pieces:
+        for t, x, y, p in pieces:
             try:
-                events = Events.from_columns(*columns, size, polarity=reading.polarity)
+                events = Events.from_columns(t, x, y, polarities.add(p), size)
             except DeflareError as error:
                 raise DeflareError(f"{error} (events counted from {first})" if first else str(error)) from error
             yield events
             first += len(events)
+        polarities.check()

@@ -1,8 +1,9 @@
 """HDF5 layouts: where in a file the events are, in ours and in those of others, and what the file says of them.
 
-Read are files with a group `events` holding `t, x, y, p`: the plain layout, the one written here, and DSEC's (Blosc
-compression, `ms_to_idx`, `t_offset`). Without a group `events` it is the only group or compound table of `t, x, y, p`
-in the file (Prophesee's `CD/events`), or the one called `left` of a stereo recording (M3ED's `prophesee/left`).
+Read are files with a group `events` of the columns `t, x, y, p`, by any of their names: the plain layout, the one
+written here, DSEC's (Blosc compression, `ms_to_idx`, `t_offset`), event_utils' (`ts xs ys ps`). Without one it is the
+only group or table of such columns in the file (Prophesee's `CD/events`, v2e's and MVSEC's `(N, 4)`), the one that the
+caller names, or the left camera's of a stereo recording (M3ED's `prophesee/left`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,18 @@ import h5py
 import numpy as np
 
 from deflare_core.events import SensorSize, check_sensor_size, convert_exactly
-from deflare_core.io.reading import check_shapes, explain_damage
+from deflare_core.io.column_names import NAMES, find_columns, meaning_of, require_columns, unit_of
+from deflare_core.io.column_order import ENOUGH_EVENTS, find_order
+from deflare_core.io.hdf5_sources import check_links, check_sources
+from deflare_core.io.reading import (
+    MICROSECONDS,
+    PIECE_EVENTS,
+    Reading,
+    TimeUnit,
+    check_shapes,
+    explain_damage,
+    to_microseconds,
+)
 from deflare_core.system.errors import DeflareError
 
 DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
@@ -23,21 +35,54 @@ DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
 CLOCK_ATTRIBUTES = ("t_start_us", "t_end_us")
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 """What h5py raises where a file is damaged."""
+MVSEC = re.compile(r"/?davis/(left|right)/events")
+"""The tables `x y t p` of MVSEC, by their names; those of others, such as v2e's, are `t x y p`."""
+RESTATED = ("t_offset", "geometry", "sensor_resolution")
+"""Attributes that are no more than what a written file states in other words."""
+BESIDES = ("ms_to_idx", "t_offset")
+"""What a group of events holds besides columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A dataset, or one field of a compound table. Damage where it is read is an error that says what to do."""
+    """A dataset, a field of a compound table, or a column of an `(N, 4)` one; damage is an error."""
 
     dataset: h5py.Dataset
-    field: str | None = None
+    field: str | int | None = None
 
     def __len__(self) -> int:
         return self.dataset.shape[0]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the column alone."""
+        return self.dataset.shape[:1] if isinstance(self.field, int) else self.dataset.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of its values."""
+        return self.dataset.dtype[self.field] if isinstance(self.field, str) else self.dataset.dtype
+
     @explain_damage(*HDF5_ERRORS)
     def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(self.field, int):
+            return self.dataset[index, self.field]
         return (self.dataset if self.field is None else self.dataset.fields(self.field))[index]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The times of the events in absolute microseconds, made of the stored ones, their unit and an offset."""
+
+    column: Column
+    unit: TimeUnit | None
+    offset_us: int
+
+    def __len__(self) -> int:
+        return len(self.column)
+
+    def __getitem__(self, index: slice) -> np.ndarray:
+        return to_microseconds(self.column[index], self.unit) + self.offset_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,80 +91,194 @@ class Layout:
 
     Parameters
     ----------
-    columns, extra : t, x, y and p `(N,)`, and further columns, such as the causes of simulated events.
-    t_offset_us : what is to be added to the stored times.
+    place : the name of their group or table.
+    times, pixels, polarities : t, (x, y) and p `(N,)`; `extra` holds further columns, such as simulated events' causes.
     ms_to_idx : for each millisecond of the stored times the number of the first event in it or after it, if there.
     clock_us : start and end of the recorded time, if the file declares both.
     """
 
-    columns: dict[str, Column]
+    place: str
+    times: Times
+    pixels: tuple[Column, Column]
+    polarities: Column
     extra: dict[str, Column]
-    t_offset_us: int
     ms_to_idx: Column | None
     attributes: dict[str, Any]
     sensor_size: SensorSize | None
     clock_us: tuple[int, int] | None
 
+    def __len__(self) -> int:
+        return len(self.times)
+
 
 @explain_damage(*HDF5_ERRORS)
-def find_layout(file: h5py.File) -> Layout:
-    """The layout of an open file; one without readable events is an error."""
-    node = _find_node(file)
-    columns = _find_columns(node)
-    index, offset = (_first(file, f"{node.name}/{name}", name) for name in ("ms_to_idx", "t_offset"))
-    attributes = {**file.attrs, **node.attrs}
+def find_layout(file: h5py.File, reading: Reading) -> Layout:
+    """The layout of an open file, read as the caller says; one without readable events is an error."""
+    node = _find_node(file, reading)
+    attributes = _attributes_of(node)
+    size = _stated_size(attributes, _first(file, f"{node.name}/calib/resolution"), reading)
+    columns, names = _find_columns(node, size, reading)
+    offset = _find_offset(file, node, attributes)
+    index = _first(file, f"{node.name}/ms_to_idx", "ms_to_idx")
+    unit = reading.agree_on_unit(_stated_units(columns["t"], names["t"], index))
     return Layout(
-        columns,
-        _find_extra(node, len(columns["t"])),
-        0 if offset is None else int(np.asarray(offset[()]).item()),
+        node.name.strip("/"),
+        Times(columns["t"], unit, 0 if offset is None else _offset_us(offset, columns["t"].dtype, unit)),
+        (columns["x"], columns["y"]),
+        columns["p"],
+        _find_extra(node, names, len(columns["t"])),
         None if index is None else Column(index),
-        attributes,
-        _stated_size(attributes, _first(file, f"{node.name}/calib/resolution")),
+        {name: value for name, value in attributes.items() if name not in RESTATED},
+        size,
         _declared_clock(attributes),
     )
 
 
-def _find_node(file: h5py.File) -> h5py.Group | h5py.Dataset:
-    """The group or compound table that holds the events."""
-    if isinstance(file.get("events"), h5py.Group):
-        return file["events"]
-    found: list[h5py.Group | h5py.Dataset] = [file["/"]] if DTYPES.keys() <= set(file) else []
-    file.visititems(lambda _, item: found.append(item) if DTYPES.keys() <= _names(item) else None)
-    if len(found) > 1:
-        found = [item for item in found if item.name.endswith("/left")] or found
-    if not found:
-        raise DeflareError(f"no group 'events'; the file holds {sorted(file)}, and no other group of t, x, y, p.")
-    if len(found) > 1:
-        raise DeflareError(f"several groups of events, {[item.name for item in found]}; keep one of them in the file.")
-    return found[0]
+def _find_node(file: h5py.File, reading: Reading) -> h5py.Group | h5py.Dataset:
+    """The group or table that holds the events of the stream that is asked for, or of the only one."""
+    nodes = _find_nodes(file)
+    named = {name: node for name, node in nodes.items() if _answers_to(name, reading.stream)}
+    if reading.stream is None and len(nodes) > 1:
+        # A stereo recording is read from its left camera.
+        usual = [name for name in nodes if name == "events"] or [name for name in nodes if "left" in name.split("/")]
+        named = {name: nodes[name] for name in usual} if len(usual) == 1 else nodes
+    if len(named) == 1:
+        return next(iter(named.values()))
+    if nodes:
+        return nodes[reading.choose_stream(nodes)]
+    check_links(file, file)
+    if isinstance(events := file.get("events"), h5py.Group):
+        missing = [name for name in NAMES if name not in find_columns(events)]
+        raise DeflareError(f"the group 'events' lacks {missing}; it holds {sorted(events)}.")
+    raise DeflareError(f"no group 'events'; the file holds {sorted(file)}, and no other group of t, x, y, p.")
 
 
-def _names(item: h5py.Group | h5py.Dataset) -> set[str]:
-    return set(item) if isinstance(item, h5py.Group) else set(item.dtype.names or ())
+def _answers_to(name: str, stream: str | None) -> bool:
+    """Whether a group or table is called so, in full or by one of the groups that it is in."""
+    return stream is None or stream.strip("/") == name or stream in name.split("/")
 
 
-def _find_columns(node: h5py.Group | h5py.Dataset) -> dict[str, Column]:
-    """The columns t, x, y and p of a group or table; ones that cannot be read are an error."""
-    if isinstance(node, h5py.Dataset):
-        columns = {name: Column(node, name) for name in DTYPES}
+def _find_nodes(file: h5py.File) -> dict[str, h5py.Group | h5py.Dataset]:
+    """The groups and tables that hold events, by name."""
+    nodes: dict[str, h5py.Group | h5py.Dataset] = {"/": file["/"]} if _holds_events(file["/"]) else {}
+    # Links are not followed by `visititems`, but those at the top lead to what the file is about.
+    for name in file:
+        is_link = not isinstance(file.get(name, getlink=True), h5py.HardLink)
+        if is_link and (item := file.get(name)) is not None and _holds_events(item):
+            nodes[name] = item
+    file.visititems(lambda name, item: nodes.update({name: item}) if _holds_events(item) else None)
+    return nodes
+
+
+def _holds_events(item: h5py.Group | h5py.Dataset) -> bool:
+    """Whether a group or table has a column for each of t, x, y and p."""
+    if isinstance(item, h5py.Dataset) and item.dtype.names is None:
+        return item.ndim == 2 and item.shape[1] == 4 and (item.name.rsplit("/", 1)[-1] == "events")
+    return set(NAMES) <= {meaning_of(name) for name in (item if isinstance(item, h5py.Group) else item.dtype.names)}
+
+
+def _find_columns(
+    node: h5py.Group | h5py.Dataset, size: SensorSize | None, reading: Reading
+) -> tuple[dict[str, Column], dict[str, str]]:
+    """The columns t, x, y and p of a group or table, and their names; ones that cannot be read are an error."""
+    if isinstance(node, h5py.Group):
+        names = require_columns(node)
+        check_links(node, names.values())
+        columns = {column: Column(node[name]) for column, name in names.items()}
+    elif node.dtype.names:
+        names = require_columns(node.dtype.names)
+        columns = {column: Column(node, name) for column, name in names.items()}
     else:
-        missing = [name for name in DTYPES if not isinstance(node.get(name), h5py.Dataset)]
-        if missing:
-            raise DeflareError(f"the group '{node.name[1:]}' lacks {missing}; it holds {sorted(node)}.")
-        columns = {name: Column(node[name]) for name in DTYPES}
-    for name, column in columns.items():
-        _check_filters(column.dataset)
-        dtype = column.dataset.dtype if column.field is None else column.dataset.dtype[column.field]
-        if dtype.kind not in "iufb":
-            raise DeflareError(f"{node.name[1:]}/{name} must be numeric; its dtype is {dtype}.")
-    check_shapes({name: column.dataset.shape for name, column in columns.items()})
-    return columns
+        order = _order_of_table(node, size, reading)
+        names = dict(zip("txyp", "txyp", strict=True))
+        columns = {column: Column(node, order.index(column)) for column in "txyp"}
+    for column in columns.values():
+        _check_dataset(column, node)
+    check_shapes({name: column.shape for name, column in columns.items()})
+    return columns, names
 
 
-def _find_extra(node: h5py.Group | h5py.Dataset, num_events: int) -> dict[str, Column]:
-    names = set(node) - {*DTYPES, "ms_to_idx", "t_offset"} if isinstance(node, h5py.Group) else set()
-    items = [(name, node.get(name)) for name in sorted(names)]
+def _order_of_table(node: h5py.Dataset, size: SensorSize | None, reading: Reading) -> str:
+    """The order of the columns of an `(N, 4)` table; one that its values contradict is an error."""
+    usual = "xytp" if MVSEC.fullmatch(node.name) else "txyp"
+    first = node[:PIECE_EVENTS]
+    order = find_order(list(first.T), reading.sensor_size or size, reading.polarity)
+    if order != usual and len(first) >= ENOUGH_EVENTS:
+        raise DeflareError(
+            f"{node.name[1:]} holds its columns as {' '.join(order)}, not as {' '.join(usual)}; write them by name, as "
+            "datasets events/t, events/x, events/y and events/p."
+        )
+    return usual
+
+
+def _check_dataset(column: Column, node: h5py.Group | h5py.Dataset) -> None:
+    """Raise a DeflareError unless a column can be read as numbers."""
+    dataset = column.dataset
+    if not isinstance(dataset, h5py.Dataset):
+        raise DeflareError(f"{dataset.name[1:]} is a group; expected a dataset.")
+    name = dataset.name[1:] if not isinstance(column.field, str) else f"{dataset.name[1:]}/{column.field}"
+    if dataset.shape is None:
+        raise DeflareError(
+            f"{name} holds nothing at all (a null dataspace); write no events as an array of shape (0,)."
+        )
+    check_sources(dataset)
+    _check_filters(dataset)
+    if column.dtype.kind not in "iufb":
+        raise DeflareError(f"{name} must be numeric; its dtype is {column.dtype}.")
+
+
+def _find_extra(node: h5py.Group | h5py.Dataset, names: dict[str, str], num_events: int) -> dict[str, Column]:
+    others = set(node) - {*names.values(), *BESIDES} if isinstance(node, h5py.Group) else set()
+    items = [(name, node.get(name)) for name in sorted(others)]
     return {name: Column(item) for name, item in items if getattr(item, "shape", None) == (num_events,)}
+
+
+def _attributes_of(node: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+    """The attributes of a group or table and of the groups that it is in; the nearest one counts."""
+    return dict(node.attrs) if node.name == "/" else {**_attributes_of(node.parent), **node.attrs}
+
+
+def _stated_units(times: Column, name: str, index: h5py.Dataset | None) -> dict[str, str]:
+    """The units of time that a file states, by where it does."""
+    stated = {f"the name {name}": unit} if (unit := unit_of(name)) else {}
+    attributes = times.dataset.attrs if times.field is None else {}
+    for key in ("unit", "units", "time_unit"):
+        if key in attributes and (text := _to_text(attributes[key])) in MICROSECONDS:
+            stated[f"its attribute {key}"] = text  # type: ignore[assignment]
+    if index is not None:
+        stated["ms_to_idx, which counts microseconds,"] = "us"
+    return stated  # type: ignore[return-value]
+
+
+def _find_offset(file: h5py.File, node: h5py.Group | h5py.Dataset, attributes: dict[str, Any]) -> np.ndarray | None:
+    """What is to be added to the times, if the file states it: `t_offset`, a dataset or an attribute."""
+    places = {path: file[path][()] for path in (f"{node.name}/t_offset", "t_offset") if _first(file, path) is not None}
+    if "t_offset" in attributes:
+        places["attribute t_offset"] = attributes["t_offset"]
+    offsets = {place: np.ravel(value).tolist() for place, value in places.items()}
+    if len(set(map(str, offsets.values()))) > 1:
+        raise DeflareError(f"states several offsets of its times, {offsets}; leave one of them in the file.")
+    return next((np.ravel(value) for value in places.values()), None)
+
+
+def _offset_us(value: np.ndarray, dtype: np.dtype, unit: TimeUnit | None) -> int:
+    """An offset in microseconds; a fraction, or a float beside whole times, may be in another unit than they."""
+    if value.shape != (1,) or value.dtype.kind not in "iuf":
+        raise DeflareError(f"t_offset must be one number; it is {value.tolist()}.")
+    is_float, is_whole = value.dtype.kind == "f", value[0] == np.trunc(value[0])
+    if (is_float and unit is None and dtype.kind != "f") or (unit in (None, "us") and not is_whole):
+        advice = ", or give the unit of both, as in --time-unit us" if is_whole else ""
+        raise DeflareError(
+            f"t_offset is {value[0]}, which may be in another unit than the times; write it as a whole number of "
+            f"microseconds{advice}."
+        )
+    return int(to_microseconds(value, unit)[0])
+
+
+def _to_text(value: Any) -> str:
+    """An attribute as text."""
+    value = np.ravel(value)[0] if np.size(value) == 1 else value
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _first(file: h5py.File, *names: str) -> h5py.Dataset | None:
@@ -139,13 +298,27 @@ def _check_filters(dataset: h5py.Dataset) -> None:
             )
 
 
-def _stated_size(attributes: dict[str, Any], resolution: h5py.Dataset | None) -> SensorSize | None:
+def _stated_size(attributes: dict[str, Any], resolution: h5py.Dataset | None, reading: Reading) -> SensorSize | None:
+    """The sensor that a file states; a statement that cannot be understood counts only if the caller gives none."""
+    statements: dict[str, tuple[Any, Any]] = {}
     if {"height", "width"} <= attributes.keys():
-        return check_sensor_size((attributes["height"], attributes["width"]))
-    # Prophesee writes "1280x720" and M3ED [1280, 720], width before height.
-    if geometry := re.fullmatch(r"(\d+)x(\d+)", str(attributes.get("geometry"))):
-        return check_sensor_size((int(geometry[2]), int(geometry[1])))
-    return None if resolution is None else check_sensor_size(tuple(resolution[()][::-1]))
+        statements["height and width"] = attributes["height"], attributes["width"]
+    # Prophesee writes "1280x720" and M3ED [1280, 720], width before height; event_utils height before width.
+    if geometry := re.fullmatch(r"(\d+)x(\d+)", _to_text(attributes.get("geometry"))):
+        statements["geometry"] = geometry[2], geometry[1]
+    if np.size(attributes.get("sensor_resolution", ())) == 2:
+        statements["sensor_resolution"] = tuple(np.ravel(attributes["sensor_resolution"]))
+    if resolution is not None:
+        statements["calib/resolution"] = tuple(np.ravel(resolution[()])[::-1])
+    try:
+        sizes = {name: check_sensor_size(tuple(map(_to_text, size))) for name, size in statements.items()}  # type: ignore[arg-type]
+    except DeflareError:
+        if reading.sensor_size is None:
+            raise
+        return None
+    if len(set(sizes.values())) > 1 and reading.sensor_size not in sizes.values():
+        raise DeflareError(f"states several sensors (height, width), {sizes}; give the right one of them.")
+    return reading.sensor_size if len(set(sizes.values())) > 1 else next(iter(sizes.values()), None)
 
 
 def _declared_clock(attributes: dict[str, Any]) -> tuple[int, int] | None:

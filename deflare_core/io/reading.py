@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 
-from deflare_core.events import PolarityRule, SensorSize, check_sensor_size
+from deflare_core.events import PolarityRule, SensorSize, check_sensor_size, convert_exactly
+from deflare_core.system.atomic_files import NO_ROOM, NOT_ALLOWED
 from deflare_core.system.errors import DeflareError
 
-TimeUnit = Literal["s", "ms", "us"]
-MICROSECONDS: Mapping[TimeUnit, int] = {"s": 1_000_000, "ms": 1_000, "us": 1}
+TimeUnit = Literal["s", "ms", "us", "ns"]
+MICROSECONDS: Mapping[TimeUnit, Fraction] = {
+    "s": Fraction(1_000_000),
+    "ms": Fraction(1_000),
+    "us": Fraction(1),
+    "ns": Fraction(1, 1_000),
+}
+LATEST_US = 1 << 62
+"""Times are less than this, 146,000 years from 0 on, so that sums of two of them fit 64 bits."""
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """t, x, y and p, one-dimensional, of one length and of any numeric dtype."""
 Content = tuple[SensorSize | None, Iterator[Columns]]
@@ -23,6 +33,10 @@ HEAD_BYTES = 1 << 16
 """The part of a file that shows its format."""
 PIECE_EVENTS = 1 << 18
 """Events that a reader hands on at once."""
+
+
+OF_THE_MACHINE = (*NO_ROOM, *NOT_ALLOWED, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
+"""Numbers of errors of the operating system that say nothing of the file that is read."""
 
 
 class RecordingError(DeflareError):
@@ -37,8 +51,8 @@ class Reading:
     ----------
     sensor_size : (height, width); one that contradicts the file is an error.
     polarity : "strict", or "lenient" to read 1 as positive and anything else as negative.
-    time_unit : unit of the times in text and arrays. Text must declare it, here or in the file; whole numbers in
-        arrays are microseconds unless it is given. All other formats know theirs.
+    time_unit : unit of the times in text, arrays and HDF5. Text must declare it, here or in the file; whole numbers in
+        arrays and HDF5 are microseconds unless it is given. Camera files know theirs, and take no other.
     stream : the name of one of several streams of events in a file, such as a camera of a stereo recording.
     """
 
@@ -51,7 +65,7 @@ class Reading:
         if self.polarity not in get_args(PolarityRule):
             raise DeflareError(f"polarity must be 'strict' or 'lenient'; received {self.polarity!r}.")
         if self.time_unit not in (None, *MICROSECONDS):
-            raise DeflareError(f"time_unit must be 's', 'ms' or 'us'; received {self.time_unit!r}.")
+            raise DeflareError(f"time_unit must be 's', 'ms', 'us' or 'ns'; received {self.time_unit!r}.")
 
     def agree_on_size(self, stated: SensorSize | None) -> SensorSize:
         """The one size (height, width) that the file states or the caller gives; two that differ are an error."""
@@ -67,6 +81,23 @@ class Reading:
                 "so give none or the same, and if events lie outside it, correct them or that statement."
             )
         return asked
+
+    def agree_on_unit(self, stated: Mapping[str, str]) -> TimeUnit | None:
+        """The one unit of time that the file states or the caller gives, if any does; two that differ are an error.
+
+        `stated` holds the units that the file states, by where it does.
+        """
+        units = {**stated, **({"time_unit": self.time_unit} if self.time_unit else {})}
+        if unknown := {place: unit for place, unit in units.items() if unit not in MICROSECONDS}:
+            raise DeflareError(
+                f"the unit of time must be one of 's', 'ms', 'us' and 'ns'; declared are {sorted(unknown.values())}."
+            )
+        if len(set(units.values())) > 1:
+            raise DeflareError(
+                f"the unit of time must be one; declared are {sorted(set(units.values()))}: {units}. Give none, or "
+                "correct the file."
+            )
+        return cast(TimeUnit | None, next(iter(units.values()), None))
 
     def choose_stream(self, names: Collection[str]) -> str:
         """The one of the streams with these names that is asked for, or the only one.
@@ -90,10 +121,7 @@ AS_STATED = Reading()
 
 
 def pick_columns(arrays: Mapping[str, np.ndarray]) -> Columns:
-    """The arrays t, x, y and p by their names; one that is missing or does not fit the others is an error."""
-    missing = [name for name in "txyp" if name not in arrays]
-    if missing:
-        raise DeflareError(f"lacks {missing}; it holds {sorted(arrays)}.")
+    """The arrays t, x, y and p; ones that do not fit each other are an error."""
     check_shapes({name: arrays[name].shape for name in "txyp"})
     t, x, y, p = (arrays[name] for name in "txyp")
     return t, x, y, p
@@ -105,13 +133,38 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
         raise DeflareError(f"t, x, y and p must be one-dimensional and of one length; their shapes are {shapes}.")
 
 
-def to_microseconds(t: np.ndarray, unit: TimeUnit) -> np.ndarray:
-    """Times `(N,)` in microseconds: whole numbers stay exact, others are rounded to the nearest one."""
-    if unit == "us" or t.dtype.kind not in "iuf":
-        return t
-    if t.dtype.kind != "f":
-        return t.astype(np.int64) * MICROSECONDS[unit]
-    return np.rint(t.astype(np.float64) * MICROSECONDS[unit])
+def to_microseconds(t: np.ndarray, unit: TimeUnit | None) -> np.ndarray:
+    """Times `(N,)` of any numeric dtype as int64 microseconds: whole numbers exactly, others to the nearest one.
+
+    Microseconds, which are also meant where no unit is given, must be whole. Times that do not fit are an error.
+    """
+    t = np.asarray(t)
+    if unit is None and t.dtype.kind == "f" and (np.isfinite(t) & (t != np.trunc(t))).any():
+        where = int((t != np.trunc(t)).argmax())
+        raise DeflareError(
+            "the times are not whole microseconds; give time_unit='s', 'ms' or 'ns', as in --time-unit s; "
+            f"whole numbers were expected, received {t[where]} at event {where}."
+        )
+    factor = MICROSECONDS[unit or "us"]
+    if t.dtype.kind == "f":
+        t = t.astype(np.float64)
+        t = t if factor == 1 else np.rint(t * factor.numerator if factor > 1 else t / factor.denominator)
+        _check_times(t, 2.0**53, "as floating-point numbers")
+        return convert_exactly(t, np.int64, "t")
+    t = convert_exactly(t, np.int64, "t")
+    _check_times(t, LATEST_US // factor.numerator, f"in {unit or 'us'}")
+    return t * factor.numerator if factor >= 1 else t // factor.denominator + (t % factor.denominator >= 500)
+
+
+def _check_times(t: np.ndarray, limit: float, kind: str) -> None:
+    """Raise a DeflareError unless all times are less than a limit, on either side of 0; nan and infinity pass."""
+    beyond = ((t >= limit) | (t <= -limit)) & np.isfinite(t)
+    if beyond.any():
+        where = int(beyond.argmax())
+        raise DeflareError(
+            f"the time {t[where]} at event {where} is too far from 0 to be exact {kind}; check the times and their "
+            "unit, or subtract a constant from all of them."
+        )
 
 
 @contextmanager
@@ -127,10 +180,17 @@ def name_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def explain_damage(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn errors of these kinds into a DeflareError that says what to do; only for calls of a library."""
+    """Turn errors of these kinds into a DeflareError that says what to do; only for calls of a library.
+
+    What the machine lacks (memory, room on a disk, permission) is no damage of the file, and says so itself.
+    """
     try:
         yield
     except DeflareError:
         raise
+    except MemoryError as error:
+        raise DeflareError(f"there is not enough memory to read it ({error}); close other programs.") from error
     except kinds as error:
+        if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+            raise
         raise DeflareError(f"the file is damaged ({error}); copy or record it again.") from error

@@ -6,6 +6,7 @@ read of HDF5 is in `layouts`, the other formats are in `formats`, and writing is
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -17,10 +18,19 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from deflare_core.events import Events, convert_exactly
+from deflare_core.events import BACKWARDS_ADVICE, Events, sign_polarities
 from deflare_core.io.formats import HDF5, find_format, read_stream
-from deflare_core.io.layouts import DTYPES, find_layout
-from deflare_core.io.reading import AS_STATED, PIECE_EVENTS, Reading, RecordingError, name_errors
+from deflare_core.io.layouts import find_layout
+from deflare_core.io.polarities import check_all
+from deflare_core.io.reading import (
+    AS_STATED,
+    OF_THE_MACHINE,
+    PIECE_EVENTS,
+    Columns,
+    Reading,
+    RecordingError,
+    name_errors,
+)
 from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, Attributes, RecordingWriter, check_length
 from deflare_core.system.errors import DeflareError
 from deflare_core.windows import Window, derive_seed
@@ -40,13 +50,13 @@ class Recording:
 
     def __init__(self, path: str | Path, reading: Reading = AS_STATED) -> None:
         self.path = Path(path)
-        self.polarity = reading.polarity
+        self._rule, self._signs_are_known = reading.polarity, False
         with name_errors(self.path), ExitStack() as unfinished:
             self._file = unfinished.enter_context(_open_hdf5(self.path))
-            self._layout = find_layout(self._file)
+            self._layout = find_layout(self._file, reading)
             self.sensor_size = reading.agree_on_size(self._layout.sensor_size)
             unfinished.pop_all()
-        self._columns, self.attributes = self._layout.columns, self._layout.attributes
+        self.attributes = self._layout.attributes
 
     def __enter__(self) -> Self:
         return self
@@ -55,7 +65,7 @@ class Recording:
         self.close()
 
     def __len__(self) -> int:
-        return len(self._columns["t"])
+        return len(self._layout)
 
     @property
     def declares_clock(self) -> bool:
@@ -72,7 +82,7 @@ class Recording:
         if first > last:
             raise RecordingError(
                 f"{self.path}: Time must not go backwards: the first event is at {first} us, the last at {last} us. "
-                "Sort the recording by time first."
+                f"{BACKWARDS_ADVICE}"
             )
         return first, last + 1
 
@@ -143,7 +153,7 @@ class Recording:
         if num_events != len(self):
             raise RecordingError(
                 f"{self.path}: Time must not go backwards: of {len(self)} events {num_events} lie in the windows from "
-                "its start to its end. Sort the recording by time first."
+                f"its start to its end. {BACKWARDS_ADVICE}"
             )
 
     def check_length(self) -> None:
@@ -158,13 +168,23 @@ class Recording:
         self._file.close()
 
     def _time_at(self, index: int) -> int:
-        stored = np.asarray(self._columns["t"][index : index + 1])
-        return int(convert_exactly(stored, np.int64, "t")[0]) + self._layout.t_offset_us
+        return int(self._layout.times[index : index + 1][0])
 
     def _slice(self, first: int, last: int) -> Events:
-        t, x, y, p = (self._columns[name][first:last] for name in DTYPES)
-        t_us = convert_exactly(t, np.int64, "t") + self._layout.t_offset_us
-        return Events.from_columns(t_us, x, y, p, self.sensor_size, polarity=self.polarity)
+        return Events.from_columns(*self._read(first, last), self.sensor_size)
+
+    def _read(self, first: int, last: int) -> Columns:
+        """Times in microseconds, x, y and polarities in {-1, +1} of some events, in the order of the file."""
+        self._check_polarities()
+        x, y, p = (column[first:last] for column in (*self._layout.pixels, self._layout.polarities))
+        return self._layout.times[first:last], x, y, sign_polarities(p)
+
+    def _check_polarities(self) -> None:
+        """Raise a DeflareError unless all polarities of the file follow one convention, whatever part is read of it."""
+        if not self._signs_are_known:
+            column = self._layout.polarities
+            check_all((column[k : k + PIECE_EVENTS] for k in range(0, len(self), PIECE_EVENTS)), self._rule)
+            self._signs_are_known = True
 
     def _span(self, t_start_us: int, t_end_us: int) -> tuple[int, int]:
         """The first event of `[t_start_us, t_end_us)` and the first one after it, by number."""
@@ -173,14 +193,12 @@ class Recording:
 
     def _first_index(self, t_us: int) -> int:
         """Index of the first event at or after `t_us`."""
-        stored_us = t_us - self._layout.t_offset_us
-        low, high = bounds = self._search_span(stored_us)
-        column = self._columns["t"]
+        low, high = bounds = self._search_span(t_us - self._layout.times.offset_us)
         while high - low > CHUNK_EVENTS:
             middle = (low + high) // 2
-            low, high = (middle + 1, high) if column[middle] < stored_us else (low, middle)
-        index = low + int(np.searchsorted(column[low:high], stored_us))
-        self._check_index(index, bounds, stored_us)
+            low, high = (middle + 1, high) if self._time_at(middle) < t_us else (low, middle)
+        index = low + int(np.searchsorted(self._layout.times[low:high], t_us))
+        self._check_index(index, bounds, t_us)
         return index
 
     def _search_span(self, stored_us: int) -> tuple[int, int]:
@@ -193,13 +211,13 @@ class Recording:
         high = int(ms_to_idx[max(ms + 1, 0)]) if ms < last_ms else len(self)
         return low, high
 
-    def _check_index(self, index: int, bounds: tuple[int, int], stored_us: int) -> None:
+    def _check_index(self, index: int, bounds: tuple[int, int], t_us: int) -> None:
         """Raise a DeflareError where `ms_to_idx` sent the search to a wrong place: events would go missing unseen."""
-        (low, high), column = bounds, self._columns["t"]
+        low, high = bounds
         if (
             not 0 <= low <= high <= len(self)
-            or (index == low > 0 and column[low - 1] >= stored_us)
-            or (index == high < len(self) and column[high] < stored_us)
+            or (index == low > 0 and self._time_at(low - 1) >= t_us)
+            or (index == high < len(self) and self._time_at(high) < t_us)
         ):
             raise DeflareError(
                 "ms_to_idx does not fit the timestamps; remove it from the file or write the file again."
@@ -337,4 +355,11 @@ def _open_hdf5(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
     except OSError as error:
+        if error.errno == errno.EAGAIN or "unable to lock" in str(error) or "open for write" in str(error):
+            raise DeflareError(
+                f"is open in a program that writes it, or was not closed by one ({error}); wait until it is closed; if "
+                "that program has crashed, h5clear -s FILE of HDF5's tools may mend it."
+            ) from error
+        if error.errno in OF_THE_MACHINE:
+            raise
         raise DeflareError(f"cannot be opened as HDF5 ({error}); copy or record it again.") from error

@@ -43,7 +43,7 @@ def test_a_bad_column_is_refused_with_what_is_wrong(changes, message):
         Events(**columns(**changes))
 
 
-@pytest.mark.parametrize("values", [[0, 1], [-1, 1], [False, True], [-1, 0], [1.0, 0.0]])
+@pytest.mark.parametrize("values", [[0, 1], [-1, 1], [False, True], [-1, -1], [1.0, 0.0]])
 def test_every_usual_polarity_becomes_plus_or_minus_one(values):
     expected = [1 if v == 1 else -1 for v in values]
     assert normalise_polarity(np.array(values)).tolist() == expected

@@ -127,7 +127,7 @@ def test_columns_at_the_root_are_read_and_two_unnamed_cameras_are_refused(tmp_pa
     with h5py.File(tmp_path / "two.h5", "w") as file:
         write_group(file, "a", events)
         write_group(file, "b", events)
-    with pytest.raises(RecordingError, match=r"several groups of events, \['/a', '/b'\]"):
+    with pytest.raises(RecordingError, match="2 streams of events: a, b; choose one, as in --stream a"):
         load_events(tmp_path / "two.h5", Reading(SIZE))
 
 
@@ -266,8 +266,8 @@ def test_the_only_stream_is_read_and_one_of_several_must_be_chosen():
 
 def test_an_unknown_unit_is_refused(tmp_path):
     path = text(tmp_path / "a.csv", "1,1,1,1\n")
-    with pytest.raises(DeflareError, match="time_unit must be 's', 'ms' or 'us'; received 'ns'"):
-        load_events(path, Reading(SIZE, time_unit="ns"))
+    with pytest.raises(DeflareError, match="time_unit must be 's', 'ms', 'us' or 'ns'; received 'min'"):
+        load_events(path, Reading(SIZE, time_unit="min"))
 
 
 def test_a_failed_opening_leaves_no_temporary_copy(tmp_path, monkeypatch):

@@ -6,12 +6,14 @@ Every reader and every command is tried on it; a new bad input is a new row of `
 """
 
 import contextlib
+import gzip
 import io
 import pickle
 import re
 import shutil
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,6 +204,54 @@ def of_another_network(path: Path) -> None:
     config.write_text(config.read_text().replace("16", "32"))
 
 
+def npz_named(**columns: object) -> Make:
+    """An archive of columns of these names alone."""
+    return lambda path: np.savez(path, **columns)
+
+
+def h5_with(name: str, value: object) -> Make:
+    """A plain HDF5 recording with one more dataset or link."""
+
+    def make(path: Path) -> None:
+        h5()(path)
+        with h5py.File(path, "a") as file:
+            file.pop(name, None)
+            file[name] = value
+
+    return make
+
+
+def h5_virtual(path: Path) -> None:
+    layout = h5py.VirtualLayout((2_000,), np.int64)
+    layout[:] = h5py.VirtualSource("gone.h5", "t", (2_000,))
+    h5(t=None)(path)
+    with h5py.File(path, "a") as file:
+        file.create_virtual_dataset("events/t", layout)
+
+
+def h5_of_two_cameras(path: Path) -> None:
+    h5()(path)
+    with h5py.File(path, "a") as file:
+        file.move("events", "a")
+        file.copy("a", "b")
+
+
+def h5_attributes(**attributes: object) -> Make:
+    """A plain HDF5 recording whose events have these attributes as well."""
+
+    def make(path: Path) -> None:
+        h5()(path)
+        with h5py.File(path, "a") as file:
+            file["events"].attrs.update(attributes)
+
+    return make
+
+
+def zip_of_text(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("events.txt", "0.000001 1 1 0\n")
+
+
 READ = "infer --input IN --output OUT"
 USE = "infer --input GOOD --output OUT device=cpu checkpoint=IN"
 DECODE = "decode IN OUT"
@@ -219,6 +269,11 @@ EVERY_READER = ("infer --method baf --input IN --output OUT", "convert IN OUT", 
 """Commands that read a recording, each in a way of its own: by windows, in pieces, as a whole, and by its span."""
 OF_25_HOURS = h5(t=changed("t", -1, 9 * 10**10))
 CONVERT = "convert IN OUT"
+IN_US = SIZED + " --time-unit us"
+LENIENT = "convert IN OUT --sensor-size 12 16 --polarity lenient"
+ON = (COLUMNS["p"] > 0).astype(np.int64)
+THREE = np.arange(2_000) % 3 - 1
+UNNAMED = "\n".join(f"{min(k, 15)},{k % 12},{k % 2},1" for k in range(99)).encode()
 FAULTS = [
     Fault("no such recording", "a.h5", nothing, ("no such file",)),
     Fault("an empty file", "a.h5", content(b""), ("the file is empty",)),
@@ -266,7 +321,7 @@ FAULTS = [
     Fault("npy without a sensor size", "a.npy", npy(np.ones((5, 4), int)), ("does not state its sensor",)),
     Fault("npy, cut short", "a.npy", content(b"\x93NUMPY\x01\x00v\x00{'descr'"), ("cannot be read",), SIZED),
     Fault("text without a unit of time", "a.csv", content(b"t,x,y,p\n1,2,3,1\n"), ("unit of time",), SIZED),
-    Fault("text, a row too short", "a.csv", content(b"# time_unit: us\n1 2 3 1\n4 5 6\n"), ("4 to 3 at row 2",), SIZED),
+    Fault("text, a row too short", "a.csv", content(b"# time_unit: us\n1 2 3 1\n4 5 6\n"), ("3 were found",), SIZED),
     Fault("text that is prose", "a.txt", content(b"Dear diary, today I drove.\n"), ("line 1",), SIZED),
     Fault(
         "RAW EVT2 with x beyond", "a.raw", content(evt2_bytes(make_events(sensor_size=(12, 99)))),
@@ -302,7 +357,7 @@ FAULTS = [
     Fault("npz, polarities as words", "a.npz", npz(p=COLUMNS["p"].astype(str)), ("found the values",)),
     Fault("text named RAW", "a.raw", text("1 1 1 1"), ("does not say its unit of time",), SIZED),
     Fault("text of two units", "a.csv", text("# time_unit: s", "t_us,x,y,p", "1,1,1,1"), ("['s', 'us']",), SIZED),
-    Fault("text of an unknown unit", "a.csv", text("# time_unit: ns", "1,1,1,1"), ("declared are ['ns']",), SIZED),
+    Fault("text of an unknown unit", "a.csv", text("# time_unit: min", "1,1,1,1"), ("declared are ['min']",), SIZED),
     Fault("text without p", "a.csv", text("t_us,x,y", "1,1,1"), ("lacks ['p']",), SIZED),
     Fault("text of five columns", "a.csv", text("# time_unit: us", "1,1,1,1,1"), ("has 5 columns",), SIZED),
     Fault("text, a time that is nan", "a.csv", text("# time_unit: s", "nan,1,1,1"), ("nan at event 0",), SIZED),
@@ -310,6 +365,40 @@ FAULTS = [
     Fault("text, y beyond", "a.csv", text("# time_unit: us", "2,1,12,1"), ("y reaches 12, outside",), SIZED),
     Fault("a ROS bag", "a.bag", content(b"#ROSBAG V2.0\n" + bytes(99)), ("ROS bag",)),
     Fault("a picture", "a.png", content(b"\x89PNG\r\n\x1a\n" + bytes(99)), ("in no known format",)),
+    Fault("text of two orders", "a.csv", content(b"# time_unit: us\n" + UNNAMED), ("t x y p and x y p t",), SIZED),
+    Fault("text of two times", "a.csv", text("t_us,time,x,y,p", "1,1,1,1,1"), ("mean t, 't_us' and 'time'",), SIZED),
+    Fault("text of two polarities", "a.csv", text("t_us,x,y,p,on", "1,1,1,1,1"), ("mean p, 'p' and 'on'",), SIZED),
+    Fault("text of -1, 0 and 1", "a.csv", text("t_us,x,y,p", "1,1,1,-1", "1,1,1,0"), ("0 may mean no change",), SIZED),
+    Fault("text with decimal commas", "a.csv", text("t;x;y;p", "0,5;1;1;1"), ("decimals with a comma",), SIZED),
+    Fault("text in UTF-16", "a.csv", content("t,x,y,p\n1,1,1,1\n".encode("utf-16")), ("is text in UTF-16",), SIZED),
+    Fault("a gzipped picture", "a.gz", content(gzip.compress(b"\x89PNG\0")), ("is gzipped",), SIZED, only=True),
+    Fault("a zip of one text", "a.zip", zip_of_text, ("is a zip of ['events.txt']", "unpack it"), SIZED),
+    Fault("text, a time beyond 64 bits", "a.csv", text("t_us,x,y,p", f"{2**63},1,1,1"), ("fit 64 bits",), SIZED),
+    Fault("npy of x y t p", "a.npy", npy(EVENTS.to_array()[:, [1, 2, 0, 3]]), ("as x y t p, not as t x y p",), SIZED),
+    Fault("npz of two times", "a.npz", npz(ts=COLUMNS["t"]), ("mean t, 't' and 'ts'", "leave one of them out")),
+    Fault("npz of two units", "a.npz", npz_named(t_s=[1], x=[1], y=[1], p=[1]), ("['s', 'us']",), IN_US),
+    Fault("npz of -1, 0 and 1", "a.npz", npz(p=THREE), ("0 may mean no change",), only=True),
+    Fault("npz, times of 2^62", "a.npz", npz(t=COLUMNS["t"] + 2**62), ("too far from 0", "check the times")),
+    Fault("npz, a time of 2^63 as a float", "a.npz", npz(t=np.full(2_000, 2.0**63)), ("too far from 0",), only=True),
+    Fault("HDF5 of -1, 0 and 1", "a.h5", h5(p=THREE), ("0 may mean no change",)),
+    Fault("HDF5 of 0 and 255", "a.h5", h5(p=ON * 255), ("0, 255", "Write 1 for positive"), only=True),
+    Fault("the same, read as lenient", "a.h5", h5(p=ON * 255), ("0, 255", "Write 1 for positive"), LENIENT),
+    Fault("HDF5 of 1 and 2, as lenient", "a.h5", h5(p=ON + 1), ("1, 2", "the other way round"), LENIENT),
+    Fault("HDF5 of two times", "a.h5", h5(time=COLUMNS["t"]), ("mean t, 't' and 'time'",), only=True),
+    Fault("HDF5, t_offset in seconds", "a.h5", h5_with("t_offset", 49599.3), ("t_offset is 49599.3",)),
+    Fault("HDF5, t_offset in whole seconds", "a.h5", h5_with("t_offset", 49599.0), ("another unit than the times",)),
+    Fault("HDF5, t_offset as an attribute", "a.h5", h5_attributes(t_offset=0.5), ("t_offset is 0.5",), only=True),
+    Fault("HDF5, t_offset of 2^62", "a.h5", h5_with("t_offset", 2**62), ("too far from 0",), only=True),
+    Fault("HDF5, a link to no file", "a.h5", h5_with("events/p", h5py.ExternalLink("b.h5", "p")), ("file b.h5",)),
+    Fault("HDF5, a link to nothing", "a.h5", h5_with("events/p", h5py.SoftLink("/gone")), ("not in the file",)),
+    Fault("HDF5, a virtual dataset of no file", "a.h5", h5_virtual, ("has its values in gone.h5",), only=True),
+    Fault("HDF5, a null dataspace", "a.h5", h5_with("events/p", h5py.Empty("i8")), ("null dataspace", "shape (0,)")),
+    Fault("HDF5 of two cameras", "a.h5", h5_of_two_cameras, ("2 streams of events: a, b", "--stream a")),
+    Fault("HDF5 of no such camera", "a.h5", h5_of_two_cameras, ("no stream 'c'",), f"{CONVERT} --stream c"),
+    Fault("HDF5, a height in words", "a.h5", h5_attributes(height="tall"), ("sensor_size must be",), only=True),
+    Fault("HDF5 of two sensors", "a.h5", h5_attributes(geometry="12x16"), ("several sensors", "give the right one")),
+    Fault("HDF5 in seconds with an index", "a.h5", h5(ms_to_idx=[0]), ("['s', 'us']",), f"{CONVERT} --time-unit s"),
+    Fault("DAT in seconds", "a.dat", content(dat_bytes(EVENTS)), ("['s', 'us']",), f"{CONVERT} --time-unit s"),
     Fault("a folder converted", "a.h5", Path.mkdir, ("is a folder",), CONVERT, only=True),
     Fault("output over its own input", "a.h5", h5(), ("name another file",), "infer --input IN --output IN"),
     Fault("a method nobody knows", "a.h5", h5(), ("no method 'magic'",), "infer --input IN --output OUT method=magic"),

@@ -1,0 +1,64 @@
+"""What an HDF5 file only points to: links, virtual datasets and external storage whose source may not be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+
+from deflare_core.system.errors import DeflareError
+
+
+def check_links(group: h5py.Group, names: Iterable[str]) -> None:
+    """Raise a DeflareError if one of these entries of a group is a link to what is not there."""
+    for name in names:
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.HardLink) or group.get(name) is not None:
+            continue
+        place = f"{group.name.rstrip('/')}/{name}"[1:]
+        if isinstance(link, h5py.ExternalLink):
+            raise DeflareError(
+                f"{place} is a link to {link.path} in the file {link.filename}, which cannot be opened from here; put "
+                "that file in its place, or convert the recording where it is."
+            )
+        raise DeflareError(f"{place} is a link to {getattr(link, 'path', '')}, which is not in the file.")
+
+
+def check_sources(dataset: h5py.Dataset) -> None:
+    """Raise a DeflareError if values of a dataset are in files that are not there: HDF5 reads zeros in their place."""
+    folder = Path(dataset.file.filename).parent
+    for name, _, _ in dataset.external or ():
+        if not (folder / name).exists() and not Path(name).exists():
+            raise _missing(dataset, name, name)
+    if not dataset.is_virtual:
+        return
+    for source in dataset.virtual_sources():
+        if "%b" in source.file_name:
+            raise DeflareError(f"{dataset.name[1:]} is a virtual dataset of numbered files; write its values into one.")
+        _check_source(dataset, folder, source.file_name, source.dset_name)
+    covered = sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources())
+    if covered < dataset.size:
+        raise DeflareError(
+            f"{dataset.name[1:]} is a virtual dataset; its sources hold {covered} of {dataset.size} values."
+        )
+
+
+def _check_source(dataset: h5py.Dataset, folder: Path, file_name: str, name: str) -> None:
+    if file_name == ".":
+        found = dataset.file.get(name)
+    else:
+        try:
+            with h5py.File(folder / file_name, "r") as file:
+                found = file.get(name) and True
+        except OSError as error:
+            raise _missing(dataset, file_name, error) from error
+    if found is None:
+        raise _missing(dataset, file_name, f"it has no {name}")
+
+
+def _missing(dataset: h5py.Dataset, file_name: str, cause: object) -> DeflareError:
+    return DeflareError(
+        f"{dataset.name[1:]} has its values in {file_name}, which cannot be read from here ({cause}); put that file in "
+        "its place, or convert the recording where it is."
+    )
