@@ -13,6 +13,8 @@ from data_simu.scene.source import Source
 from deflare_core.events import SensorSize
 
 Values = NDArray[np.float32]
+OUT_OF_SIGHT = (0.0, 0.0, -1e3, 1.0, 1.0, 0.0)
+"""A board that stands for none; see `_stack`."""
 LEAST_HALF_PIXELS = 2.0
 """Half the side of the smallest picture of a lamp."""
 
@@ -107,12 +109,17 @@ def _find_slant(scene: Scene, source: Source, t_us: NDArray[np.float64]) -> NDAr
 
 
 def _stack(rows: list[NDArray[np.float64]], num_moments: int, width: int) -> Values:
-    """Rows `(K, width)` of several things as one array `(K, n, width)`, also of none."""
-    return np.stack(rows, axis=1).astype(np.float32) if rows else np.zeros((num_moments, 0, width), np.float32)
+    """Rows `(K, width)` of several things as one array `(K, n, width)`; of none, one of zeros, which shows nothing.
+
+    An array without rows would be of another type to a GPU's loops, which would then be compiled for it.
+    """
+    return np.stack(rows or [np.zeros((num_moments, width))], axis=1).astype(np.float32)
 
 
 def _sorted_boards(scene: Scene, t_us: NDArray[np.float64]) -> Values:
     boards = scene.boards_at(t_us)
+    if not boards.shape[1]:
+        boards = np.broadcast_to(OUT_OF_SIGHT, (len(t_us), 1, 6))
     surfaces = np.broadcast_to(5 + np.arange(boards.shape[1]), boards.shape[:2])[..., None]
     order = np.argsort(-boards[..., 2], axis=1, kind="stable")[..., None]
     return np.take_along_axis(np.concatenate([boards, surfaces], axis=2), order, axis=1).astype(np.float32)

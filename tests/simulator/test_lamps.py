@@ -10,7 +10,7 @@ from data_simu.optics.lens import draw_lens
 from data_simu.scene.flicker import make_flashes
 from data_simu.scene.lamp_pictures import REACH, SHAPES, draw_lamp_picture
 from data_simu.scene.lamps import KINDS, draw_lamps
-from data_simu.scene.poses import find_emitters
+from data_simu.scene.poses import find_emitters, find_poses
 from data_simu.scene.raycast import PYRAMID
 from data_simu.scene.scene import draw_scene
 from data_simu.scene.source import Source
@@ -168,3 +168,13 @@ def test_a_rolled_camera_sees_the_scene_turned():
     place = upright.project(np.array([1.0, 0, 5]), SIZE, 0) - [79.5, 59.5, 0]
     turned = rolled.project(np.array([1.0, 0, 5]), SIZE, 0) - [79.5, 59.5, 0]
     assert np.allclose(np.abs(turned[:2]), np.abs(place[1::-1]), atol=1e-6)
+
+
+def test_a_scene_without_boards_or_stripes_has_arrays_with_rows():
+    """A GPU's loops are compiled for the types of arrays, and an empty one has a type of its own."""
+    scene = scene_with(draw_plain("disc"), (0.3, 0, 0), (0, 0.3, 0))
+    assert not len(scene.boards)
+    poses = find_poses(scene, SIZE, np.array([0.0, 1000.0]))
+    assert all(array.size for array in poses if isinstance(array, np.ndarray))
+    bare = replace(scene, sources=())
+    assert not render_scene(bare, SIZE, 0)[1].any()
