@@ -26,10 +26,8 @@ CAUSES = {BACKGROUND: "background", LIGHT: "light", FLARE: "flare", NOISE: "nois
 
 
 BACKWARDS_ADVICE = (
-    "Sort the recording by time (deflare convert OLD NEW.h5 --sort) if its events are only out of order; where its "
-    "clock starts again, divide it there."
+    "Sort it (deflare convert OLD NEW.h5 --sort) if events are out of order; divide it where its clock starts again."
 )
-"""What to do about a recording whose time goes back."""
 STRUCTURED_DTYPE = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<i8"), ("p", "i1")])
 """One event as the tonic library stores it, except that `p` is in {-1, +1}."""
 
@@ -169,19 +167,12 @@ class Events:
 def normalise_polarity(values: np.ndarray, rule: PolarityRule = "strict") -> np.ndarray:
     """Polarities of a whole recording as int8 in {-1, +1}: 1 (or True) is +1; 0, -1 and False are -1.
 
-    The rule `lenient` is the project record's: anything that is not 1 counts as -1.
-
-    Raises
-    ------
-    DeflareError
-        When the values follow no one convention; see `check_polarities`.
+    The rule `lenient` is the project record's: anything that is not 1 counts as -1. A DeflareError lists the values
+    where they follow no one convention (`is_one_convention`).
     """
-    check_polarities(find_polarities(values), rule)
-    return sign_polarities(values)
-
-
-def sign_polarities(values: np.ndarray) -> np.ndarray:
-    """Polarities `(N,)` as int8: +1 where they are 1, -1 elsewhere; `check_polarities` says whether that is right."""
+    if not is_one_convention(found := find_polarities(values), rule):
+        listed = ", ".join(str(value) for value in sorted(found, key=str)[:8])
+        raise DeflareError(f"Polarity must be 0/1, -1/+1 or False/True; found the values {listed}.")
     return 2 * (np.asarray(values) == 1).view(np.int8) - 1
 
 
@@ -194,38 +185,22 @@ def find_polarities(values: np.ndarray) -> set[float | str]:
     return found | set(np.unique(others)[:8].tolist())
 
 
-def check_polarities(found: set[float | str], rule: PolarityRule = "strict") -> None:
-    """Raise a DeflareError unless the distinct polarities of a recording follow one convention.
+def is_one_convention(found: set[float | str], rule: PolarityRule = "strict") -> bool:
+    """Whether the distinct polarities of a recording are 0/1, -1/+1 or False/True.
 
-    Under the rule `strict` that is 0/1, -1/+1 or False/True. `lenient` takes any values of which 1 is one, except 1/2,
-    where 2 is the positive one in files of MATLAB.
+    `lenient` takes any of which 1 is one, except 1/2, where 2 is the positive one in files of MATLAB.
     """
-    if found <= {0, 1} or found <= {-1, 1} or (rule == "lenient" and 1 in found and found != {1, 2}):
-        return
-    listed = ", ".join(str(value) for value in sorted(found, key=str)[:8])
-    if found == {1, 2}:
-        advice = "Where 2 is positive, write 1 in its place, and 0 for 1; 'lenient' would read it the other way round."
-    elif found <= {-1, 0, 1}:
-        advice = (
-            "These are two conventions, and 0 may mean no change: take the events of 0 out, or write all negative ones "
-            "as 0 or all as -1."
-        )
-    elif 1 in found and len(found) <= 4:
-        advice = "If 1 is positive and everything else negative, choose the polarity rule 'lenient'."
-    else:
-        advice = "Write 1 for positive and 0 for negative events; if this is no polarity, the column has a wrong name."
-    raise DeflareError(f"Polarity must be 0/1, -1/+1 or False/True; found the values {listed}. {advice}")
+    return found <= {0, 1} or found <= {-1, 1} or (rule == "lenient" and 1 in found and found != {1, 2})
 
 
 def check_sensor_size(sensor_size: SensorSize) -> SensorSize:
     """The size as two Python integers `(height, width)`, each from 1 to 65,536 (pixels are uint16)."""
     try:
-        height, width = (int(n) for n in sensor_size)
-        is_whole = all(float(n) == int(n) for n in sensor_size)
+        height, width = map(int, map(float, sensor_size))
+        if [height, width] != [*map(float, sensor_size)]:
+            raise ValueError
     except (TypeError, ValueError, OverflowError):
-        is_whole = False
-    if not is_whole:
-        raise DeflareError(f"sensor_size must be (height, width); received {sensor_size!r}.")
+        raise DeflareError(f"sensor_size must be (height, width); received {sensor_size!r}.") from None
     if not (1 <= height <= 65_536 and 1 <= width <= 65_536):
         raise DeflareError(f"sensor_size must be (height, width) from 1 to 65536 pixels; received {sensor_size!r}.")
     return height, width

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deflare_core.events import PolarityRule, SensorSize, check_polarities, find_polarities
+from deflare_core.events import PolarityRule, SensorSize, find_polarities
+from deflare_core.io.polarities import check_polarities
 from deflare_core.system.errors import DeflareError
 
 ORDERS = ("txyp", "xypt", "xytp")

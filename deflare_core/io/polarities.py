@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from deflare_core.events import PolarityRule, check_polarities, find_polarities, sign_polarities
+from deflare_core.events import PolarityRule, find_polarities, is_one_convention
+from deflare_core.system.errors import DeflareError
 
 
 class Polarities:
@@ -14,7 +15,7 @@ class Polarities:
 
     Parameters
     ----------
-    rule : what is read; see `events.check_polarities`.
+    rule : what is read; see `events.is_one_convention`.
     """
 
     def __init__(self, rule: PolarityRule) -> None:
@@ -42,3 +43,27 @@ def check_all(pieces: Iterable[np.ndarray], rule: PolarityRule) -> None:
     for values in pieces:
         polarities.add(values)
     polarities.check()
+
+
+def sign_polarities(values: np.ndarray) -> np.ndarray:
+    """Polarities `(N,)` as int8: +1 where they are 1, -1 elsewhere; `check_polarities` says whether that is right."""
+    return 2 * (np.asarray(values) == 1).view(np.int8) - 1
+
+
+def check_polarities(found: set[float | str], rule: PolarityRule = "strict") -> None:
+    """Raise a DeflareError unless the distinct polarities of a recording follow one convention; it says what to do."""
+    if is_one_convention(found, rule):
+        return
+    if found == {1, 2}:
+        advice = "Where 2 is positive, write 1 in its place, and 0 for 1; 'lenient' would read it the other way round."
+    elif found <= {-1, 0, 1}:
+        advice = (
+            "These are two conventions, and 0 may mean no change: take the events of 0 out, or write all negative ones "
+            "as 0 or all as -1."
+        )
+    elif 1 in found and len(found) <= 4:
+        advice = "If 1 is positive and everything else negative, choose the polarity rule 'lenient'."
+    else:
+        advice = "Write 1 for positive and 0 for negative events; if this is no polarity, the column has a wrong name."
+    listed = ", ".join(str(value) for value in sorted(found, key=str)[:8])
+    raise DeflareError(f"Polarity must be 0/1, -1/+1 or False/True; found the values {listed}. {advice}")
