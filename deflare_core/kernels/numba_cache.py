@@ -1,7 +1,8 @@
 """Compiled functions: numba's compiler with the options that all inner loops share, and a cache that follows them.
 
 Numba keeps compiled code on disk and compiles again when a function's own file changes, but not when a file changes
-whose functions it calls. So the code lives in a folder named after the sources of all inner loops.
+whose functions it calls. So the code lives in a folder named after the sources of all inner loops: in the package, or
+where that cannot be written (a container, a module of a cluster) in the user's cache, or in a temporary folder.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import logging
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,11 +26,16 @@ PACKAGES = (PROJECT_ROOT / "deflare_core", PROJECT_ROOT / "data_simu")
 _PREFIX = "compiled-"
 COMPILES = "DEFLARE_COMPILES"
 """The environment variable that marks a process which only compiles."""
+CACHE_VARIABLE = "NUMBA_CACHE_DIR"
+"""The environment variable that names a folder for compiled code; processes that this one starts share it."""
+_temporary: list[tempfile.TemporaryDirectory[str]] = []
+"""Keeps the temporary folder, if there is one, until the process ends."""
 
 
 def compiled(**options: Any) -> Callable[..., Any]:
     """A decorator that compiles a function to machine code that releases the interpreter and is kept on disk."""
-    return load_numba().njit(cache=True, nogil=True, error_model="numpy", **options)
+    numba = load_numba()
+    return numba.njit(cache=bool(numba.config.CACHE_DIR), nogil=True, error_model="numpy", **options)
 
 
 class CompiledLater:
@@ -59,9 +67,7 @@ class CompiledLater:
 def load_numba() -> Any:
     """The package numba, which keeps compiled code in a folder for these sources."""
     numba: Any = importlib.import_module("numba")
-    caches = PROJECT_ROOT / "deflare_core" / "__pycache__"
-    if "NUMBA_CACHE_DIR" not in os.environ and os.access(caches.parent, os.W_OK):
-        numba.config.CACHE_DIR = str(choose_cache(caches))
+    numba.config.CACHE_DIR = str(find_cache() or "")
     return numba
 
 
@@ -84,6 +90,49 @@ def compiled_before(module: str) -> None:
     done.touch()
 
 
+def find_cache() -> Path | None:
+    """The folder for compiled code of these sources: in the first place that can be written, else a temporary one.
+
+    It is none where there is no room for a temporary one either.
+    """
+    package, named = PROJECT_ROOT / "deflare_core" / "__pycache__", os.environ.get(CACHE_VARIABLE)
+    if not named and is_writable(package):
+        return choose_cache(package)
+    # Of a user without a home `Path.expanduser` raises an error; this gives "~", a folder where the program runs.
+    user = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "deflare")  # noqa: PTH111
+    place = Path(named).absolute() if named else user
+    if place.is_absolute() and is_writable(place):
+        return place / name_cache()
+    return make_temporary_cache(package / name_cache(), place)
+
+
+def make_temporary_cache(compiled: Path, place: Path) -> Path | None:
+    """A temporary folder for compiled code, with a copy of what is there already; none if it cannot be made."""
+    advice = f"set {CACHE_VARIABLE} to a folder that can be"
+    try:
+        parent = tempfile.TemporaryDirectory(prefix="deflare-")
+        folder = Path(parent.name) / name_cache()
+        if compiled.is_dir():
+            shutil.copytree(compiled, folder)
+    except OSError as error:
+        logging.warning("Compiled code is not kept, since no temporary folder can be written (%s); %s.", error, advice)
+        return None
+    _temporary.append(parent)
+    os.environ[CACHE_VARIABLE] = parent.name
+    logging.warning("Compiled code is kept until the program ends, since %s cannot be written; %s.", place, advice)
+    return folder
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made if it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
 def hash_loops() -> str:
     """A digest of the sources of all inner loops: of all files of both packages that name a decorator of this one."""
     total = hashlib.sha256()
@@ -94,9 +143,14 @@ def hash_loops() -> str:
     return total.hexdigest()[:16]
 
 
+def name_cache() -> str:
+    """The name of the folder for compiled code of these sources."""
+    return f"{_PREFIX}{hash_loops()}"
+
+
 def choose_cache(parent: Path) -> Path:
     """The folder under `parent` for compiled code of these sources; those of other sources are removed."""
-    folder = parent / f"{_PREFIX}{hash_loops()}"
+    folder = parent / name_cache()
     for old in parent.glob(f"{_PREFIX}*"):
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)

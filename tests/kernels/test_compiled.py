@@ -1,6 +1,10 @@
 """Compiled functions: what is kept on disk belongs to the sources that it was made from."""
 
+import os
 import shutil
+from pathlib import Path
+
+import pytest
 
 from deflare_core.kernels import numba_cache as compiled
 
@@ -10,6 +14,52 @@ def test_the_cache_of_other_sources_is_removed(tmp_path):
     old.mkdir()
     assert compiled.choose_cache(tmp_path) == tmp_path / f"compiled-{compiled.hash_loops()}"
     assert not old.exists()
+
+
+@pytest.fixture
+def read_only(tmp_path, monkeypatch):
+    """A package that cannot be written, the place where the user's cache would be, and a folder for temporary files."""
+    (tmp_path / "deflare_core").touch()
+    monkeypatch.setattr(compiled, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr(compiled.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv(compiled.CACHE_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    return tmp_path
+
+
+def test_a_read_only_package_keeps_compiled_code_in_the_users_cache(read_only, caplog):
+    assert compiled.find_cache() == read_only / "user" / "deflare" / compiled.name_cache()
+    assert caplog.messages == [], "It lasts, so there is nothing to say."
+    os.environ[compiled.CACHE_VARIABLE] = str(read_only / "named")
+    assert compiled.find_cache() == read_only / "named" / compiled.name_cache()
+
+
+def test_without_a_home_compiled_code_is_kept_for_a_while(read_only, monkeypatch, caplog):
+    (read_only / "user").touch()
+    monkeypatch.setattr(compiled, "_temporary", [])
+    monkeypatch.setenv(compiled.CACHE_VARIABLE, "")
+    folder = compiled.find_cache()
+    assert folder.parent.parent == read_only
+    assert os.environ[compiled.CACHE_VARIABLE] == str(folder.parent), "Processes that this one starts share it."
+    assert compiled.find_cache() == folder
+    (line,) = caplog.messages
+    assert "user/deflare cannot be written; set NUMBA_CACHE_DIR to a folder" in line
+
+
+def test_what_was_compiled_before_is_copied_from_a_read_only_package(read_only, monkeypatch):
+    (read_only / "there").mkdir()
+    (read_only / "there" / "code").touch()
+    monkeypatch.setattr(compiled, "_temporary", [])
+    monkeypatch.setenv(compiled.CACHE_VARIABLE, "")
+    folder = compiled.make_temporary_cache(read_only / "there", Path("nowhere"))
+    assert (folder / "code").exists()
+
+
+def test_without_any_folder_nothing_is_kept(read_only, monkeypatch, caplog):
+    (read_only / "user").touch()
+    monkeypatch.setattr(compiled.tempfile, "tempdir", str(read_only / "user"))
+    assert compiled.find_cache() is None
+    assert "no temporary folder can be written" in caplog.messages[0]
 
 
 def test_the_digest_follows_the_sources(tmp_path, monkeypatch):

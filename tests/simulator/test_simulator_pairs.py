@@ -279,13 +279,19 @@ def test_the_process_that_compiles_makes_the_events_of_all_others(tmp_path):
     program = "from data_simu import SimulationConfig, simulate; from deflare_core.events import digest_events; "
     program += "config = SimulationConfig(sensor_size=(24, 32), duration_us=60_000); "
     program += "print(*(digest_events(simulate(config, seed).flare) for seed in (0, 2, 4)))"
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-c", program]
-    first, later = (
-        subprocess.run(command, env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
+    first, later, without = (
+        subprocess.run(
+            command,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(cache)},
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for cache in (tmp_path, tmp_path, "/proc/nowhere")
     )
-    assert first == later
+    assert first == later == without, "Also where nothing that was compiled can be kept."
 
 
 def test_the_manifest_says_what_the_files_hold(tmp_path):
