@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from runpy import run_path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.system.errors import DeflareError
 
 MEASUREMENTS = "tests/benchmarks/machine_speed.py"
@@ -31,6 +33,7 @@ def benchmark(
 
 def notebook(
     name: Annotated[str, Field(description="number, name or path of a notebook, such as 00")],
+    reading: Reading,
     parameter: Annotated[
         list[tuple[str, str]],
         Field(
@@ -43,7 +46,8 @@ def notebook(
     """Run a notebook with parameters, or show it as an app."""
     from deflare_core.app.notebook import parameter_value, run_notebook, serve_notebook
 
-    parameters = {name: parameter_value(name, text) for name, text in parameter}
+    said = {key: value for key, value in asdict(reading).items() if value != getattr(AS_STATED, key)}
+    parameters = said | {key: parameter_value(key, text) for key, text in parameter}
     if app:
         serve_notebook(name, parameters, port=port)
     print(f"report in {run_notebook(name, parameters)}")

@@ -15,7 +15,6 @@ import os
 import sys
 import time
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,16 @@ from papermill.parameterize import parameterize_notebook
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import device_name, pick_device
 from deflare_core.system.errors import DeflareError
-from deflare_core.system.places import PROJECT_ROOT, REPORTS
+from deflare_core.system.places import PROJECT_ROOT, REPORTS, make_dated_folder
 from deflare_core.system.revision import find_revision, hash_file, list_versions
 from deflare_core.system.settings import read_value
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
+TEXTS = (
+    *("recording", "target", "output", "dataset", "checkpoint", "run_dir", "output_dir"),
+    *("simulation_config", "train_config", "method", "device", "polarity", "time_unit", "stream"),
+)
+"""Parameters that are paths or names, whatever else their text may look like: 20240501, null, on or #1.h5."""
 
 
 class NotebookError(DeflareError):
@@ -90,8 +94,7 @@ def prepare_run(
         near = difflib.get_close_matches(unknown[0], declared, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(declared)}."
         raise NotebookError(f"{source.name}: has no parameter '{unknown[0]}'; {hint}")
-    folder = (reports / f"{datetime.now():%Y-%m-%d_%H%M%S}_{source.stem}").resolve()
-    folder.mkdir(parents=True)
+    folder = make_dated_folder(reports, source.stem).resolve()
     defaults = {"output_dir": str(folder)} if "output_dir" in declared else {}
     return source, folder, declared, defaults | {key: make_absolute(value) for key, value in parameters.items()}
 
@@ -184,7 +187,14 @@ def _literal(source: str) -> Any:
 
 
 def parameter_value(name: str, text: str) -> Any:
-    """The value of a parameter on the command line, read as YAML, where 1e-3 is a number too."""
+    """The value of a parameter on the command line, read as YAML, where 1e-3 is a number too; `TEXTS` are taken as is.
+
+    An empty one of these is a NotebookError: a shell makes it of a variable that is not set.
+    """
+    if name in TEXTS and not text:
+        raise NotebookError(f"'{name}': is empty; name a file, or leave it out.")
+    if name in TEXTS:
+        return text
     value = read_value(name, text)
     with suppress(ValueError):
         return float(value) if isinstance(value, str) else value

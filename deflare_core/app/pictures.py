@@ -17,23 +17,19 @@ def video(
     frame_us: Annotated[int, Field(gt=0, description="recorded time in a frame, us")] = 2000,
 ) -> None:
     """Film a recording, or two side by side."""
-    from deflare_core.io.recordings import open_together
     from deflare_core.show.video import write_video
 
     recordings, target = split_names(files, (".mp4",))
-    with open_together(recordings, reading) as opened:
-        print(write_video(opened, target, frame_us=frame_us))
+    print(write_video(recordings, target, frame_us=frame_us, reading=reading))
 
 
 def sheet(files: Annotated[list[Path], Field(description="BEFORE [AFTER] OUT.png")], reading: Reading) -> None:
     """Picture a recording, or two, from start to end."""
-    from deflare_core.io.recordings import open_together
     from deflare_core.show.contact_sheet import draw_contact_sheet
     from deflare_core.show.figures import save_figure
 
     recordings, target = split_names(files, (".png", ".pdf", ".svg"))
-    with open_together(recordings, reading) as opened:
-        print(f"{save_figure(draw_contact_sheet(opened), target)}")
+    print(f"{save_figure(draw_contact_sheet(recordings, reading=reading), target)}")
 
 
 def split_names(files: list[Path], suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:

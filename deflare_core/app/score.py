@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from deflare_core.config import TestConfig
 from deflare_core.system.errors import DeflareError
-from deflare_core.system.places import PRETRAINED
+from deflare_core.system.places import PRETRAINED, make_dated_folder
 
 Settings = Annotated[TestConfig, "configs/test_config.yaml"]
 
@@ -32,12 +31,14 @@ def compare(config: Settings) -> int:
 
     if "methods" not in config.model_fields_set:
         config = config.model_copy(update={"methods": list_methods(EventVoxelDataset.from_config(config.data))})
-    folder = Path("reports") / f"{datetime.now():%Y-%m-%d_%H%M%S}_comparison"
-    return score(config.model_copy(update={"legacy": True}), folder, "Comparison")
+    return score(config.model_copy(update={"legacy": True}), None, "Comparison")
 
 
-def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None = None) -> int:
-    """Print the scores that a configuration asks for, and return 1 if a recording failed; they also make a report."""
+def score(config: TestConfig, folder: Path | None, title: str, debug_dir: Path | None = None) -> int:
+    """Print the scores that a configuration asks for, and return 1 if a recording failed; they also make a report.
+
+    Without a folder for the report it gets one of its own.
+    """
     from deflare_core.dataset import EventVoxelDataset
     from deflare_core.scores.breakdown import write_breakdown
     from deflare_core.scores.evaluation import evaluate_methods, load_methods
@@ -51,6 +52,7 @@ def score(config: TestConfig, folder: Path, title: str, debug_dir: Path | None =
         print(f"deflare: error: {name} was not scored: {message}", file=sys.stderr)
     if len(result.failures) == len(data.pairs):
         return 1
+    folder = folder or make_dated_folder(Path("reports"), title.lower())
     page, last = write_report(result, methods, data, cache, folder, title), methods[-1]
     write_breakdown(result, last.name, config.data.noisy_dir, folder / "breakdown.md")
     print(tabulate_scores(result) + f"\nReport in {page}")

@@ -262,7 +262,7 @@ def open_together(
         raise DeflareError("Expected at least one recording by name; received none.")
     with ExitStack() as stack:
         opened = {
-            name: item if isinstance(item, Recording) else stack.enter_context(_open_beside(item, reading))
+            name: item if isinstance(item, Recording) else stack.enter_context(open_beside(item, reading))
             for name, item in recordings.items()
         }
         sizes = {name: recording.sensor_size for name, recording in opened.items()}
@@ -271,7 +271,7 @@ def open_together(
         yield opened
 
 
-def _open_beside(path: Path, reading: Reading) -> Recording:
+def open_beside(path: str | Path, reading: Reading) -> Recording:
     """A recording beside others: one that was written here has neither another unit of time nor streams."""
     if find_format(path) is HDF5 and (reading.time_unit or reading.stream):
         known = replace(reading, time_unit=None, stream=None)

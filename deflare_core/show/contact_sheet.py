@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deflare_core.events import Events
+from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, find_span_us, open_together
 from deflare_core.show.figures import cut_blocks, draw_signed, find_limit, label_corner, make_figure, sum_polarities
 
@@ -16,11 +17,14 @@ SHEET_WINDOW_US = 20_000
 MAX_PANEL_PIXELS = 200
 
 
-def draw_contact_sheet(recordings: Mapping[str, Path | Recording], num: int = 8) -> Figure:
+def draw_contact_sheet(
+    recordings: Mapping[str, Path | Recording], num: int = 8, reading: Reading = AS_STATED
+) -> Figure:
     """One row per named recording and one column per window, with the number of events in each panel.
 
     The windows are spread evenly from the start of the recordings to their end. They last 20 ms, or less where `num`
-    of them would not fit side by side. Only one window at a time is read.
+    of them would not fit side by side. Only one window at a time is read; of recordings given by path, `reading` says
+    what they do not say themselves.
 
     Raises
     ------
@@ -29,7 +33,7 @@ def draw_contact_sheet(recordings: Mapping[str, Path | Recording], num: int = 8)
     """
     if num < 1:
         raise ValueError(f"num must be at least 1; received {num}.")
-    with open_together(recordings) as opened:
+    with open_together(recordings, reading) as opened:
         windows = spread_windows_us(*find_span_us(opened), num)
         panels = {name: [_sum_blocks(recording.window(*w)) for w in windows] for name, recording in opened.items()}
     return _draw_panels(panels, windows)

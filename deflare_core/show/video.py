@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from deflare_core.events import Events, SensorSize
+from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, find_span_us, open_together
 from deflare_core.show.figures import NEGATIVE, NEUTRAL, POSITIVE
 from deflare_core.system.atomic_files import complete_or_absent
@@ -60,6 +61,7 @@ def write_video(
     frames_per_s: int = 25,
     t_start_us: int | None = None,
     t_end_us: int | None = None,
+    reading: Reading = AS_STATED,
 ) -> Video:
     """The mp4 that was written: one panel per named recording, red for positive and blue for negative events on white.
 
@@ -74,6 +76,7 @@ def write_video(
     frame_us : length of the recording that one frame shows, microseconds; the last frame may show less.
     frames_per_s : frames played in a second.
     t_start_us, t_end_us : the span to show, microseconds; None takes the start or end of the recordings.
+    reading : what recordings given by path do not say themselves.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def write_video(
     """
     target = Path(target)
     _check_arguments(target, frame_us, frames_per_s)
-    with open_together(recordings) as opened:
+    with open_together(recordings, reading) as opened:
         start, end = find_span_us(opened, t_start_us, t_end_us)
         slowdown = 1e6 / (frame_us * frames_per_s)
         caption = f"{frame_us / 1e3:g} ms a frame, {describe_speed(slowdown)}"

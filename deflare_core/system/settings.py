@@ -59,7 +59,9 @@ def make_config(
         dotted, equals, text = override.partition("=")
         if not equals or not dotted:
             raise ConfigError(f"An override is written key=value, such as trainer.max_steps=10; received '{override}'.")
-        settings = _replace(settings, dotted, read_value(dotted, text))
+        kinds = list_kinds(list_settings(cls).get(dotted))
+        is_text = {Path, str} & kinds and kinds <= {Path, str, type(None)}
+        settings = _replace(settings, dotted, read_text(text, kinds) if is_text else read_value(dotted, text))
     try:
         return cls.model_validate(settings)
     except ValidationError as error:
@@ -102,6 +104,25 @@ def read_value(name: str, text: str) -> Any:
         ) from error
 
 
+def read_text(text: str, kinds: set[Any]) -> str | None:
+    """A path or a name from its text, whatever else YAML would make of it: 20240501, on and #1.h5 are names of files.
+
+    Quotes around it are taken off; null is none where a setting of these kinds may be none.
+    """
+    if type(None) in kinds and text in ("null", "~", ""):
+        return None
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if is_quoted else text
+
+
+def list_kinds(field: FieldInfo | None) -> set[Any]:
+    """The types that a setting may be of; of one that does not exist none."""
+    if field is None:
+        return set()
+    is_union = get_origin(field.annotation) in (Union, UnionType)
+    return set(get_args(field.annotation) if is_union else (field.annotation,))
+
+
 def _pick_members(cls: type[BaseModel], error: ValidationError) -> list[Any]:
     """The errors of a model; where groups form a union, those of the member that has the fewest, named as the union."""
     groups = {group.__name__ for field in list_settings(cls).values() for group in list_groups(field)}
@@ -124,6 +145,8 @@ def _explain(cls: type[BaseModel], error: Any) -> str:
         return f"unknown key '{dotted}'; {hint}"
     if error["type"] == "missing":
         return f"the key '{dotted}' is missing"
+    if error["type"] in ("path_type", "string_type"):
+        return f"'{dotted}': must be text; write it in quotes (received {error['input']!r})"
     message = error["msg"].removeprefix("Value error, ")
     return f"'{dotted}': {message} (received {error['input']!r})" if dotted else message
 

@@ -6,6 +6,7 @@ import yaml
 
 from data_simu import SimulationConfig
 from deflare_core.config import AblationConfig, DataConfig, InferenceConfig, TestConfig, TrainConfig
+from deflare_core.io.reading import Reading
 from deflare_core.system.places import PRETRAINED, PROJECT_ROOT
 from deflare_core.system.settings import ConfigError, StrictModel, load_config, make_config
 
@@ -101,6 +102,20 @@ def test_a_wrong_setting_is_refused_in_one_line(overrides, message):
     with pytest.raises(ConfigError, match=message) as caught:
         make_config(TrainConfig, MINIMAL, overrides)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["20240501", "null", "on", "1e5", "#1", "rec #2", "~", "2024-05-01", "a: b"])
+def test_paths_are_taken_as_they_are_written(text):
+    assert make_config(InferenceConfig, {}, [f"checkpoint={text}"]).checkpoint == Path(text)
+    config = make_config(TrainConfig, MINIMAL, [f"data.noisy_dir={text}", f"trainer.output_dir={text}"])
+    assert config.data.noisy_dir == config.trainer.output_dir == Path(text)
+
+
+def test_quotes_around_a_path_are_taken_off_and_null_is_none_where_none_is_meant():
+    assert make_config(InferenceConfig, {}, ["checkpoint='my run'"]).checkpoint == Path("my run")
+    config = make_config(TrainConfig, MINIMAL, ["trainer.start_from=null", "data.stream=0"])
+    assert config.trainer.start_from is None
+    assert config.data.reading == Reading(stream="0")
 
 
 def test_a_seed_of_inference_below_0_is_refused():

@@ -9,6 +9,8 @@ import pytest
 from deflare_core.app.notebook import (
     NotebookError,
     find_notebook,
+    parameter_value,
+    prepare_run,
     read_parameters,
     run_notebook,
 )
@@ -58,6 +60,34 @@ def test_every_line_of_the_parameters_cell_can_be_set(path):
     exec(cell.source, values)
     del values["__builtins__"]
     assert read_parameters(path) == values
+
+
+READING = {"sensor_size", "polarity", "time_unit", "stream"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_that_reads_files_takes_the_reading_options(path):
+    known = read_parameters(path).keys()
+    assert not known & {"recording", "dataset"} or known >= READING, "A RAW file without geometry can be opened."
+
+
+@pytest.mark.parametrize("text", ["20240501", "null", "on", "1e5", "#1.h5", "rec #2.h5", "~", "[a]", "'a'"])
+def test_paths_are_texts(text):
+    assert parameter_value("recording", text) == text
+    assert parameter_value("checkpoint", text) == text
+
+
+def test_other_parameters_are_read_as_yaml():
+    given = {"seed": "3", "learning_rate": "1e-3", "sensor_size": "[480, 640]", "t_start_us": "null"}
+    assert [parameter_value(*each) for each in given.items()] == [3, 1e-3, [480, 640], None]
+    with pytest.raises(NotebookError, match="'recording': is empty"):
+        parameter_value("recording", "")
+
+
+def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
+    folders = [prepare_run("01", {}, tmp_path)[1] for _ in range(3)]
+    assert len({folder.name for folder in folders}) == 3
+    assert all(folder.is_dir() for folder in folders)
 
 
 def tiny_notebook(tmp_path, *sources, parameters="value = 1\noutput_dir = None"):

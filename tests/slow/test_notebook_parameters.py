@@ -7,6 +7,7 @@ import pytest
 
 from data_simu import SimulationConfig, simulate, write_dataset
 from deflare_core.app.notebook import run_notebook
+from deflare_core.io.convert import convert
 from deflare_core.io.recordings import save_events
 from deflare_core.system.settings import load_config
 
@@ -23,6 +24,7 @@ def small(tmp_path_factory):
     pair = simulate(config, 9)
     for name, events in (("before", pair.flare), ("after", pair.clean)):
         save_events(folder / f"{name}.h5", events, source="test", clock_us=pair.clock_us)
+    convert(folder / "before.h5", folder / "before.npy", progress=False)
     for kind, events in (("flare", pair.flare), ("light", pair.clean)):
         path = folder / f"unlabelled/background_with_{kind}_events_test/a.h5"
         save_events(path, events, source="test", clock_us=pair.clock_us)
@@ -42,8 +44,22 @@ OTHER_PARAMETERS = {
         3,
     ),
     "04": ({"dataset": "unlabelled", "device": "cpu"}, {"cell06", "cell08", "cell10", "cell13"}, 6),
-    "05": ({"recording": "before.h5", "output": "after.h5", "window_index": 2}, {"viewer", "figure"}, 2),
-    "06": ({"recording": "before.h5", "method": "baf", "video_us": 40_000}, {"show", "series", "sheet"}, 4),
+    "05": (
+        {
+            "recording": "before.npy",
+            "sensor_size": [24, 32],
+            "time_unit": "us",
+            "output": "after.h5",
+            "window_index": 2,
+        },
+        {"viewer", "figure"},
+        2,
+    ),
+    "06": (
+        {"recording": "before.npy", "sensor_size": [24, 32], "method": "baf", "video_us": 40_000},
+        {"show", "series", "sheet"},
+        4,
+    ),
 }
 """Parameters other than the defaults, some of the figures they must leave, and how many pictures the page holds."""
 

@@ -417,6 +417,11 @@ FAULTS = [
     Fault("voxels of two axes", "a.npy", npy(np.zeros((8, 12), np.float32)), ("a.npy",), DECODE),
     Fault("settings that are no YAML", "a.yaml", content(b"data: [1,"), ("a.yaml",), "train --config IN"),
     Fault("a setting misspelt", "a.yaml", content(b"methd: baf"), ("did you mean",), SET),
+    Fault(
+        "a folder whose name YAML reads as a number", "a.yaml",
+        text("data: {noisy_dir: 20240501, clean_dir: b}", "validation: {noisy_dir: a, clean_dir: b}"),
+        ("'data.noisy_dir': must be text; write it in quotes (received 20240501)",), TRAIN,
+    ),
     Fault("a setting of the wrong kind", "a.yaml", content(b"seed: lots"), ("seed",), SET),
     Fault("an output nobody may write", "a.h5", h5(), ("nowhere",), "convert IN /proc/nowhere/a.h5"),
     Fault("voxels with one nan", "a.npy", nan_voxel, ("nan at (3, 4, 5)", "Check the network"), DECODE),
@@ -432,7 +437,7 @@ FAULTS = [
     Fault("maps of no groups", "a.yaml", NOWHERE, ("[9, 18, 36]", "use multiples"), f"{TRAIN} model.f_maps=[9,18,36]"),
     Fault("a key misspelt", "a.yaml", NOWHERE, ("trainer.max_step", "did you mean"), f"{TRAIN} trainer.max_step=5"),
     Fault("half a list", "a.yaml", NOWHERE, ("trainer.max_steps'", "'[1'", "[8, 16]"), f"{TRAIN} trainer.max_steps=[1"),
-    Fault("no date", "a.yaml", NOWHERE, ("'trainer.device'", "2026-13-45"), f"{TRAIN} trainer.device=2026-13-45"),
+    Fault("no date", "a.yaml", NOWHERE, ("'trainer.seed'", "2026-13-45"), f"{TRAIN} trainer.seed=2026-13-45"),
     Fault(
         "a part of a number", "a.yaml", NOWHERE,
         ("'trainer.max_steps.x'", "it is 5 so far", "write trainer.max_steps=VALUE"),
