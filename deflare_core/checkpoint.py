@@ -30,6 +30,7 @@ from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import pick_device
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.input_files import check_input
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.revision import find_revision, list_versions
 from deflare_core.system.settings import list_changes, make_config
@@ -115,7 +116,7 @@ def find_checkpoint(path: str | Path, which: Literal["best", "last"] = "best") -
         return path
     found = sorted(path.glob("checkpoint_epoch_*_iter_*"), key=_step_of)
     if not found:
-        what = "holds no checkpoint" if path.is_dir() else "no such checkpoint or run folder"
+        what = "holds no checkpoint" if path.exists() else "no such checkpoint or run folder"
         raise CheckpointError(f"{path}: {what}; `deflare train` makes them.")
     if which == "last":
         return found[-1]
@@ -238,6 +239,7 @@ def _load_state(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) 
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    check_input(path, CheckpointError)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

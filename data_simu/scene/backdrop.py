@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_simu.scene.raycast import TEXTURE
+from deflare_core.system.input_files import check_input
 from deflare_core.system.settings import ConfigError
 
 Picture = NDArray[np.float32]
@@ -80,6 +81,7 @@ def read_values(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], boo
     loader = _LOADERS.get(path.suffix.lower())
     if loader is None:
         raise ConfigError(f"{path}: is no picture that is read here; read are {_read_kinds()}.")
+    check_input(path, ConfigError)
     try:
         values, encoded = loader(path, rng)
     except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as error:

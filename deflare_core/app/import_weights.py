@@ -24,6 +24,7 @@ from torch.serialization import safe_globals
 from deflare_core.checkpoint import CheckpointError, save_checkpoint
 from deflare_core.config import ModelConfig
 from deflare_core.model import VoxelNetwork, build_model
+from deflare_core.system.input_files import check_input
 from deflare_core.system.revision import hash_file
 from deflare_core.system.settings import ConfigError, make_config
 
@@ -82,8 +83,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_plain(path: Path) -> Any:
     """What `torch.save` wrote, read without running code."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file of published weights.")
+    check_input(path, CheckpointError)
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: is not a checkpoint of torch.save, or is cut short; download it again.")
     try:

@@ -19,6 +19,7 @@ from deflare_core.io.recordings import Recording, open_recording
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import check_output, complete_or_absent
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.input_files import check_input
 from deflare_core.windows import derive_seed
 
 SUFFIXES = (".npy", ".pt")
@@ -133,10 +134,9 @@ def _read_windows(path: Path) -> np.ndarray:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise VoxelFileError(f"{path}: voxel files end in {' or '.join(SUFFIXES)}.")
+    check_input(path, VoxelFileError)
     try:
         array = np.load(path, mmap_mode="r") if suffix == ".npy" else torch.load(path, weights_only=True).numpy()
-    except FileNotFoundError:
-        raise VoxelFileError(f"{path}: no such file.") from None
     except pickle.UnpicklingError as error:
         raise VoxelFileError(f"{path}: is not a plain array, but needs code to be read, which is never run.") from error
     except (OSError, ValueError, EOFError, RuntimeError, AttributeError) as error:

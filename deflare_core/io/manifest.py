@@ -15,6 +15,7 @@ from deflare_core.events import digest_events
 from deflare_core.io.pairs import find_pairs
 from deflare_core.io.reading import AS_STATED, Reading, RecordingError
 from deflare_core.io.recordings import load_events
+from deflare_core.system.input_files import check_input
 
 Entry = dict[str, Any]
 """What a manifest says of one recording."""
@@ -22,6 +23,7 @@ Entry = dict[str, Any]
 
 def read_manifest(path: str | Path, split: str = "test") -> dict[str, Entry]:
     """What the manifest says of each recording of a split, by the name of the pair; a RecordingError if it is none."""
+    check_input(path, RecordingError)
     try:
         entries = [entry for entry in json.loads(Path(path).read_text())["recordings"] if entry["split"] == split]
         return {Path(entry["files"][0]).stem.removesuffix("_bg_flare"): entry for entry in entries}

@@ -33,6 +33,7 @@ from deflare_core.io.reading import (
 )
 from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, Attributes, RecordingWriter, check_length
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.input_files import check_input
 from deflare_core.windows import Window, derive_seed
 
 CACHE_BYTES = 1 << 24
@@ -352,6 +353,7 @@ def _open_copy(path: Path, reading: Reading) -> Recording:
 
 
 def _open_hdf5(path: Path) -> h5py.File:
+    check_input(path, RecordingError)
     try:
         return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
     except OSError as error:

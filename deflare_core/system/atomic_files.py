@@ -23,7 +23,8 @@ def check_output(target: str | Path, source: str | Path, suffixes: tuple[str, ..
     target = Path(target)
     if target.suffix.lower() not in suffixes:
         raise DeflareError(f"{target}: the name must end in one of {', '.join(suffixes)}.")
-    if target.resolve() == Path(source).resolve():
+    # Of a link that leads round in a circle `resolve` would make a RuntimeError.
+    if os.path.realpath(target) == os.path.realpath(source):
         raise DeflareError(f"{target}: is the recording itself; name another file.")
     if target.is_dir():
         raise DeflareError(f"{target}: is a folder; name a file in it.")

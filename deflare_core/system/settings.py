@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.input_files import check_input
 
 
 class ConfigError(DeflareError):
@@ -40,8 +41,7 @@ def load_config(cls: type[Config], path: str | Path, overrides: Sequence[str] = 
         When the file is missing or not YAML, a key is unknown, or a value is unfit; the message says which.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file.")
+    check_input(path, ConfigError)
     try:
         settings = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:

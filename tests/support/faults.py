@@ -8,9 +8,11 @@ Every reader and every command is tried on it; a new bad input is a new row of `
 import contextlib
 import gzip
 import io
+import os
 import pickle
 import re
 import shutil
+import socket
 import sys
 import tempfile
 import zipfile
@@ -183,6 +185,23 @@ def nan_voxel(path: Path) -> None:
     np.save(path, voxel)
 
 
+def listening(path: Path) -> None:
+    """A socket; its name may be no longer than a hundred letters, so it is made where it is."""
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+
+
+def link(target: str) -> Make:
+    """A link to another name."""
+    return lambda path: path.symlink_to(target)
+
+
+def piped_weights(path: Path) -> None:
+    shutil.copytree(save_small_checkpoint(path.parent), path)
+    (path / "model.safetensors").unlink()
+    os.mkfifo(path / "model.safetensors")
+
+
 def nothing(path: Path) -> None:
     """No file."""
 
@@ -277,6 +296,18 @@ UNNAMED = "\n".join(f"{min(k, 15)},{k % 12},{k % 2},1" for k in range(99)).encod
 FAULTS = [
     Fault("no such recording", "a.h5", nothing, ("no such file",)),
     Fault("an empty file", "a.h5", content(b""), ("the file is empty",)),
+    Fault("a pipe", "a.h5", os.mkfifo, ("is a pipe", "can be read only once")),
+    Fault("a pipe named RAW", "a.raw", os.mkfifo, ("is a pipe", "write what comes out of it to a file")),
+    Fault("a socket", "a.h5", listening, ("is a socket",)),
+    Fault("a device", "a.h5", link("/dev/zero"), ("is a device",)),
+    Fault("a link to nothing", "a.h5", link("elsewhere.h5"), ("a link to elsewhere.h5, which is not there",)),
+    Fault("a link to itself", "a.h5", link("a.h5"), ("Too many levels of symbolic links",)),
+    Fault("a pipe as checkpoint", "run", os.mkfifo, ("holds no checkpoint",), USE),
+    Fault("a pipe as a checkpoint's weights", "piped", piped_weights, ("model.safetensors: is a pipe",), USE),
+    Fault("a pipe as weights", "a.pth", os.mkfifo, ("is a pipe",), "import-weights IN OUT"),
+    Fault("a pipe as voxels", "a.npy", os.mkfifo, ("is a pipe",), DECODE),
+    Fault("a pipe as settings", "a.yaml", os.mkfifo, ("is a pipe",), SET),
+    Fault("a stream of a file of one", "a.npz", npz(), ("of one stream",), f"{READ} --stream left", only=True),
     Fault("an empty folder", "a.h5", Path.mkdir, ("holds no recordings",), only=True),
     Fault("HDF5, cut to nine tenths", "a.h5", cut(0.9), ("truncated", "copy or record it again")),
     Fault("HDF5, cut to half", "a.h5", cut(0.5), ("copy or record it again",)),
