@@ -51,6 +51,7 @@ class Header:
 
 def read_evt(path: Path, reading: Reading) -> Content:
     """The content of a Prophesee RAW file: EVT2, EVT2.1 in either order of its halves, or EVT3."""
+    reading.choose_stream(["events"])
     header = read_header(path)
     version, oddities = header.get("evt"), Oddities(path)
     if not version:
@@ -72,6 +73,7 @@ def read_evt(path: Path, reading: Reading) -> Content:
 
 def read_dat(path: Path, reading: Reading) -> Content:
     """The content of a Prophesee DAT file of changes."""
+    reading.choose_stream(["events"])
     header = read_header(path)
     with path.open("rb") as file:
         file.seek(header.num_bytes)

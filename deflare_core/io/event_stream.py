@@ -23,6 +23,7 @@ HEADER = struct.Struct("<12s4B2H")
 
 def read_event_stream(path: Path, reading: Reading) -> Content:
     """The content of an Event Stream file."""
+    reading.choose_stream(["events"])
     with path.open("rb") as file:
         head = file.read(HEADER.size)
     if len(head) < HEADER.size:

@@ -46,7 +46,6 @@ class Format:
     read : the content of a file from its start to its end; none for HDF5, which is read in place.
     write : writes the events that `pieces()` gives each time to a path; none where it is not written, or is HDF5.
     unit : of its times; None where it is not the same in all its files.
-    has_streams : whether a file may hold several streams of events, of which `Reading.stream` names one.
     """
 
     name: str
@@ -56,7 +55,6 @@ class Format:
     read: Callable[[Path, Reading], Content] | None = None
     write: Callable[[Path, SensorSize, int, Callable[[], Iterator[Events]]], None] | None = None
     unit: TimeUnit | None = "us"
-    has_streams: bool = False
 
 
 def begins(signature: bytes) -> Callable[[bytes], bool]:
@@ -109,7 +107,6 @@ AEDAT4 = Format(
     "iniVation's events; `--stream` chooses one of several cameras",
     begins(b"#!AER-DAT4"),
     read_aedat4,
-    has_streams=True,
 )
 ES = Format(
     "an Event Stream file", ".es", "version 2 of DVS and ATIS cameras", begins(b"Event Stream"), read_event_stream
@@ -151,8 +148,6 @@ def read_stream(path: Path, reading: Reading) -> tuple[SensorSize, Iterator[Even
     """
     form = find_format(path)
     assert form.read is not None, "HDF5 is read in place."
-    if reading.stream is not None and not form.has_streams:
-        raise RecordingError(f"{path}: is {form.name}, of one stream without a name; give no stream.")
     with name_errors(path), explain_damage(OSError):
         reading.agree_on_unit({"its format": form.unit} if form.unit else {})
         stated, pieces = form.read(path, reading)

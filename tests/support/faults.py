@@ -307,7 +307,10 @@ FAULTS = [
     Fault("a pipe as weights", "a.pth", os.mkfifo, ("is a pipe",), "import-weights IN OUT"),
     Fault("a pipe as voxels", "a.npy", os.mkfifo, ("is a pipe",), DECODE),
     Fault("a pipe as settings", "a.yaml", os.mkfifo, ("is a pipe",), SET),
-    Fault("a stream of a file of one", "a.npz", npz(), ("of one stream",), f"{READ} --stream left", only=True),
+    Fault(
+        "a stream of a file of one", "a.raw", content(evt2_bytes(EVENTS)), ("no stream 'left'; it has events",),
+        f"{READ} --stream left", only=True,
+    ),
     Fault("an empty folder", "a.h5", Path.mkdir, ("holds no recordings",), only=True),
     Fault("HDF5, cut to nine tenths", "a.h5", cut(0.9), ("truncated", "copy or record it again")),
     Fault("HDF5, cut to half", "a.h5", cut(0.5), ("copy or record it again",)),
