@@ -89,9 +89,10 @@ def convert(
     input: Recording,
     output: Annotated[Path, Field(description="file to write: .h5, .npz, .npy or .csv")],
     reading: Reading,
+    sort: Annotated[bool, Field(description="put events that are out of order in that of their times")] = False,
 ) -> None:
     """Write a recording in another format, and say how many events it has."""
     from deflare_core.io.convert import convert
 
-    num_events = convert(input, output, reading)
+    num_events = convert(input, output, reading, sort=sort)
     print(f"{output}: {num_events:,} events")

@@ -146,23 +146,36 @@ def read_stream(path: Path, reading: Reading) -> tuple[SensorSize, Iterator[Even
 
     A file that cannot be read as asked is a RecordingError, at once or on the way through.
     """
+    size, pieces = read_unordered(path, reading)
+    return size, _name_pieces(path, pieces, size)
+
+
+def read_unordered(path: Path, reading: Reading) -> tuple[SensorSize, Iterator[Columns]]:
+    """What `read_stream` gives, as columns t, x, y and p, where events may be out of order or off the sensor."""
     form = find_format(path)
     assert form.read is not None, "HDF5 is read in place."
     with name_errors(path), explain_damage(OSError):
         reading.agree_on_unit({"its format": form.unit} if form.unit else {})
         stated, pieces = form.read(path, reading)
         size = reading.agree_on_size(stated)
-    return size, _name_pieces(path, pieces, size, reading)
+    return size, _sign_pieces(path, pieces, reading)
 
 
-def _name_pieces(path: Path, pieces: Iterator[Columns], size: SensorSize, reading: Reading) -> Iterator[Events]:
-    first, polarities = 0, Polarities(reading.polarity)
+def _sign_pieces(path: Path, pieces: Iterator[Columns], reading: Reading) -> Iterator[Columns]:
+    polarities = Polarities(reading.polarity)
     with name_errors(path), explain_damage(OSError):
         for t, x, y, p in pieces:
+            yield t, x, y, polarities.add(p)
+        polarities.check()
+
+
+def _name_pieces(path: Path, pieces: Iterator[Columns], size: SensorSize) -> Iterator[Events]:
+    first = 0
+    with name_errors(path):
+        for columns in pieces:
             try:
-                events = Events.from_columns(t, x, y, polarities.add(p), size)
+                events = Events.from_columns(*columns, size)
             except DeflareError as error:
                 raise DeflareError(f"{error} (events counted from {first})" if first else str(error)) from error
             yield events
             first += len(events)
-        polarities.check()

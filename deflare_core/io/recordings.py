@@ -32,6 +32,7 @@ from deflare_core.io.reading import (
     name_errors,
 )
 from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, Attributes, RecordingWriter, check_length
+from deflare_core.system.atomic_files import NO_ROOM
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.input_files import check_input
 from deflare_core.windows import Window, derive_seed
@@ -71,7 +72,12 @@ class Recording:
     @property
     def declares_clock(self) -> bool:
         """Whether the file says when it starts and ends; one that says only one of them declares nothing."""
-        return self._layout.clock_us is not None
+        return self.declared_clock_us is not None
+
+    @property
+    def declared_clock_us(self) -> tuple[int, int] | None:
+        """Start and end as the file declares them, if it does."""
+        return self._layout.clock_us
 
     @property
     def span_us(self) -> tuple[int, int]:
@@ -143,11 +149,19 @@ class Recording:
 
     def pieces(self) -> Iterator[tuple[Events, dict[str, np.ndarray]]]:
         """All events in their order, a piece at a time, with the values of the extra columns."""
+        for columns, extra in self.unordered_pieces():
+            with name_errors(self.path):
+                events = Events.from_columns(*columns, self.sensor_size)
+            yield events, extra
+
+    def unordered_pieces(self) -> Iterator[tuple[Columns, dict[str, np.ndarray]]]:
+        """The columns of all events as `pieces` gives them, where the events may be out of order or off the sensor."""
         for first in range(0, len(self), PIECE_EVENTS):
             last = min(first + PIECE_EVENTS, len(self))
             with name_errors(self.path):
                 extra = {name: column[first:last] for name, column in self._layout.extra.items()}
-                yield self._slice(first, last), extra
+                columns = self._read(first, last)
+            yield columns, extra
 
     def check_all_read(self, num_events: int) -> None:
         """Raise a RecordingError unless `num_events` are all: windows from start to end hold fewer if out of order."""
@@ -346,10 +360,23 @@ def _open_copy(path: Path, reading: Reading) -> Recording:
     # On a network's disk the name of an open file cannot be taken, and its folder stays.
     with TemporaryDirectory(prefix="deflare-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "recording.h5"
-        write_stream(copy, path, reading)
+        _write_copy(copy, path, reading)
         recording = Recording(copy)
     recording.path = path
     return recording
+
+
+def _write_copy(copy: Path, path: Path, reading: Reading) -> None:
+    try:
+        write_stream(copy, path, reading)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise OSError(
+            error.errno,
+            f"{copy.parent.parent}: no room for the temporary copy of {path}; make some, or set TMPDIR to another "
+            "folder.",
+        ) from error
 
 
 def _open_hdf5(path: Path) -> h5py.File:

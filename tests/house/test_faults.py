@@ -5,6 +5,7 @@ changed bytes in files of every format.
 """
 
 import ast
+import re
 import resource
 import signal
 import sys
@@ -134,6 +135,21 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, command, name):
     assert f"{name}: cannot be written (File too large); make room for it." in run.err.splitlines()[-1]
     left = {p.name for p in tmp_path.iterdir()}
     assert left <= {"in.h5", ".out.h5.journal", "streams"}
+
+
+@pytest.mark.parametrize("command", ["encode IN OUT.npy", "convert IN OUT.h5 --sort", "convert IN OUT.csv"])
+def test_a_full_folder_for_temporary_files_is_no_damage_of_the_input(tmp_path, monkeypatch, command):
+    convert(long_recording(tmp_path / "in.h5"), tmp_path / "in.npz", progress=False)
+    (tmp_path / "small").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "small"))
+    places = {"IN": tmp_path / "in.npz", "OUT": tmp_path / "out"}
+    words = [re.sub("IN|OUT", lambda match: str(places[match[0]]), word) for word in command.split()]
+    run = Started(run_on_a_full_disk, words, folder=tmp_path / "streams")
+    assert run.wait() == 1, run.err
+    assert f"{tmp_path / 'small'}: no room for" in (line := run.err.splitlines()[-1])
+    assert "set TMPDIR" in line
+    assert {path.name for path in tmp_path.iterdir()} == {"in.h5", "in.npz", "small", "streams"}
+    assert list((tmp_path / "small").iterdir()) == [], "Nothing is left there either."
 
 
 def sound_files(folder: Path) -> dict[str, bytes]:
