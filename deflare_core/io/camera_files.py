@@ -15,7 +15,7 @@ from deflare_core.io.oddities import Oddities, put_right
 from deflare_core.io.reading import HEAD_BYTES, Columns, Content, Reading
 from deflare_core.system.errors import DeflareError
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 18
 """Bytes that are decoded at once."""
 WORD_BYTES = {"2": 4, "2.1": 8, "3": 2}
 """Bytes of a word, by the version of EVT."""

@@ -115,8 +115,11 @@ def _unwrap(clock: Clock, values: np.ndarray, tick_us: int, oddities: Oddities) 
 
 def _spread(columns: Columns, masks: np.ndarray) -> Columns:
     """An event for each bit of each word's mask, in the order of words and bits; x grows by the bit."""
-    bits = np.unpackbits(masks.astype("<u4").view(np.uint8).reshape(-1, 4), axis=1, bitorder="little")
-    word, bit = np.divmod(np.flatnonzero(bits), 32)
+    if (masks == 1).all():
+        return columns
+    width = 8 * masks.itemsize
+    bits = np.unpackbits(masks.view(np.uint8), bitorder="little").view(bool)
+    word, bit = np.divmod(np.flatnonzero(bits), width)
     t, x, y, p = (column[word] for column in columns)
     return t, x + bit, y, p
 

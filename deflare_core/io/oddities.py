@@ -14,8 +14,8 @@ from deflare_core.system.errors import DeflareError
 
 log = logging.getLogger(__name__)
 
-LATE_US = 100_000
-"""How late an event may come after newer ones: cameras are late by microseconds, by milliseconds if a word is wrong."""
+LATE_US = 20_000
+"""How late an event may come after newer ones: cameras are late by microseconds, or by 8 ms if a word of EVT3 is."""
 TIMELESS = "events before the first time of the file are left out"
 PLACELESS = "events that name no pixel of this camera are left out"
 BEYOND = "events beyond the sensor's edge are left out"
@@ -77,28 +77,35 @@ def _leave_out_beyond(pieces: Iterable[Columns], sensor_size: SensorSize, odditi
 
 def _order(pieces: Iterable[Columns], oddities: Oddities) -> Iterator[Columns]:
     """The events in the order of their times; the newest are held back until no late one can come before them."""
-    held: list[np.ndarray] | None = None
+    held: list[Columns] = []
+    newest_us: int | None = None
     num_late = total = latest_us = 0
     for piece in pieces:
         t = piece[0]
         if not len(t):
             continue
-        newest = np.maximum.accumulate(t if held is None else np.append(held[0][-1:], t))[-len(t) :]
+        newest = np.maximum.accumulate(t if newest_us is None else np.maximum(t, newest_us))
         late_us = newest - t
         if late_us.max() > LATE_US:
             raise DeflareError(_describe_return(newest, t, total))
-        num_late, total, latest_us = num_late + int((late_us > 0).sum()), total + len(t), max(latest_us, late_us.max())
-        columns = list(piece) if held is None else [np.concatenate(both) for both in zip(held, piece, strict=True)]
+        newest_us, total = int(newest[-1]), total + len(t)
+        held.append(piece)
         if late_us.any():
-            order = np.argsort(columns[0], kind="stable")
-            columns = [column[order] for column in columns]
-        ready = int(np.searchsorted(columns[0], newest[-1] - LATE_US))
-        held = [column[ready:] for column in columns]
-        t, x, y, p = (column[:ready] for column in columns)
-        yield t, x, y, p
-    if held is not None:
-        yield held[0], held[1], held[2], held[3]
+            num_late, latest_us = num_late + int((late_us > 0).sum()), max(latest_us, int(late_us.max()))
+            held = _sort(held, newest_us - LATE_US)
+        while held and held[0][0][-1] < newest_us - LATE_US:
+            yield held.pop(0)
+    yield from held
     oddities.add(LATE, num_late, total, f", by up to {latest_us} us")
+
+
+def _sort(pieces: list[Columns], border_us: int) -> list[Columns]:
+    """The events of pieces in the order of their times, in two pieces: those before the border, and the others."""
+    columns = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    before = int(np.searchsorted(columns[0], border_us, sorter=order))
+    halves = [tuple(column[part] for column in columns) for part in (order[:before], order[before:])]
+    return [(t, x, y, p) for t, x, y, p in halves if len(t)]
 
 
 def _describe_return(newest: np.ndarray, t: np.ndarray, num_before: int) -> str:

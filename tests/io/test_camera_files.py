@@ -1,6 +1,7 @@
 """Cameras' files: the right events of every format, by hand and as other readers have them, and oddities in them."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ import deflare_core.io.camera_files as camera_files
 from deflare_core.events import Events
 from deflare_core.io.convert import convert
 from deflare_core.io.formats import AEDAT4, DAT, ES, EVT, find_format, read_stream
+from deflare_core.io.oddities import LATE_US, Oddities, put_right
 from deflare_core.io.reading import Reading, RecordingError
 from deflare_core.io.recordings import load_events
 
@@ -137,6 +139,18 @@ def test_events_that_come_late_are_put_in_order_and_counted(tmp_path, caplog, en
     given_rows = [(1_000, 1, 1, 1), (1_020, 2, 1, 1), (1_017, 3, 1, -1), (1_020, 4, 1, 1), (1_000, 5, 1, 1)]
     assert rows(read(tmp_path / "a", encode(given_rows))) == [given_rows[k] for k in (0, 4, 2, 1, 3)]
     assert warned(caplog) == ["2 of 5 events came after newer ones and are put in order, by up to 20 us."]
+
+
+@given(st.lists(st.integers(0, 3_000), max_size=200), st.lists(st.integers(0, 200), max_size=30), st.data())
+def test_late_events_are_put_in_order_however_the_file_is_cut(steps, cuts, data):
+    late = data.draw(st.lists(st.integers(0, 15_000), min_size=len(steps), max_size=len(steps)))
+    t = np.cumsum(np.array(steps, np.int64)) - np.array(late, np.int64)
+    t = np.maximum(t, np.maximum.accumulate(t) - LATE_US) if len(t) else t
+    numbers = np.arange(len(t)) % 16
+    pieces = [(t[part], numbers[part], numbers[part], t[part]) for part in np.split(np.arange(len(t)), sorted(cuts))]
+    found = [np.concatenate([[], *parts]) for parts in zip(*put_right(pieces, (16, 16), Oddities(Path())), strict=True)]
+    order = np.argsort(t, kind="stable")
+    assert all((column == right[order]).all() for column, right in zip(found, (t, numbers, numbers, t), strict=False))
 
 
 def test_dat_counts_on_where_32_bits_are_full_and_from_its_start(tmp_path):
