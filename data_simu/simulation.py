@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from data_simu.config import SimulationConfig
 from data_simu.optics.flare import MovingFlare, plan_flare_times, render_flare
 from data_simu.optics.lens import Lens, draw_lens
-from data_simu.scene.poses import Poses, find_emitters, find_poses
+from data_simu.scene.poses import Poses, find_emitters, find_poses, find_width
 from data_simu.scene.rendering import render_rows
 from data_simu.scene.row_bands import Band, plan_bands
 from data_simu.scene.scene import Scene, draw_scene
@@ -78,12 +78,11 @@ class Setup:
 def set_up(config: SimulationConfig, seed: int) -> Setup:
     """The scene, lens and sensor of a seed."""
     compiled_before("data_simu.tools.warm_up")
-    scene, lens, pixels = (np.random.default_rng([seed, part]) for part in (SCENE, LENS, PIXELS))
-    return Setup(
-        draw_scene(config.scene, config.sources, scene),
-        draw_lens(config.optics, config.sensor_size, lens),
-        draw_pixels(config.sensor, config.sensor_size, pixels),
-    )
+    of_scene, of_lens, of_pixels = (np.random.default_rng([seed, part]) for part in (SCENE, LENS, PIXELS))
+    scene = draw_scene(config.scene, config.sources, of_scene)
+    lens = draw_lens(config.optics, config.sensor_size, of_lens)
+    lens = lens.see_broad(find_width(scene, source, config.sensor_size) for source in scene.sources if source.flares)
+    return Setup(scene, lens, draw_pixels(config.sensor, config.sensor_size, of_pixels))
 
 
 def simulate(config: SimulationConfig, seed: int, workers: int = 1) -> Pair:
@@ -124,7 +123,7 @@ def record_band(
 ) -> PairedSensor:
     """The part of the sensor that a band is, after it has seen everything.
 
-    `flare_us` `(F,)` are the times at which flare is rendered, and `emitters` `(F, E, 4)` what makes it then.
+    `flare_us` `(F,)` are the times at which flare is rendered, and `emitters` `(F, E, 5)` what makes it then.
     """
     width = config.sensor_size[1]
     moments = find_moments(setup.scene.waveforms, band.times_us)

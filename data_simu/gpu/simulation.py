@@ -242,11 +242,11 @@ def _decode(found: CodedEvents, sensor_size: tuple[int, int]) -> tuple[EventTens
 
 
 def _list_spots(lens: Lens, emitters: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Every picture that the lens makes of every emitter `(K, E, 4)`, `(K, spots, 5)`; see `render_flare`."""
-    x, y, flux, group = np.moveaxis(emitters, -1, 0)
+    """Every picture that the lens makes of every emitter `(K, E, 5)`, `(K, spots, 5)`; see `render_flare`."""
+    x, y, flux, group, width = np.moveaxis(emitters, -1, 0)
     rows = [
-        np.stack([column, row, weight, group, np.full_like(x, sprite)], axis=-1)
-        for sprite, (column, row, weight) in enumerate(lens.find_spots(x, y, flux))
+        np.stack([column, row, weight, group, sprite], axis=-1)
+        for sprite, (column, row, weight) in zip(lens.number_sprites(width), lens.find_spots(x, y, flux), strict=True)
     ]
     return np.concatenate(rows, axis=1).astype(np.float32)
 

@@ -24,11 +24,12 @@ def render_flare(scene: Scene, lens: Lens, sensor_size: SensorSize, t_us: float)
 
 
 def render_flare_rows(lens: Lens, emitters: Image, num_groups: int, rows: tuple[int, int], width: int) -> Image:
-    """The flare of the emitters `(E, 4)` in rows from `rows[0]` to before `rows[1]`, `(groups, rows, W)` float32."""
+    """The flare of the emitters `(E, 5)` in rows from `rows[0]` to before `rows[1]`, `(groups, rows, W)` float32."""
     flare = np.zeros((num_groups, rows[1] - rows[0], width), np.float32)
-    for x, y, flux, group in emitters.tolist():
+    sprites = np.stack(lens.number_sprites(emitters[:, 4]), axis=1).tolist()
+    for (x, y, flux, group, _), numbers in zip(emitters.tolist(), sprites, strict=True):
         if flux > 0:
-            lens.add_flare(flare[int(group)], x, y, flux, rows[0])
+            lens.add_flare(flare[int(group)], x, y, flux, rows[0], numbers)
     return flare
 
 
@@ -53,7 +54,7 @@ class MovingFlare:
     ----------
     lens : the lens.
     times_us : when to render it, `(F,)` float64, microseconds.
-    emitters : the points that stand for the sources at these times, `(F, E, 4)`; see `poses.find_emitters`.
+    emitters : the points that stand for the sources at these times, `(F, E, 5)`; see `poses.find_emitters`.
     num_groups : groups of sources.
     rows, width : first row, row after the last, and columns.
     """

@@ -9,12 +9,14 @@ the direct picture of the source is already there. Veiling glare falls with a po
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from data_simu.config import OpticsConfig
 from data_simu.optics.flare_images import draw_kernel
@@ -44,26 +46,54 @@ class Lens:
     kernel : light at each offset from the source, `(2r + 1, 2r + 1)` float32; its sum is the share that is spread.
     ghosts : the brightest ghosts.
     plan : what the lens was drawn as.
+    broad_kernels : the kernels of squares so many pixels wide, by their width.
     """
 
     sensor_size: SensorSize
     kernel: Image
     ghosts: tuple[Ghost, ...]
     plan: dict[str, float]
+    broad_kernels: tuple[tuple[int, Image], ...] = ()
 
-    def add_flare(self, picture: Image, x: float, y: float, flux: float, first_row: int = 0) -> None:
-        """Add the flare of a point source at column x and row y to a picture `(rows, W)` float32, in place.
+    def add_flare(
+        self, picture: Image, x: float, y: float, flux: float, first_row: int = 0, sprites: Iterable[int] = ()
+    ) -> None:
+        """Add the flare of a source at column x and row y to a picture `(rows, W)` float32, in place.
 
         The flux is intensity times pixels. The picture may be a stretch of the sensor's rows, `first_row` the first.
+        The source is a point where no `sprites` are named; see `number_sprites`.
         """
-        for sprite, (column, row, weight) in zip(self.sprites, self.find_spots(x, y, flux), strict=True):
+        known, spots = self.sprites, self.find_spots(x, y, flux)
+        for number, (column, row, weight) in zip(sprites or range(len(spots)), spots, strict=True):
             if weight:
-                add_sprite(picture, sprite, column, row - first_row, float(weight))
+                add_sprite(picture, known[int(number)], column, row - first_row, float(weight))
 
     @property
     def sprites(self) -> list[Image]:
-        """The pictures that the lens makes of a point: what is spread, then each ghost."""
-        return [self.kernel, *(ghost.sprite for ghost in self.ghosts)]
+        """The pictures that the lens makes of a point: what is spread, then each ghost; then broad sources' kernels."""
+        broad = (kernel for _, kernel in self.broad_kernels)
+        return [self.kernel, *(ghost.sprite for ghost in self.ghosts), *broad]
+
+    def number_sprites(self, width: NDArray[Any]) -> list[NDArray[Any]]:
+        """Which of the `sprites` stands for each of the spots of `find_spots`, of sources so many pixels wide.
+
+        A ghost is the same for all, and the kernel that of a point where there is none for the width.
+        """
+        first = 1 + len(self.ghosts)
+        kernel = np.zeros_like(width)
+        for number, (known, _) in enumerate(self.broad_kernels):
+            kernel[width == known] = first + number
+        return [kernel, *(np.full_like(width, ghost) for ghost in range(1, first))]
+
+    def see_broad(self, widths: Iterable[float]) -> Lens:
+        """The lens with kernels for square sources of these widths in pixels, odd numbers.
+
+        A broad lamp is a mosaic of squares. As points they would make a streak for each instead of a broad one.
+        """
+        found = sorted({int(width) for width in widths} - {1})
+        if not self.kernel.any():
+            return self
+        return replace(self, broad_kernels=tuple((w, uniform_filter(self.kernel, w, mode="constant")) for w in found))
 
     def find_spots(self, x: Any, y: Any, flux: Any) -> list[tuple[Any, Any, Any]]:
         """Column, row and weight of each of the `sprites` of point sources: numbers, or arrays of one shape."""

@@ -15,6 +15,8 @@ from deflare_core.events import SensorSize
 Values = NDArray[np.float32]
 OUT_OF_SIGHT = (0.0, 0.0, -1e3, 1.0, 1.0, 0.0)
 """A board that stands for none; see `_stack`."""
+WIDTHS = (1, 3, 5, 7, 11, 15, 21, 31, 45)
+"""Widths in pixels for which a lens has kernels of its own: each serves those that are a fifth larger or smaller."""
 LEAST_HALF_PIXELS = 2.0
 """Half the side of the smallest picture of a lamp."""
 
@@ -72,9 +74,10 @@ def find_poses(scene: Scene, sensor_size: SensorSize, t_us: NDArray[np.float64])
 
 
 def find_emitters(scene: Scene, sensor_size: SensorSize, t_us: NDArray[np.float64]) -> Values:
-    """The points that stand for the sources when their flare is drawn: column, row, flux and group, `(K, E, 4)`.
+    """The points that stand for the sources when their flare is drawn: column, row, flux, group and width, `(K, E, 5)`.
 
-    Flux is radiance times area in pixels, and 0 where a point is hidden or behind the camera.
+    Flux is radiance times area in pixels, and 0 where a point is hidden or behind the camera. A point of a broad lamp
+    stands for a square so many pixels wide.
     """
     rows = []
     for source in scene.sources:
@@ -85,9 +88,19 @@ def find_emitters(scene: Scene, sensor_size: SensorSize, t_us: NDArray[np.float6
         x, y, depth = np.moveaxis(scene.project(points, sensor_size, t_us[:, None]), -1, 0)
         pixels = (scene.focal_pixels(sensor_size) / np.maximum(depth, NEAREST_M)) ** 2 * source.area_m2 / parts
         flux = source.radiance * pixels * _visible(scene, source, points, t_us) * (depth > NEAREST_M)
-        rows.append(np.stack([x, y, flux, np.full(x.shape, source.group)], axis=-1))
-    rows = rows or [np.zeros((len(t_us), 1, 4))]
+        group, width = np.full(x.shape, source.group), np.full(x.shape, find_width(scene, source, sensor_size))
+        rows.append(np.stack([x, y, flux, group, width], axis=-1))
+    rows = rows or [np.zeros((len(t_us), 1, 5))]
     return np.concatenate(rows, axis=1).astype(np.float32)
+
+
+def find_width(scene: Scene, source: Source, sensor_size: SensorSize) -> int:
+    """Pixels across the square that a point of a source stands for, one of `WIDTHS`, as it first appears."""
+    if source.picture is None:
+        return 1
+    depth = max(float(source.position_m[2]), NEAREST_M)
+    side = 2 * np.linalg.norm(source.half_axis_m) / source.num_cells * scene.focal_pixels(sensor_size) / depth
+    return WIDTHS[int(np.argmin(np.abs(np.log(np.array(WIDTHS) / max(side, 1e-3)))))]
 
 
 def _visible(scene: Scene, source: Source, points: NDArray[np.float64], t_us: NDArray[np.float64]) -> Any:

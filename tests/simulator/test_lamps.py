@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from data_simu.config import OpticsConfig, SceneConfig, SimulationConfig, SourceConfig
+from data_simu.optics.flare import render_flare
 from data_simu.optics.lens import draw_lens
 from data_simu.scene.flicker import make_flashes
 from data_simu.scene.lamp_pictures import REACH, SHAPES, draw_lamp_picture
 from data_simu.scene.lamps import KINDS, draw_lamps
-from data_simu.scene.poses import find_emitters, find_poses
+from data_simu.scene.poses import find_emitters, find_poses, find_width
 from data_simu.scene.raycast import PYRAMID
 from data_simu.scene.scene import draw_scene
 from data_simu.scene.source import Source
@@ -178,3 +179,21 @@ def test_a_scene_without_boards_or_stripes_has_arrays_with_rows():
     assert all(array.size for array in poses if isinstance(array, np.ndarray))
     bare = replace(scene, sources=())
     assert not render_scene(bare, SIZE, 0)[1].any()
+
+
+def test_the_flare_of_a_broad_lamp_is_as_smooth_as_that_of_many_squares():
+    """Squares of an eighth of the lamp give what four times as many give: the same light, and no point stands out."""
+    picture = draw_plain("square")
+    scene = scene_with(picture, (1.0, 0, 0), (0, 1.0, 0))
+    lamp = scene.sources[0]
+    lens = draw_lens(OpticsConfig(num_ghosts=(0, 0)), SIZE, RNG(2))
+    flares = []
+    for cells in (8, 16):
+        divided = replace(scene, sources=(replace(lamp, num_cells=cells),))
+        width = find_width(divided, divided.sources[0], SIZE)
+        flares.append(render_flare(divided, lens.see_broad([width]), SIZE, 0)[0])
+    assert flares[0].sum() == pytest.approx(flares[1].sum(), rel=0.03)
+    inside = (slice(45, 75), slice(65, 95))
+    assert np.abs(flares[0][inside] / flares[1][inside] - 1).max() < 0.25
+    points = render_flare(replace(scene, sources=(replace(lamp, num_cells=8),)), lens, SIZE, 0)[0]
+    assert np.abs(points[inside] / flares[1][inside] - 1).max() > 0.5, "Points alone do stand out."
