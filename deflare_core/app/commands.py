@@ -33,6 +33,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("simulate", "Make a folder of simulated pairs.", "recordings"),
     Command("verify", "Report what two folders of recordings hold; 1 if something is wrong with them.", "recordings"),
+    Command("info", "Say what a recording is, what is odd about it, and what would mend it.", "recordings"),
     Command("encode", "Write a recording's windows as a voxel file.", "recordings"),
     Command("decode", "Write a recording drawn from a voxel file.", "recordings"),
     Command("convert", "Write a recording of any format as HDF5, npz, npy or csv.", "recordings"),

@@ -1,4 +1,4 @@
-"""The commands on recordings and voxel files: simulate, verify, encode, decode and convert."""
+"""The commands on recordings and voxel files: simulate, verify, info, encode, decode and convert."""
 
 from __future__ import annotations
 
@@ -52,6 +52,13 @@ def verify(
     for problem in problems:
         print(f"deflare verify: error: {problem}", file=sys.stderr)
     return 1 if problems else 0
+
+
+def info(input: Recording, reading: Reading) -> None:
+    """Print what a recording is, what is odd about it, and the command that would mend it."""
+    from deflare_core.io.description import describe
+
+    print(describe(input, reading))
 
 
 def encode(input: Recording, output: VoxelFile, reading: Reading, debug: Pictures = False) -> None:

@@ -60,7 +60,7 @@ def read_aedat4(path: Path, reading: Reading) -> Content:
         raise DeflareError(f"holds no events, only streams of {', '.join(others) or 'nothing'}; record events as well.")
     stream = streams[reading.choose_stream(streams)]
     pieces = _join(_decode(path, stream.number, DECOMPRESS[compression], start, end))
-    return stream.sensor_size, put_right(pieces, reading.agree_on_size(stream.sensor_size), Oddities(path))
+    return Content(stream.sensor_size, put_right(pieces, reading.agree_on_size(stream.sensor_size), Oddities(path)))
 
 
 def _find_streams(description: str) -> tuple[dict[str, Stream], list[str]]:

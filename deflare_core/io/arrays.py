@@ -16,7 +16,16 @@ from deflare_core.events import STRUCTURED_DTYPE, Events, SensorSize, check_sens
 from deflare_core.io.column_names import NAMES, find_columns, require_columns, unit_of
 from deflare_core.io.column_order import ENOUGH_EVENTS, find_order
 from deflare_core.io.layouts import DTYPES
-from deflare_core.io.reading import PIECE_EVENTS, Columns, Content, Reading, TimeUnit, pick_columns, to_microseconds
+from deflare_core.io.reading import (
+    PIECE_EVENTS,
+    Columns,
+    Content,
+    Reading,
+    TimeUnit,
+    pick_columns,
+    to_microseconds,
+    warn_of_coarse_times,
+)
 from deflare_core.system.errors import DeflareError
 
 DAMAGED_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, TokenError)
@@ -35,7 +44,7 @@ def read_npz(path: Path, reading: Reading) -> Content:
             raise DeflareError(f"is a zip of {archive.files[:9]}, no npz archive; unpack it and name one of its files.")
         stated = _stated_size(archive["sensor_size"], reading) if "sensor_size" in names else None
         columns = _find_events(archive, [name for name in names if name != "sensor_size"], reading, stated)
-    return stated, _pieces(columns, reading)
+    return Content(stated, _pieces(path, columns, reading), ", ".join(columns))
 
 
 def read_npy(path: Path, reading: Reading) -> Content:
@@ -43,7 +52,8 @@ def read_npy(path: Path, reading: Reading) -> Content:
     with _explain_damage("array", DAMAGED_ARRAY):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     reading.choose_stream(["events"])
-    return None, _pieces(_columns_of(array, reading, None), reading)
+    columns = _columns_of(array, reading, None)
+    return Content(None, _pieces(path, columns, reading), ", ".join(columns))
 
 
 def write_npz(path: Path, sensor_size: SensorSize, num_events: int, pieces: Callable[[], Iterator[Events]]) -> None:
@@ -137,10 +147,11 @@ def _lies_on_its_side(array: np.ndarray) -> bool:
     return array.shape[0] == 4 and array.shape[1] >= ENOUGH_EVENTS
 
 
-def _pieces(named: Named, reading: Reading) -> Iterator[Columns]:
+def _pieces(path: Path, named: Named, reading: Reading) -> Iterator[Columns]:
     names = require_columns(named)
     unit = reading.agree_on_unit({names["t"]: unit} if (unit := unit_of(names["t"])) else {})
     columns = pick_columns({column: named[name] for column, name in names.items()})
+    warn_of_coarse_times(path, columns[0][-1:], unit)
     return _cut(columns, unit)
 
 

@@ -68,7 +68,9 @@ def read_evt(path: Path, reading: Reading) -> Content:
         pieces = decode_evt2(((words, None) for words in _read_words(path, header.num_bytes, "<u4")), oddities)
     else:
         pieces = decode_evt2(_read_halves(path, header), oddities)
-    return header.sensor_size, put_right(pieces, reading.agree_on_size(header.sensor_size), oddities)
+    return Content(
+        header.sensor_size, put_right(pieces, reading.agree_on_size(header.sensor_size), oddities), f"EVT{version}"
+    )
 
 
 def read_dat(path: Path, reading: Reading) -> Content:
@@ -83,7 +85,7 @@ def read_dat(path: Path, reading: Reading) -> Content:
     start = header.num_bytes + 2
     _check_whole_words(path, 8, start)
     pieces = _decode_dat(_read_words(path, start, "<u4"), header.get("version"), int(header.get("t0") or 0))
-    return header.sensor_size, put_right(pieces, reading.agree_on_size(header.sensor_size), Oddities(path))
+    return Content(header.sensor_size, put_right(pieces, reading.agree_on_size(header.sensor_size), Oddities(path)))
 
 
 def is_evt(head: bytes) -> bool:

@@ -35,7 +35,7 @@ def read_event_stream(path: Path, reading: Reading) -> Content:
             "(ATIS)."
         )
     pieces = ((t, x, height - 1 - y, p) for t, x, y, p in _decode(path, KINDS[kind]))
-    return (height, width), put_right(pieces, reading.agree_on_size((height, width)), Oddities(path))
+    return Content((height, width), put_right(pieces, reading.agree_on_size((height, width)), Oddities(path)))
 
 
 def _decode(path: Path, kind_bits: int) -> Iterator[Columns]:

@@ -152,13 +152,19 @@ def read_stream(path: Path, reading: Reading) -> tuple[SensorSize, Iterator[Even
 
 def read_unordered(path: Path, reading: Reading) -> tuple[SensorSize, Iterator[Columns]]:
     """What `read_stream` gives, as columns t, x, y and p, where events may be out of order or off the sensor."""
+    content = find_content(path, reading)
+    with name_errors(path):
+        size = reading.agree_on_size(content.sensor_size)
+    return size, _sign_pieces(path, content.pieces, reading)
+
+
+def find_content(path: Path, reading: Reading) -> Content:
+    """What a file that is not HDF5 holds, its columns as they are stored but for times in microseconds."""
     form = find_format(path)
     assert form.read is not None, "HDF5 is read in place."
     with name_errors(path), explain_damage(OSError):
         reading.agree_on_unit({"its format": form.unit} if form.unit else {})
-        stated, pieces = form.read(path, reading)
-        size = reading.agree_on_size(stated)
-    return size, _sign_pieces(path, pieces, reading)
+        return form.read(path, reading)
 
 
 def _sign_pieces(path: Path, pieces: Iterator[Columns], reading: Reading) -> Iterator[Columns]:

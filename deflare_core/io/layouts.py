@@ -9,7 +9,9 @@ caller names, or the left camera's of a stereo recording (M3ED's `prophesee/left
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -22,11 +24,13 @@ from deflare_core.io.hdf5_sources import check_links, check_sources
 from deflare_core.io.reading import (
     MICROSECONDS,
     PIECE_EVENTS,
+    Columns,
     Reading,
     TimeUnit,
     check_shapes,
     explain_damage,
     to_microseconds,
+    warn_of_coarse_times,
 )
 from deflare_core.system.errors import DeflareError
 
@@ -91,13 +95,14 @@ class Layout:
 
     Parameters
     ----------
-    place : the name of their group or table.
+    place, names : that of their group or table, and those of its columns t, x, y and p.
     times, pixels, polarities : t, (x, y) and p `(N,)`; `extra` holds further columns, such as simulated events' causes.
     ms_to_idx : for each millisecond of the stored times the number of the first event in it or after it, if there.
     clock_us : start and end of the recorded time, if the file declares both.
     """
 
     place: str
+    names: dict[str, str]
     times: Times
     pixels: tuple[Column, Column]
     polarities: Column
@@ -110,6 +115,18 @@ class Layout:
     def __len__(self) -> int:
         return len(self.times)
 
+    def __str__(self) -> str:
+        offset = f", offset {self.times.offset_us} us" if self.times.offset_us else ""
+        clock = f", clock [{self.clock_us[0]}, {self.clock_us[1]}) us" if self.clock_us else ""
+        return f"{', '.join(self.names.values())} in {self.place or 'its root'}{offset}{clock}"
+
+    def pieces(self) -> Iterator[Columns]:
+        """All events in their order, a piece at a time, as they are stored but for times in microseconds."""
+        for first in range(0, len(self), PIECE_EVENTS):
+            part = slice(first, first + PIECE_EVENTS)
+            x, y, p = (column[part] for column in (*self.pixels, self.polarities))
+            yield self.times[part], x, y, p
+
 
 @explain_damage(*HDF5_ERRORS)
 def find_layout(file: h5py.File, reading: Reading) -> Layout:
@@ -121,8 +138,10 @@ def find_layout(file: h5py.File, reading: Reading) -> Layout:
     offset = _find_offset(file, node, attributes)
     index = _first(file, f"{node.name}/ms_to_idx", "ms_to_idx")
     unit = reading.agree_on_unit(_stated_units(columns["t"], names["t"], index))
+    warn_of_coarse_times(Path(file.filename), columns["t"][-1:], unit)
     return Layout(
         node.name.strip("/"),
+        names,
         Times(columns["t"], unit, 0 if offset is None else _offset_us(offset, columns["t"].dtype, unit)),
         (columns["x"], columns["y"]),
         columns["p"],

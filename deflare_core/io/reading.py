@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
 from deflare_core.events import PolarityRule, SensorSize, check_sensor_size, convert_exactly
 from deflare_core.system.atomic_files import NO_ROOM, NOT_ALLOWED
 from deflare_core.system.errors import DeflareError
+
+log = logging.getLogger(__name__)
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
 MICROSECONDS: Mapping[TimeUnit, Fraction] = {
@@ -27,8 +30,6 @@ LATEST_US = 1 << 62
 """Times are less than this, 146,000 years from 0 on, so that sums of two of them fit 64 bits."""
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """t, x, y and p, one-dimensional, of one length and of any numeric dtype."""
-Content = tuple[SensorSize | None, Iterator[Columns]]
-"""What a reader finds in a file: the sensor (height, width) that it states, and its events, times in microseconds."""
 HEAD_BYTES = 1 << 16
 """The part of a file that shows its format."""
 PIECE_EVENTS = 1 << 18
@@ -37,6 +38,21 @@ PIECE_EVENTS = 1 << 18
 
 OF_THE_MACHINE = (*NO_ROOM, *NOT_ALLOWED, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 """Numbers of errors of the operating system that say nothing of the file that is read."""
+
+
+class Content(NamedTuple):
+    """What a reader finds in a file.
+
+    Parameters
+    ----------
+    sensor_size : (height, width), if the file states it.
+    pieces : its events, times in microseconds.
+    layout : how they are laid out, in a few words.
+    """
+
+    sensor_size: SensorSize | None
+    pieces: Iterator[Columns]
+    layout: str = ""
 
 
 class RecordingError(DeflareError):
@@ -154,6 +170,15 @@ def to_microseconds(t: np.ndarray, unit: TimeUnit | None) -> np.ndarray:
     t = convert_exactly(t, np.int64, "t")
     _check_times(t, LATEST_US // factor.numerator, f"in {unit or 'us'}")
     return t * factor.numerator if factor >= 1 else t // factor.denominator + (t % factor.denominator >= 500)
+
+
+def warn_of_coarse_times(path: Path, t: np.ndarray, unit: TimeUnit | None) -> None:
+    """Log a warning where the times `(N,)` are floats of a type that cannot tell microseconds apart."""
+    if t.dtype.kind != "f" or not len(t) or not np.isfinite(t).all():
+        return
+    step_us = float(np.spacing(np.abs(t).max())) * float(MICROSECONDS[unit or "us"])
+    if step_us > 1:
+        log.warning(f"{path}: its times are {t.dtype} and can be {step_us:,.0f} us off; write them as float64.")
 
 
 def _check_times(t: np.ndarray, limit: float, kind: str) -> None:

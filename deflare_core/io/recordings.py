@@ -54,7 +54,7 @@ class Recording:
         self.path = Path(path)
         self._rule, self._signs_are_known = reading.polarity, False
         with name_errors(self.path), ExitStack() as unfinished:
-            self._file = unfinished.enter_context(_open_hdf5(self.path))
+            self._file = unfinished.enter_context(open_hdf5(self.path))
             self._layout = find_layout(self._file, reading)
             self.sensor_size = reading.agree_on_size(self._layout.sensor_size)
             unfinished.pop_all()
@@ -379,7 +379,8 @@ def _write_copy(copy: Path, path: Path, reading: Reading) -> None:
         ) from error
 
 
-def _open_hdf5(path: Path) -> h5py.File:
+def open_hdf5(path: Path) -> h5py.File:
+    """An open HDF5 file; one that cannot be opened is a DeflareError that says why."""
     check_input(path, RecordingError)
     try:
         return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)

@@ -100,7 +100,7 @@ def read_text(path: Path, reading: Reading) -> Content:
     reading.choose_stream(["events"])
     if head.names:
         require_columns(head.names)
-    return stated, _pieces(path, head, unit)
+    return Content(stated, _pieces(path, head, unit), f"columns {', '.join(head.names)}")
 
 
 def write_text(path: Path, sensor_size: SensorSize, num_events: int, pieces: Callable[[], Iterator[Events]]) -> None:
