@@ -249,7 +249,7 @@ def write_windows(
             if flags:
                 writer.append(window.events, synthesised=window.synthesised.astype(np.uint8))
                 writer.extend(INPUT_KEPT, window.kept.astype(np.uint8))
-            else:
+            elif len(window.events):
                 writer.append(window.events)
             num_in, num_out = num_in + len(window.kept), num_out + len(window.events)
             num_kept += int(window.kept.sum())

@@ -18,6 +18,7 @@ import torch
 
 from deflare_core.codec import AppliedVoxel, bin_edges_us, merge_events, refuse_cells
 from deflare_core.deflaring.decision_level import round_at_level
+from deflare_core.deflaring.silence import SilentVoxel
 from deflare_core.events import Events
 from deflare_core.kernels.codec_triton import Choice, choose_kept_on_gpu
 from deflare_core.kernels.cuda_graphs import GraphedNetwork
@@ -73,6 +74,7 @@ class GpuPath:
     def __init__(self, model: VoxelNetwork, cut: Cut) -> None:
         self.model, self.cut = model, cut
         self.upload = torch.cuda.Stream(model.device)
+        self.silent = SilentVoxel(model.channels, cut.num_bins, model.device)
 
     @torch.no_grad()
     def encode(self, window: Window) -> GpuEncoded:
@@ -86,6 +88,8 @@ class GpuPath:
             column.record_stream(now)
         window_us, num_bins = self.cut
         cells = find_cells(events, num_bins, window_us, window.t0_us, split_polarity=self.model.channels == 2)
+        if not len(window.events):
+            return GpuEncoded(window, events, cells, self.silent.of(window.events.sensor_size))
         return GpuEncoded(window, events, cells, sum_cells(events, cells, self.model.channels, num_bins))
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deflare_core.codec import AppliedVoxel, apply_voxel, encode_window
 from deflare_core.deflaring.decision_level import round_at_level
+from deflare_core.deflaring.silence import SilentVoxel
 from deflare_core.kernels.event_tensors import join_channels
 from deflare_core.model import VoxelNetwork
 from deflare_core.windows import Cut, Window
@@ -30,9 +31,12 @@ class HostPath:
 
     def __init__(self, model: VoxelNetwork, cut: Cut) -> None:
         self.model, self.cut = model.eval(), cut
+        self.silent = SilentVoxel(model.channels, cut.num_bins)
 
     def encode(self, window: Window) -> HostEncoded:
         """The window and its voxel."""
+        if not len(window.events):
+            return HostEncoded(window, self.silent.of(window.events.sensor_size))
         voxel = encode_window(window.events, window.t0_us, self.cut, self.model.channels)
         return HostEncoded(window, torch.from_numpy(voxel))
 

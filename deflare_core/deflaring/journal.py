@@ -23,6 +23,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -38,6 +39,10 @@ from deflare_core.system.errors import DeflareError
 
 KEY_BYTES, CHECKSUM_BYTES = 32, 4
 COUNTS = struct.Struct("<QQ")
+OF_SILENCE = zlib.crc32(COUNTS.pack(0, 0)).to_bytes(CHECKSUM_BYTES) + COUNTS.pack(0, 0)
+"""The record of a window without events, in and out."""
+WAITING_BYTES = 1 << 16
+"""Records of silence that wait to be written: a killed run makes 3,000 such windows again, in no time."""
 PASSING = (OSError, RuntimeError)
 """What a failure that may pass stems from: a disk that cannot be read now, a GPU's memory that others take up."""
 
@@ -64,6 +69,7 @@ class Journal:
         self.target, self._key = Path(target), hashlib.sha256(key.encode()).digest()
         self.path = self.target.with_name(f".{self.target.name}.journal")
         self.num_done = 0
+        self._waiting = b""
 
     def __enter__(self) -> Self:
         make_folder_of(self.target)
@@ -80,6 +86,10 @@ class Journal:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, DeflareError) and not isinstance(error.__cause__, PASSING):
             self.remove()
+        else:
+            # What cannot be written now is made again; the error that ended the run says more.
+            with suppress(DeflareError, OSError):
+                self._write_waiting()
         self._file.close()
 
     def decisions(self) -> Iterator[Decision]:
@@ -92,14 +102,16 @@ class Journal:
         self._file.seek(place)
 
     def append(self, window: AppliedVoxel) -> None:
-        """Note what was decided about the next window."""
-        added = window.events[window.synthesised].to_structured()
-        record = COUNTS.pack(len(window.kept), len(added)) + np.packbits(window.kept).tobytes() + added.tobytes()
-        self._write(zlib.crc32(record).to_bytes(CHECKSUM_BYTES) + record)
+        """Note what was decided about the next window; many in which nothing was are written at once."""
+        is_silent = not len(window.kept) and not len(window.events)
+        self._waiting += OF_SILENCE if is_silent else _make_record(window)
+        if not is_silent or len(self._waiting) >= WAITING_BYTES:
+            self._write_waiting()
 
     def remove(self) -> None:
         """Take the journal away: the output is complete, or can never be made of this input."""
         self.path.unlink(missing_ok=True)
+        self._waiting = b""
 
     def _hold(self) -> io.FileIO:
         """The file, open and held by this run alone."""
@@ -118,6 +130,10 @@ class Journal:
             # The run that held it has ended in between and taken it away: this file has no name that others could find.
             file.close()
 
+    def _write_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, b""
+        self._write(waiting)
+
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
         try:
@@ -125,6 +141,12 @@ class Journal:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise explain_unwritable(self.path, error) from error
+
+
+def _make_record(window: AppliedVoxel) -> bytes:
+    added = window.events[window.synthesised].to_structured()
+    record = COUNTS.pack(len(window.kept), len(added)) + np.packbits(window.kept).tobytes() + added.tobytes()
+    return zlib.crc32(record).to_bytes(CHECKSUM_BYTES) + record
 
 
 def _read_record(data: mmap.mmap, place: int) -> tuple[Decision, int] | None:

@@ -13,17 +13,15 @@ Beyond the recording there are no events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice, pairwise, tee
 from typing import Any
 
 import torch
 
+from deflare_core.deflaring.silence import Run
 from deflare_core.system.errors import DeflareError
 from deflare_core.windows import find_neighbours
-
-Run = Callable[[Sequence[torch.Tensor | None]], torch.Tensor]
-"""From the voxels of a window and of its neighbours to the network's output for the window, all `(C, bins, H, W)`."""
 
 
 def look_once(run: Run, encoded: Iterable[Any], context: int, skip: int = 0) -> Iterator[tuple[Any, torch.Tensor]]:
@@ -40,8 +38,15 @@ def look_overlapping(
     between = find_neighbours(_join_halves(each.voxel for each in parts), context)
     outputs = map(run, islice(between, skip, None))
     seen_after_skip = islice(find_neighbours(whole, context), skip, None)
+    of_silence: torch.Tensor | None = None
     for seen, (earlier, later) in zip(seen_after_skip, pairwise(outputs), strict=True):
-        yield seen[0], blend(run([each and each.voxel for each in seen]), earlier, later)
+        output = run([each and each.voxel for each in seen])
+        if output is earlier is later:
+            # One output for all three is that of silence, whose blend is the same every time.
+            of_silence = blend(output, earlier, later) if of_silence is None else of_silence
+            yield seen[0], of_silence
+        else:
+            yield seen[0], blend(output, earlier, later)
 
 
 def blend(output: torch.Tensor, earlier: torch.Tensor, later: torch.Tensor) -> torch.Tensor:
@@ -62,7 +67,10 @@ def blend(output: torch.Tensor, earlier: torch.Tensor, later: torch.Tensor) -> t
 def _join_halves(voxels: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
     """The voxels half a window before the first, between each two, and half a window after the last."""
     for first, second in pairwise(chain([None], voxels, [None])):
-        if first is not None:
+        if first is second and first is not None:
+            # Only silence is the same voxel twice; half of it and half of it is silence.
+            yield first
+        elif first is not None:
             yield _join(first, torch.zeros_like(first) if second is None else second)
         elif second is not None:
             yield _join(torch.zeros_like(second), second)

@@ -2,6 +2,8 @@
 
     windows -> encode -> neighbours -> network -> level -> decode -> AppliedVoxel, one for each window, in order
 
+What is silent, with all that the network sees of it, goes through the network once (`silence`).
+
 A path says where that happens: `host` encodes and decodes on the processor, `gpu` does all of it on a GPU. Voxels are
 float32 tensors `(C, bins, H, W)`: C = 1 for signed events, C = 2 for the numbers of positive and of negative ones.
 """
@@ -16,6 +18,7 @@ import torch
 from deflare_core.codec import AppliedVoxel
 from deflare_core.deflaring.host import HostPath
 from deflare_core.deflaring.overlap import look_once, look_overlapping
+from deflare_core.deflaring.silence import SilentDecode, SilentVoxel, recall_silence
 from deflare_core.model import VoxelNetwork, has_triton
 from deflare_core.system.workers import delay_items
 from deflare_core.windows import Cut, Window
@@ -25,9 +28,10 @@ class Path(Protocol):
     """Where windows are encoded and decoded; `ahead` of them are begun before the first is finished."""
 
     ahead: int
+    silent: SilentVoxel
 
     def encode(self, window: Window) -> Any:
-        """The window and its `voxel`."""
+        """The `window` and its `voxel`, which is that of `silent` where it has no events."""
 
     def run(self, seen: Sequence[torch.Tensor | None]) -> torch.Tensor:
         """The network's output for a window, from the voxels of it and of its neighbours."""
@@ -66,9 +70,10 @@ def deflare_windows(
         bins.
     """
     path = path or choose_path(model, cut)
-    look = look_overlapping if overlap else look_once
-    begun = (path.begin(*each) for each in look(path.run, map(path.encode, windows), model.config.context, skip))
-    yield from map(path.finish, delay_items(begun, path.ahead))
+    look, run = look_overlapping if overlap else look_once, recall_silence(path.run, path.silent)
+    decode = SilentDecode(path.begin, path.finish)
+    begun = (decode.begin(*each) for each in look(run, map(path.encode, windows), model.config.context, skip))
+    yield from (finish() for finish in delay_items(begun, path.ahead))
 
 
 def choose_path(model: VoxelNetwork, cut: Cut) -> Path:

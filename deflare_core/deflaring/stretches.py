@@ -41,7 +41,8 @@ def deflare_stretches(
         start_us, end_us = stretch[0].t0_us, stretch[-1].t0_us + window_us
         new = [window.events for window in stretch]
         recorded = Events.concatenate(new if lead is None else [lead, *new])
-        after = baseline(recorded, (start_us if lead is None else start_us - lead_us, end_us), seed)
+        span_us = (start_us if lead is None else start_us - lead_us, end_us)
+        after = baseline(recorded, span_us, seed) if len(recorded) else recorded
         kept, synthesised = find_matched(after, recorded), ~find_matched(recorded, after)
         for window in stretch:
             given, taken = (_span(events, window.t0_us, window.t0_us + window_us) for events in (after, recorded))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from deflare_core.events import NUM_BINS, WINDOW_US, Events
 from deflare_core.io.arrays import write_npy_header
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import AS_STATED, Reading
-from deflare_core.io.recordings import Recording, open_recording
+from deflare_core.io.recordings import Recording, open_recording, read_windows
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import check_output, complete_or_absent
 from deflare_core.system.errors import DeflareError
@@ -54,16 +56,26 @@ def encode_file(
         shape = (len(starts), NUM_BINS, *recording.sensor_size)
         if 0 in shape:
             raise VoxelFileError(f"{source}: is empty and declares no duration, so there is no window to encode.")
+        _check_room(target, shape)
         write = _write_npy if target.suffix.lower() == ".npy" else _write_pt
         write(temporary, shape, _encode_windows(recording, starts, show_first))
         return starts.start, shape
 
 
+def _check_room(target: Path, shape: tuple[int, ...]) -> None:
+    """Raise a VoxelFileError unless a float32 array of this shape fits on the target's disk."""
+    size, free = 4 * math.prod(shape), shutil.disk_usage(target.parent).free
+    if size > free:
+        raise VoxelFileError(
+            f"{target}: the voxels of {shape[0]:,} windows would take {size / 1e9:,.1f} GB, and its disk has "
+            f"{free / 1e9:,.1f} GB free; encode a shorter recording."
+        )
+
+
 def _encode_windows(recording: Recording, starts: range, show_first: ShowWindow | None) -> Iterator[np.ndarray]:
     """The voxel of each window, float32 `(bins, H, W)`: one array that each next window overwrites."""
     voxel, num_events = np.empty((NUM_BINS, *recording.sensor_size), np.float32), 0
-    for t0_us in starts:
-        events = recording.window(t0_us, t0_us + WINDOW_US)
+    for t0_us, events, _, _ in read_windows(recording, starts, WINDOW_US, seed=0):
         num_events += len(events)
         events_to_voxel(events, t0_us=t0_us, out=voxel)
         if show_first and t0_us == starts.start:

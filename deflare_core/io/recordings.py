@@ -7,6 +7,7 @@ read of HDF5 is in `layouts`, the other formats are in `formats`, and writing is
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -135,6 +136,12 @@ class Recording:
         with name_errors(self.path):
             return self._slice(*self._span(t_start_us, t_end_us))
 
+    def next_event_us(self, t_us: int) -> int | None:
+        """The time of the first event at or after `t_us`; none if there is none."""
+        with name_errors(self.path):
+            index = self._first_index(t_us)
+            return self._time_at(index) if index < len(self) else None
+
     def column(self, name: str, t_start_us: int, t_end_us: int) -> np.ndarray:
         """The values of an extra per-event column over `[t_start_us, t_end_us)`, in the type that the file holds."""
         if name not in self._layout.extra:
@@ -256,12 +263,25 @@ def open_recording(path: str | Path, reading: Reading = AS_STATED) -> Recording:
 
 
 def read_windows(recording: Recording, starts: range, window_us: int, seed: int) -> Iterator[Window]:
-    """The windows of a recording that begin at these absolute times, with causes where it carries them."""
+    """The windows of a recording that begin at these absolute times, with causes where it carries them.
+
+    From a window without events to the next event nothing is read.
+    """
     has_causes = "label" in recording.extra_columns
+    nothing = Window(0, Events.empty(recording.sensor_size), 0, np.empty(0, np.uint8) if has_causes else None)
+    silent_until_us = -math.inf
     for t0_us in starts:
-        span = t0_us, t0_us + window_us
-        causes = recording.column("label", *span) if has_causes else None
-        yield Window(t0_us, recording.window(*span), derive_seed(seed, t0_us), causes)
+        span, own_seed = (t0_us, t0_us + window_us), derive_seed(seed, t0_us)
+        if span[1] <= silent_until_us:
+            yield nothing._replace(t0_us=t0_us, seed=own_seed)
+            continue
+        window = Window(t0_us, recording.window(*span), own_seed, nothing.causes)
+        if not len(window.events):
+            next_us = recording.next_event_us(t0_us)
+            silent_until_us = math.inf if next_us is None else next_us
+        elif has_causes:
+            window = window._replace(causes=recording.column("label", *span))
+        yield window
 
 
 @contextmanager

@@ -36,6 +36,8 @@ MIN_PANEL_WIDTH = 480
 READ_US = 100_000
 # Dense frames of two 640 x 480 panels take 17 ms on two cores, against 27 ms with x264's next slower preset.
 ENCODER_OPTIONS = {"preset": "superfast", "crf": "23"}
+LONGEST_H, USUAL_H = 10, 1
+"""Hours that a film lasts at most, and those of the one that is advised instead."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,22 @@ def write_video(
         caption = f"{frame_us / 1e3:g} ms a frame, {describe_speed(slowdown)}"
         sheet = Sheet(list(opened), next(iter(opened.values())).sensor_size, caption)
         num_frames = -(-(end - start) // frame_us)
+        _check_length(num_frames, frames_per_s, end - start)
         frames = (sheet.frame(panels, t_us) for t_us, panels in _slices(opened, start, end, frame_us))
         with complete_or_absent(target) as temporary:
             _encode(tqdm(frames, "video", num_frames, unit="frame"), temporary, sheet.size, frames_per_s)
     return Video(target, num_frames, *sheet.size, slowdown)
+
+
+def _check_length(num_frames: int, frames_per_s: int, span_us: int) -> None:
+    """Raise a DeflareError if a film would last longer than anybody looks at it: an hour at 2 ms a frame lasts 20."""
+    hours = num_frames / frames_per_s / 3600
+    if hours > LONGEST_H:
+        advised_us = -(-span_us // (USUAL_H * 3600 * frames_per_s))
+        raise DeflareError(
+            f"The film would last {hours:,.0f} hours ({num_frames:,} frames); show more in each, as in "
+            f"--frame-us {advised_us}, or film a shorter span."
+        )
 
 
 class Sheet:

@@ -287,6 +287,8 @@ AHEAD_AND_BACK = evt2([time2(2_000_000), change2(2_000_000, 1, 1, 1), time2(0), 
 EVERY_READER = ("infer --method baf --input IN --output OUT", "convert IN OUT", "encode IN OUT.npy", "sheet IN OUT.png")
 """Commands that read a recording, each in a way of its own: by windows, in pieces, as a whole, and by its span."""
 OF_25_HOURS = h5(t=changed("t", -1, 9 * 10**10))
+OF_30_YEARS = h5(t=changed("t", -1, 10**15))
+AN_HOUR = h5(t=changed("t", -1, 3_600_000_000))
 CONVERT = "convert IN OUT"
 IN_US = SIZED + " --time-unit us"
 LENIENT = "convert IN OUT --sensor-size 12 16 --polarity lenient"
@@ -493,6 +495,8 @@ FAULTS = [
     Fault("half a list for a notebook", "none", nothing, ("'num_train'", "'[1'"), "notebook 00 -p num_train [1"),
     Fault("a misspelt parameter", "none", nothing, ("did you mean 'max_steps'",), "notebook 00 -p max_step 5"),
     Fault("a suffix nobody writes", "a.h5", h5(), (".npz",), "convert IN OUT.avi", only=True),
+    Fault("an hour of film", "a.h5", AN_HOUR, ("would last 20 hours", "--frame-us 40"), "video IN OUT.mp4", only=True),
+    Fault("voxels of 30 years", "a.h5", OF_30_YEARS, ("windows would take", "GB free"), "encode IN OUT.npy", only=True),
     Fault("a film of three", "a.h5", h5(), ("one or two recordings",), "video IN IN IN OUT.mp4"),
 ]  # fmt: skip
 
