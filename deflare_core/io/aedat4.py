@@ -6,6 +6,7 @@ with LZ4 or Zstandard. Header and packets are flatbuffers: tables whose fields s
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +27,11 @@ LINE = b"#!AER-DAT4.0\r\n"
 EVENT = np.dtype(
     {"names": ["t", "x", "y", "p"], "formats": ["<i8", "<i2", "<i2", "?"], "offsets": [0, 8, 10, 12], "itemsize": 16}
 )
-DAMAGE = (struct.error, ValueError, RuntimeError, KeyError, IndexError, ElementTree.ParseError, zstandard.ZstdError)
+CUT_SHORT = "the file is cut short: it ends before its last packet does; copy or record it again."
+DAMAGE = (
+    *(struct.error, ValueError, RuntimeError, KeyError, IndexError, MemoryError, OverflowError),
+    *(ElementTree.ParseError, zstandard.ZstdError),
+)
 """What is raised where bytes mean nothing."""
 DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
     0: bytes,
@@ -87,9 +92,12 @@ def _decode(
 ) -> Iterator[np.ndarray]:
     """The events of each packet of a stream, up to the table of packets, if the file was closed with one."""
     with explain_damage(*DAMAGE), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
         file.seek(start)
-        while (end < start or file.tell() < end) and (head := file.read(8)):
-            stream, num_bytes = struct.unpack("<iI", head)
+        while file.tell() < (end if end > start else size):
+            stream, num_bytes = struct.unpack("<iI", _read_exactly(file, 8))
+            if file.tell() + num_bytes > size:
+                raise DeflareError(CUT_SHORT)
             if stream != number:
                 file.seek(num_bytes, 1)
                 continue
@@ -113,7 +121,7 @@ def _join(packets: Iterator[np.ndarray]) -> Iterator[Columns]:
 def _read_exactly(file: IO[bytes], num_bytes: int) -> bytes:
     data = file.read(num_bytes)
     if len(data) < num_bytes:
-        raise DeflareError("the file is cut short: it ends in the middle of a packet; copy or record it again.")
+        raise DeflareError(CUT_SHORT)
     return data
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.camera_bytes import dat_bytes, evt2_bytes, evt3_bytes
+from support.camera_bytes import aedat4, dat_bytes, es, evt2_bytes, evt3_bytes
 from support.faults import COLUMNS, EVENTS, EVERY_READER, FAULTS, TABLE, Fault, answer, h5, recording
 from support.processes import Started, start_command
 from support.recordings import make_events, same_events
@@ -159,7 +159,9 @@ def sound_files(folder: Path) -> dict[str, bytes]:
     for suffix in ("npz", "npy", "csv"):
         convert(folder / "a.h5", folder / f"a.{suffix}", progress=False)
         files[f"a.{suffix}"] = (folder / f"a.{suffix}").read_bytes()
-    return files | {"2.raw": evt2_bytes(EVENTS), "3.raw": evt3_bytes(EVENTS), "a.dat": dat_bytes(EVENTS)}
+    rows = EVENTS.to_array().tolist()
+    cameras = {"2.raw": evt2_bytes(EVENTS), "3.raw": evt3_bytes(EVENTS), "a.dat": dat_bytes(EVENTS), "a.es": es(rows)}
+    return files | cameras | {"a.aedat4": aedat4({("A", "events"): [rows[:999], rows[999:]]})}
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
@@ -203,7 +205,7 @@ def fuzz(folder: Path, seed: int, rounds: int) -> None:
     sys.stdout.write(str(num_read))
 
 
-@pytest.mark.parametrize("rounds", [70, pytest.param(420, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [90, pytest.param(420, marks=pytest.mark.slow)])
 def test_damaged_files_are_refused_or_read_as_sound_events(tmp_path, rounds):
     """In a process of its own, which a fault of a decoder may end."""
     run = Started(fuzz, tmp_path, 0, rounds, folder=tmp_path / "streams")

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.camera_bytes import (
     HEAD2,
-    HEAD3,
     aedat4,
     base3,
     change2,
@@ -280,6 +279,27 @@ def test_of_several_cameras_one_must_be_chosen(tmp_path):
             read(path, data)
 
 
+@pytest.mark.parametrize("compression", range(5))
+def test_aedat4_of_every_compression_is_read_up_to_the_table_that_closes_it(tmp_path, compression):
+    events = make_events(num=50)
+    data = aedat4({("A", "events"): [rows(events)]}, compression=compression, closing=b"a table of packets")
+    assert same_events(read(tmp_path / "a.aedat4", data), events)
+
+
+def test_aedat4_that_is_cut_short_anywhere_is_refused(tmp_path):
+    events = make_events(num=50)
+    streams = {("A", "events"): [rows(events)], ("B", "events"): [rows(events)]}
+    data, closed = aedat4(streams), aedat4(streams, closing=b"table")
+    first = len(aedat4({**streams, ("B", "events"): []}))
+    for name, cut in (
+        ("another stream", data[:-1]),
+        ("a head", data[: first + 5]),
+        ("before a packet", closed[:first]),
+    ):
+        with pytest.raises(RecordingError, match="the file is cut short"):
+            read(tmp_path / f"{name}.aedat4", cut, stream="A")
+
+
 def test_a_container_without_events_says_what_it_holds(tmp_path):
     with pytest.raises(RecordingError, match="holds no events, only streams of imu"):
         read(tmp_path / "a.aedat4", aedat4({("A", "imu"): []}, identifier="IMUS"))
@@ -292,64 +312,3 @@ def test_a_container_without_events_says_what_it_holds(tmp_path):
 def test_camera_files_that_end_inside_an_event_are_refused(tmp_path, encode):
     with pytest.raises(RecordingError, match=r"a\.bin: the file is (cut short|damaged)"):
         read(tmp_path / "a.bin", encode(make_events(t_start_us=64))[:-1])
-
-
-# As other readers have it
-
-
-def by_faery(path, kind, size=SIZE):
-    """The events that faery reads."""
-    faery = pytest.importorskip("faery")
-    packets = list(faery.events_stream_from_file(path, dimensions_fallback=size[::-1], file_type=kind))
-    found = np.concatenate(packets)
-    return Events.from_columns(found["t"], found["x"], found["y"], found["p"], size)
-
-
-@settings(max_examples=25)
-@given(st.integers(0, 2**32), st.integers(1, 400), st.integers(0, 10**6))
-def test_faery_reads_the_same_of_every_format(tmp_path_factory, seed, num, start):
-    folder = tmp_path_factory.mktemp("faery")
-    events = make_events(seed, num, t_start_us=start, duration_us=1_000_000)
-    for name, kind in {"EVT2": "evt", "EVT3": "evt", "DAT": "dat", "ES": "es", "AEDAT4": "aedat"}.items():
-        path = folder / name
-        assert same_events(read(path, ENCODERS[name](events)), by_faery(path, kind)), f"{name} differs."
-
-
-BIT = st.integers(0, 1)
-WORDS3 = st.one_of(
-    st.integers(0, 11),
-    st.builds(change3, st.integers(0, 15), BIT),
-    st.builds(lambda x, p, mask: (base3(x, p), 4 << 12 | mask), st.integers(0, 4), BIT, st.integers(0, 4095)),
-    st.builds(lambda x, p, mask: (base3(x, p), 5 << 12 | mask), st.integers(0, 8), BIT, st.integers(0, 255)),
-    st.just("tick"),
-    st.sampled_from([10 << 12, 14 << 12, 7 << 12, 15 << 12]),
-)
-
-
-@settings(max_examples=60)
-@given(st.lists(WORDS3, min_size=1, max_size=80), st.lists(st.integers(1, 9_000), min_size=80, max_size=80))
-def test_faery_reads_the_same_of_any_words_of_evt3(tmp_path_factory, words, steps):
-    path, t, file = tmp_path_factory.getbasetemp() / "words.raw", 4096, [high3(4096), low3(0), 5, change3(3, 1)]
-    for word, step in zip(words, steps, strict=False):
-        t += step
-        file += [high3(t), low3(t)] if word == "tick" else word if isinstance(word, tuple) else [word]
-    assert same_events(read(path, evt3(file)), by_faery(path, "evt"))
-
-
-@settings(max_examples=100)
-@given(
-    st.sampled_from([(HEAD2, 4), (HEAD3, 2), (b"% evt 2.1\n% geometry 16x12\n% end\n", 8)]),
-    st.lists(st.integers(0, 255), max_size=400),
-    st.integers(2, 50),
-)
-def test_any_words_give_sound_events_or_an_error_however_they_are_cut(tmp_path_factory, head, data, num_words):
-    (header, word_bytes), path = head, tmp_path_factory.getbasetemp() / "any.raw"
-    answers = []
-    for piece_bytes in (1 << 20, num_words // 2 * 2 * word_bytes):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(camera_files, "PIECE_BYTES", piece_bytes)
-            try:
-                answers.append(rows(read(path, header + bytes(data))))
-            except RecordingError as error:
-                answers.append(type(error))
-    assert answers[0] == answers[1], "Pieces are no part of the format."

@@ -378,7 +378,7 @@ FAULTS = [
         "AEDAT4 of motion alone", "a.aedat4", content(aedat4({("A", "imu"): []}, identifier="IMUS")),
         ("holds no events, only streams of imu",),
     ),
-    Fault("AEDAT4, cut short", "a.aedat4", content(aedat4({("A", "events"): [ROWS]})[:-9]), ("of a packet",)),
+    Fault("AEDAT4, cut short", "a.aedat4", content(aedat4({("A", "events"): [ROWS]})[:-9]), ("the file is cut short",)),
     Fault("AEDAT4 of nothing", "a.aedat4", content(b"#!AER-DAT4.0\r\n\x10\0"), ("cut short",)),
     Fault("an Event Stream of colours", "a.es", content(es(ROWS, kind=4)), ("type 4", "1 (DVS) and 2 (ATIS)")),
     Fault("an Event Stream, cut short", "a.es", content(es(ROWS)[:-1]), ("in the middle of an event",)),
