@@ -54,10 +54,18 @@ def render(out, height, width, poses, mapping, textures, ambient):
         picture[0] *= ambient
         for s in range(poses.stripes.shape[1]):
             stripe = poses.stripes[k, s]
-            if stripe[5] > ZERO:
+            if stripe[5] > ZERO and near_stripe(F(column), F(row), stripe):
                 picture[1 + Int(stripe[6])] += stripe[5] * stripe_share(F(column), F(row), stripe)
         for s in range(poses.faces.shape[1]):
             show_face(picture, F(column), F(row), u, v, k, poses, poses.faces[k, s], textures)
+
+
+@cuda.jit(device=True)
+def near_stripe(column, row, stripe):
+    """Whether a pixel is in the box that a stripe can reach."""
+    margin = max(stripe[4], HALF) + ONE
+    across = column >= min(stripe[0], stripe[2]) - margin and column <= max(stripe[0], stripe[2]) + margin
+    return across and row >= min(stripe[1], stripe[3]) - margin and row <= max(stripe[1], stripe[3]) + margin
 
 
 @cuda.jit(device=True)

@@ -97,8 +97,8 @@ def make_pulses(hz: float, duty: float, edge_us: float, phase: float) -> Wavefor
     return Waveform("pwm", float(hz), phase, knots, np.array([0.0, 1.0, 1.0, 0.0]) / duty)
 
 
-def make_flashes(rng: np.random.Generator) -> Waveform:
-    """Flashes at random times and of random brightness, a few in each tenth of a second, as of a glint on water."""
+def make_flashes(rng: np.random.Generator, hz: tuple[float, float] = (6, 12)) -> Waveform:
+    """A few flashes at random times and of random brightness, as of a glint on water, which repeat at that rate."""
     num = int(rng.integers(2, 9))
     starts = (np.arange(num) + rng.uniform(0.05, 0.5, num)) / num
     widths = rng.uniform(0.1, 0.45, num) / num
@@ -106,4 +106,4 @@ def make_flashes(rng: np.random.Generator) -> Waveform:
     values = (np.exp(rng.normal(0, 0.5, num))[:, None] * [0, 1, 0]).ravel()
     values += 0.02
     mean = float(np.trapezoid(np.append(values, values[0]), np.append(knots, knots[0] + 1)))
-    return Waveform("flashes", float(rng.uniform(6, 12)), float(rng.uniform()), knots, values / mean)
+    return Waveform("flashes", float(rng.uniform(*hz)), float(rng.uniform()), knots, values / mean)

@@ -56,7 +56,7 @@ def find_poses(scene: Scene, sensor_size: SensorSize, t_us: NDArray[np.float64])
     offsets = camera[:, [1, 1, 0, 0, 2]] * np.array([-1, 1, 1, -1, -1])
     lamps = [
         np.column_stack([s.middle_at(t_us) + offset, np.full((len(t_us), 2), (s.power_m2 / len(points), s.group))])
-        for s in scene.sources for points in [s.light_points()] for offset in points
+        for s in scene.sources if s.power_m2 for points in [s.light_points()] for offset in points
     ]  # fmt: skip
     stripes = [_stripe(scene, source, sensor_size, t_us) for source in scene.sources if source.picture is None]
     faces = [_face(scene, source, sensor_size, t_us) for source in scene.sources if source.picture is not None]

@@ -39,19 +39,21 @@ def _draw_sparks(group: int, radiance: float, depth: float, rng: np.random.Gener
     """Points that fly apart from one place: a sparkler, a grinder, a firework."""
     origin = depth * np.array([rng.uniform(-0.4, 0.4), rng.uniform(-0.3, 0.3), 1])
     sources = []
-    for _ in range(int(rng.integers(8, 25))):
+    for _ in range(int(rng.integers(20, 80))):
         direction = rng.normal(0, 1, 3) * [1, 1, 0.3]
-        velocity = depth * 10 ** rng.uniform(-1, 0.2) * direction / np.linalg.norm(direction)
-        place = origin + velocity * rng.uniform(-0.05, 0.12)
+        velocity = depth * 10 ** rng.uniform(-0.8, 0.4) * direction / np.linalg.norm(direction)
+        place = origin + velocity * rng.uniform(-0.06, 0.06)
         sources.append(_point("spark", group, place, velocity, depth, radiance / 3, rng))
-    return sources, make_flashes(rng) if rng.random() < 0.5 else Waveform("constant", 0.0, 0.0, np.zeros(1), np.ones(1))
+    return sources, make_flashes(rng, (20, 60)) if rng.random() < 0.5 else Waveform(
+        "constant", 0.0, 0.0, np.zeros(1), np.ones(1)
+    )
 
 
 def _draw_glitter(group: int, radiance: float, depth: float, rng: np.random.Generator) -> _Found:
     """Glints in a band, as of water that moves."""
     middle = depth * np.array([rng.uniform(-0.3, 0.3), rng.uniform(-0.1, 0.35), 1])
     spread = depth * np.array([rng.uniform(0.05, 0.3), rng.uniform(0.02, 0.1), 0])
-    places = middle + spread * rng.normal(0, 1, (int(rng.integers(8, 25)), 3))
+    places = middle + spread * rng.normal(0, 1, (int(rng.integers(15, 60)), 3))
     drifts = depth * rng.normal(0, 0.04, places.shape)
     sources = [
         _point("glint", group, place, drift, depth, radiance / 10, rng)
