@@ -31,6 +31,7 @@ from deflare_core.system.errors import DeflareError
 DAMAGED_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, TokenError)
 """What numpy raises where an array's header or its length is damaged."""
 DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGED_ARRAY)
+SIZE_NAMES = ("sensor_size", "height", "width")
 Named = dict[str, np.ndarray]
 """The columns of a table, by the names that it gives them."""
 
@@ -42,8 +43,8 @@ def read_npz(path: Path, reading: Reading) -> Content:
         names = [name for name in archive.files if f"{name}.npy" in archive.zip.namelist()]
         if not names:
             raise DeflareError(f"is a zip of {archive.files[:9]}, no npz archive; unpack it and name one of its files.")
-        stated = _stated_size(archive["sensor_size"], reading) if "sensor_size" in names else None
-        columns = _find_events(archive, [name for name in names if name != "sensor_size"], reading, stated)
+        stated = _stated_size(archive, names, reading)
+        columns = _find_events(archive, [name for name in names if name not in SIZE_NAMES], reading, stated)
     return Content(stated, _pieces(path, columns, reading), ", ".join(columns))
 
 
@@ -98,10 +99,13 @@ def _explain_damage(what: str, kinds: tuple[type[Exception], ...]) -> Iterator[N
         ) from error
 
 
-def _stated_size(size: np.ndarray, reading: Reading) -> SensorSize | None:
+def _stated_size(archive: np.lib.npyio.NpzFile, names: list[str], reading: Reading) -> SensorSize | None:
     """The sensor that an archive states; one that cannot be understood counts only if the caller gives none."""
+    stating = ["sensor_size"] if "sensor_size" in names else ["height", "width"]
+    if not set(stating) <= set(names):
+        return None
     try:
-        return check_sensor_size(tuple(size.ravel().tolist()))
+        return check_sensor_size(tuple(value for name in stating for value in archive[name].ravel().tolist()))
     except DeflareError:
         if reading.sensor_size is None:
             raise

@@ -40,7 +40,7 @@ def find_order(columns: Sequence[np.ndarray], size: SensorSize | None, polarity:
     placed = [order for order in signed if _are_pixels(columns, order, size)]
     timed = _distinct([order for order in placed if _is_time(columns[order.index("t")])], columns)
     chosen = timed or _distinct(placed, columns) or signed[:1]
-    if len(columns[0]) < ENOUGH_EVENTS and ORDERS[0] in signed:
+    if len(columns[0]) < ENOUGH_EVENTS and ORDERS[0] in signed and len(timed) < 2:
         return ORDERS[0]
     if len(chosen) > 1:
         raise DeflareError(

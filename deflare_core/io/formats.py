@@ -113,14 +113,20 @@ ES = Format(
 )
 FORMATS = (HDF5, NPZ, NPY, AEDAT4, EVT, DAT, ES, TEXT)
 """Every format, in the order in which a file is compared with them: text last, because more than one begins so."""
+EXPORT, UNPACK = "export it as AEDAT4, HDF5 or text", "unpack it, and name one file of it"
 UNREAD = {
-    b"#!AER-DAT": "an AEDAT file older than 4",
-    b"#ROSBAG": "a ROS bag",
-    b"\x89MCAP": "an MCAP bag",
-    b"\xff\xfe": "text in UTF-16",
-    b"\xfe\xff": "text in UTF-16",
-    b"\x1f\x8b": "gzipped",
+    b"#!AER-DAT": ("an AEDAT file older than 4", EXPORT),
+    b"#ROSBAG": ("a ROS bag", EXPORT),
+    b"\x89MCAP": ("an MCAP bag", EXPORT),
+    b"MATLAB 5.0 MAT-file": ("a MATLAB file older than 7.3", "save it as -v7.3, which is HDF5, or as text"),
+    b"\xff\xfe": ("text in UTF-16", "save it as UTF-8"),
+    b"\xfe\xff": ("text in UTF-16", "save it as UTF-8"),
+    b"\x1f\x8b": ("gzipped, and no text", UNPACK),
+    b"BZh": ("compressed with bzip2", UNPACK),
+    b"\xfd7zXZ": ("compressed with xz", UNPACK),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", UNPACK),
 }
+"""What is known but not read, by the bytes that it begins with, and what to do about it."""
 SUFFIX_FORMATS = {suffix: form for form in FORMATS for suffix in form.endings.split()}
 HDF5_SUFFIXES = tuple(HDF5.endings.split())
 WRITTEN_SUFFIXES = tuple(suffix for suffix, form in SUFFIX_FORMATS.items() if form is HDF5 or form.write)
@@ -134,8 +140,8 @@ def find_format(path: str | Path) -> Format:
         head = file.read(HEAD_BYTES)
     if found := next((form for form in FORMATS if form.is_of(head)), None):
         return found
-    if unread := next((name for signature, name in UNREAD.items() if head.startswith(signature)), None):
-        raise RecordingError(f"{path}: is {unread}, which is not read; export it as AEDAT4, HDF5 or text.")
+    if unread := next((row for signature, row in UNREAD.items() if head.startswith(signature)), None):
+        raise RecordingError(f"{path}: is {unread[0]}, which is not read; {unread[1]}.")
     if not head:
         raise RecordingError(f"{path}: the file is empty.")
     raise RecordingError(f"{path}: is in no known format; read are {', '.join(form.name for form in FORMATS)}.")

@@ -22,6 +22,7 @@ from deflare_core.io.column_names import NAMES, find_columns, meaning_of, requir
 from deflare_core.io.column_order import ENOUGH_EVENTS, find_order
 from deflare_core.io.hdf5_sources import check_links, check_sources
 from deflare_core.io.reading import (
+    LATEST_US,
     MICROSECONDS,
     PIECE_EVENTS,
     Columns,
@@ -284,6 +285,10 @@ def _offset_us(value: np.ndarray, dtype: np.dtype, unit: TimeUnit | None) -> int
     """An offset in microseconds; a fraction, or a float beside whole times, may be in another unit than they."""
     if value.shape != (1,) or value.dtype.kind not in "iuf":
         raise DeflareError(f"t_offset must be one number; it is {value.tolist()}.")
+    if abs(value[0]) >= LATEST_US:
+        raise DeflareError(
+            f"t_offset is {value[0]}, too far from 0 to be exact; correct it, or take it out of the file."
+        )
     is_float, is_whole = value.dtype.kind == "f", value[0] == np.trunc(value[0])
     if (is_float and unit is None and dtype.kind != "f") or (unit in (None, "us") and not is_whole):
         advice = ", or give the unit of both, as in --time-unit us" if is_whole else ""

@@ -158,7 +158,7 @@ def to_microseconds(t: np.ndarray, unit: TimeUnit | None) -> np.ndarray:
     if unit is None and t.dtype.kind == "f" and (np.isfinite(t) & (t != np.trunc(t))).any():
         where = int((t != np.trunc(t)).argmax())
         raise DeflareError(
-            "the times are not whole microseconds; give time_unit='s', 'ms' or 'ns', as in --time-unit s; "
+            "the times are not whole microseconds; give time_unit='s', 'ms' or 'ns' (--time-unit), whichever it is: "
             f"whole numbers were expected, received {t[where]} at event {where}."
         )
     factor = MICROSECONDS[unit or "us"]

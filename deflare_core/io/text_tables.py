@@ -133,7 +133,7 @@ def _read_head(path: Path) -> _Head:
             words = _split(line.lstrip("#% "), separator)
             if not comment and separator == ";" and re.match(r'"?-?\d+,\d', line):
                 raise DeflareError(f"writes decimals with a comma: {line[:40]!r}; write them with a point.")
-            if words and not comment and (is_named or _is_number(words[0])):
+            if words and not comment and (is_named or _is_value(words)):
                 if len(words) != 2 or "width" in declared or names:
                     break
                 # E2VID's texts begin with a line of width and height.
@@ -173,6 +173,11 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_value(words: list[str]) -> bool:
+    """Whether the words of a line are those of an event: one that begins with a polarity in words ends in a number."""
+    return _is_number(words[0]) or (words[0].lower() in WORDS and _is_number(words[-1]))
 
 
 def _stated_size(head: _Head) -> SensorSize | None:
@@ -216,8 +221,8 @@ def _agree_on_unit(head: _Head, reading: Reading) -> TimeUnit:
     if agreed := reading.agree_on_unit(stated):
         return agreed
     raise DeflareError(
-        "does not say its unit of time; give time_unit='s', 'ms', 'us' or 'ns', as in --time-unit us, or begin it with "
-        "'# time_unit: us'."
+        "does not say its unit of time; give time_unit='s', 'ms', 'us' or 'ns' (--time-unit), whichever it is, or "
+        "begin it with a line such as '# time_unit: us'. `deflare info` says how long it would last in each."
     )
 
 

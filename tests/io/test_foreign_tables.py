@@ -313,6 +313,7 @@ def test_hdf5_states_its_sensor_as_its_tool_does(tmp_path, name):
     "size", [{"height": "tall", "width": 64}, {"height": [1, 2], "width": 64}, {"height": 48.5, "width": 64}]
 )
 def test_a_statement_of_the_sensor_that_means_nothing_gives_way_to_the_callers(tmp_path, size):
+    assert same_events(load(npz(tmp_path / "b", t=T, x=X, y=Y, p=P, height=48, width=64), sensor_size=None), EVENTS)
     tonics = npz(tmp_path / "a.npz", t=T, x=X, y=Y, p=P, sensor_size=[64, 48, 2])
     for path in (h5(tmp_path / "a.h5", size, **PLAIN), tonics):
         assert same_events(load(path), EVENTS)
