@@ -19,7 +19,7 @@ import numpy as np
 import zstandard
 
 from deflare_core.events import SensorSize, check_sensor_size
-from deflare_core.io.oddities import Oddities, put_right
+from deflare_core.io.oddities import Oddities
 from deflare_core.io.reading import PIECE_EVENTS, Columns, Content, Reading, explain_damage
 from deflare_core.system.errors import DeflareError
 
@@ -63,9 +63,10 @@ def read_aedat4(path: Path, reading: Reading) -> Content:
         streams, others = _find_streams(_string(header, root, 2))
     if not streams:
         raise DeflareError(f"holds no events, only streams of {', '.join(others) or 'nothing'}; record events as well.")
-    stream = streams[reading.choose_stream(streams)]
+    name = reading.choose_stream(streams)
+    stream = streams[name]
     pieces = _join(_decode(path, stream.number, DECOMPRESS[compression], start, end))
-    return Content(stream.sensor_size, put_right(pieces, reading.agree_on_size(stream.sensor_size), Oddities(path)))
+    return Content(stream.sensor_size, pieces, f"stream {name}", Oddities(path))
 
 
 def _find_streams(description: str) -> tuple[dict[str, Stream], list[str]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from deflare_core.events import SensorSize, check_sensor_size
 from deflare_core.io.evt_words import Clock, decode_evt2, decode_evt3
-from deflare_core.io.oddities import Oddities, put_right
+from deflare_core.io.oddities import Oddities
 from deflare_core.io.reading import HEAD_BYTES, Columns, Content, Reading
 from deflare_core.system.errors import DeflareError
 
@@ -19,7 +19,7 @@ PIECE_BYTES = 1 << 18
 """Bytes that are decoded at once."""
 WORD_BYTES = {"2": 4, "2.1": 8, "3": 2}
 """Bytes of a word, by the version of EVT."""
-DAT_EVENTS = {0: "changes", 12: "changes"}
+DAT_TYPES = (0, 12)
 """The types of DAT files that are read: the one of N-Cars, and the usual one."""
 
 
@@ -68,9 +68,7 @@ def read_evt(path: Path, reading: Reading) -> Content:
         pieces = decode_evt2(((words, None) for words in _read_words(path, header.num_bytes, "<u4")), oddities)
     else:
         pieces = decode_evt2(_read_halves(path, header), oddities)
-    return Content(
-        header.sensor_size, put_right(pieces, reading.agree_on_size(header.sensor_size), oddities), f"EVT{version}"
-    )
+    return Content(header.sensor_size, pieces, f"EVT{version}", oddities)
 
 
 def read_dat(path: Path, reading: Reading) -> Content:
@@ -80,12 +78,12 @@ def read_dat(path: Path, reading: Reading) -> Content:
     with path.open("rb") as file:
         file.seek(header.num_bytes)
         kind, num_bytes = (*file.read(2), 0, 0)[:2]
-    if kind not in DAT_EVENTS or num_bytes != 8:
+    if kind not in DAT_TYPES or num_bytes != 8:
         raise DeflareError(f"holds events of type {kind} and {num_bytes} bytes; read are changes, types 0 and 12 of 8.")
     start = header.num_bytes + 2
     _check_whole_words(path, 8, start)
     pieces = _decode_dat(_read_words(path, start, "<u4"), header.get("version"), int(header.get("t0") or 0))
-    return Content(header.sensor_size, put_right(pieces, reading.agree_on_size(header.sensor_size), Oddities(path)))
+    return Content(header.sensor_size, pieces, f"type {kind}", Oddities(path))
 
 
 def is_evt(head: bytes) -> bool:

@@ -152,7 +152,8 @@ def _describe(path: Path, guess: Reading, said: Reading, refusal: DeflareError |
             content, clock_us = find_content(path, guess), None
             _add_all(tally, content)
     size = said.sensor_size or content.sensor_size
-    oddities = [*_find_oddities(tally, size, clock_us, said)]
+    oddities = [Oddity(line) for line in content.oddities.lines()] if content.oddities else []
+    oddities += _find_oddities(tally, size, clock_us, said)
     if refusal and guess.time_unit != said.time_unit:
         oddities.insert(0, Oddity(_describe_units(tally, guess), "--time-unit UNIT"))
     return Description(path, form.name, content.layout, size, tally, oddities, said)

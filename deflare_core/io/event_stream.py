@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from deflare_core.io.oddities import Oddities, put_right
+from deflare_core.io.oddities import Oddities
 from deflare_core.io.reading import PIECE_EVENTS, Columns, Content, Reading
 from deflare_core.system.errors import DeflareError
 
-KINDS = {1: 1, 2: 2}
-"""Bits of an event's kind in its first byte, by the type of stream: DVS, ATIS. The other bits count microseconds."""
+KINDS = {1: ("DVS", 1), 2: ("ATIS", 2)}
+"""Cameras by the type of stream, and the bits of an event's kind in its first byte; the others count microseconds."""
 HEADER = struct.Struct("<12s4B2H")
 
 
@@ -34,8 +34,9 @@ def read_event_stream(path: Path, reading: Reading) -> Content:
             f"is an Event Stream of version {major}.{minor} and type {kind}; read are version 2, types 1 (DVS) and 2 "
             "(ATIS)."
         )
-    pieces = ((t, x, height - 1 - y, p) for t, x, y, p in _decode(path, KINDS[kind]))
-    return Content((height, width), put_right(pieces, reading.agree_on_size((height, width)), Oddities(path)))
+    camera, kind_bits = KINDS[kind]
+    pieces = ((t, x, height - 1 - y, p) for t, x, y, p in _decode(path, kind_bits))
+    return Content((height, width), pieces, f"{camera} camera", Oddities(path))
 
 
 def _decode(path: Path, kind_bits: int) -> Iterator[Columns]:

@@ -15,8 +15,10 @@ from pathlib import Path
 from deflare_core.events import Events, SensorSize
 from deflare_core.io.aedat4 import read_aedat4
 from deflare_core.io.arrays import read_npy, read_npz, write_npy, write_npz
+from deflare_core.io.arrival import keep_on_sensor, put_in_order
 from deflare_core.io.camera_files import is_dat, is_evt, read_dat, read_evt
 from deflare_core.io.event_stream import read_event_stream
+from deflare_core.io.oddities import Oddities
 from deflare_core.io.polarities import Polarities
 from deflare_core.io.reading import (
     HEAD_BYTES,
@@ -31,6 +33,9 @@ from deflare_core.io.reading import (
 from deflare_core.io.text_tables import is_text, read_text, write_text
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.input_files import check_input
+
+Arrange = Callable[[Iterator[Columns], Oddities], Iterator[Columns]]
+"""What puts the events of a camera in order, or leaves them as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +157,24 @@ def read_stream(path: Path, reading: Reading) -> tuple[SensorSize, Iterator[Even
 
     A file that cannot be read as asked is a RecordingError, at once or on the way through.
     """
-    size, pieces = read_unordered(path, reading)
+    size, pieces = read_unordered(path, reading, put_in_order)
     return size, _name_pieces(path, pieces, size)
 
 
-def read_unordered(path: Path, reading: Reading) -> tuple[SensorSize, Iterator[Columns]]:
-    """What `read_stream` gives, as columns t, x, y and p, where events may be out of order or off the sensor."""
+def read_unordered(
+    path: Path, reading: Reading, arrange: Arrange = lambda pieces, oddities: pieces
+) -> tuple[SensorSize, Iterator[Columns]]:
+    """What `read_stream` gives, as columns t, x, y and p, where events may be out of order or off the sensor.
+
+    Those of cameras are on the sensor, and arranged as is asked for.
+    """
     content = find_content(path, reading)
     with name_errors(path):
         size = reading.agree_on_size(content.sensor_size)
-    return size, _sign_pieces(path, content.pieces, reading)
+    pieces = content.pieces
+    if content.oddities:
+        pieces = arrange(keep_on_sensor(pieces, size, content.oddities), content.oddities)
+    return size, _sign_pieces(path, pieces, reading, content.oddities)
 
 
 def find_content(path: Path, reading: Reading) -> Content:
@@ -173,12 +186,16 @@ def find_content(path: Path, reading: Reading) -> Content:
         return form.read(path, reading)
 
 
-def _sign_pieces(path: Path, pieces: Iterator[Columns], reading: Reading) -> Iterator[Columns]:
+def _sign_pieces(
+    path: Path, pieces: Iterator[Columns], reading: Reading, oddities: Oddities | None
+) -> Iterator[Columns]:
     polarities = Polarities(reading.polarity)
     with name_errors(path), explain_damage(OSError):
         for t, x, y, p in pieces:
             yield t, x, y, polarities.add(p)
         polarities.check()
+        if oddities:
+            oddities.report()
 
 
 def _name_pieces(path: Path, pieces: Iterator[Columns], size: SensorSize) -> Iterator[Events]:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, cast, get_args
 import numpy as np
 
 from deflare_core.events import PolarityRule, SensorSize, check_sensor_size, convert_exactly
+from deflare_core.io.oddities import Oddities
 from deflare_core.system.atomic_files import NO_ROOM, NOT_ALLOWED
 from deflare_core.system.errors import DeflareError
 
@@ -48,11 +49,13 @@ class Content(NamedTuple):
     sensor_size : (height, width), if the file states it.
     pieces : its events, times in microseconds.
     layout : how they are laid out, in a few words.
+    oddities : of a camera's file, counted while its pieces are read: events may be a little late, or off the sensor.
     """
 
     sensor_size: SensorSize | None
     pieces: Iterator[Columns]
     layout: str = ""
+    oddities: Oddities | None = None
 
 
 class RecordingError(DeflareError):

@@ -29,9 +29,10 @@ from support.recordings import make_events, same_events
 
 import deflare_core.io.camera_files as camera_files
 from deflare_core.events import Events
+from deflare_core.io.arrival import LATE_US, put_in_order
 from deflare_core.io.convert import convert
 from deflare_core.io.formats import AEDAT4, DAT, ES, EVT, find_format, read_stream
-from deflare_core.io.oddities import LATE_US, Oddities, put_right
+from deflare_core.io.oddities import Oddities
 from deflare_core.io.reading import Reading, RecordingError
 from deflare_core.io.recordings import load_events
 
@@ -147,7 +148,7 @@ def test_late_events_are_put_in_order_however_the_file_is_cut(steps, cuts, data)
     t = np.maximum(t, np.maximum.accumulate(t) - LATE_US) if len(t) else t
     numbers = np.arange(len(t)) % 16
     pieces = [(t[part], numbers[part], numbers[part], t[part]) for part in np.split(np.arange(len(t)), sorted(cuts))]
-    found = [np.concatenate([[], *parts]) for parts in zip(*put_right(pieces, (16, 16), Oddities(Path())), strict=True)]
+    found = [np.concatenate([[], *parts]) for parts in zip(*put_in_order(pieces, Oddities(Path())), strict=True)]
     order = np.argsort(t, kind="stable")
     assert all((column == right[order]).all() for column, right in zip(found, (t, numbers, numbers, t), strict=False))
 

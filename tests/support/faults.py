@@ -407,7 +407,10 @@ FAULTS = [
     Fault("text of -1, 0 and 1", "a.csv", text("t_us,x,y,p", "1,1,1,-1", "1,1,1,0"), ("0 may mean no change",), SIZED),
     Fault("text with decimal commas", "a.csv", text("t;x;y;p", "0,5;1;1;1"), ("decimals with a comma",), SIZED),
     Fault("text in UTF-16", "a.csv", content("t,x,y,p\n1,1,1,1\n".encode("utf-16")), ("save it as UTF-8",), SIZED),
-    Fault("a gzipped picture", "a.gz", content(gzip.compress(b"\x89PNG\0")), ("is gzipped", "unpack it"), SIZED, only=True),
+    Fault(
+        "a gzipped picture", "a.gz", content(gzip.compress(b"\x89PNG\0")), ("is gzipped", "unpack it"), SIZED,
+        only=True,
+    ),
     Fault("a zip of one text", "a.zip", zip_of_text, ("is a zip of ['events.txt']", "unpack it"), SIZED),
     Fault("text, a time beyond 64 bits", "a.csv", text("t_us,x,y,p", f"{2**63},1,1,1"), ("fit 64 bits",), SIZED),
     Fault("npy of x y t p", "a.npy", npy(EVENTS.to_array()[:, [1, 2, 0, 3]]), ("as x y t p, not as t x y p",), SIZED),
