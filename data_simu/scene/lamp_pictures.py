@@ -62,8 +62,11 @@ def _disc(rng: np.random.Generator) -> Picture:
 
 
 def _ellipse(rng: np.random.Generator) -> Picture:
-    half_height = np.float32(REACH * rng.uniform(0.3, 0.95))
-    return (1 - np.hypot(X / np.float32(REACH), Y / half_height)) * half_height
+    half_width, half_height = np.float32(REACH), np.float32(REACH * rng.uniform(0.3, 0.95))
+    # The distance is near enough the value over its slope, where the value is 1 at the edge.
+    value = np.hypot(X / half_width, Y / half_height)
+    slope = np.hypot(X / half_width**2, Y / half_height**2) / np.maximum(value, np.float32(1e-6))
+    return (1 - value) / np.maximum(slope, 1 / half_width)
 
 
 def _arc(rng: np.random.Generator) -> Picture:
@@ -136,9 +139,12 @@ def _cluster(rng: np.random.Generator) -> Picture:
     if rng.random() < 0.5:
         columns, rows = int(rng.integers(2, 9)), int(rng.integers(1, 6))
         pitch = 2 * REACH / columns
-        half_height = min(rows * pitch / 2, REACH)
-        x, y = (X + np.float32(REACH)) % np.float32(pitch) - np.float32(pitch / 2), Y % np.float32(pitch)
-        dots = np.float32(pitch * rng.uniform(0.15, 0.45)) - np.hypot(x, y - np.float32(pitch / 2))
+        half_height = min(rows, columns) * pitch / 2
+        x, y = (
+            (grid + np.float32(edge)) % np.float32(pitch) - np.float32(pitch / 2)
+            for grid, edge in ((X, REACH), (Y, half_height))
+        )
+        dots = np.float32(pitch * rng.uniform(0.15, 0.45)) - np.hypot(x, y)
         return np.minimum(dots, _box(X, Y, REACH, half_height))
     places = rng.uniform(-0.65, 0.65, (int(rng.integers(3, 16)), 2)).astype(np.float32)
     radii = np.exp(rng.uniform(np.log(0.03), np.log(0.14), len(places))).astype(np.float32)
