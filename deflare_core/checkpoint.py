@@ -115,6 +115,8 @@ def find_checkpoint(path: str | Path, which: Literal["best", "last"] = "best") -
     if (path / CONFIG).is_file():
         return path
     found = sorted(path.glob("checkpoint_epoch_*_iter_*"), key=_step_of)
+    if not found and path.is_file():
+        raise CheckpointError(f"{path}: is a file; make a checkpoint of it: deflare import-weights FILE FOLDER.")
     if not found:
         what = "holds no checkpoint" if path.exists() else "no such checkpoint or run folder"
         raise CheckpointError(f"{path}: {what}; `deflare train` makes them.")

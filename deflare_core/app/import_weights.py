@@ -3,40 +3,21 @@
 Known are the weights of E-Deflare (arXiv 2512.09016), a dictionary written by `torch.save`. Its data sets E-Flare-2.7K
 and E-Flare-R are read as they are: pairs `composed_XXXXX_bg_flare.h5` and `composed_XXXXX_bg_light.h5`, each with
 `events/{t,x,y,p}` and no word on sensor or clock, which `configs/published_test_config.yaml` says.
-
-A file of `torch.save` is a pickle, which may carry code. It is read without running any: tensors, plain containers and
-numbers are taken, a file that holds anything else is refused.
 """
 
 from __future__ import annotations
 
-import pickle
-import re
-import zipfile
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch.serialization import safe_globals
 
-from deflare_core.checkpoint import CheckpointError, save_checkpoint
+from deflare_core.app.weight_files import read_weights
+from deflare_core.checkpoint import CONFIG, CheckpointError, save_checkpoint
 from deflare_core.config import ModelConfig
 from deflare_core.model import VoxelNetwork, build_model
-from deflare_core.system.input_files import check_input
 from deflare_core.system.revision import hash_file
 from deflare_core.system.settings import ConfigError, make_config
-
-WEIGHTS_ENTRY = "model_state_dict"
-
-# A loss kept beside the weights is often a number of numpy, which torch does not count among plain data. What makes
-# such a number goes by an older name in files written under numpy 1.
-_NUMBERS: list[Any] = [
-    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
-]
 
 
 def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
@@ -47,17 +28,19 @@ def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
 
     Parameters
     ----------
-    path : `checkpoint.pth` as written by `torch.save`: a dictionary whose `model_state_dict` holds the weights of a
-        residual 3-D U-Net under the names of `TrueResidualUNet3D`, with or without `module.` before them.
-    output_dir : folder in which to make the checkpoint folder, as in a run of training.
+    path : a file of `torch.save` or safetensors that `weight_files` reads, with the weights of a residual 3-D U-Net;
+        those of a backbone alone are taken for one whose output is added to its input.
+    output_dir : folder in which to make the checkpoint folder, as in a run of training; it holds none yet.
 
     Raises
     ------
     CheckpointError
-        When the file is no such checkpoint, would have to run code to be read, or its weights are of another network.
+        When the file is no such checkpoint, would have to run code to be read, its weights are of another network or
+        not finite, or a checkpoint is in the folder already.
     """
-    path = Path(path)
-    weights = _read_weights(path)
+    path, output_dir = Path(path), Path(output_dir)
+    weights = read_weights(path)
+    check_place(output_dir)
     model = _build_network(weights, path)
     try:
         model.load_state_dict(weights)
@@ -69,33 +52,10 @@ def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
     return save_checkpoint(output_dir, model, optimizer, epoch=0, step=0, metrics={}, training=origin)
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The weights in a file of `torch.save`, named as for one process."""
-    content = _read_plain(path)
-    weights = content.get(WEIGHTS_ENTRY) if isinstance(content, dict) else None
-    if not isinstance(weights, dict):
-        found = f"a dictionary of {sorted(map(str, content))}" if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path}: has no dictionary '{WEIGHTS_ENTRY}'; it holds {found}.")
-    if others := [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]:
-        raise CheckpointError(f"{path}: '{WEIGHTS_ENTRY}' must hold tensors only; {others[:3]} are none.")
-    return {str(name).removeprefix("module."): value for name, value in weights.items()}
-
-
-def _read_plain(path: Path) -> Any:
-    """What `torch.save` wrote, read without running code."""
-    check_input(path, CheckpointError)
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: is not a checkpoint of torch.save, or is cut short; download it again.")
-    try:
-        with safe_globals(_NUMBERS):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"'{named.group(1)}'" if named else "what is not plain data"
-        raise CheckpointError(f"{path}: needs code to be read ({what}), which is never run; refused.") from None
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: is not a checkpoint of torch.save, or is damaged ({reason}).") from error
+def check_place(folder: Path) -> None:
+    """Raise a CheckpointError if a folder is a checkpoint, or a run that holds some: nothing in it may be replaced."""
+    if (folder / CONFIG).exists() or any(folder.glob("checkpoint_epoch_*")):
+        raise CheckpointError(f"{folder}: holds a checkpoint already; name another folder.")
 
 
 def _build_network(weights: dict[str, torch.Tensor], path: Path) -> VoxelNetwork:

@@ -1,13 +1,18 @@
 """Published weights and data, made here in the layout in which they are released."""
 
 import os
+import tarfile
 import zipfile
+from argparse import Namespace
+from itertools import cycle
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
 from pytorch3dunet.unet3d.model import ResidualUNet3D
+from safetensors.torch import save_file
 from torch import nn
 
 from deflare_core.app.import_weights import import_checkpoint
@@ -87,6 +92,105 @@ def test_imported_weights_compute_what_they_computed(tmp_path, f_maps, prefix):
     assert read_checkpoint(folder).training["imported_from"] == "checkpoint.pth"
 
 
+def in_wrappers(*prefixes):
+    """The weights, each with the next of these before its name."""
+    return lambda weights: {p + name: v for (name, v), p in zip(weights.items(), cycle(prefixes), strict=False)}
+
+
+LIGHTNING = {"epoch": 3, "pytorch-lightning_version": "2.0", "hyper_parameters": {"lr": 1e-3}}
+
+
+@pytest.mark.parametrize(
+    "of_weights",
+    [
+        lambda w: {"model_state_dict": in_wrappers("_orig_mod.")(w)},
+        lambda w: {"model_state_dict": in_wrappers("module._orig_mod.")(w)},
+        lambda w: {"model_state_dict": in_wrappers("_orig_mod.module.")(w)},
+        lambda w: {"model_state_dict": in_wrappers("module.", "")(w)},
+        lambda w: {"model_state_dict": {k.replace("backbone.", "backbone._orig_mod."): v for k, v in w.items()}},
+        lambda w: {"state_dict": in_wrappers("model.")(w), **LIGHTNING},
+        lambda w: {"state_dict": in_wrappers("model._orig_mod.")(w), **LIGHTNING},
+        lambda w: {"state_dict": in_wrappers("net.")(w), "model": {"f_maps": [8, 16]}},
+        lambda w: w,
+        lambda w: {"model": w, "optimizer": {"state": {}}},
+        lambda w: {"network": {"state_dict": w}},
+        lambda w: {"model_state_dict": {k: nn.Parameter(v) for k, v in w.items()}},
+        lambda w: {"model_state_dict": {k: v.double() for k, v in w.items()}},
+        lambda w: {"model_state_dict": w, "args": Namespace(lr=1, out=Path("x"))},
+        lambda w: {k.removeprefix("backbone."): v for k, v in w.items()},
+    ],
+)
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_weights_are_found_by_whatever_name_they_have(tmp_path, of_weights, is_zip):
+    network = PublishedNetwork([8, 16])
+    content = of_weights(network.state_dict())
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=is_zip)
+    found = load_model(import_checkpoint(tmp_path / "a.pth", tmp_path / "run"), "cpu").state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in network.state_dict().items())
+
+
+def test_safetensors_are_read(tmp_path):
+    network = PublishedNetwork([8, 16])
+    save_file(network.state_dict(), tmp_path / "a.safetensors")
+    found = load_model(import_checkpoint(tmp_path / "a.safetensors", tmp_path / "run"), "cpu").state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in network.state_dict().items())
+
+
+def test_a_backbone_alone_is_told(tmp_path, caplog):
+    torch.save(PublishedNetwork([8, 16]).backbone.state_dict(), tmp_path / "a.pth")
+    import_checkpoint(tmp_path / "a.pth", tmp_path / "run")
+    assert "taken for one whose output is added to its input" in caplog.text
+
+
+def test_a_checkpoint_that_is_there_is_left_as_it_is(tmp_path):
+    torch.save(PublishedNetwork([8, 16]).state_dict(), tmp_path / "a.pth")
+    folder = import_checkpoint(tmp_path / "a.pth", tmp_path / "run")
+    (folder / "notes.txt").write_text("mine")
+    for place in (tmp_path / "run", folder):
+        with pytest.raises(CheckpointError, match="holds a checkpoint already; name another folder"):
+            import_checkpoint(tmp_path / "a.pth", place)
+    assert (folder / "notes.txt").read_text() == "mine"
+    with pytest.raises(CheckpointError, match=r"a\.pth: is a file; .*deflare import-weights FILE FOLDER"):
+        load_model(tmp_path / "a.pth", "cpu")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path, value):
+    network, name = PublishedNetwork([8, 16]).double(), "backbone.encoders.1.basic_module.conv1.bias"
+    path = edited(tmp_path / "a.pth", network, lambda weights: weights[name].__setitem__(3, value))
+    with pytest.raises(CheckpointError, match=f"a.pth: 1 of 16 values of '{name}' are nan or infinite"):
+        import_checkpoint(path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_formats_are_called_by_their_names(tmp_path):
+    path = tmp_path / "a.pth"
+    with tarfile.open(path, "w") as file:
+        file.add(__file__)
+    with pytest.raises(CheckpointError, match=r"torch's first format, a tar archive, .* save the network's state_dict"):
+        import_checkpoint(path, tmp_path / "run")
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a/constants.pkl", "")
+    with pytest.raises(CheckpointError, match="a TorchScript program, which is never run"):
+        import_checkpoint(path, tmp_path / "run")
+    save_file({"a.b": torch.ones(3)}, path)
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match="is a damaged safetensors file"):
+        import_checkpoint(path, tmp_path / "run")
+    weights = PublishedNetwork([8, 16]).state_dict()
+    torch.save({**in_wrappers("module.")(weights), **weights}, path)
+    with pytest.raises(CheckpointError, match=r"holds two tensors for 'backbone\.encoders\.0"):
+        import_checkpoint(path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("length", range(20, 1_500, 97))
+def test_old_files_that_are_cut_short_are_refused(tmp_path, length):
+    torch.save(PublishedNetwork([8, 16]).state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    (tmp_path / "b.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:length])
+    with pytest.raises(CheckpointError, match=r"b\.pth: is "):
+        import_checkpoint(tmp_path / "b.pth", tmp_path / "run")
+
+
 def test_the_published_network_has_its_published_size(tmp_path):
     network = PublishedNetwork([32, 64, 128, 256])
     torch.save({"model_state_dict": network.state_dict()}, tmp_path / "checkpoint.pth")
@@ -136,7 +240,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         import_checkpoint(path, tmp_path / "run")
     save_published(path, PublishedNetwork([8, 16]))
     path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(CheckpointError, match=r"a\.pth: is not a checkpoint of torch\.save, or is cut short"):
+    with pytest.raises(CheckpointError, match=r"a\.pth: is not a checkpoint of torch\.save or safetensors, or is cut"):
         import_checkpoint(path, tmp_path / "run")
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("a", "b")
@@ -147,11 +251,15 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": {}, "epoch": 1}, r"no dictionary 'model_state_dict'; it holds a dictionary of \['epoch', 's"),
-        ([1, 2], "no dictionary 'model_state_dict'; it holds list"),
+        (
+            {"optimizer": {}, "epoch": 1},
+            r"no dictionary 'model_state_dict' .*; it holds a dictionary of \['epoch', 'opt",
+        ),
+        ([1, 2], "no dictionary 'model_state_dict' .*; it holds list"),
+        ({"state_dict": {}, "epoch": 1}, "not those of a residual 3-D U-Net.*found nothing"),
         ({"model_state_dict": [1]}, "no dictionary 'model_state_dict'"),
         ({"model_state_dict": {}}, "not those of a residual 3-D U-Net.*found nothing"),
-        ({"model_state_dict": {"a": 1}}, r"must hold tensors only; \['a'\] are none"),
+        ({"model_state_dict": {"a": 1}}, r"must be tensors; \['a'\] are none"),
         (
             {"model_state_dict": {"fc.weight": torch.ones(2)}},
             r"not those of a residual.*found \['fc\.weight'\]",

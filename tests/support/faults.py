@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 
 from deflare_core.app.commands import main
+from deflare_core.checkpoint import load_model
 from deflare_core.events import Events
 from deflare_core.io.recordings import save_events
 from deflare_core.system.places import PROJECT_ROOT
@@ -211,6 +213,22 @@ def torch_file(value: object) -> Make:
     return lambda path: torch.save(value, path)
 
 
+def weights_of(change: Callable[[dict[str, torch.Tensor]], object], **settings: bool) -> Make:
+    """A file of torch.save with the weights of a small network, after a change, beside the network's run."""
+
+    def make(path: Path) -> None:
+        weights = load_model(save_small_checkpoint(path.parent), "cpu").state_dict()
+        change(weights)
+        torch.save({"model_state_dict": weights}, path, **settings)
+
+    return make
+
+
+def tar_archive(path: Path) -> None:
+    with tarfile.open(path, "w") as file:
+        file.add(__file__)
+
+
 def damaged_weights(path: Path) -> None:
     shutil.copytree(save_small_checkpoint(path.parent), path)
     weights = path / "model.safetensors"
@@ -271,6 +289,9 @@ def zip_of_text(path: Path) -> None:
         archive.writestr("events.txt", "0.000001 1 1 0\n")
 
 
+NETWORK = torch.nn.Linear(2, 2)
+LAST = "backbone.final_conv.bias"
+IMPORT = "import-weights IN OUT"
 READ = "infer --input IN --output OUT"
 USE = "infer --input GOOD --output OUT device=cpu checkpoint=IN"
 DECODE = "decode IN OUT"
@@ -306,7 +327,7 @@ FAULTS = [
     Fault("a link to itself", "a.h5", link("a.h5"), ("Too many levels of symbolic links",)),
     Fault("a pipe as checkpoint", "run", os.mkfifo, ("holds no checkpoint",), USE),
     Fault("a pipe as a checkpoint's weights", "piped", piped_weights, ("model.safetensors: is a pipe",), USE),
-    Fault("a pipe as weights", "a.pth", os.mkfifo, ("is a pipe",), "import-weights IN OUT"),
+    Fault("a pipe as weights", "a.pth", os.mkfifo, ("is a pipe",), IMPORT),
     Fault("a pipe as voxels", "a.npy", os.mkfifo, ("is a pipe",), DECODE),
     Fault("a pipe as settings", "a.yaml", os.mkfifo, ("is a pipe",), SET),
     Fault(
@@ -449,8 +470,15 @@ FAULTS = [
     Fault("weights cut short", "weights", damaged_weights, ("weights",), USE),
     Fault("weights of another network", "other", of_another_network, ("other",), USE),
     Fault("a malicious pickle as voxels", "a.pt", torch_file(Malicious()), ("a.pt",), DECODE),
-    Fault("a malicious pickle as weights", "a.pth", torch_file(Malicious()), ("a.pth",), "import-weights IN OUT"),
-    Fault("a plain pickle as weights", "a.pth", content(pickle.dumps({"a": 1})), ("a.pth",), "import-weights IN OUT"),
+    Fault("a malicious pickle as weights", "a.pth", torch_file(Malicious()), ("a.pth",), IMPORT),
+    Fault("a plain pickle as weights", "a.pth", content(pickle.dumps({"a": 1})), ("a.pth",), IMPORT),
+    Fault("a pickled network as weights", "a.pth", torch_file(NETWORK), ("Linear", "state_dict()"), IMPORT),
+    Fault("weights in torch's first format", "a.pth", tar_archive, ("tar archive", "state_dict()"), IMPORT),
+    Fault("weights with a nan", "a.pth", weights_of(lambda w: w[LAST].fill_(NAN)), (f"of '{LAST}' are nan",), IMPORT),
+    Fault("weights with one missing", "a.pth", weights_of(lambda w: w.pop(LAST)), ("Missing key", LAST), IMPORT),
+    Fault("a state of an optimizer", "a.pth", torch_file({"optimizer": {}}), ("of weights; it holds a",), IMPORT),
+    Fault("weights over a checkpoint", "a.pth", weights_of(len), ("run: holds a checkpoint",), "import-weights IN run"),
+    Fault("weights as a checkpoint", "a.pth", weights_of(len), ("is a file", "import-weights"), USE),
     Fault("voxels with nan", "a.npy", npy(np.full((8, 12, 16), NAN, np.float32)), ("nan at (0, 0, 0)",), DECODE),
     Fault("voxels too large", "a.npy", npy(np.full((8, 2, 2), 1e9, np.float32)), ("32767", "1000000000.0"), DECODE),
     Fault("voxels of two axes", "a.npy", npy(np.zeros((8, 12), np.float32)), ("a.npy",), DECODE),
