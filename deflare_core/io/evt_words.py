@@ -26,8 +26,8 @@ VECTOR_MASKS = ((1 << VECTOR_BITS) - 1).astype(np.uint16)
 class Clock:
     """Absolute values of a counter that begins again from 0 when its bits are full.
 
-    Each value stands for the nearest one to its predecessor that has these bits. So a word that is missing where the
-    counter begins again, and one that steps back, do not add a whole round.
+    A value that is less by half a round or more has begun again, whether or not the last and first values were seen.
+    One that is less by fewer has stepped back, and so has one that seems to go on by nearly a round.
     """
 
     def __init__(self, bits: int) -> None:
@@ -40,8 +40,9 @@ class Clock:
             return np.empty(0, np.int64)
         values = values.astype(np.int64)
         start = int(values[0]) if self.last is None else self.last
-        half = self._round // 2
-        steps = (np.diff(values, prepend=start) + half) % self._round - half
+        steps = np.diff(values, prepend=start % self._round)
+        steps[steps <= -self._round // 2] += self._round
+        steps[steps > self._round * 15 // 16] -= self._round
         absolute = start + np.cumsum(steps)
         self.last = int(absolute[-1])
         return absolute

@@ -31,6 +31,7 @@ import deflare_core.io.camera_files as camera_files
 from deflare_core.events import Events
 from deflare_core.io.arrival import LATE_US, put_in_order
 from deflare_core.io.convert import convert
+from deflare_core.io.description import describe
 from deflare_core.io.formats import AEDAT4, DAT, ES, EVT, find_format, read_stream
 from deflare_core.io.oddities import Oddities
 from deflare_core.io.reading import Reading, RecordingError
@@ -110,6 +111,8 @@ def test_evt3_times_are_right_whatever_the_clock_does(tmp_path, caplog):
     turn = [high3(5 << 12), low3(100), 5, change3(1, 1), high3(6 << 12), change3(2, 1), high3(6 << 12), low3(7)]
     turn += [high3(6 << 12), change3(3, 1)]
     assert read(path, evt3(turn)).t.tolist() == [20_580, 24_576, 24_583], "A new upper half begins at its start."
+    around = [*start[:2], high3(1 << 24), 5, change3(1, 1), high3(4095 << 12), high3(1 << 24), low3(8), change3(2, 1)]
+    assert read(path, evt3(around)).t.tolist() == [1 << 24, (1 << 24) + 8], "One that steps back where it is full."
     assert warned(caplog) == []
     early = [3, change3(1, 1), base3(2, 1), 4 << 12 | 3, high3(9 << 12), low3(1), change3(4, 1)]
     assert rows(read(path, evt3(early))) == [((9 << 12) + 1, 4, 3, 1)]
@@ -125,13 +128,31 @@ def test_a_clock_that_jumps_is_named_and_one_that_is_set_back_refused(tmp_path, 
     path = tmp_path / "a.raw"
     ahead = [time2(640), change2(640, 1, 1, 1), time2(5_000_640), change2(5_000_640, 2, 1, 1)]
     assert read(path, evt2(ahead)).t.tolist() == [640, 5_000_640]
-    assert warned(caplog) == ["1 of 2 time words jump by more than a second, first by +5.000 s to 5000640 us."]
+    far = [high3(0), low3(1), 5, change3(1, 1), high3(10_000_000), low3(1), change3(2, 1)]
+    assert read(path, evt3(far)).t.tolist() == [1, 9_998_337], "More than half a round of 16.8 s is a jump ahead too."
+    assert warned(caplog) == [
+        "1 of 2 time words jump by more than a second, first by +5.000 s to 5000640 us.",
+        "1 of 2 time words jump by more than a second, first by +9.998 s to 9998336 us.",
+    ]
     with pytest.raises(RecordingError, match=r"goes back by 5\.000000 s, to 640 us, at event 2: it was set back"):
         read(path, evt2([*ahead, *ahead]))
     with pytest.raises(RecordingError, match=r"goes back by 0\.200000 s, to 200000 us, at event 1"):
         read(tmp_path / "a.dat", dat([(400_000, 1, 1, 1), (200_000, 1, 1, 1)]))
     with pytest.raises(RecordingError, match=r"goes back by 0\.200000 s, to 200000 us, at event 1"):
         read(tmp_path / "a.aedat4", aedat4({("A", "events"): [[(400_000, 1, 1, 1)], [(200_000, 1, 1, 1)]]}))
+
+
+def test_a_file_that_is_refused_is_described_and_may_be_sorted(tmp_path):
+    path = tmp_path / "a.raw"
+    path.write_bytes(evt2([time2(2_000_000), change2(2_000_000, 1, 1, 1), time2(0), change2(5, 2, 1, 0)]))
+    found = describe(path, Reading())
+    assert [oddity.what for oddity in found.oddities][:2] == [
+        "1 of 2 time words jump by more than a second, first by -2.000 s to 0 us",
+        "time goes back 1 times, by up to 1,999,995 us",
+    ]
+    assert (found.layout, found.sensor_size, found.tally.num_events) == ("EVT2", SIZE, 2)
+    convert(path, tmp_path / "b.h5", sort=True, progress=False)
+    assert rows(load_events(tmp_path / "b.h5")) == [(5, 2, 1, -1), (2_000_000, 1, 1, 1)]
 
 
 @pytest.mark.parametrize("encode", [dat, lambda events: aedat4({("A", "events"): [events[:3], events[3:]]})])

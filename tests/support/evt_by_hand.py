@@ -4,7 +4,7 @@ import struct
 
 
 class Counter:
-    """A counter of some bits, followed to the nearest value that has them."""
+    """A counter of some bits, that goes on by up to 15 of 16 parts of a round, or else back."""
 
     def __init__(self, bits):
         self.round, self.value = 1 << bits, None
@@ -13,8 +13,12 @@ class Counter:
         if self.value is None:
             self.value = bits
             return
-        candidates = [self.value // self.round * self.round + bits + turn * self.round for turn in (-1, 0, 1)]
-        self.value = min(candidates, key=lambda value: (abs(value - self.value), value))
+        step = bits - self.value % self.round
+        if step <= -self.round / 2:
+            step += self.round
+        elif step > self.round * 15 / 16:
+            step -= self.round
+        self.value += step
 
 
 def decode_evt2(data):
