@@ -32,7 +32,7 @@ from deflare_core.io.reading import (
     RecordingError,
     name_errors,
 )
-from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, Attributes, RecordingWriter, check_length
+from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, LONGEST_US, Attributes, RecordingWriter, check_length
 from deflare_core.system.atomic_files import NO_ROOM
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.input_files import check_input
@@ -107,6 +107,11 @@ class Recording:
         if self._layout.clock_us is None:
             return found
         start, end = self._layout.clock_us
+        if end - start > LONGEST_US:
+            raise RecordingError(
+                f"{self.path}: declares the clock [{start}, {end}) us of {(end - start) / HOUR_US:,.0f} hours; at most "
+                f"{LONGEST_US // HOUR_US} are read. Correct its attributes t_start_us and t_end_us."
+            )
         if len(self) and not start <= found[0] < found[1] <= end:
             raise RecordingError(
                 f"{self.path}: has events in [{found[0]}, {found[1]}) us, but declares [{start}, {end}) us."

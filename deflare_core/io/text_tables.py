@@ -6,6 +6,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
@@ -91,11 +92,9 @@ def is_text(head: bytes) -> bool:
 def read_text(path: Path, reading: Reading) -> Content:
     """The content of a text table."""
     head = _read_head(path)
-    stated = _stated_size(head)
+    stated = _stated_size(head, reading)
     size = reading.sensor_size or stated
-    with _open(path) as file:
-        first_lines = _events_of(list(islice(file, head.num_lines, head.num_lines + PIECE_EVENTS)))
-    head = _name_columns(head, first_lines, size, reading)
+    head = _name_columns(head, path, size, reading)
     unit = _agree_on_unit(head, reading)
     reading.choose_stream(["events"])
     if head.names:
@@ -180,13 +179,16 @@ def _is_value(words: list[str]) -> bool:
     return _is_number(words[0]) or (words[0].lower() in WORDS and _is_number(words[-1]))
 
 
-def _stated_size(head: _Head) -> SensorSize | None:
+def _stated_size(head: _Head, reading: Reading) -> SensorSize | None:
+    """The sensor that a text states; one that cannot be understood counts only if the caller gives none."""
     if not {"height", "width"} <= head.declared.keys():
         return None
-    return check_sensor_size((head.declared["height"], head.declared["width"]))  # type: ignore[arg-type]
+    with suppress(DeflareError) if reading.sensor_size else nullcontext():
+        return check_sensor_size((head.declared["height"], head.declared["width"]))  # type: ignore[arg-type]
+    return None
 
 
-def _name_columns(head: _Head, lines: list[str], size: SensorSize | None, reading: Reading) -> _Head:
+def _name_columns(head: _Head, path: Path, size: SensorSize | None, reading: Reading) -> _Head:
     """The head with a name for every column that its rows have; those without a meaning may have an empty one."""
     num_columns = len(head.first_row)
     if not num_columns:
@@ -199,12 +201,14 @@ def _name_columns(head: _Head, lines: list[str], size: SensorSize | None, readin
         named = [*named, ""]
     if named and len(named) != num_columns:
         raise DeflareError(f"names {len(named)} columns, {named}, but its rows have {num_columns}.")
-    return replace(head, names=named or _find_names(head, lines, size, reading))
+    return replace(head, names=named or _find_names(head, path, size, reading))
 
 
-def _find_names(head: _Head, lines: list[str], size: SensorSize | None, reading: Reading) -> list[str]:
+def _find_names(head: _Head, path: Path, size: SensorSize | None, reading: Reading) -> list[str]:
     """Names for the columns of a table that names none, by the values of its first events."""
     num_columns = len([word for word in head.first_row if word])
+    with _open(path) as file:
+        lines = _events_of(_take(islice(file, head.num_lines, None)))
     if num_columns < 4 or (num_columns > 4 and len(lines) < ENOUGH_EVENTS):
         raise DeflareError(f"has {num_columns} columns; expected t, x, y, p. Name them in a line of their own.")
     rest = [""] * (len(head.first_row) - 4)
@@ -279,7 +283,7 @@ def _to_float(values: np.ndarray) -> np.ndarray:
 
 def _times_us(words: np.ndarray, unit: TimeUnit) -> np.ndarray:
     """Times `(N,)`, as they are written, in microseconds: no digit is lost, because whole numbers stay such."""
-    if max(map(len, words.tolist())) >= NUMBER_BYTES:
+    if np.char.str_len(words).max() >= NUMBER_BYTES:
         raise DeflareError(f"not a table of numbers: a time has {NUMBER_BYTES} characters or more.")
     try:
         is_whole, whole = True, words.astype(np.int64)

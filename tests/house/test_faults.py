@@ -5,6 +5,7 @@ changed bytes in files of every format.
 """
 
 import ast
+import gzip
 import re
 import resource
 import signal
@@ -159,6 +160,7 @@ def sound_files(folder: Path) -> dict[str, bytes]:
     for suffix in ("npz", "npy", "csv"):
         convert(folder / "a.h5", folder / f"a.{suffix}", progress=False)
         files[f"a.{suffix}"] = (folder / f"a.{suffix}").read_bytes()
+    files["a.csv.gz"] = gzip.compress(files["a.csv"])
     rows = EVENTS.to_array().tolist()
     cameras = {"2.raw": evt2_bytes(EVENTS), "3.raw": evt3_bytes(EVENTS), "a.dat": dat_bytes(EVENTS), "a.es": es(rows)}
     return files | cameras | {"a.aedat4": aedat4({("A", "events"): [rows[:999], rows[999:]]})}

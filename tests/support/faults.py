@@ -6,6 +6,7 @@ Every reader and every command is tried on it; a new bad input is a new row of `
 """
 
 import contextlib
+import fcntl
 import gzip
 import io
 import os
@@ -20,6 +21,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import h5py
 import numpy as np
@@ -266,6 +268,17 @@ def h5_virtual(path: Path) -> None:
         file.create_virtual_dataset("events/t", layout)
 
 
+LOCKED: list[IO[bytes]] = []
+"""Files that stay locked until this process ends."""
+
+
+def h5_locked(path: Path) -> None:
+    """A plain HDF5 recording, locked as HDF5 does while it writes."""
+    h5()(path)
+    LOCKED.append(path.open("rb"))
+    fcntl.flock(LOCKED[-1], fcntl.LOCK_EX)
+
+
 def h5_of_two_cameras(path: Path) -> None:
     h5()(path)
     with h5py.File(path, "a") as file:
@@ -428,10 +441,7 @@ FAULTS = [
     Fault("text of -1, 0 and 1", "a.csv", text("t_us,x,y,p", "1,1,1,-1", "1,1,1,0"), ("0 may mean no change",), SIZED),
     Fault("text with decimal commas", "a.csv", text("t;x;y;p", "0,5;1;1;1"), ("decimals with a comma",), SIZED),
     Fault("text in UTF-16", "a.csv", content("t,x,y,p\n1,1,1,1\n".encode("utf-16")), ("save it as UTF-8",), SIZED),
-    Fault(
-        "a gzipped picture", "a.gz", content(gzip.compress(b"\x89PNG\0")), ("is gzipped", "unpack it"), SIZED,
-        only=True,
-    ),
+    Fault("a gzipped picture", "a.gz", content(gzip.compress(b"\x89PNG\0")), ("gzipped", "unpack"), SIZED, only=True),
     Fault("a zip of one text", "a.zip", zip_of_text, ("is a zip of ['events.txt']", "unpack it"), SIZED),
     Fault("text, a time beyond 64 bits", "a.csv", text("t_us,x,y,p", f"{2**63},1,1,1"), ("fit 64 bits",), SIZED),
     Fault("npy of x y t p", "a.npy", npy(EVENTS.to_array()[:, [1, 2, 0, 3]]), ("as x y t p, not as t x y p",), SIZED),
@@ -453,6 +463,8 @@ FAULTS = [
     Fault("HDF5, a link to nothing", "a.h5", h5_with("events/p", h5py.SoftLink("/gone")), ("not in the file",)),
     Fault("HDF5, a virtual dataset of no file", "a.h5", h5_virtual, ("has its values in gone.h5",), only=True),
     Fault("HDF5, a null dataspace", "a.h5", h5_with("events/p", h5py.Empty("i8")), ("null dataspace", "shape (0,)")),
+    Fault("HDF5 that declares years", "a.h5", h5_attributes(t_start_us=0, t_end_us=2**62), ("declares the clock",)),
+    Fault("HDF5 that is being written", "a.h5", h5_locked, ("a program that writes it", "wait until"), only=True),
     Fault("HDF5 of two cameras", "a.h5", h5_of_two_cameras, ("2 streams of events: a, b", "--stream a")),
     Fault("HDF5 of no such camera", "a.h5", h5_of_two_cameras, ("no stream 'c'",), f"{CONVERT} --stream c"),
     Fault("HDF5, a height in words", "a.h5", h5_attributes(height="tall"), ("sensor_size must be",), only=True),
