@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from data_simu.stream import PairOrder, Sample, SimulatedPairs
 from deflare_core.config import SimulatedDataConfig
 from deflare_core.events import WINDOW_US
 from deflare_core.kernels.event_tensors import join_channels
+from deflare_core.system.prefetch import prefetch_from_process
 from deflare_core.system.settings import ConfigError, load_config
 from deflare_core.windows import neighbour_offsets
 
@@ -140,29 +141,11 @@ class SimulatedWindows(Dataset[Sample]):
 
     def _make_pairs(self, numbers: range) -> Generator[list[SparseCounts], None, None]:
         """Simulate these pairs, which follow the last ones, and drop older ones than a pool holds."""
-        made = self._made or self._begin(numbers.start)
+        made = self._made or begin_pairs(self.config, self.order, self._device, self._split_polarity, numbers.start)
         for number in tqdm(numbers, unit="pair", disable=not self._progress or bool(self._pairs)):
             self._pairs[number] = next(made)
             self._pairs.pop(number - len(self.order.kinds), None)
         return made
-
-    def _begin(self, first: int) -> Generator[list[SparseCounts], None, None]:
-        """The windows of one pair after the other, from pair `first` on."""
-        pairs = SimulatedPairs(
-            self.order,
-            self.config.device or self._device,
-            split=self.config.split,
-            split_polarity=self._split_polarity,
-            first=first,
-            workers=self.config.workers,
-            num_ahead=AHEAD if self.config.fresh_share else 2,
-        )
-        return pairs.make(functools.partial(self._pack, pairs))
-
-    def _pack(self, pairs: SimulatedPairs, pair: TensorPair) -> list[SparseCounts]:
-        """The windows of a pair, where they are kept."""
-        voxels = (torch.stack([window["raw"], window["label"]]) for window in pairs.windows(pair))
-        return [SparseCounts.from_voxels(voxel).to(self._device) for voxel in voxels]
 
     def with_context(self, context: int) -> SimulatedWindows:
         """The same windows, not copied, each input with the `context` inputs before and after it in its pair.
@@ -182,6 +165,41 @@ class SimulatedWindows(Dataset[Sample]):
             raise IndexError(f"Sample {index} of {len(self)}.")
         kind = self.config.kinds[self.order.kinds[pair % len(self.order.kinds)]]
         return f"{kind}, {self.config.split} pair {self.order.find(pair)[1]}[{window}]"
+
+
+def begin_pairs(
+    config: SimulatedDataConfig, order: PairOrder, home: torch.device, split_polarity: bool, first: int
+) -> Generator[list[SparseCounts], None, None]:
+    """The windows of one pair after the other, from pair `first` on, on the device `home`.
+
+    While a network trains, the pairs of a GPU come from a process of their own: in a thread they took four times as
+    long, and so did the training steps.
+    """
+    device, renewed = torch.device(config.device or home), bool(config.fresh_share)
+    pairs = SimulatedPairs(
+        order,
+        device,
+        split=config.split,
+        split_polarity=split_polarity,
+        first=first,
+        workers=config.workers,
+        num_ahead=AHEAD if renewed and device.type == "cpu" else 2,
+    )
+    if not renewed or device.type == "cpu":
+        yield from pairs.make(functools.partial(pack_windows, pairs))
+    for counts in prefetch_from_process(functools.partial(pack_pairs, pairs), AHEAD):
+        yield [count.to(home) for count in counts]
+
+
+def pack_windows(pairs: SimulatedPairs, pair: TensorPair) -> list[SparseCounts]:
+    """The windows of a pair."""
+    return [SparseCounts.from_voxels(torch.stack([window["raw"], window["label"]])) for window in pairs.windows(pair)]
+
+
+def pack_pairs(pairs: SimulatedPairs) -> Iterator[list[SparseCounts]]:
+    """The windows of each pair in host memory, without end."""
+    for counts in pairs.make(functools.partial(pack_windows, pairs)):
+        yield [count.to(torch.device("cpu")) for count in counts]
 
 
 def order_pairs(config: SimulatedDataConfig) -> PairOrder:

@@ -123,7 +123,7 @@ class SimulatedPairs(IterableDataset[Sample]):
                 made = make(simulate_on(preparation, self.device))
                 stream.synchronize()
                 # The caller uses them on the default stream; without this their memory might be given away too early.
-                for tensor in _find_tensors(made):
+                for tensor in filter(lambda tensor: tensor.is_cuda, _find_tensors(made)):
                     tensor.record_stream(torch.cuda.default_stream(tensor.device))
             yield made
 

@@ -1,11 +1,13 @@
 """Endless simulated pairs: order, repeatability, agreement with the files, errors, and an end when nobody looks."""
 
 import atexit
+import functools
 import itertools
 import multiprocessing
 import os
 import signal
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -15,12 +17,13 @@ from safetensors.torch import load_file
 from data_simu import SimulationConfig, simulate
 from data_simu.config import OpticsConfig
 from data_simu.pairs import derive_seed
-from data_simu.pool import SimulatedWindows
+from data_simu.pool import SimulatedWindows, pack_pairs
 from data_simu.stream import SimulatedPairs, leave_at_once
 from deflare_core.checkpoint import find_checkpoint, read_checkpoint
 from deflare_core.codec import events_to_voxel
 from deflare_core.config import SimulatedDataConfig, TrainConfig, TrainerConfig
 from deflare_core.loop.sampling import Supply, list_pool, sample_indices
+from deflare_core.system.prefetch import prefetch_from_process
 from deflare_core.system.settings import ConfigError, make_config
 from deflare_core.training import fit
 
@@ -171,6 +174,14 @@ def test_new_pairs_replace_the_oldest_of_a_renewed_pool(tmp_path):
     assert sorted(set(shapes[:6])) == [(16, 24), (24, 32)]
     assert not any(torch.equal(found[k]["raw"], found[k + 6]["raw"]) for k in range(4)), "They are new ones."
     assert torch.equal(later[8]["raw"], found[8]["raw"]), "A resumed run begins with the same pairs."
+
+
+def test_a_process_makes_the_same_pairs():
+    pairs = SimulatedPairs(SMALL, "cpu", workers=0)
+    with closing(prefetch_from_process(functools.partial(pack_pairs, pairs), 2)) as made:
+        found = [counts for _ in range(2) for counts in next(made)]
+    for counts, sample in zip(found, pairs, strict=False):
+        assert torch.equal(counts.to_voxels(), torch.stack([sample["raw"], sample["label"]]))
 
 
 def test_a_step_of_a_renewed_pool_is_of_one_sensor(tmp_path):

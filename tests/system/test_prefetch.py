@@ -1,12 +1,16 @@
-"""Prefetching by another thread."""
+"""Prefetching by another thread, and by another process."""
 
+import multiprocessing
+import os
 import threading
 from contextlib import closing
+from functools import partial
 from itertools import count
 
 import pytest
 
-from deflare_core.system.prefetch import prefetch
+from deflare_core.system.errors import DeflareError
+from deflare_core.system.prefetch import prefetch, prefetch_from_process
 
 
 def test_items_come_in_their_order():
@@ -33,3 +37,32 @@ def test_no_thread_is_left_when_the_rest_is_not_wanted():
         assert [next(items) for _ in range(3)] == [0, 1, 2]
     assert threading.active_count() == before
     assert len(made) < 10, "It works only a little ahead."
+
+
+def make_numbers(num, ends):
+    yield os.getpid()
+    yield from range(num)
+    if ends == "raises":
+        raise ValueError("no more numbers")
+    if ends == "dies":
+        os._exit(3)
+
+
+def test_items_come_from_another_process():
+    pid, *numbers = prefetch_from_process(partial(make_numbers, 3, "well"), size=2)
+    assert pid != os.getpid()
+    assert numbers == [0, 1, 2]
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(("ends", "error"), [("raises", "no more numbers"), ("dies", "ended with exit code 3")])
+def test_what_ends_the_process_comes_out(ends, error, monkeypatch):
+    monkeypatch.setattr("deflare_core.system.prefetch.LOOK_AGAIN_S", 0.1)
+    with pytest.raises((ValueError, DeflareError), match=error):
+        list(prefetch_from_process(partial(make_numbers, 0, ends), size=2))
+
+
+def test_no_process_is_left_when_the_rest_is_not_wanted():
+    with closing(prefetch_from_process(partial(make_numbers, 100, "well"), size=2)) as items:
+        next(items)
+    assert not multiprocessing.active_children()
