@@ -59,13 +59,13 @@ def read_aedat4(path: Path, reading: Reading) -> Content:
         header = _read_exactly(file, *struct.unpack("<I", _read_exactly(file, 4)))
         start = file.tell()
         root = _root(header)
-        compression, end = (_scalar(header, root, field, kind) for field, kind in ((0, "<i"), (1, "<q")))
+        decompress, end = DECOMPRESS[_scalar(header, root, 0, "<i")], _scalar(header, root, 1, "<q")
         streams, others = _find_streams(_string(header, root, 2))
     if not streams:
         raise DeflareError(f"holds no events, only streams of {', '.join(others) or 'nothing'}; record events as well.")
     name = reading.choose_stream(streams)
     stream = streams[name]
-    pieces = _join(_decode(path, stream.number, DECOMPRESS[compression], start, end))
+    pieces = _join(_decode(path, stream.number, decompress, start, end))
     return Content(stream.sensor_size, pieces, f"stream {name}", Oddities(path))
 
 

@@ -19,12 +19,12 @@ def keep_on_sensor(pieces: Iterable[Columns], sensor_size: SensorSize, oddities:
     """The events on the sensor, a piece at a time; the others are counted."""
     height, width = sensor_size
     for t, x, y, p in pieces:
-        inside = (x < width) & (y < height)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         if inside.all():
             oddities.add(BEYOND, 0, len(t))
             yield t, x, y, p
             continue
-        detail = f" (up to x {x.max()}, y {y.max()} on a height of {height} and a width of {width})"
+        detail = f" (x from {x.min()} to {x.max()}, y from {y.min()} to {y.max()} on {width} x {height} pixels)"
         oddities.add(BEYOND, len(t) - int(inside.sum()), len(t), detail)
         yield t[inside], x[inside], y[inside], p[inside]
 

@@ -80,9 +80,11 @@ def read_dat(path: Path, reading: Reading) -> Content:
         kind, num_bytes = (*file.read(2), 0, 0)[:2]
     if kind not in DAT_TYPES or num_bytes != 8:
         raise DeflareError(f"holds events of type {kind} and {num_bytes} bytes; read are changes, types 0 and 12 of 8.")
+    if not (begin_us := header.get("t0") or "0").isdecimal():
+        raise DeflareError(f"its header says T0 {begin_us}; expected whole microseconds, correct it.")
     start = header.num_bytes + 2
     _check_whole_words(path, 8, start)
-    pieces = _decode_dat(_read_words(path, start, "<u4"), header.get("version"), int(header.get("t0") or 0))
+    pieces = _decode_dat(_read_words(path, start, "<u4"), header.get("version"), int(begin_us))
     return Content(header.sensor_size, pieces, f"type {kind}", Oddities(path))
 
 
@@ -97,13 +99,13 @@ def is_dat(head: bytes) -> bool:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a file: its lines of printable text that begin with %, up to `% end` where it stands."""
+    """The header of a file: its lines of text that begin with %, up to `% end` where it stands."""
     said: dict[str, set[str]] = {}
     with path.open("rb") as file:
         num_bytes = 0
-        while re.fullmatch(rb"%[\t -~]*\r?\n", line := file.readline(HEAD_BYTES)):
+        while re.fullmatch(rb"%[^\0-\x08\n-\x1f]+\r?\n", line := file.readline(HEAD_BYTES)):
             num_bytes = file.tell()
-            text = line.decode().strip("% \t\r\n").lower()
+            text = line.decode("latin-1").strip("% \t\r\n").lower()
             if text == "end":
                 break
             for name, value in _read_line(text):

@@ -2,7 +2,8 @@
 
 Times come in two halves: the upper one in words of its own, of 28 bits (EVT2, EVT2.1) or 12 (EVT3), that begin again
 from 0 when they are full. A decoder of our own was chosen because no library was right on all files that were tried:
-clocks that begin late, step back or are full, events before the first time, and EVT2.1.
+clocks that begin late, step back or are full, events before the first time, and EVT2.1. It is in numpy, because the
+reader of another format should not wait for a compiler.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def decode_evt2(pieces: Iterable[tuple[np.ndarray, np.ndarray | None]], oddities
     for words, masks in pieces:
         kind = words >> 28
         _count_strange(kind, EVT2_KINDS, oddities)
-        is_time, used = kind == 8, kind <= 1 if masks is None else (kind <= 1) & (masks != 0)
-        at = np.flatnonzero(used)
+        is_time = kind == 8
+        at = np.flatnonzero(kind <= 1 if masks is None else (kind <= 1) & (masks != 0))
         highs, high = _latest(is_time, _unwrap(clock, words[is_time] & 0xFFFFFFF, 64, oddities), high, at)
         words = words[at]
         columns = highs * 64 + (words >> 22 & 63), words >> 11 & 2047, words & 2047, words >> 28

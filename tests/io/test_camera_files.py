@@ -203,8 +203,10 @@ def test_events_beyond_the_edge_are_counted_or_too_many(tmp_path, caplog):
     few += [5, base3(14, 1), 4 << 12 | 0b111]
     assert len(read(tmp_path / "a.raw", evt3(few))) == 302
     assert warned(caplog) == [
-        "1 of 303 events beyond the sensor's edge are left out (up to x 16, y 11 on a height of 12 and a width of 16)."
+        "1 of 303 events beyond the sensor's edge are left out (x from 0 to 16, y from 0 to 11 on 16 x 12 pixels)."
     ]
+    with pytest.raises(RecordingError, match=r"1 of 1 events beyond .* y from -88 to -88"):
+        read(tmp_path / "a.es", es([(1, 1, -88, 1)]))
     with pytest.raises(RecordingError, match=r"1 of 3 events beyond .* give the sensor size of the camera"):
         read(tmp_path / "a.raw", evt3([high3(4096), low3(1), *few[-3:]]))
 
@@ -247,6 +249,7 @@ def test_evt21_is_read_in_either_order_of_its_halves(tmp_path, is_legacy, endian
         b"% evt 2.0\n% format EVT2;width=16;height=12\n% geometry 16x12\n",
         b"% format EVT2\n% Height 12\n% Width 16\n",
         b"% evt 2.0\r\n% geometry: 16x12\r\n% end\r\n",
+        "% integrator_name Prophésée\n% evt 2.0\n% geometry 16x12\n% end\n".encode(),
     ],
 )
 def test_every_way_to_state_the_sensor_is_heeded(tmp_path, header):

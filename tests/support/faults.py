@@ -412,6 +412,8 @@ FAULTS = [
         "AEDAT4 of motion alone", "a.aedat4", content(aedat4({("A", "imu"): []}, identifier="IMUS")),
         ("holds no events, only streams of imu",),
     ),
+    Fault("AEDAT4 of no known compression", "a.aedat4", content(aedat4({}, compression=9)), ("is damaged",)),
+    Fault("DAT of no start", "a.dat", content(dat(ROWS, lines=b"% T0 1.5\n")), ("T0 1.5", "whole microseconds"), SIZED),
     Fault("AEDAT4, cut short", "a.aedat4", content(aedat4({("A", "events"): [ROWS]})[:-9]), ("the file is cut short",)),
     Fault("AEDAT4 of nothing", "a.aedat4", content(b"#!AER-DAT4.0\r\n\x10\0"), ("cut short",)),
     Fault("an Event Stream of colours", "a.es", content(es(ROWS, kind=4)), ("type 4", "1 (DVS) and 2 (ATIS)")),
