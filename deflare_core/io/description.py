@@ -51,11 +51,17 @@ class Tally:
     back_us: int = 0
     silence_us: int = 0
     num_whole_ms: int = 0
+    num_between: int = 0
+    """Values of x and y that are no whole numbers."""
 
     def add(self, t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> None:
         """Count the events of a piece that follows those before it."""
         if not len(t):
             return
+        for name, column in (("x", x), ("y", y)):
+            if column.dtype.kind not in "iufb":
+                raise DeflareError(f"Column {name} must be numeric; received dtype {column.dtype}.")
+            self.num_between += int((column != np.trunc(column)).sum())
         start = int(t[0]) if not self.num_events else self.last_us
         steps = np.diff(t, prepend=start)
         low, high = self.span_us if self.num_events else (start, start)
@@ -69,7 +75,9 @@ class Tally:
         self.silence_us = max(self.silence_us, int(steps.max()))
         self.num_whole_ms += int((t % 1000 == 0).sum())
         self.num_events += len(t)
-        values, counts = np.unique(p, return_counts=True)
+        # Whole numbers are counted as such: 0.0 is told as 0.
+        whole = p.astype(np.int64) if p.dtype.kind in "fb" and (p == np.trunc(p)).all() else p
+        values, counts = np.unique(whole, return_counts=True)
         for value, count in zip(values[:MOST_POLARITIES].tolist(), counts.tolist(), strict=False):
             self.polarities[value] += count
 
@@ -111,7 +119,7 @@ class Description:
             yield "clock", f"from {start_us:,} us to {end_us:,} us"
             yield "duration", f"{duration_us / 1e6:,.6f} s"
             yield "rate", f"{tally.num_events / max(duration_us, 1) * 1e6:,.0f} events a second"
-            yield "polarity", ", ".join(f"{value:g}: {count:,}" for value, count in sorted(tally.polarities.items()))
+            yield "polarity", ", ".join(f"{value}: {count:,}" for value, count in sorted(tally.polarities.items()))
 
 
 def describe(path: str | Path, reading: Reading) -> Description:
@@ -195,6 +203,8 @@ def _find_oddities(
         yield Oddity("its sensor is not stated", "--sensor-size HEIGHT WIDTH")
     elif tally.num_events and (tally.reach[0] >= size[0] or tally.reach[1] >= size[1] or tally.least < 0):
         yield Oddity(f"events lie outside the sensor of height {size[0]} and width {size[1]}", is_fatal=True)
+    if tally.num_between:
+        yield Oddity(f"{tally.num_between:,} values of x and y are no whole numbers", is_fatal=True)
     if tally.back_us > WRAP_US:
         yield Oddity(
             f"its clock goes back by {tally.back_us / 1e6:,.1f} s: it started again; divide the recording there"

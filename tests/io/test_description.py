@@ -88,6 +88,8 @@ def test_strange_polarities_are_told_and_mended_only_where_that_is_right(tmp_pat
         ({"t": T + np.where(np.arange(400) < 200, 0, 10**7)}, "there is a silence of 10.0 s"),
         ({"t": T // 1000 * 1000}, "all times are whole milliseconds"),
         ({"x": X + 1}, "events lie outside the sensor of height 12 and width 16"),
+        ({"x": X + 0.5}, "400 values of x and y are no whole numbers"),
+        ({"p": np.where(P > 0, "up", "down")}, "Polarity must be 0/1, -1/+1 or False/True; found the values down, up"),
         ({"p": np.ones(400)}, "all its events have one polarity"),
         ({name: np.empty(0, int) for name in "txyp"}, "it holds no events"),
     ],
