@@ -19,8 +19,9 @@ from deflare_core.system.revision import find_revision, list_versions
 
 MODULES = (
     *("anywidget", "ipykernel", "ipywidgets", "jupyterlab", "mistune", "nbconvert", "papermill"),
-    *("h5py", "hdf5plugin", "numba", "numpy", "scipy", "matplotlib", "plotly", "PIL", "av", "pydantic", "tqdm", "yaml"),
-    *("torch", "pytorch3dunet.unet3d.model", "safetensors", "tensorboard", "pydantic_settings", "data_simu"),
+    *("h5py", "hdf5plugin", "lz4", "numba", "numpy", "scipy", "zstandard", "matplotlib", "plotly", "PIL", "av"),
+    *("pydantic", "pydantic_settings", "tqdm", "yaml"),
+    *("torch", "pytorch3dunet.unet3d.model", "safetensors", "tensorboard", "data_simu"),
 )
 
 
