@@ -222,6 +222,6 @@ def test_any_words_of_evt3_are_read_as_by_hand(tmp_path_factory, words, steps, t
 
 
 @settings(max_examples=60)
-@given(st.sampled_from([*WIDE, HEAD2, b""]), st.binary(max_size=400))
+@given(st.sampled_from([*WIDE, HEAD2, b""]), st.binary(max_size=400).filter(lambda data: not HDF5.is_of(data)))
 def test_any_bytes_give_sound_events_or_an_error(tmp_path_factory, head, data):
     read_here(tmp_path_factory.getbasetemp() / "any.raw", head + data, 1 << 18)
