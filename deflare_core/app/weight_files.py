@@ -40,12 +40,13 @@ OLD_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 ADVICE = "save the network's state_dict() with torch.save, or as safetensors"
 DAMAGE = (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, struct.error)
 
-# A loss kept beside the weights is often a number of numpy, which torch does not count among plain data. What makes
-# such a number goes by an older name in files written under numpy 1.
+# A loss kept beside the weights is often a number of numpy, and a state of its generator an array, which torch does not
+# count among plain data. What makes them goes by an older name in files written under numpy 1.
 PLAIN: list[Any] = [
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
+    *((np.zeros(1).__reduce__()[0], f"numpy.{core}.multiarray._reconstruct") for core in ("_core", "core")),
+    *(np.dtype, np.ndarray),
+    *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),
     *(argparse.Namespace, pathlib.PosixPath, pathlib.PurePosixPath),
 ]
 

@@ -117,6 +117,7 @@ LIGHTNING = {"epoch": 3, "pytorch-lightning_version": "2.0", "hyper_parameters":
         lambda w: {"model_state_dict": {k: nn.Parameter(v) for k, v in w.items()}},
         lambda w: {"model_state_dict": {k: v.double() for k, v in w.items()}},
         lambda w: {"model_state_dict": w, "args": Namespace(lr=1, out=Path("x"))},
+        lambda w: {"model_state_dict": w, "epoch": np.int32(3), "numpy": np.random.RandomState(0).get_state()},
         lambda w: {k.removeprefix("backbone."): v for k, v in w.items()},
     ],
 )
