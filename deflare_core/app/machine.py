@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from runpy import run_path
@@ -10,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from deflare_core.io.reading import AS_STATED, Reading
+from deflare_core.io.reading import Reading
 from deflare_core.system.errors import DeflareError
 
 MEASUREMENTS = "tests/benchmarks/machine_speed.py"
@@ -44,10 +43,9 @@ def notebook(
     port: Annotated[int, Field(description="of the app, on this machine")] = 8866,
 ) -> None:
     """Run a notebook with parameters, or show it as an app."""
-    from deflare_core.app.notebook import parameter_value, run_notebook, serve_notebook
+    from deflare_core.app.notebook import parameter_value, reading_parameters, run_notebook, serve_notebook
 
-    said = {key: value for key, value in asdict(reading).items() if value != getattr(AS_STATED, key)}
-    parameters = said | {key: parameter_value(key, text) for key, text in parameter}
+    parameters = reading_parameters(reading) | {key: parameter_value(key, text) for key, text in parameter}
     if app:
         serve_notebook(name, parameters, port=port)
     print(f"report in {run_notebook(name, parameters)}")

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import device_name, pick_device
 from deflare_core.system.errors import DeflareError
@@ -199,6 +201,13 @@ def parameter_value(name: str, text: str) -> Any:
     with suppress(ValueError):
         return float(value) if isinstance(value, str) else value
     return value
+
+
+def reading_parameters(reading: Reading) -> dict[str, Any]:
+    """The parameters of a notebook that say what a reading says, without those of which it says nothing."""
+    said = {name: value for name, value in asdict(reading).items() if value != getattr(AS_STATED, name)}
+    # papermill writes a tuple into a notebook as text.
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
 
 
 def make_absolute(value: Any) -> Any:

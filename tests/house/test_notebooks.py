@@ -5,6 +5,8 @@ import re
 
 import nbformat
 import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from deflare_core.app.notebook import (
     NotebookError,
@@ -12,8 +14,10 @@ from deflare_core.app.notebook import (
     parameter_value,
     prepare_run,
     read_parameters,
+    reading_parameters,
     run_notebook,
 )
+from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.system.places import PROJECT_ROOT
 
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
@@ -82,6 +86,18 @@ def test_other_parameters_are_read_as_yaml():
     assert [parameter_value(*each) for each in given.items()] == [3, 1e-3, [480, 640], None]
     with pytest.raises(NotebookError, match="'recording': is empty"):
         parameter_value("recording", "")
+
+
+def test_the_reading_options_of_the_command_become_parameters():
+    assert reading_parameters(AS_STATED) == {}
+    reading = Reading((480, 640), "lenient", stream="left")
+    given = reading_parameters(reading)
+    assert given == {"sensor_size": [480, 640], "polarity": "lenient", "stream": "left"}
+    notebook = parameterize_notebook(load_notebook_node(str(find_notebook("06"))), given)
+    (set_here,) = (cell.source for cell in notebook.cells if "injected-parameters" in cell.metadata.tags)
+    values: dict = {}
+    exec(set_here, values)
+    assert {name: values[name] for name in given} == given, "They arrive as they are, not as text."
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
