@@ -105,7 +105,8 @@ def _stated_size(archive: np.lib.npyio.NpzFile, names: list[str], reading: Readi
     if not set(stating) <= set(names):
         return None
     try:
-        return check_sensor_size(tuple(value for name in stating for value in archive[name].ravel().tolist()))
+        size = check_sensor_size(tuple(value for name in stating for value in archive[name].ravel().tolist()))
+        return reading.turn_size(size) if stating == ["sensor_size"] else size
     except DeflareError:
         if reading.sensor_size is None:
             raise

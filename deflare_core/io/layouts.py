@@ -336,6 +336,8 @@ def _stated_size(attributes: dict[str, Any], resolution: h5py.Dataset | None, re
         statements["calib/resolution"] = tuple(np.ravel(resolution[()])[::-1])
     try:
         sizes = {name: check_sensor_size(tuple(map(_to_text, size))) for name, size in statements.items()}  # type: ignore[arg-type]
+        if "sensor_resolution" in sizes:
+            sizes["sensor_resolution"] = reading.turn_size(sizes["sensor_resolution"])
     except DeflareError:
         if reading.sensor_size is None:
             raise

@@ -101,6 +101,10 @@ class Reading:
             )
         return asked
 
+    def turn_size(self, stated: SensorSize) -> SensorSize:
+        """A size that a file states in an order of its own: turned round where the caller gives it so."""
+        return stated[::-1] if self.sensor_size == stated[::-1] else stated
+
     def agree_on_unit(self, stated: Mapping[str, str]) -> TimeUnit | None:
         """The one unit of time that the file states or the caller gives, if any does; two that differ are an error.
 

@@ -321,6 +321,22 @@ def test_a_statement_of_the_sensor_that_means_nothing_gives_way_to_the_callers(t
             load(path, sensor_size=None)
 
 
+@pytest.mark.parametrize("sensor_size", [(48, 64), None])
+def test_a_size_in_an_order_of_its_own_is_turned_as_the_caller_says(tmp_path, sensor_size):
+    paths = (
+        npz(tmp_path / "a.npz", t=T, x=X, y=Y, p=P, sensor_size=[64, 48]),
+        h5(tmp_path / "a.h5", {"sensor_resolution": (64, 48)}, **PLAIN),
+    )
+    for path in paths:
+        if sensor_size:
+            assert same_events(load(path, sensor_size=sensor_size), EVENTS)
+        else:
+            with pytest.raises(RecordingError, match="outside the sensor of height 64 and width 48"):
+                load(path, sensor_size=None)
+        with pytest.raises(RecordingError, match=r"but \(50, 64\) was asked for"):
+            load(path, sensor_size=(50, 64))
+
+
 def test_two_statements_of_the_sensor_need_the_callers(tmp_path):
     path = h5(tmp_path / "a.h5", {"height": 48, "width": 64, "geometry": "48x64"}, **PLAIN)
     with pytest.raises(RecordingError, match="several sensors"):
