@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from deflare_core.io.oddities import JUMP, PLACELESS, STRANGE, TIMELESS, Oddities
+from deflare_core.io.oddities import JUMP, MISSING, PLACELESS, STRANGE, TIMELESS, Oddities
 from deflare_core.io.reading import Columns
 
 UNKNOWN = -(1 << 50)
@@ -82,7 +82,7 @@ def decode_evt3(pieces: Iterable[np.ndarray], oddities: Oddities) -> Iterator[Co
         # A new upper half comes before its lower half, which starts at 0.
         is_low[np.flatnonzero(is_time)[np.diff(ticks, prepend=high) != 0]] = True
         highs, high = _latest(is_time, ticks, high, at)
-        lows, low = _latest(is_low, np.where(is_time, 0, value)[is_low], low, at)
+        lows, low = _latest(is_low, _count_on(value[is_low], is_time[is_low], low, oddities), low, at)
         # Kind 1 is the row of an event of another sort, and bit 11 means a second camera.
         named = words[is_row].astype(np.int64)
         rows, row = _latest(is_row, np.where(named < 2048, named, UNKNOWN), row, at)
@@ -113,6 +113,19 @@ def _unwrap(clock: Clock, values: np.ndarray, tick_us: int, oddities: Oddities) 
     detail = f", first by {steps_us[at] / 1e6:+,.3f} s to {ticks[at] * tick_us} us" if is_jump.any() else ""
     oddities.add(JUMP, int(is_jump.sum()), len(ticks), detail)
     return ticks
+
+
+def _count_on(values: np.ndarray, is_new: np.ndarray, before: int, oddities: Oddities) -> np.ndarray:
+    """The lower halves, int64 `(N,)`, 4096 more for each time that they began again where an upper half is missing.
+
+    Where a new upper half stands they are 0.
+    """
+    lows = np.where(is_new, 0, values.astype(np.int64))
+    began = (np.diff(lows, prepend=before % 4096) < -2048) & ~is_new
+    oddities.add(MISSING, int(began.sum()), len(lows))
+    rounds = np.cumsum(began)
+    rounds -= np.maximum.accumulate(np.where(is_new, rounds, -(before // 4096)))
+    return lows + 4096 * rounds
 
 
 def _spread(columns: Columns, masks: np.ndarray) -> Columns:

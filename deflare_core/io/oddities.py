@@ -15,6 +15,7 @@ PLACELESS = "events that name no pixel of this camera are left out"
 BEYOND = "events beyond the sensor's edge are left out"
 STRANGE = "words are of no kind of the format and are passed over"
 LATE = "events came after newer ones and are put in order"
+MISSING = "lower halves of the time began again where an upper half is missing, which is added"
 JUMP = "time words jump by more than a second"
 REFUSALS = {
     BEYOND: (0.01, "give the sensor size of the camera, or correct the one in the file's header"),

@@ -118,9 +118,13 @@ def test_evt3_times_are_right_whatever_the_clock_does(tmp_path, caplog):
     assert rows(read(path, evt3(early))) == [((9 << 12) + 1, 4, 3, 1)]
     late = [high3(5 << 12), low3(811), 6, change3(1, 1), low3(800), change3(2, 1), high3(4 << 12), change3(3, 1)]
     assert rows(read(path, evt3(late))) == [(16_384, 3, 6, 1), (21_280, 2, 6, 1), (21_291, 1, 6, 1)]
+    lost = [high3(5 << 12), low3(4000), 6, change3(1, 1), low3(100), change3(2, 1), low3(4000), low3(7), change3(3, 1)]
+    lost += [high3(8 << 12), change3(4, 1)]
+    assert read(path, evt3(lost)).t.tolist() == [24_480, 24_676, 28_679, 32_768], "Upper halves 6 and 7 are missing."
     assert warned(caplog) == [
         "3 of 4 events before the first time of the file are left out.",
         "2 of 3 events came after newer ones and are put in order, by up to 4907 us.",
+        "2 of 6 lower halves of the time began again where an upper half is missing, which is added.",
     ]
 
 

@@ -48,7 +48,8 @@ def decode_evt3(data):
             time.follow(value)
             low = low if time.value == before else 0
         elif kind == 6:
-            low = value
+            began = value - low % 4096 < -2048
+            low = low // 4096 * 4096 + value + 4096 * began
         elif kind in (0, 1):
             row = value if kind == 0 and value < 2048 else None
         elif kind == 3:
