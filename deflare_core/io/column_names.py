@@ -55,7 +55,8 @@ def unit_of(name: str) -> TimeUnit | None:
 
 
 def _split_unit(name: str) -> tuple[str, TimeUnit | None]:
-    plain = name.strip().strip("\"'").strip().lower().replace("µ", "u")
+    # faery names its pixels x@1280 and y@720, by the size of the sensor.
+    plain = re.sub(r"@\d+$", "", name.strip().strip("\"'").strip().lower().replace("µ", "u"))
     for unit in MICROSECONDS:
         match = re.fullmatch(rf"(\w+?)(?:_{unit}|\s*[(\[]\s*{unit}\s*[)\]])", plain)
         if match and MEANING.get(match[1]) == "t":

@@ -143,6 +143,7 @@ def _read_head(path: Path) -> _Head:
                 )
             elif words and (not comment or set("txyp") <= {meaning_of(word) for word in words}):
                 names, is_named = words, not comment
+                declared |= _declared_by_faery(words)
             declared |= _declarations(line.lower()) if comment else {}
             num_lines += 1
         else:
@@ -164,6 +165,12 @@ def _declarations(line: str) -> dict[str, str]:
         if match := re.search(rf"\b{statement}", line):
             found |= match.groupdict()
     return found
+
+
+def _declared_by_faery(names: list[str]) -> dict[str, str]:
+    """What faery's names `t,x@1280,y@720,on` say: the sensor, and microseconds."""
+    found = re.fullmatch(r"t,x@(\d+),y@(\d+),on", ",".join(names).lower())
+    return {"width": found[1], "height": found[2], "time_unit": "us"} if found else {}
 
 
 def _is_number(word: str) -> bool:

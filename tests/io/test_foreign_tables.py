@@ -75,6 +75,7 @@ TEXTS = {
     "event_utils' names": ("ts,xs,ys,ps\n" + rows(T, X, Y, ON), "us"),
     "dv-processing's names": ("timestamp,x,y,polarity\n" + rows(T, X, Y, ON), "us"),
     "faery's names": ("t,x,y,on\n" + rows(T, X, Y, ON), "us"),
+    "faery's header": ("t,x@64,y@48,on\n" + rows(T, X, Y, ON), None),
     "upper case, blanks and CRLF": (("Timestamp, X, Y, Polarity\n" + rows(T, X, Y, P)).replace("\n", "\r\n"), "us"),
     "a byte-order mark": ("\ufefft,x,y,p\n" + rows(T, X, Y, ON), "us"),
     "a comma at the end of each line": ("t,x,y,p,\n" + rows(T, X, Y, ON).replace("\n", ",\n"), "us"),
