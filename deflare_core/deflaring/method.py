@@ -137,7 +137,11 @@ class BaselineMethod:
 
 @dataclass(frozen=True)
 class OracleMethod:
-    """The input without the events that flare caused, which no method that removes events can beat by much."""
+    """The input without the events that flare caused.
+
+    It is no bound: where flare has changed when a pixel fires, what it keeps differs from the target too. The least
+    MSE that removing events can reach is the score `mse_least`.
+    """
 
     name: str = "oracle"
     about: str = "the input without the events that flare caused, by the causes in simulated recordings"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from deflare_core.codec import encode_window
+from deflare_core.codec import encode_window, merge_polarities
 from deflare_core.config import TestConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod
@@ -27,7 +27,7 @@ from deflare_core.io.recordings import RecordingError
 from deflare_core.model import VoxelNetwork
 from deflare_core.scores.distances import measure_distances, score_distances
 from deflare_core.scores.legacy import score_as_published
-from deflare_core.scores.metrics import PEAK_EVENTS, psnr, score_voxels
+from deflare_core.scores.metrics import PEAK_EVENTS, mse, psnr, score_voxels
 from deflare_core.scores.predictions import (
     Prediction,
     find_stored,
@@ -46,8 +46,10 @@ Scores = dict[str, float]
 Interval = tuple[float, float]
 Scoring = tuple[str, list["Future[Scores]"]]
 """The name of a recording, and each method's scores of it, which may be under way."""
-SCORES_VERSION = 2
+SCORES_VERSION = 3
 """Raised whenever a score's definition changes, so that scores kept on disk are not mixed with others."""
+NEAR_PIXELS = 2
+"""Rows and columns from a flare's event within which others are near it."""
 NUM_RESAMPLES, CONFIDENCE = 2_000, 0.95
 
 
@@ -212,29 +214,55 @@ def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: Recor
     for window in windows:
         estimate = prediction.events.window(window.t0_us, window.t0_us + data.cut.window_us)
         voxels = (encode_window(e, window.t0_us, data.cut)[0] for e in (estimate, window.clean))
+        least = find_least_mse(*(encode_window(e, window.t0_us, data.cut, 2) for e in (window.noisy, window.clean)))
         distances = measure_distances(estimate, window.clean, window.t0_us, data.cut.window_us)
-        rows.append(score_voxels(*voxels) | score_distances(distances))
+        rows.append(score_voxels(*voxels) | {"mse_least": least} | score_distances(distances))
     noisy, clean = (Events.concatenate([getattr(w, name) for w in windows]) for name in ("noisy", "clean"))
     causes = [window.causes for window in windows if window.causes is not None]
+    near = [mark_near_flare(window.noisy, window.causes) for window in windows if window.causes is not None]
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     loss = {} if prediction.loss is None else {"loss": prediction.loss}
     published = {f"legacy_{k}": v for k, v in score_as_published(prediction.events, clean).items()} if legacy else {}
-    return loss | means | score_events(prediction.events, noisy, clean, causes) | published
+    return loss | means | score_events(prediction.events, noisy, clean, causes, near) | published
 
 
-def score_events(estimate: Events, noisy: Events, clean: Events, causes: list[np.ndarray]) -> Scores:
+def score_events(
+    estimate: Events, noisy: Events, clean: Events, causes: list[np.ndarray], near: list[np.ndarray]
+) -> Scores:
     """The number of events over the target's, the share that is invented, and shares of input events by cause.
 
-    A cause without events has no share; `causes` are uint8, of all events of the input or of none.
+    A cause without events has no share. `causes` are uint8, of all events of the input or of none; `near` are bool, of
+    the same events, whether they are near flare.
     """
     kept = find_matched(estimate, noisy)
     invented = (len(estimate) - int(kept.sum())) / max(len(estimate), 1)
     scores = {"count_ratio": len(estimate) / max(len(clean), 1), "invented": invented}
-    for cause, name in CAUSES.items() if causes else ():
-        if (of_cause := np.concatenate(causes) == cause).any():
-            share = float(kept[of_cause].mean())
-            scores |= {"flare_removed": 1 - share} if cause == FLARE else {f"{name}_kept": share}
-    return scores
+    if not causes:
+        return scores
+    cause_of = np.concatenate(causes)
+    chosen = {f"{name}_kept": cause_of == cause for cause, name in CAUSES.items()}
+    chosen["near_kept"] = chosen["background_kept"] & np.concatenate(near)
+    shares = {name: float(kept[which].mean()) for name, which in chosen.items() if which.any()}
+    removed = {"flare_removed": 1 - shares.pop("flare_kept")} if "flare_kept" in shares else {}
+    return scores | removed | shares
+
+
+def mark_near_flare(events: Events, causes: np.ndarray) -> np.ndarray:
+    """Which of N events have one of flare within `NEAR_PIXELS` rows and columns, bool `(N,)`; causes uint8 `(N,)`."""
+    from scipy.ndimage import maximum_filter
+
+    flare = np.zeros(events.sensor_size, np.uint8)
+    of_flare = causes == FLARE
+    flare[events.y[of_flare], events.x[of_flare]] = 1
+    return maximum_filter(flare, 2 * NEAR_PIXELS + 1)[events.y, events.x].astype(np.bool_)
+
+
+def find_least_mse(noisy: np.ndarray, clean: np.ndarray) -> float:
+    """The least MSE that removing events can reach: where each cell keeps as many as the target has, or all.
+
+    Both are counts by polarity, float32 `(2, bins, H, W)`, of the input and of the target.
+    """
+    return mse(*(merge_polarities(voxel) for voxel in (np.minimum(noisy, clean), clean)))
 
 
 def find_interval(values: np.ndarray, seed: int) -> Interval:

@@ -114,6 +114,7 @@ SQUARE, PERCENT = "events²", "%"
 SCORES = {
     "Voxels": (
         Score("mse", "MSE", "lower", "the mean squared difference over all cells", SQUARE, mse),
+        Score("mse_least", "least MSE", None, "the least that removing events of the input can reach", SQUARE),
         Score("pmse_2", "PMSE-2", "lower", "that after 2 x 2 pooling of each polarity", SQUARE, partial(pmse, k=2)),
         Score("pmse_4", "PMSE-4", "lower", "that after 4 x 4 pooling", SQUARE, partial(pmse, k=4)),
         Score("psnr_db", "PSNR", "higher", f"that of the mean MSE, for a peak of {PEAK_EVENTS} events in a cell", "dB"),
@@ -135,7 +136,8 @@ SCORES = {
         Score("invented", "invented", "lower", "the share of the output's events that were not recorded"),
         Score("flare_removed", "flare removed", "higher", "the share of the input's events by flare that are removed"),
         Score("background_kept", "background kept", "higher", "the share of those by the background that are kept"),
-        Score("light_kept", "light kept", "higher", "that of those by the light sources"),
+        Score("near_kept", "kept near flare", "higher", "that of the background within 2 pixels of flare's events"),
+        Score("light_kept", "light kept", "higher", "the share of those by the light sources"),
         Score("noise_kept", "noise kept", None, "that of noise"),
     ),
 }

@@ -4,8 +4,6 @@ import csv
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import count
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -23,7 +21,7 @@ from deflare_core.config import ModelConfig, TestConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.host import run_voxel
 from deflare_core.deflaring.method import BaselineMethod, NetworkMethod, OracleMethod
-from deflare_core.events import Events, digest_events
+from deflare_core.events import BACKGROUND, FLARE, Events, digest_events
 from deflare_core.inference import deflare_recording, load_method
 from deflare_core.io.recordings import RecordingError, load_events, save_events
 from deflare_core.model import VoxelNetwork, build_model
@@ -32,7 +30,10 @@ from deflare_core.scores.evaluation import (
     evaluate,
     evaluate_methods,
     find_interval,
+    find_least_mse,
     load_methods,
+    mark_near_flare,
+    score_events,
     score_recording,
 )
 from deflare_core.scores.predictions import Prediction, load_or_predict, predict, prediction_key
@@ -325,19 +326,29 @@ def test_one_command_compares_all_methods(settings, data, labelled, capsys):
     assert {"report.md", "index.html", "scores.png"} <= {path.name for path in folder.iterdir()}
 
 
-def test_a_second_comparison_leaves_the_first_as_it_is(settings, monkeypatch):
-    class Clock:
-        """Each time that it is asked, a second has gone by."""
-
-        seconds = count()
-
-        @classmethod
-        def now(cls):
-            return datetime(2026, 1, 1, second=next(cls.seconds))
-
-    monkeypatch.setattr("deflare_core.app.score.datetime", Clock)
+def test_a_second_comparison_leaves_the_first_as_it_is(settings):
     for name in ("input", "empty"):
         assert main(["compare", *settings, f"methods=[{name}]"]) == 0
-    first, second = sorted(Path("reports").glob("*_comparison"))
+    first, second = sorted(Path("reports").glob("*_comparison*"), key=lambda folder: folder.stat().st_ctime_ns)
     found = [list(json.loads((folder / "summary.json").read_text())["mean"]) for folder in (first, second)]
     assert found == [["input"], ["empty"]], "Each has a folder of its own."
+
+
+def test_events_near_flare_by_hand():
+    # Flare at (row 3, column 4): columns 2 to 6 are near in its row, and rows 1 to 5 in its column.
+    x, y = np.array([4, 2, 7, 6, 4]), np.array([3, 3, 3, 5, 0])
+    events = Events.from_columns(np.arange(5), x, y, np.ones(5, int), (8, 9))
+    causes = np.array([FLARE, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND], np.uint8)
+    near = mark_near_flare(events, causes)
+    assert near.tolist() == [True, True, False, True, False]
+    scores = score_events(events[np.array([1, 2])], events, events[1:], [causes], [near])
+    assert scores["near_kept"] == 0.5, "Of two near ones one was kept."
+    assert scores["background_kept"] == 0.5
+    assert scores["flare_removed"] == 1
+    assert not mark_near_flare(events, np.full(5, BACKGROUND, np.uint8)).any()
+
+
+def test_the_least_error_that_removing_can_reach_by_hand():
+    noisy, clean = np.zeros((2, 1, 1, 2), np.float32), np.zeros((2, 1, 1, 2), np.float32)
+    noisy[0, 0, 0], clean[0, 0, 0] = (5, 1), (2, 3)
+    assert find_least_mse(noisy, clean) == 2, "The first cell can be right, the second lacks two: 4 / 2 cells."
