@@ -62,6 +62,8 @@ def main(words: list[str] | None = None) -> int:
     The user can mend a DeflareError or an OSError, and reads it in one line; a programming error keeps its traceback.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # It warns twice where its folder of settings cannot be written, and takes a temporary one.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     words = sys.argv[1:] if words is None else words
     command = find_command(words)
     try:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import h5py
 import hdf5plugin
 import numpy as np
@@ -7,7 +9,7 @@ from support.recordings import make_events, same_events
 from deflare_core.events import Events
 from deflare_core.io.convert import convert
 from deflare_core.io.reading import Reading
-from deflare_core.io.recordings import RecordingError, load_events, open_recording, save_events
+from deflare_core.io.recordings import RecordingError, load_events, open_recording, open_together, save_events
 from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, RecordingWriter
 from deflare_core.system.atomic_files import complete_or_absent
 
@@ -201,3 +203,15 @@ def test_half_a_clock_is_not_copied_as_a_whole_one(tmp_path, declared):
     convert(path, tmp_path / "b.h5", progress=False)
     with open_recording(tmp_path / "b.h5") as recording:
         assert not recording.declares_clock, "What the source does not declare, its copy does not either."
+
+
+def test_a_result_beside_its_input_is_read_as_it_states(tmp_path):
+    (tmp_path / "in.csv").write_text("t,x,y,p\n1,2,3,1\n5,2,3,0\n")
+    reading = Reading((12, 16), time_unit="ms")
+    with open_recording(tmp_path / "in.csv", reading) as recording:
+        save_events(tmp_path / "out.h5", recording.load(), source="test")
+    files = {"before": tmp_path / "in.csv", "after": tmp_path / "out.h5"}
+    with open_together(files, reading) as opened:
+        assert [recording.load().t.tolist() for recording in opened.values()] == [[1_000, 5_000]] * 2
+    with open_together(files, replace(reading, polarity="lenient")) as opened:
+        assert all(recording.load().p.tolist() == [1, -1] for recording in opened.values())
