@@ -9,28 +9,28 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from deflare_core.checkpoint import check_cut, find_checkpoint, load_model, read_checkpoint
 from deflare_core.codec import AppliedVoxel
 from deflare_core.config import InferenceConfig, ModelConfig
-from deflare_core.deflaring.jobs import WORK_KEY, is_deflared, work_key
+from deflare_core.deflaring.jobs import WORK_KEY, work_key
 from deflare_core.deflaring.journal import Journal
 from deflare_core.deflaring.method import BaselineMethod, Method, NetworkMethod, OracleMethod
+from deflare_core.deflaring.progress import Progress
 from deflare_core.deflaring.strips import cut_in_strips
+from deflare_core.deflaring.summary import InferenceSummary, Tally
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.io.excerpt import WHOLE, Part
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, open_recording, read_windows
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.model import VoxelNetwork
 from deflare_core.system.atomic_files import check_output
-from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.prefetch import prefetch
 from deflare_core.system.settings import make_config
@@ -40,43 +40,6 @@ OF_NETWORKS = {"seed", "overlap", "level", "strip_rows"}
 """Settings of `InferenceConfig` that `load_method` takes too, by name."""
 INPUT_KEPT = "input_kept"
 """Dataset of flagged recordings: for each event of the input, whether it is in the output."""
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceSummary:
-    """What deflaring a recording did.
-
-    Parameters
-    ----------
-    num_in, num_kept, num_removed, num_synthesised : events read, kept with their times, removed, and invented.
-    num_windows : windows that the recording was cut into.
-    recorded_s, elapsed_s : length of the recording and of the work, seconds.
-    """
-
-    num_in: int
-    num_kept: int
-    num_removed: int
-    num_synthesised: int
-    num_windows: int
-    recorded_s: float
-    elapsed_s: float
-
-    @property
-    def real_time_factor(self) -> float:
-        """Seconds of recording deflared per second of work; above 1 is faster than the camera."""
-        return self.recorded_s / self.elapsed_s if self.elapsed_s else float("inf")
-
-    def __str__(self) -> str:
-        share = self.num_removed / max(self.num_in, 1)
-        return (
-            f"{self.num_in:,} events in, {self.num_kept:,} kept, {self.num_removed:,} removed ({share:.1%}), "
-            f"{self.num_synthesised:,} synthesised; {self.num_windows} windows, {self.recorded_s:.2f} s of recording "
-            f"in {self.elapsed_s:.1f} s (real-time factor {self.real_time_factor:.2f})"
-        )
-
-
-Outcome = InferenceSummary | DeflareError | OSError | None
-"""A summary, or why a recording could not be deflared; None: it was deflared before."""
 
 
 def load_method(
@@ -162,7 +125,8 @@ def deflare_recording(
     seed: int = 0,
     flags: bool = False,
     reading: Reading = AS_STATED,
-    progress: bool = True,
+    part: Part = WHOLE,
+    progress: bool | Progress = True,
 ) -> InferenceSummary:
     """A summary of the deflared recording that was written to `target`, complete or not at all.
 
@@ -177,7 +141,8 @@ def deflare_recording(
     flags : also write `events/synthesised`, 1 for events that were not recorded, and `input_kept`, for each event of
         the input whether it is in the output.
     reading : what the source does not say itself, such as `Reading(sensor_size=(480, 640))`.
-    progress : show a progress bar.
+    part : the part of the recording to take, such as `Part(crop=(0, 0, 240, 320))`.
+    progress : show a progress bar, or how to.
 
     Raises
     ------
@@ -187,35 +152,25 @@ def deflare_recording(
     """
     check_output(target, source, HDF5_SUFFIXES)
     method, started, cut = _as_method(method), time.perf_counter(), Cut(window_us, num_bins)
-    with open_recording(source, reading) as recording:
+    shown = progress if isinstance(progress, Progress) else Progress(progress)
+    settings = {**cut._asdict(), "seed": seed, "flags": flags, "reading": reading, "part": part}
+    tally = Tally()
+    with open_recording(source, reading, progress=shown.is_shown) as whole:
+        recording, key = part.open(whole), work_key(method, source, settings)
         recording.check_length()
-        key = work_key(method, source, {**cut._asdict(), "seed": seed, "flags": flags, "reading": reading})
         with Journal(target, key) as journal:
             starts = recording.window_starts(window_us)
             deflared = deflare_or_recall(method, recording, starts, journal, cut, seed)
             clock_us = recording.clock_us if recording.declares_clock else None
             about: dict[str, Any] = {"source": f"deflared from {Path(source).name}", "attributes": {WORK_KEY: key}}
             writer = RecordingWriter(target, recording.sensor_size, clock_us=clock_us, **about)
-            shown: dict[str, Any] = {"total": len(starts), "unit": "window", "disable": not progress}
-            with closing(deflared) as windows, tqdm(windows, **shown) as bar:
-                counts = write_windows(bar, recording, writer, flags)
+            watched = shown.watch(tally.count(deflared), len(starts), journal.num_done)
+            with closing(deflared), closing(watched) as windows, writer:
+                write_windows(windows, writer, flags)
+                recording.check_all_read(tally.num_in)
             journal.remove()
         recorded_s = (recording.clock_us[1] - recording.clock_us[0]) / 1e6
-    return InferenceSummary(*counts, len(starts), recorded_s, time.perf_counter() - started)
-
-
-def deflare_each(
-    method: Method, jobs: Iterable[tuple[Path, Path]], settings: dict[str, Any], *, skip_done: bool, progress: bool
-) -> Generator[tuple[Path, Path, Outcome], None, None]:
-    """Each job's recording and result, and what became of it; `settings` are those of `deflare_recording`, by name."""
-    for source, target in jobs:
-        outcome: Outcome = None
-        try:
-            if not (skip_done and is_deflared(method, source, target, settings)):
-                outcome = deflare_recording(method, source, target, **settings, progress=progress)
-        except (DeflareError, OSError) as error:
-            outcome = error
-        yield source, target, outcome
+    return tally.summarise(len(starts), recorded_s, time.perf_counter() - started)
 
 
 def deflare_or_recall(
@@ -239,19 +194,11 @@ def deflare_or_recall(
             yield applied
 
 
-def write_windows(
-    windows: Iterable[AppliedVoxel], recording: Recording, writer: RecordingWriter, flags: bool
-) -> tuple[int, int, int, int]:
-    """How many events there were, were kept, removed and synthesised in the windows, which are then written."""
-    num_in = num_kept = num_out = 0
-    with writer:
-        for window in windows:
-            if flags:
-                writer.append(window.events, synthesised=window.synthesised.astype(np.uint8))
-                writer.extend(INPUT_KEPT, window.kept.astype(np.uint8))
-            elif len(window.events):
-                writer.append(window.events)
-            num_in, num_out = num_in + len(window.kept), num_out + len(window.events)
-            num_kept += int(window.kept.sum())
-        recording.check_all_read(num_in)
-    return num_in, num_kept, num_in - num_kept, num_out - num_kept
+def write_windows(windows: Iterable[AppliedVoxel], writer: RecordingWriter, flags: bool) -> None:
+    """Write the events of the windows, and with `flags` which were recorded, and what became of those recorded."""
+    for window in windows:
+        if flags:
+            writer.append(window.events, synthesised=window.synthesised.astype(np.uint8))
+            writer.extend(INPUT_KEPT, window.kept.astype(np.uint8))
+        elif len(window.events):
+            writer.append(window.events)

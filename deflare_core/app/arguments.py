@@ -12,6 +12,7 @@ import difflib
 import inspect
 from argparse import ArgumentParser
 from collections.abc import Callable
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -24,9 +25,13 @@ from deflare_core.system.settings import StrictModel, list_settings, load_config
 Function = Callable[..., int | None]
 """What runs a command. A parameter is an option if it is keyword-only or has a default, and a positional otherwise.
 
-The fields of a parameter `reading` are options too. A parameter `config` holds settings; its annotation names the file
-that they are read from.
+A parameter `from_` is the option `from`, a word of Python. The fields of a parameter `reading` are options too. A
+parameter `config` holds settings; its annotation names the file that they are read from.
 """
+
+
+SHORTCUTS = {"parameter": "p", "input": "i", "output": "o", "quiet": "q"}
+"""Options that have a short form as well, in every command that has them."""
 
 
 class Parameters(NamedTuple):
@@ -50,6 +55,7 @@ def read_arguments(function: Function, command: str, about: str, words: list[str
     options, settings = _parse_words(_make_parser(origin, about, parameters), parameters, words)
     file = options.pop("config", None)
     checked = dict(make_config(parameters.options, options, origin=origin))
+    checked = {f"{name}_" if iskeyword(name) else name: value for name, value in checked.items()}
     if issubclass(parameters.options, ReadingConfig):
         said = ReadingConfig(**{name: checked.pop(name) for name in ReadingConfig.model_fields})
         checked["reading"] = said.reading
@@ -69,6 +75,7 @@ def find_parameters(function: Function) -> Parameters:
     positional: Any = CliPositionalArg
     for name, parameter in parameters.items():
         is_required = parameter.default is parameter.empty
+        name = name.removesuffix("_")
         fields[name] = (parameter.annotation, ... if is_required else parameter.default)
         if is_required and parameter.kind is not parameter.KEYWORD_ONLY:
             fields[name] = (positional[parameter.annotation], ...)
@@ -79,13 +86,26 @@ def find_parameters(function: Function) -> Parameters:
     return Parameters(options, positionals, cls, file)
 
 
+def list_flags(parameters: Parameters) -> list[str]:
+    """The options and settings of a command, as they are written on the command line."""
+    names = [name.replace("_", "-") for name in parameters.options.model_fields]
+    flags = [f"--{name}" for name in names if name.upper() not in parameters.positionals]
+    settings = [f"--{key}" for key in list_settings(parameters.config)] if parameters.config else []
+    return [*flags, *(["--config"] if parameters.config else []), *settings, "--help"]
+
+
 def _make_parser(program: str, about: str, parameters: Parameters) -> ArgumentParser:
     settings = ["[KEY=VALUE ...]"] if parameters.config else []
     usage = " ".join(["%(prog)s", *parameters.positionals, "[OPTION ...]", *settings])
     parser = ArgumentParser(program, usage, about, allow_abbrev=False)
-    _add_arguments(
-        parser, parameters.options, cli_kebab_case=True, cli_implicit_flags="toggle", cli_enforce_required=True
-    )
+    options = [name for name in SHORTCUTS if name in parameters.options.model_fields]
+    style: dict[str, Any] = {
+        "cli_shortcuts": {name: SHORTCUTS[name] for name in options if name.upper() not in parameters.positionals},
+        "cli_implicit_flags": "toggle",
+        "cli_kebab_case": True,
+        "cli_enforce_required": True,
+    }
+    _add_arguments(parser, parameters.options, **style)
     if parameters.config:
         meaning = "file of settings" + (f" (default: {parameters.file})" if parameters.file else "")
         parser.add_argument("--config", type=Path, default=parameters.file, help=meaning)
@@ -109,7 +129,6 @@ def _add_arguments(parser: ArgumentParser, model: type[StrictModel], **style: An
         root_parser=parser,
         add_argument_method=add_argument,
         cli_hide_none_type=True,
-        cli_shortcuts={"parameter": "p"},
         **style,
     )
 
@@ -121,8 +140,7 @@ def _parse_words(parser: ArgumentParser, parameters: Parameters, words: list[str
     """
     found, rest = parser.parse_known_args(words)
     if strange := [word for word in rest if word.startswith("-") or "=" not in word or not parameters.config]:
-        flags = [f"--{name.replace('_', '-')}" for name in parameters.options.model_fields]
-        flags += [f"--{key}" for key in list_settings(parameters.config)] if parameters.config else []
+        flags = list_flags(parameters)
         near = difflib.get_close_matches(strange[0].partition("=")[0], flags, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         hint += "; a setting is written key=value" if parameters.config else ""

@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field
 
+from deflare_core.app.advice import advise_on_speed, advise_to_look
 from deflare_core.app.commands import describe_error
 from deflare_core.config import InferenceConfig
 from deflare_core.io.reading import Reading
+from deflare_core.system.errors import DeflareError
+
+if TYPE_CHECKING:
+    from deflare_core.deflaring.method import Method
+    from deflare_core.deflaring.progress import Progress
+    from deflare_core.deflaring.summary import InferenceSummary
+
+Seconds = Annotated[float, Field(gt=-1e12, lt=1e12)] | None
+SECONDS = {"metavar": "SECONDS"}
 
 
 def infer(
     *,
     input: Annotated[Path, Field(description="recording with flare, or a folder of them")],
-    output: Annotated[Path, Field(description="deflared recording to write (.h5), or the folder")],
+    output: Annotated[
+        Path | None,
+        Field(description="deflared recording to write (.h5), or the folder; none: INPUT_deflared next to the input"),
+    ] = None,
+    from_: Annotated[
+        Seconds, Field(description="only what comes from then on, by the recording's clock", json_schema_extra=SECONDS)
+    ] = None,
+    to: Annotated[
+        Seconds, Field(description="only what comes before then, by the recording's clock", json_schema_extra=SECONDS)
+    ] = None,
+    crop: Annotated[
+        tuple[int, int, int, int] | None,
+        Field(
+            description="only this part of the frame, which becomes the output's sensor",
+            json_schema_extra={"nargs": 4, "metavar": "TOP LEFT HEIGHT WIDTH"},
+        ),
+    ] = None,
+    quiet: Annotated[bool, Field(description="say nothing but warnings and errors")] = False,
     reading: Reading,
     config: InferenceConfig,
 ) -> int:
@@ -24,28 +52,74 @@ def infer(
 
     What was done of a folder before is skipped; what cannot be deflared is named at the end.
     """
-    from deflare_core.deflaring.jobs import list_jobs, list_text_files
-    from deflare_core.inference import configure_method, deflare_each
+    from deflare_core.deflaring.jobs import list_jobs, list_text_files, name_output
+    from deflare_core.deflaring.progress import Progress
+    from deflare_core.inference import configure_method
+    from deflare_core.io.excerpt import Part
     from deflare_core.system.processes import join_processes
 
     config = config.model_copy(update={"method": config.method.replace("-", "_")})
-    settings = config.model_dump(include={"window_us", "num_bins", "seed", "flags"}) | {"reading": reading}
+    start_us, end_us = (None if time_s is None else round(time_s * 1e6) for time_s in (from_, to))
+    settings = config.model_dump(include={"window_us", "num_bins", "seed", "flags"})
+    settings |= {"reading": reading, "part": Part(start_us, end_us, crop)}
     failures = []
     with join_processes(config.device) as processes:
         method = configure_method(config, str(processes.device))
-        jobs = processes.share(list_jobs(input, output))
-        if processes.is_first and (left_out := list_text_files(input)):
+        jobs = number_jobs(list_jobs(input, output or name_output(input)))
+        if processes.is_first and not quiet and (left_out := list_text_files(input)):
             names = ", ".join(path.name for path in left_out)
             print(f"{input}: text files are left out ({names}); name one to deflare it")
-        done = deflare_each(method, jobs, settings, skip_done=input.is_dir(), progress=processes.is_first)
-        for source, target, outcome in done:
-            if isinstance(outcome, Exception):
-                why = describe_error(outcome)
+        rules = Rules(skips_done=output is None or input.is_dir(), replaces=output is not None)
+        for place, source, target in processes.share(jobs):
+            progress = Progress(processes.is_first and not quiet, place, advise_on_speed(config, processes.device))
+            try:
+                done = deflare_file(method, source, target, settings, rules, progress)
+            except (DeflareError, OSError) as error:
+                why = describe_error(error)
                 failures.append(why if source.name in why or str(target) in why else f"{source}: {why}")
-            else:
+                continue
+            if not quiet:
                 skipped = "skipped, since it holds the same recording deflared in the same way"
-                print(f"{target}: {outcome or skipped}")
+                print(f"{place}{place and ': '}{target}: {done or skipped}")
+            if done and done.is_much and config.method == "network":
+                advice = advise_to_look(source, target, reading, is_cropped=crop is not None)
+                print(f"deflare infer: warning: {target}: {advice}", file=sys.stderr)
         # Before the processes part: torchrun ends all others when the first has failed.
         for failure in failures:
             print(f"deflare infer: error: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+class Rules(NamedTuple):
+    """What may become of files that are there: whether to leave one that is done as it is, and to replace others."""
+
+    skips_done: bool
+    replaces: bool
+
+
+def number_jobs(jobs: Sequence[tuple[Path, Path]]) -> list[tuple[str, Path, Path]]:
+    """The jobs, each behind its place among them, such as "2 of 3"; of a single one it is empty."""
+    return [(f"{k} of {len(jobs)}" if len(jobs) > 1 else "", *job) for k, job in enumerate(jobs, 1)]
+
+
+def deflare_file(
+    method: Method, source: Path, target: Path, settings: dict[str, Any], rules: Rules, progress: Progress
+) -> InferenceSummary | None:
+    """A summary of the deflared recording that was written, or None where it was there; see `deflare_recording`.
+
+    Raises
+    ------
+    DeflareError
+        When the recording cannot be deflared, or another file is there that is not to be replaced.
+    """
+    from deflare_core.deflaring.jobs import is_deflared
+    from deflare_core.inference import deflare_recording
+
+    if rules.skips_done and is_deflared(method, source, target, settings):
+        return None
+    if target.exists() and not rules.replaces:
+        raise DeflareError(
+            f"{target}: is there already, and is not what this command would write; name the output with -o, the same "
+            "to replace it."
+        )
+    return deflare_recording(method, source, target, **settings, progress=progress)

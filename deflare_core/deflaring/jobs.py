@@ -65,6 +65,12 @@ def list_jobs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     return [(path, output) for output, path in jobs.items()]
 
 
+def name_output(source: Path) -> Path:
+    """Where to write what becomes of a recording or a folder of them if nobody says: next to it."""
+    place = source if source.name not in ("", "..") else source.resolve()
+    return place.parent / (f"{place.name}_deflared" if source.is_dir() else f"{place.stem}_deflared.h5")
+
+
 def list_text_files(source: Path) -> list[Path]:
     """The text files of a folder, which may be recordings but are not deflared with it; none of a file."""
     files = _files_of_formats(source) if source.is_dir() else []

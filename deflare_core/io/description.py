@@ -100,7 +100,7 @@ class Description:
         lines += [f"{'odd':<10}{oddity.what}" for oddity in self.oddities] or [f"{'odd':<10}nothing"]
         options = [oddity.option for oddity in self.oddities if oddity.option]
         if options and not any(oddity.is_fatal for oddity in self.oddities):
-            options = [*_options_of(self.reading), *options]
+            options = [*list_options(self.reading), *options]
             lines.append(f"{'mend':<10}deflare convert {self.path} NEW.h5 {' '.join(options)}")
         return "\n".join(lines)
 
@@ -167,7 +167,7 @@ def _describe(path: Path, guess: Reading, said: Reading, refusal: DeflareError |
     return Description(path, form.name, content.layout, size, tally, oddities, said)
 
 
-def _options_of(reading: Reading) -> Iterator[str]:
+def list_options(reading: Reading) -> Iterator[str]:
     """The options of the command line that say what a reading does."""
     if reading.sensor_size:
         yield f"--sensor-size {reading.sensor_size[0]} {reading.sensor_size[1]}"

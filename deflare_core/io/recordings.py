@@ -251,20 +251,21 @@ class Recording:
             )
 
 
-def open_recording(path: str | Path, reading: Reading = AS_STATED) -> Recording:
+def open_recording(path: str | Path, reading: Reading = AS_STATED, *, progress: bool = True) -> Recording:
     """An open `Recording` of any format that `formats` knows; use it in a `with` block, or close it.
 
     Parameters
     ----------
     path : the recording.
     reading : what the file does not say itself, such as `Reading(sensor_size=(480, 640))`.
+    progress : show a bar where a copy takes long.
 
     Raises
     ------
     RecordingError
         When the file cannot be read as asked; the message names it.
     """
-    return Recording(path, reading) if find_format(path) is HDF5 else _open_copy(Path(path), reading)
+    return Recording(path, reading) if find_format(path) is HDF5 else _open_copy(Path(path), reading, progress)
 
 
 def read_windows(recording: Recording, starts: range, window_us: int, seed: int) -> Iterator[Window]:
@@ -375,7 +376,7 @@ def save_events(
         writer.append(events, **(columns or {}))
 
 
-def _open_copy(path: Path, reading: Reading) -> Recording:
+def _open_copy(path: Path, reading: Reading, progress: bool) -> Recording:
     """A recording in a format that can only be read from its start, opened as a temporary HDF5 copy.
 
     The copy is in the folder for temporary files (the environment variable TMPDIR moves it). It loses its name as soon
@@ -385,15 +386,15 @@ def _open_copy(path: Path, reading: Reading) -> Recording:
     # On a network's disk the name of an open file cannot be taken, and its folder stays.
     with TemporaryDirectory(prefix="deflare-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / "recording.h5"
-        _write_copy(copy, path, reading)
+        _write_copy(copy, path, reading, progress)
         recording = Recording(copy)
     recording.path = path
     return recording
 
 
-def _write_copy(copy: Path, path: Path, reading: Reading) -> None:
+def _write_copy(copy: Path, path: Path, reading: Reading, progress: bool) -> None:
     try:
-        write_stream(copy, path, reading)
+        write_stream(copy, path, reading, progress)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise

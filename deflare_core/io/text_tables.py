@@ -127,8 +127,7 @@ def _read_head(path: Path) -> _Head:
     separator, num_lines, words, is_named = None, 0, [], False
     with _open(path) as file:
         for line in file:
-            # Excel's first line may name the separator.
-            comment = line.startswith(("#", "%", "sep="))
+            comment = line.startswith(("#", "%"))
             separator = _separator(line)
             words = _split(line.lstrip("#% "), separator)
             if not comment and separator == ";" and re.match(r'"?-?\d+,\d', line):

@@ -179,7 +179,7 @@ def test_a_bad_recording_of_a_folder_does_not_stop_it_and_what_is_done_is_skippe
     assert main(command) == 1, "The exit code tells that recordings failed."
     told = capsys.readouterr()
     assert failed_of(told.err) == ["b.h5", "d.h5"], "All that failed are named at the end."
-    assert told.out.count("500 events in") == 3, "The others are deflared all the same."
+    assert told.out.count("of 500 events removed") == 3, "The others are deflared all the same."
 
     save_events(sources / "b.h5", make_events(num=400), source="test")
     save_events(sources / "c.h5", make_events(num=300), source="test")
@@ -187,8 +187,9 @@ def test_a_bad_recording_of_a_folder_does_not_stop_it_and_what_is_done_is_skippe
     assert main(command) == 1
     told = capsys.readouterr()
     assert failed_of(told.err) == ["d.h5"]
-    lines = dict(line.split(": ", 1) for line in told.out.splitlines())
-    skipped = {Path(name).name: text.startswith("skipped") for name, text in lines.items()}
+    lines = [line.split(": ", 2) for line in told.out.splitlines() if not line.startswith(" ")]
+    assert [place for place, _, _ in lines] == ["1 of 5", "2 of 5", "3 of 5", "5 of 5"], "Each has its place."
+    skipped = {Path(name).name: text.startswith("skipped") for _, name, text in lines}
     expected = {"a.h5": True, "b.h5": False, "c.h5": False, "e.h5": True}
     assert skipped == expected, "What failed or changed is made; what is done is said to be skipped."
     assert (outputs / "a.h5").stat().st_mtime_ns == before
