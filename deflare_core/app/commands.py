@@ -7,6 +7,7 @@ arguments follow from the function's parameters, as `arguments.py` says.
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import sys
 from collections.abc import Callable
@@ -51,6 +52,7 @@ COMMANDS = (
     Command("sheet", "Picture a recording, or two, from its start to its end: before and after.", "pictures"),
     Command("benchmark", "Measure this machine's speed: network, training step, whole windows.", "machine"),
     Command("notebook", "Run a notebook with parameters, or show it as an app.", "machine"),
+    Command("completion", "Print what completes commands and options in bash.", "completion"),
     Command("doctor", "Check the installation; 1 if a part of it does not work.", "machine"),
 )
 """Every command, in the order in which `deflare --help` lists them."""
@@ -89,8 +91,18 @@ def find_command(words: list[str]) -> Command:
     rows = parser.add_subparsers(dest="command", required=True, metavar="command")
     for command in COMMANDS:
         rows.add_parser(command.name, help=command.about, add_help=False)
+    check_command(words, parser)
     name = parser.parse_args(words[:1]).command
     return next(command for command in COMMANDS if command.name == name)
+
+
+def check_command(words: list[str], parser: argparse.ArgumentParser) -> None:
+    """End the program if the first word is no command, with the nearest that there is."""
+    names = [command.name for command in COMMANDS]
+    if words and not words[0].startswith("-") and words[0] not in names:
+        near = difflib.get_close_matches(words[0], names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
+        parser.error(f"there is no command {words[0]!r}; {hint}")
 
 
 def describe_error(error: Exception) -> str:

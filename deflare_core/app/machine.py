@@ -11,6 +11,7 @@ from pydantic import Field
 
 from deflare_core.io.reading import Reading
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.markdown import align_tables
 
 MEASUREMENTS = "tests/benchmarks/machine_speed.py"
 
@@ -27,7 +28,7 @@ def benchmark(
     if not script.exists():
         raise DeflareError(f"{script}: is missing; the benchmark is part of a clone of the repository, run it there.")
     measure = run_path(str(script))["run_benchmark"]
-    print(measure(pick_device(device), folder) + f"\nReport in {folder}")
+    print(align_tables(measure(pick_device(device), folder)) + f"\nReport in {folder}")
 
 
 def notebook(

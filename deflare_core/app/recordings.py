@@ -56,6 +56,8 @@ def verify(
             )
     for problem in problems:
         print(f"deflare verify: error: {problem}", file=sys.stderr)
+    if not problems:
+        print("all is well: every recording can be read, and fits its partner")
     return 1 if problems else 0
 
 
@@ -70,9 +72,11 @@ def encode(input: Recording, output: VoxelFile, reading: Reading, debug: Picture
     """Write the voxels of a recording, and say where its windows begin."""
     from deflare_core.deflaring.voxel_files import encode_file
 
-    show_first = picture_windows(f"encode_{output.stem}", "input") if debug else None
+    show_first = picture_windows(pictures_of("encode", output), "input") if debug else None
     start_us, shape = encode_file(input, output, reading=reading, show_first=show_first)
     print(f"{output}: {shape} (windows, bins, height, width), first window at {start_us} us")
+    if debug:
+        print(f"Pictures in {pictures_of('encode', output)}")
 
 
 def decode(
@@ -85,16 +89,25 @@ def decode(
     """Write the events of a voxel file, and say how many."""
     from deflare_core.deflaring.voxel_files import decode_file
 
-    show_first = picture_windows(f"decode_{output.stem}", "output") if debug else None
+    show_first = picture_windows(pictures_of("decode", output), "output") if debug else None
     num_events = decode_file(input, output, t0_us=t0_us, seed=seed, show_first=show_first)
     print(f"{output}: {num_events:,} events")
+    if debug:
+        print(f"Pictures in {pictures_of('decode', output)}")
 
 
-def picture_windows(folder: str, name: str) -> Callable[..., object]:
-    """The function that pictures a window in a folder of `reports/debug_output`."""
-    from deflare_core.show.debug import DEBUG_OUTPUT, write_window_pictures
+def pictures_of(command: str, output: Path) -> Path:
+    """The folder for pictures of what a command writes."""
+    from deflare_core.show.debug import DEBUG_OUTPUT
 
-    return partial(write_window_pictures, DEBUG_OUTPUT / folder, name)
+    return DEBUG_OUTPUT / f"{command}_{output.stem}"
+
+
+def picture_windows(folder: Path, name: str) -> Callable[..., object]:
+    """The function that pictures a window in a folder."""
+    from deflare_core.show.debug import write_window_pictures
+
+    return partial(write_window_pictures, folder, name)
 
 
 def convert(

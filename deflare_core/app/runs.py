@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from deflare_core.config import AblationConfig, TrainConfig
+from deflare_core.system.markdown import align_tables
 
 
 def train(
@@ -41,7 +42,7 @@ def ablate(config: Annotated[AblationConfig, "configs/ablation_config.yaml"]) ->
     """Print the table of an ablation."""
     from deflare_core.scores.ablation import run_ablation
 
-    print(run_ablation(config))
+    print(align_tables(run_ablation(config)))
 
 
 def curves(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from deflare_core.config import TestConfig
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.markdown import align_tables
 from deflare_core.system.places import PRETRAINED, make_dated_folder
 
 Settings = Annotated[TestConfig, "configs/test_config.yaml"]
@@ -55,7 +56,7 @@ def score(config: TestConfig, folder: Path | None, title: str, debug_dir: Path |
     folder = folder or make_dated_folder(Path("reports"), title.lower())
     page, last = write_report(result, methods, data, cache, folder, title), methods[-1]
     write_breakdown(result, last.name, config.data.noisy_dir, folder / "breakdown.md")
-    print(tabulate_scores(result) + f"\nReport in {page}")
+    print(align_tables(tabulate_scores(result)) + f"\nReport in {page}")
     if debug_dir:
         pictured = write_debug_windows(data, last, cache, debug_dir, result.scores[last.name])
         print(f"Pictures of {len(pictured)} windows in {debug_dir}")

@@ -58,9 +58,10 @@ def test_encode_decode_encode_gives_the_voxel_back(recording, tmp_path, suffix, 
     assert np.array_equal(first[1], events_to_voxel(window, t0_us=7_000_020_000))
 
 
-def test_debug_pictures_of_encoding_and_decoding(recording, tmp_path, monkeypatch):
+def test_debug_pictures_of_encoding_and_decoding(recording, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run("encode", recording, "v.npy", "--debug") == 0
+    assert "Pictures in reports/debug_output/encode_v" in capsys.readouterr().out
     assert run("decode", "v.npy", "d.h5", "--debug") == 0
     pictures = sorted(p.relative_to(tmp_path).as_posix() for p in (tmp_path / "reports").rglob("*.png"))
     assert pictures == [
@@ -100,17 +101,23 @@ def test_train_evaluate_and_infer_from_the_command_line(pair_folders, recording,
         f"output_dir: {tmp_path / 'scores'}\ndevice: cpu\n"
     )
     assert run("evaluate", "--config", test_config) == 0
-    assert "| network |" in capsys.readouterr().out
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert any(line.startswith("| network |") for line in table)
+    assert len({len(line) for line in table[:4]}) == 1, "The columns are even in the terminal."
     assert run("infer", "--input", recording, "--output", tmp_path / "out.h5", f"checkpoint={tmp_path / 'run'}") == 0
     assert "5 windows" in capsys.readouterr().out
 
 
 def test_verify_reports_and_fails(pair_folders, capsys):
     assert run("verify", *pair_folders) == 0
-    assert "pairs 3, files 6, orphans 0" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "pairs 3, files 6, orphans 0" in said
+    assert "all is well" in said
     next(pair_folders[1].iterdir()).unlink()
     assert run("verify", *pair_folders) == 1
-    assert "has no partner" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "has no partner" in told.err
+    assert "all is well" not in told.out
 
 
 def test_pairs_that_do_not_state_their_sensor_verify_with_it(pair_folders, capsys):
@@ -195,6 +202,16 @@ def test_an_unknown_option_is_refused_with_the_nearest(capsys):
         assert f"did you mean {nearest}?" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(("word", "hint"), [("infre", "did you mean infer?"), ("evalute", "did you mean evaluate?")])
+def test_an_unknown_command_is_refused_with_the_nearest(word, hint, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([word, "--help"])
+    assert f"there is no command '{word}'; {hint}" in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(SystemExit, match="2"):
+        main(["xyz"])
+    assert "choose from simulate, verify" in capsys.readouterr().err.splitlines()[-1], "None is near."
+
+
 def test_help_on_all_commands_imports_no_heavy_package():
     for command, unwanted in (
         (["--help"], {"torch", "numba", "matplotlib", "numpy", "pydantic"}),
@@ -222,6 +239,8 @@ def test_a_recording_is_converted_and_pictured(tmp_path):
     assert same_events(load_events(tmp_path / "out.npz"), events)
     assert main(["sheet", str(tmp_path / "in.h5"), str(tmp_path / "out.npz"), str(tmp_path / "sheet.png")]) == 0
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert run("sheet", tmp_path / "in.h5", tmp_path / "out.npz", "-o", tmp_path / "named.png") == 0
+    assert (tmp_path / "named.png").read_bytes() == (tmp_path / "sheet.png").read_bytes(), "-o names the same file."
     assert main(["infer", "--method", "pfd-b", "--input", str(tmp_path), "--output", str(tmp_path / "out")]) == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"in.h5", "out.npz.h5"}, (
         "A folder's recordings of any format."

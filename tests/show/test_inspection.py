@@ -15,7 +15,7 @@ from deflare_core.show.inspection import (
     tabulate_facts,
     tabulate_integrity,
 )
-from deflare_core.system.markdown import markdown_table
+from deflare_core.system.markdown import align_tables, markdown_table
 
 
 def recording(t, clock_us) -> Inspected:
@@ -54,6 +54,12 @@ def cells(table, row) -> list[str]:
 
 def test_a_table_is_markdown():
     assert markdown_table(["a", "b"], [["1", "x|y"]]) == "| a | b |\n| --- | ---: |\n| 1 | x\\|y |"
+
+
+def test_tables_are_even_in_a_terminal_and_text_stays_as_it_is():
+    text = "Text | more.\n\n" + markdown_table(["abcd", "e"], [["1", "x|yz"], ["-", ""]]) + "\n\nEnd.\n"
+    table = ["| abcd |     e |", "| ---- | ----: |", r"| 1    | x\|yz |", "| -    |       |"]
+    assert align_tables(text) == "\n".join(["Text | more.", "", *table, "", "End.", ""])
 
 
 def test_a_sound_data_set_is_one_row(pair_folders):

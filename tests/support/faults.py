@@ -79,6 +79,12 @@ def h5(**columns: object) -> Make:
     return make
 
 
+def h5_and_result(path: Path) -> None:
+    """A recording, and where its result would be a file that is something else."""
+    h5()(path)
+    path.with_name(f"{path.stem}_deflared.h5").write_bytes(b"kept")
+
+
 def h5_without_size(path: Path) -> None:
     h5()(path)
     with h5py.File(path, "a") as file:
@@ -310,6 +316,7 @@ USE = "infer --input GOOD --output OUT device=cpu checkpoint=IN"
 DECODE = "decode IN OUT"
 SET = "infer --config IN --input GOOD --output OUT"
 BAF = "infer --input IN --output OUT --method baf"
+BAF_UNNAMED = "infer --input IN --method baf"
 SIZED = "infer --input IN --output OUT --sensor-size 12 16 device=cpu"
 TRAIN = "train --config IN trainer.output_dir=OUT"
 NOWHERE = text("data: &none {noisy_dir: nowhere/noisy, clean_dir: nowhere/clean}", "validation: *none")
@@ -475,6 +482,10 @@ FAULTS = [
     Fault("DAT in seconds", "a.dat", content(dat_bytes(EVENTS)), ("['s', 'us']",), f"{CONVERT} --time-unit s"),
     Fault("a folder converted", "a.h5", Path.mkdir, ("is a folder",), CONVERT, only=True),
     Fault("output over its own input", "a.h5", h5(), ("name another file",), "infer --input IN --output IN"),
+    Fault("a crop off the sensor", "a.h5", h5(), ("height 12 and width 16", "0 8 4 9"), f"{BAF} --crop 0 8 4 9"),
+    Fault("a part before the start", "a.h5", h5(), ("has nothing to", "its clock runs from"), f"{BAF} --to -1"),
+    Fault("times that end before they begin", "a.h5", h5(), ("from 0.01", "to 0.005"), f"{BAF} --from 0.01 --to 0.005"),
+    Fault("a result where another file is", "a.h5", h5_and_result, ("is there already", "-o"), BAF_UNNAMED, only=True),
     Fault("a method nobody knows", "a.h5", h5(), ("no method 'magic'",), "infer --input IN --output OUT method=magic"),
     Fault("a baseline in strips", "a.h5", h5(), ("strip_rows=8", "method is baf"), BAF + " strip_rows=8"),
     Fault("a baseline of blended windows", "a.h5", h5(), ("overlap=true", "method is baf"), BAF + " overlap=true"),
@@ -542,6 +553,7 @@ FAULTS = [
     Fault("a suffix nobody writes", "a.h5", h5(), (".npz",), "convert IN OUT.avi", only=True),
     Fault("an hour of film", "a.h5", AN_HOUR, ("would last 20 hours", "--frame-us 40"), "video IN OUT.mp4", only=True),
     Fault("voxels of 30 years", "a.h5", OF_30_YEARS, ("windows would take", "GB free"), "encode IN OUT.npy", only=True),
+    Fault("a picture over what it shows", "a.png", h5(), ("name another file",), "sheet GOOD IN -o IN", only=True),
     Fault("a film of three", "a.h5", h5(), ("one or two recordings",), "video IN IN IN OUT.mp4"),
 ]  # fmt: skip
 
