@@ -38,7 +38,11 @@ BACKBONE = "backbone"
 OLD_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The first bytes of what torch wrote before it wrote zip archives (1.6), and still writes if it is told to."""
 ADVICE = "save the network's state_dict() with torch.save, or as safetensors"
-DAMAGE = (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, struct.error)
+DAMAGE = (
+    *(RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError, AssertionError),
+    *(OverflowError, MemoryError, struct.error, zipfile.BadZipFile),
+)
+"""What reading a damaged file may raise in torch."""
 
 # A loss kept beside the weights is often a number of numpy, and a state of its generator an array, which torch does not
 # count among plain data. What makes them goes by an older name in files written under numpy 1.
@@ -135,9 +139,9 @@ def _read_torch(path: Path, head: bytes) -> Any:
     """What `torch.save` wrote, read without running code."""
     if not zipfile.is_zipfile(path) and not head.startswith(OLD_MAGIC[:16]):
         raise CheckpointError(f"{path}: {_name_other(path, head)}")
-    if zipfile.is_zipfile(path) and any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()):
-        raise CheckpointError(f"{path}: is a TorchScript program, which is never run; {ADVICE}.")
     try:
+        if _is_program(path):
+            raise CheckpointError(f"{path}: is a TorchScript program, which is never run; {ADVICE}.")
         with safe_globals(PLAIN):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -150,6 +154,14 @@ def _read_torch(path: Path, head: bytes) -> Any:
         ) from None
     except DAMAGE as error:
         raise CheckpointError(f"{path}: is not a checkpoint of torch.save, or is damaged ({_line(error)}).") from error
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a zip archive holds the constants of a TorchScript program."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _name_other(path: Path, head: bytes) -> str:

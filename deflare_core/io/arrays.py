@@ -121,7 +121,8 @@ def _find_events(archive: np.lib.npyio.NpzFile, names: list[str], reading: Readi
     tables = {name: array for name in names if _is_table(array := archive[name])}
     if not tables:
         require_columns(names)
-    return _columns_of(tables[reading.choose_stream(tables)], reading, size)
+    named = "events" if reading.stream is None and "events" in tables else reading.choose_stream(tables)
+    return _columns_of(tables[named], reading, size)
 
 
 def _is_table(array: np.ndarray) -> bool:

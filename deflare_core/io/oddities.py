@@ -18,7 +18,7 @@ LATE = "events came after newer ones and are put in order"
 MISSING = "lower halves of the time began again where an upper half is missing, which is added"
 JUMP = "time words jump by more than a second"
 REFUSALS = {
-    BEYOND: (0.01, "give the sensor size of the camera, or correct the one in the file's header"),
+    BEYOND: (0.01, "give the sensor size of the camera; where the header of the file states another, correct it there"),
     STRANGE: (0.01, "the file is damaged or its header names another format; copy or record it again"),
     TIMELESS: (0.99, "the file is damaged or its header names another format; copy or record it again"),
 }

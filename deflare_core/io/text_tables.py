@@ -127,7 +127,8 @@ def _read_head(path: Path) -> _Head:
     separator, num_lines, words, is_named = None, 0, [], False
     with _open(path) as file:
         for line in file:
-            comment = line.startswith(("#", "%"))
+            # Excel's first line may name the separator.
+            comment = line.startswith(("#", "%", "sep="))
             separator = _separator(line)
             words = _split(line.lstrip("#% "), separator)
             if not comment and separator == ";" and re.match(r'"?-?\d+,\d', line):

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from deflare_core.app.import_weights import import_checkpoint
+from deflare_core.app.weight_files import read_weights
 from deflare_core.checkpoint import CheckpointError, load_model, read_checkpoint
 from deflare_core.config import TestConfig
 from deflare_core.dataset import EventVoxelDataset
@@ -87,7 +88,9 @@ def test_imported_weights_compute_what_they_computed(tmp_path, f_maps, prefix):
     voxel = torch.from_numpy(np.random.default_rng(0).integers(-3, 4, (2, 1, 8, 16, 24))).float()
     with torch.no_grad():
         for path in (folder, tmp_path / "run"):
-            assert torch.equal(load_model(path, "cpu")(voxel), network.eval()(voxel)), "Not the same to the last bit."
+            model = load_model(path, "cpu")
+            model.config = model.config.model_copy(update={"precision": "single"})  # As torch has it on any processor.
+            assert torch.equal(model(voxel), network.eval()(voxel)), "Not the same to the last bit."
     assert list(read_checkpoint(folder).model.f_maps) == f_maps
     assert read_checkpoint(folder).training["imported_from"] == "checkpoint.pth"
 
@@ -182,6 +185,22 @@ def test_other_formats_are_called_by_their_names(tmp_path):
     torch.save({**in_wrappers("module.")(weights), **weights}, path)
     with pytest.raises(CheckpointError, match=r"holds two tensors for 'backbone\.encoders\.0"):
         import_checkpoint(path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_damaged_files_of_weights_are_refused_or_read(tmp_path, is_zip):
+    torch.save(PublishedNetwork([8, 16]).state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=is_zip)
+    sound, rng, num_refused = (tmp_path / "a.pth").read_bytes(), np.random.default_rng(0), 0
+    for _ in range(40):
+        data = bytearray(sound)
+        for at in rng.integers(0, [len(data), 900, 900, 900]):
+            data[at] ^= 1 << int(rng.integers(8))
+        (tmp_path / "b.pth").write_bytes(data)
+        try:
+            read_weights(tmp_path / "b.pth")
+        except CheckpointError as error:
+            num_refused += "b.pth: " in str(error)
+    assert num_refused > 20, "No damage is an error of another kind, and the file is named."
 
 
 @pytest.mark.parametrize("length", range(20, 1_500, 97))

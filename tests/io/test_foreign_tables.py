@@ -85,6 +85,7 @@ TEXTS = {
     "pandas' index": (",t,x,y,p\n" + rows(np.arange(400), T, X, Y, P), "us"),
     "a column of words": ("camera,t,x,y,p\n" + rows(np.full(400, "left"), T, X, Y, P), "us"),
     "quoted names": ('"t","x","y","p"\n' + rows(T, X, Y, ON), "us"),
+    "Excel's first line": ("sep=;\nt;x;y;p\n" + rows(T, X, Y, ON, separator=";"), "us"),
     "quoted values": ('"t","x","y","p"\n' + rows(*(np.array([f'"{v}"' for v in c]) for c in (T, X, Y, P))), "us"),
     "np.savetxt's numbers": (
         "\n".join(" ".join(f"{v:.18e}" for v in row) for row in zip(T / 1e6, X, Y, ON, strict=True)),
@@ -145,7 +146,9 @@ ARRAYS = {
     "BS-ERGB's names": lambda path: npz(path, x=X, y=Y, timestamp=T, polarity=ON),
     "event_utils' names": lambda path: npz(path, xs=X, ys=Y, ts=T, ps=ON),
     "N-ImageNet's table": lambda path: npz(path, event_data=fields("x,y,t,p", X, Y, T, ON.astype(bool))),
-    "a table beside frames": lambda path: npz(path, events=table(T, X, Y, P), frames=np.zeros((2, 3))),
+    "a table beside frames": lambda path: npz(
+        path, events=table(T, X, Y, P), frames=np.zeros((2, 3)), boxes=np.ones((7, 4))
+    ),
     "microseconds as float64": lambda path: npy(path, table(T, X, Y, P)),
     "a table on its side": lambda path: npy(path, table(T, X, Y, P).T),
     "Prophesee's older fields": lambda path: npy(path, fields("ts,x,y,p", T, X, Y, P)),

@@ -341,7 +341,7 @@ def test_events_near_flare_by_hand():
     causes = np.array([FLARE, BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND], np.uint8)
     near = mark_near_flare(events, causes)
     assert near.tolist() == [True, True, False, True, False]
-    scores = score_events(events[np.array([1, 2])], events, events[1:], [causes], [near])
+    scores = score_events(events[1:3], events, events[1:], [causes], [near])
     assert scores["near_kept"] == 0.5, "Of two near ones one was kept."
     assert scores["background_kept"] == 0.5
     assert scores["flare_removed"] == 1
