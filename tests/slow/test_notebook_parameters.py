@@ -60,6 +60,11 @@ OTHER_PARAMETERS = {
         {"show", "series", "sheet"},
         4,
     ),
+    "07": (
+        {"simulation_config": "simu.yaml", "methods": ["baf"], "num_pairs": 2, "least_flare": 0, "device": "cpu"},
+        {"downstream"},
+        1,
+    ),
 }
 """Parameters other than the defaults, some of the figures they must leave, and how many pictures the page holds."""
 
