@@ -89,7 +89,7 @@ def _explain_damage(what: str, kinds: tuple[type[Exception], ...]) -> Iterator[N
             "copy or make it again: then it is damaged."
         ) from error
     except kinds as error:
-        if "allow_pickle" in str(error):
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
             raise DeflareError(
                 f"the {what} cannot be read: it holds objects of Python as a pickle, whose code is never run; save "
                 "numbers instead."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from deflare_core.io.reading import MICROSECONDS, TimeUnit
+from deflare_core.io.reading import MICRO_SIGNS, MICROSECONDS, UNIT_WORDS, TimeUnit
 from deflare_core.system.errors import DeflareError
 
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -55,10 +55,11 @@ def unit_of(name: str) -> TimeUnit | None:
 
 
 def _split_unit(name: str) -> tuple[str, TimeUnit | None]:
-    # faery names its pixels x@1280 and y@720, by the size of the sensor.
-    plain = re.sub(r"@\d+$", "", name.strip().strip("\"'").strip().lower().replace("µ", "u"))
-    for unit in MICROSECONDS:
-        match = re.fullmatch(rf"(\w+?)(?:_{unit}|\s*[(\[]\s*{unit}\s*[)\]])", plain)
-        if match and MEANING.get(match[1]) == "t":
-            return match[1], unit
+    # faery names its pixels x@1280 and y@720, by the size of the sensor; others write x [px].
+    plain = name.strip().strip("\"'").strip().lower().translate(MICRO_SIGNS)
+    plain = re.sub(r"@\d+$|\s*[(\[]\s*(px|pixels?)\s*[)\]]$", "", plain)
+    # Not t_sec: beside it stands a t_nsec of the same times, under one of many names.
+    match = re.fullmatch(rf"(\w+?)(?:_({'|'.join(MICROSECONDS)})|\s*[(\[]\s*(\w+)\s*[)\]])", plain)
+    if match and MEANING.get(match[1]) == "t" and (unit := UNIT_WORDS.get(match[2] or match[3])):
+        return match[1], unit
     return plain, None

@@ -123,7 +123,10 @@ UNREAD = {
     b"#!AER-DAT": ("an AEDAT file older than 4", EXPORT),
     b"#ROSBAG": ("a ROS bag", EXPORT),
     b"\x89MCAP": ("an MCAP bag", EXPORT),
-    b"MATLAB 5.0 MAT-file": ("a MATLAB file older than 7.3", "save it as -v7.3, which is HDF5, or as text"),
+    b"MATLAB 5.0 MAT-file": (
+        "a MATLAB file older than 7.3",
+        "write its events as text, as by writematrix([t(:) x(:) y(:) p(:)], 'events.csv')",
+    ),
     b"\xff\xfe": ("text in UTF-16", "save it as UTF-8"),
     b"\xfe\xff": ("text in UTF-16", "save it as UTF-8"),
     b"\x1f\x8b": ("gzipped, and no text", UNPACK),

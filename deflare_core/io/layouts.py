@@ -9,7 +9,7 @@ caller names, or the left camera's of a stereo recording (M3ED's `prophesee/left
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from deflare_core.io.column_order import ENOUGH_EVENTS, find_order
 from deflare_core.io.hdf5_sources import check_links, check_sources
 from deflare_core.io.reading import (
     LATEST_US,
-    MICROSECONDS,
     PIECE_EVENTS,
     Columns,
     Reading,
@@ -42,7 +41,7 @@ HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowE
 """What h5py raises where a file is damaged."""
 MVSEC = re.compile(r"/?davis/(left|right)/events")
 """The tables `x y t p` of MVSEC, by their names; those of others, such as v2e's, are `t x y p`."""
-RESTATED = ("t_offset", "geometry", "sensor_resolution")
+RESTATED = ("t_offset", "geometry", "sensor_resolution", "time_unit")
 """Attributes that are no more than what a written file states in other words."""
 BESIDES = ("ms_to_idx", "t_offset")
 """What a group of events holds besides columns."""
@@ -138,7 +137,7 @@ def find_layout(file: h5py.File, reading: Reading) -> Layout:
     columns, names = _find_columns(node, size, reading)
     offset = _find_offset(file, node, attributes)
     index = _first(file, f"{node.name}/ms_to_idx", "ms_to_idx")
-    unit = reading.agree_on_unit(_stated_units(columns["t"], names["t"], index))
+    unit = reading.agree_on_unit(_stated_units(columns["t"], names["t"], index, attributes))
     warn_of_coarse_times(Path(file.filename), columns["t"][-1:], unit)
     return Layout(
         node.name.strip("/"),
@@ -167,6 +166,11 @@ def _find_node(file: h5py.File, reading: Reading) -> h5py.Group | h5py.Dataset:
     if nodes:
         return nodes[reading.choose_stream(nodes)]
     check_links(file, file)
+    if isinstance(table := file.get("events"), h5py.Dataset):
+        raise DeflareError(
+            f"the table 'events' has the shape {table.shape} and no names; expected (N, 4), t x y p, or datasets "
+            "events/t, events/x, events/y and events/p."
+        )
     if isinstance(events := file.get("events"), h5py.Group):
         missing = [name for name in NAMES if name not in find_columns(events)]
         raise DeflareError(f"the group 'events' lacks {missing}; it holds {sorted(events)}.")
@@ -258,16 +262,18 @@ def _attributes_of(node: h5py.Group | h5py.Dataset) -> dict[str, Any]:
     return dict(node.attrs) if node.name == "/" else {**_attributes_of(node.parent), **node.attrs}
 
 
-def _stated_units(times: Column, name: str, index: h5py.Dataset | None) -> dict[str, str]:
-    """The units of time that a file states, by where it does."""
-    stated = {f"the name {name}": unit} if (unit := unit_of(name)) else {}
-    attributes = times.dataset.attrs if times.field is None else {}
-    for key in ("unit", "units", "time_unit"):
-        if key in attributes and (text := _to_text(attributes[key])) in MICROSECONDS:
-            stated[f"its attribute {key}"] = text  # type: ignore[assignment]
+def _stated_units(
+    times: Column, name: str, index: h5py.Dataset | None, attributes: Mapping[str, Any]
+) -> dict[str, str]:
+    """The words for the unit of time that a file states, by where it does."""
+    stated: dict[str, str] = {f"the name {name}": unit} if (unit := unit_of(name)) else {}
+    own = times.dataset.attrs if times.field is None else {}
+    for key, place in (("unit", own), ("units", own), ("time_unit", {**attributes, **own})):
+        if key in place:
+            stated[f"its attribute {key}"] = _to_text(place[key])
     if index is not None:
         stated["ms_to_idx, which counts microseconds,"] = "us"
-    return stated  # type: ignore[return-value]
+    return stated
 
 
 def _find_offset(file: h5py.File, node: h5py.Group | h5py.Dataset, attributes: dict[str, Any]) -> np.ndarray | None:

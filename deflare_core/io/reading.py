@@ -27,6 +27,21 @@ MICROSECONDS: Mapping[TimeUnit, Fraction] = {
     "us": Fraction(1),
     "ns": Fraction(1, 1_000),
 }
+_PREFIXES: Mapping[TimeUnit, tuple[str, ...]] = {
+    "s": ("",),
+    "ms": ("m", "milli"),
+    "us": ("u", "micro"),
+    "ns": ("n", "nano"),
+}
+UNIT_WORDS = {
+    prefix + word: unit
+    for unit, prefixes in _PREFIXES.items()
+    for prefix in prefixes
+    for word in ("s", "sec", "secs", "second", "seconds")
+}
+"""The units in all the words that files use for them."""
+MICRO_SIGNS = dict.fromkeys(map(ord, "\u00b5\u03bc\udcb5"), "u")
+"""The sign before s in Unicode, the Greek letter that looks the same, and its byte in Windows' and ISO's codes."""
 LATEST_US = 1 << 62
 """Times are less than this, 146,000 years from 0 on, so that sums of two of them fit 64 bits."""
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -108,12 +123,18 @@ class Reading:
     def agree_on_unit(self, stated: Mapping[str, str]) -> TimeUnit | None:
         """The one unit of time that the file states or the caller gives, if any does; two that differ are an error.
 
-        `stated` holds the units that the file states, by where it does.
+        `stated` holds the units that the file states, by where it does; a word that is no unit counts only if the
+        caller gives none.
         """
-        units = {**stated, **({"time_unit": self.time_unit} if self.time_unit else {})}
+        units = {place: name_unit(word) for place, word in stated.items()}
+        if self.time_unit:
+            units = {place: unit for place, unit in units.items() if unit in MICROSECONDS} | {
+                "time_unit": self.time_unit
+            }
         if unknown := {place: unit for place, unit in units.items() if unit not in MICROSECONDS}:
             raise DeflareError(
-                f"the unit of time must be one of 's', 'ms', 'us' and 'ns'; declared are {sorted(unknown.values())}."
+                f"the unit of time must be one of 's', 'ms', 'us' and 'ns'; declared are {sorted(unknown.values())}. "
+                "Give the right one (--time-unit), or correct the file."
             )
         if len(set(units.values())) > 1:
             raise DeflareError(
@@ -141,6 +162,12 @@ class Reading:
 
 AS_STATED = Reading()
 """The caller says nothing: all is as the file states it."""
+
+
+def name_unit(word: str) -> str:
+    """The short name of a unit of time, such as `us` for microseconds; of what is none, the word itself."""
+    plain = word.strip().lower().translate(MICRO_SIGNS)
+    return UNIT_WORDS.get(plain, plain)
 
 
 def pick_columns(arrays: Mapping[str, np.ndarray]) -> Columns:

@@ -39,6 +39,8 @@ NUMBER_BYTES = 64
 PRINTED = bytes(range(32, 127)) + b"\t\n\r"
 LARGEST_FRACTION_US = 2.0**51
 """Below this a float64 number of any unit is nearer to its own microsecond than to the next."""
+DECIMAL_COMMA = re.compile(r"""(?:^|[;\t])"?-?\d+,\d+"?[;\t]|[;\t]"?-?\d+,\d+"?\s*$|"-?\d+,\d+\"""")
+"""A number with a comma, in quotes or between other separators."""
 GZIP_ERRORS = (EOFError, gzip.BadGzipFile, zlib.error)
 SIZE_STATEMENTS = (
     r"geometry\s*[:=]?\s*(?P<width>\d+)\s*[,x]\s*(?P<height>\d+)",
@@ -95,10 +97,10 @@ def read_text(path: Path, reading: Reading) -> Content:
     stated = _stated_size(head, reading)
     size = reading.sensor_size or stated
     head = _name_columns(head, path, size, reading)
-    unit = _agree_on_unit(head, reading)
-    reading.choose_stream(["events"])
     if head.names:
         require_columns(head.names)
+    unit = _agree_on_unit(head, reading)
+    reading.choose_stream(["events"])
     return Content(stated, _pieces(path, head, unit), f"columns {', '.join(head.names)}")
 
 
@@ -131,8 +133,11 @@ def _read_head(path: Path) -> _Head:
             comment = line.startswith(("#", "%", "sep="))
             separator = _separator(line)
             words = _split(line.lstrip("#% "), separator)
-            if not comment and separator == ";" and re.match(r'"?-?\d+,\d', line):
-                raise DeflareError(f"writes decimals with a comma: {line[:40]!r}; write them with a point.")
+            if not comment and DECIMAL_COMMA.search(line):
+                raise DeflareError(
+                    f"writes decimals with a comma, or thousands: {line[:40]!r}; write decimals with a point, and "
+                    "thousands without a mark."
+                )
             if words and not comment and (is_named or _is_value(words)):
                 if len(words) != 2 or "width" in declared or names:
                     break

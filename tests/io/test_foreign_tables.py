@@ -97,6 +97,9 @@ TEXTS = {
     ),
     "a unit in a comment's names": ("# jAER\n# timestamp(us) x y polarity\n" + rows(T, X, Y, P, separator=" "), None),
     "a unit in brackets": ("time [ms],x,y,p\n" + rows(np.array([f"{t / 1e3:.3f}" for t in T]), X, Y, P), None),
+    "a unit in a word": ("time (sec), x [px], y [px], p\n" + rows(SECONDS, X, Y, P), None),
+    "the Greek letter for micro": ("t [\u03bcs],x,y,p\n" + rows(T, X, Y, P), None),
+    "a word in a comment": ("# time_unit: microseconds\n" + rows(T, X, Y, P), None),
     "nanoseconds": ("t_ns,x,y,p\n" + rows(T * 1000 + 400, X, Y, P), None),
 }
 
@@ -392,6 +395,36 @@ def test_a_unit_that_the_file_contradicts_is_refused(tmp_path):
         load(h5(tmp_path / "a.h5", **PLAIN | index), time_unit="ms")
     with pytest.raises(RecordingError, match=r"declared are \['ms', 's'\]"):
         load(npz(tmp_path / "a.npz", t_ms=T, x=X, y=Y, p=P), time_unit="s")
+
+
+@pytest.mark.parametrize(("word", "factor"), [("nanoseconds", 1000), ("ns", 1000), ("\u00b5s", 1), ("usec", 1)])
+def test_a_unit_that_hdf5_states_in_words_holds_for_times_and_their_copy(tmp_path, word, factor):
+    path, columns = tmp_path / "a.h5", PLAIN | {"events__t": T * factor}
+    with h5py.File(h5(path, **columns), "a") as file:
+        file["events/t"].attrs["units"] = word
+    assert same_events(load(path), EVENTS)
+    h5(path, {"time_unit": word}, **columns)
+    assert main(["convert", str(path), str(tmp_path / "b.h5"), "--sensor-size", "48", "64"]) == 0
+    assert same_events(load(tmp_path / "b.h5"), EVENTS), "The times of a copy are in microseconds, and so it says."
+
+
+def test_a_word_that_is_no_unit_is_refused_unless_the_caller_gives_one(tmp_path):
+    path = h5(tmp_path / "a.h5", {"time_unit": "ticks"}, **PLAIN)
+    with pytest.raises(RecordingError, match=r"declared are \['ticks'\]"):
+        load(path)
+    assert same_events(load(path, time_unit="us"), EVENTS)
+
+
+def test_micro_in_a_code_of_one_byte_is_read(tmp_path):
+    assert same_events(load(text(tmp_path / "a.csv", "t [\u00b5s],x,y,p\n" + rows(T, X, Y, P), "cp1252")), EVENTS)
+
+
+@pytest.mark.parametrize("time", ["0,5", "1,000", '"0,5"'])
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_comma_within_a_number_is_refused_in_any_column(tmp_path, time, separator):
+    for row in (f"{time};1;1;1", f"1;1;1;{time}", f"1;1;{time};1"):
+        with pytest.raises(RecordingError, match="thousands without a mark"):
+            load(text(tmp_path / "a.csv", f"t;x;y;p\n{row}\n".replace(";", separator)), time_unit="s")
 
 
 def test_windows_of_times_in_seconds_are_those_of_the_whole(tmp_path):

@@ -303,6 +303,16 @@ def h5_attributes(**attributes: object) -> Make:
     return make
 
 
+def h5_table(values: np.ndarray) -> Make:
+    """HDF5 with one table, `events`."""
+
+    def make(path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file["events"] = values
+
+    return make
+
+
 def zip_of_text(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("events.txt", "0.000001 1 1 0\n")
@@ -431,7 +441,7 @@ FAULTS = [
     Fault("npy, a time that is nan", "a.npy", npy(np.array([[NAN, 0, 0, 1]])), ("nan at event 0",), SIZED),
     Fault("npy of nine columns", "a.npy", npy(np.zeros((4, 9))), ("its shape is (4, 9)",), SIZED),
     Fault("npy without the field p", "a.npy", npy(np.zeros(3, [(n, int) for n in "txy"])), ("lacks ['p']",), SIZED),
-    Fault("npy of objects", "a.npy", npy(np.array([{}], object)), ("cannot be read",), SIZED),
+    Fault("npy of objects", "a.npy", npy(np.array([{}], object)), ("objects", "save numbers"), SIZED),
     Fault("npz, columns of two lengths", "a.npz", npz(p=COLUMNS["p"][:2]), ("of one length",)),
     Fault("npz, polarities as words", "a.npz", npz(p=COLUMNS["p"].astype(str)), ("found the values",)),
     Fault("text named RAW", "a.raw", text("1 1 1 1"), ("does not say its unit of time",), SIZED),
@@ -442,12 +452,16 @@ FAULTS = [
     Fault("text, a time that is nan", "a.csv", text("# time_unit: s", "nan,1,1,1"), ("nan at event 0",), SIZED),
     Fault("text out of order", "a.csv", text("# time_unit: us", "2,1,1,1", "1,1,1,1"), ("go backwards",), SIZED),
     Fault("text, y beyond", "a.csv", text("# time_unit: us", "2,1,12,1"), ("y reaches 12, outside",), SIZED),
+    Fault("an old file of MATLAB", "a.mat", content(b"MATLAB 5.0 MAT-file" + bytes(99)), ("writematrix",)),
+    Fault("an HDF5 table on its side", "a.h5", h5_table(EVENTS.to_array().T), ("shape (4, 2000)",), SIZED),
+    Fault("HDF5 in ticks", "a.h5", h5_attributes(time_unit="ticks"), ("declared are ['ticks']", "--time-unit")),
     Fault("a ROS bag", "a.bag", content(b"#ROSBAG V2.0\n" + bytes(99)), ("ROS bag",)),
     Fault("a picture", "a.png", content(b"\x89PNG\r\n\x1a\n" + bytes(99)), ("in no known format",)),
     Fault("text of two orders", "a.csv", content(b"# time_unit: us\n" + UNNAMED), ("t x y p and x y p t",), SIZED),
     Fault("text of two times", "a.csv", text("t_us,time,x,y,p", "1,1,1,1,1"), ("mean t, 't_us' and 'time'",), SIZED),
     Fault("text of two polarities", "a.csv", text("t_us,x,y,p,on", "1,1,1,1,1"), ("mean p, 'p' and 'on'",), SIZED),
     Fault("text of -1, 0 and 1", "a.csv", text("t_us,x,y,p", "1,1,1,-1", "1,1,1,0"), ("0 may mean no change",), SIZED),
+    Fault("text with thousands", "a.csv", text("t;x;y;p", "1,000;1;1;1"), ("thousands without a mark",), SIZED),
     Fault("text with decimal commas", "a.csv", text("t;x;y;p", "0,5;1;1;1"), ("decimals with a comma",), SIZED),
     Fault("text in UTF-16", "a.csv", content("t,x,y,p\n1,1,1,1\n".encode("utf-16")), ("save it as UTF-8",), SIZED),
     Fault("a gzipped picture", "a.gz", content(gzip.compress(b"\x89PNG\0")), ("gzipped", "unpack"), SIZED, only=True),
