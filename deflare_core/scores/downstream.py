@@ -49,8 +49,9 @@ class Truth:
 
     @property
     def looks_us(self) -> range:
-        """When corners are looked for."""
-        return range(self.clock_us[0] + LOOK_US, self.clock_us[1] + 1, LOOK_US)
+        """When corners are looked for; once at least, at the end."""
+        start_us, end_us = self.clock_us
+        return range(min(start_us + LOOK_US, end_us), end_us + 1, LOOK_US)
 
 
 @dataclass(frozen=True, slots=True)

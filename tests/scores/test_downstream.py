@@ -142,6 +142,13 @@ def make_truth() -> Truth:
     return Truth(clean, SPAN_US, np.random.default_rng(0).uniform(0.5, 2, SIZE).astype(np.float32), rates, FAR_FOCAL)
 
 
+@pytest.mark.parametrize(("clock_us", "looks_us"), [((1000, 51_000), [21_000, 41_000]), ((0, 7000), [7000])])
+def test_corners_are_looked_for_every_20_ms_and_once_at_least(clock_us, looks_us):
+    truth = Truth(Events.empty(SIZE), clock_us, np.ones(SIZE, np.float32), np.zeros((1, 3)), FAR_FOCAL)
+    assert list(truth.looks_us) == looks_us
+    assert compare_streams({"clean": truth.clean}, truth)["clean"].num_true == 0
+
+
 def test_every_stream_is_followed_and_tabulated():
     truth = make_truth()
     noise = make_events(1, 40_000, SIZE, duration_us=50_000)
