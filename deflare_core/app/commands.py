@@ -50,6 +50,7 @@ COMMANDS = (
     Command("infer", "Deflare a recording, or every recording of a folder.", "infer"),
     Command("video", "Film a recording, or two side by side: before and after.", "pictures"),
     Command("sheet", "Picture a recording, or two, from its start to its end: before and after.", "pictures"),
+    Command("pictures", "Picture a window of a recording, or of two, in 3-D, as a series and as bins.", "pictures"),
     Command("benchmark", "Measure this machine's speed: network, training step, whole windows.", "machine"),
     Command("notebook", "Run a notebook with parameters, or show it as an app.", "machine"),
     Command("completion", "Print what completes commands and options in bash.", "completion"),

@@ -1,4 +1,4 @@
-"""The commands that picture recordings before and after: video and sheet."""
+"""The commands that picture recordings before and after: video, sheet and pictures."""
 
 from __future__ import annotations
 
@@ -37,6 +37,34 @@ def sheet(
 
     recordings, target = split_names(files, output, (".png", ".pdf", ".svg"))
     print(f"{save_figure(draw_contact_sheet(recordings, reading=reading), target)}")
+
+
+def pictures(
+    files: Annotated[list[Path], Field(description="BEFORE [AFTER]")],
+    reading: Reading,
+    window: Annotated[int | None, Field(ge=0, description="its number, from 0; none: the middle one")] = None,
+    output_dir: Annotated[Path, Field(description="folder of the pictures")] = Path("reports/pictures"),
+) -> None:
+    """Picture a window of a recording, or of two: in 3-D, as a series of red and blue, and as the bins of its voxel."""
+    from deflare_core.codec import events_to_voxel
+    from deflare_core.events import WINDOW_US
+    from deflare_core.io.recordings import open_together
+    from deflare_core.show.debug import write_window_pictures
+
+    if len(files) > 2:
+        raise DeflareError(f"Name one or two recordings; received {len(files)} names.")
+    with open_together(dict(zip(("before", "after"), files, strict=False)), reading) as recordings:
+        starts = recordings["before"].window_starts(WINDOW_US)
+        number = len(starts) // 2 if window is None else window
+        if number >= len(starts):
+            raise DeflareError(
+                f"{files[0]}: has {len(starts)} windows, numbered from 0; it has none of number {number}."
+            )
+        for name, recording in recordings.items():
+            events = recording.window(starts[number], starts[number] + WINDOW_US)
+            voxel = events_to_voxel(events, t0_us=starts[number])
+            for path in write_window_pictures(output_dir, f"window_{number}_{name}", events, voxel, starts[number]):
+                print(path)
 
 
 def split_names(files: list[Path], output: Path | None, suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:

@@ -176,6 +176,18 @@ def test_help_names_every_setting_with_its_default_and_meaning(command, capsys):
         assert " ".join(str(field.description).split()) in " ".join(shown.split()), f"{name} has no meaning."
 
 
+def test_any_window_is_pictured_before_and_after(recording, tmp_path, capsys):
+    run("infer", "-i", recording, "-o", tmp_path / "out.h5", "--method", "empty")
+    capsys.readouterr()
+    assert run("pictures", recording, tmp_path / "out.h5", "--window", 1, "--output-dir", tmp_path / "shown") == 0
+    shown = {path.name for path in (tmp_path / "shown").iterdir()}
+    kinds = ("events_2d", "events_3d", "voxel_bins")
+    assert shown == {f"window_1_{name}_{kind}.png" for name in ("before", "after") for kind in kinds}
+    assert {Path(line).name for line in capsys.readouterr().out.splitlines()} == shown, "It says where they are."
+    assert run("pictures", recording, "--output-dir", tmp_path / "middle") == 0
+    assert (tmp_path / "middle" / "window_2_before_events_2d.png").exists(), "Of five windows the middle one."
+
+
 def test_a_setting_is_an_option_as_well_as_key_value(recording, tmp_path):
     for name, settings in {"word": ["method=empty", "flags=true"], "option": ["--method", "empty", "--flags"]}.items():
         assert run("infer", "--input", recording, "--output", tmp_path / name / "out.h5", *settings) == 0

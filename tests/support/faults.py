@@ -568,6 +568,7 @@ FAULTS = [
     Fault("an hour of film", "a.h5", AN_HOUR, ("would last 20 hours", "--frame-us 40"), "video IN OUT.mp4", only=True),
     Fault("voxels of 30 years", "a.h5", OF_30_YEARS, ("windows would take", "GB free"), "encode IN OUT.npy", only=True),
     Fault("a picture over what it shows", "a.png", h5(), ("name another file",), "sheet GOOD IN -o IN", only=True),
+    Fault("a window too far", "a.h5", h5(), ("has 5 windows", "number 5"), "pictures IN --window 5", only=True),
     Fault("a film of three", "a.h5", h5(), ("one or two recordings",), "video IN IN IN OUT.mp4"),
 ]  # fmt: skip
 
