@@ -19,9 +19,10 @@ from tqdm import tqdm
 from deflare_core.events import Events, SensorSize
 from deflare_core.io.formats import HDF5, SUFFIX_FORMATS, WRITTEN_SUFFIXES, find_format, read_unordered
 from deflare_core.io.layouts import DTYPES
+from deflare_core.io.oddities import Oddities
 from deflare_core.io.reading import AS_STATED, Reading, name_errors
 from deflare_core.io.recordings import Recording, open_recording, write_stream
-from deflare_core.io.sorting import sort_by_time
+from deflare_core.io.sorting import count_late, sort_by_time
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import check_output, complete_or_absent
 
@@ -88,9 +89,11 @@ def _write_sorted(target: Path, source: Path, reading: Reading) -> int:
     """The number of events written to an HDF5 recording, in the order of their times."""
     with name_errors(source), _open_unordered(source, reading) as found:
         name = str(found.attributes.pop("source", source.name))
-        rows = sort_by_time(found.tables)
+        oddities = Oddities(source)
+        rows = sort_by_time(count_late(found.tables, oddities))
         # All is sorted before the output is begun, so that a full disk is told of the right place.
         first = list(islice(rows, 1))
+        oddities.report()
         with RecordingWriter(
             target, found.sensor_size, source=name, clock_us=found.clock_us, attributes=found.attributes
         ) as writer:

@@ -9,6 +9,7 @@ from typing import IO
 
 import numpy as np
 
+from deflare_core.io.oddities import LATE, Oddities
 from deflare_core.system.atomic_files import NO_ROOM
 from deflare_core.system.errors import DeflareError
 
@@ -19,6 +20,20 @@ SAMPLE_EVENTS = 1 << 12
 SAMPLES_AT_ONCE = 1 << 6
 WRAP_US = 1 << 30
 """A step back of so much (18 minutes) is a clock that started again: sorting would mix what is far apart."""
+
+
+def count_late(tables: Iterable[Table], oddities: Oddities) -> Iterator[Table]:
+    """The same tables; after the last one, how many rows came after newer ones is added to the oddities."""
+    newest_us, num_late, total, latest_us = int(np.iinfo(np.int64).min), 0, 0, 0
+    for table in tables:
+        yield table
+        if not len(t := table["t"]):
+            continue
+        newest = np.maximum.accumulate(np.maximum(t, newest_us))
+        newest_us, total = int(newest[-1]), total + len(t)
+        num_late += int((t < newest).sum())
+        latest_us = max(latest_us, int((newest - t).max()))
+    oddities.add(LATE, num_late, total, f", by up to {latest_us} us")
 
 
 def sort_by_time(tables: Iterable[Table]) -> Iterator[np.ndarray]:

@@ -76,6 +76,14 @@ def test_labels_stay_with_their_events(tmp_path):
     assert (original == found.to_array()).all(), "A label is the number of its event before they were mixed."
 
 
+def test_what_is_moved_is_counted_and_said(tmp_path, caplog):
+    """Of five events the third comes 30 us after a newer one, and the fifth 50 us."""
+    np.savez(tmp_path / "in.npz", t=[0, 50, 20, 60, 10], x=[1] * 5, y=[1] * 5, p=[1] * 5)
+    convert(tmp_path / "in.npz", tmp_path / "out.h5", Reading(SIZE), sort=True, progress=False)
+    assert "in.npz: 2 of 5 events came after newer ones and are put in order, by up to 50 us." in caplog.text
+    assert load_events(tmp_path / "out.h5").t.tolist() == [0, 10, 20, 50, 60]
+
+
 def test_a_clock_that_wraps_is_not_sorted(tmp_path, capsys):
     t = (EVENTS.t + 2**32 - 50_000).astype(np.uint32)
     np.savez(tmp_path / "in.npz", t=t, x=EVENTS.x, y=EVENTS.y, p=EVENTS.p, sensor_size=SIZE)
