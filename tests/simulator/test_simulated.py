@@ -74,6 +74,7 @@ def ended(target, *arguments) -> int:
     return process.exitcode
 
 
+@pytest.mark.slow
 def test_a_worker_ends_before_libraries_can_abort_it(capfd):
     assert ended(abort_in_the_end, False) == -signal.SIGABRT
     assert ended(abort_in_the_end, True) == 0

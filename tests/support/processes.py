@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 
 from deflare_core.app.commands import main
@@ -25,6 +26,11 @@ SERVER.set_forkserver_preload(
         "support.killed_run",
     ]
 )
+
+
+def start_server() -> None:
+    """Start the server where it does not run: it needs a short path for temporary files."""
+    forkserver.ensure_running()
 
 
 class Started:

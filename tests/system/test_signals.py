@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.processes import Started, start_command
+from support.processes import Started, start_command, start_server
 from support.recordings import make_events
 
 from deflare_core.io.convert import convert
@@ -21,6 +21,7 @@ def temporary(tmp_path, monkeypatch):
     """The folder for temporary files of this process and those that it starts."""
     folder = tmp_path / "temporary"
     folder.mkdir()
+    start_server()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     return folder
