@@ -22,14 +22,16 @@ ADVICE = "Name them: text in a line before its events, such as x,y,p,t; arrays b
 LARGEST_SIZE = (65_536, 65_536)
 
 
-def find_order(columns: Sequence[np.ndarray], size: SensorSize | None, polarity: PolarityRule) -> str:
-    """The order of the first four of some columns `(N,)` of numbers: `txyp`, or the one that their values show.
+def find_order(
+    columns: Sequence[np.ndarray], size: SensorSize | None, polarity: PolarityRule, usual: str = ORDERS[0]
+) -> str:
+    """The order of the first four of some columns `(N,)` of numbers: the usual, or the one that their values show.
 
     It is an error if their values fit several orders, or none of them.
     """
     columns = columns[:4]
     if not len(columns[0]):
-        return ORDERS[0]
+        return usual
     signed = [order for order in ORDERS if _is_polarity(columns[order.index("p")], polarity)]
     if not signed:
         _explain_polarities(columns, polarity)
@@ -40,8 +42,12 @@ def find_order(columns: Sequence[np.ndarray], size: SensorSize | None, polarity:
     placed = [order for order in signed if _are_pixels(columns, order, size)]
     timed = _distinct([order for order in placed if _is_time(columns[order.index("t")])], columns)
     chosen = timed or _distinct(placed, columns) or signed[:1]
-    if len(columns[0]) < ENOUGH_EVENTS and ORDERS[0] in signed and len(timed) < 2:
-        return ORDERS[0]
+    if len(columns[0]) < ENOUGH_EVENTS and usual in signed and len(timed) < 2:
+        other = next((columns[order.index("t")] for order in timed if order != usual), None)
+        if other is None or other[0] == other[-1]:
+            return usual
+        # Few events may be out of order, or be in another one: sorting would hide which.
+        chosen = [usual, *timed] if usual in placed else timed
     if len(chosen) > 1:
         raise DeflareError(
             f"its columns have no names, and fit the orders {' and '.join(map(' '.join, chosen))}. {ADVICE}"

@@ -19,7 +19,7 @@ import numpy as np
 
 from deflare_core.events import SensorSize, check_sensor_size, convert_exactly
 from deflare_core.io.column_names import NAMES, find_columns, meaning_of, require_columns, unit_of
-from deflare_core.io.column_order import ENOUGH_EVENTS, find_order
+from deflare_core.io.column_order import find_order
 from deflare_core.io.hdf5_sources import check_links, check_sources
 from deflare_core.io.reading import (
     LATEST_US,
@@ -226,8 +226,8 @@ def _order_of_table(node: h5py.Dataset, size: SensorSize | None, reading: Readin
     """The order of the columns of an `(N, 4)` table; one that its values contradict is an error."""
     usual = "xytp" if MVSEC.fullmatch(node.name) else "txyp"
     first = node[:PIECE_EVENTS]
-    order = find_order(list(first.T), reading.sensor_size or size, reading.polarity)
-    if order != usual and len(first) >= ENOUGH_EVENTS:
+    order = find_order(list(first.T), reading.sensor_size or size, reading.polarity, usual)
+    if order != usual:
         raise DeflareError(
             f"{node.name[1:]} holds its columns as {' '.join(order)}, not as {' '.join(usual)}; write them by name, as "
             "datasets events/t, events/x, events/y and events/p."

@@ -76,6 +76,17 @@ def test_labels_stay_with_their_events(tmp_path):
     assert (original == found.to_array()).all(), "A label is the number of its event before they were mixed."
 
 
+def test_few_events_of_another_order_are_not_sorted_by_their_pixels(tmp_path, capsys):
+    """Six events x y t p, whose times fit a sensor: as t x y p they would be out of order, and sorted by x."""
+    few = np.array([[5, 3, 10, 1], [2, 7, 11, 0], [9, 1, 11, 1], [4, 4, 11, 0], [1, 8, 11, 1], [7, 2, 11, 1]])
+    np.savetxt(tmp_path / "a.csv", few, "%d", ",", header="time_unit: us")
+    np.save(tmp_path / "a.npy", few)
+    for name in ("a.csv", "a.npy"):
+        words = ["convert", str(tmp_path / name), str(tmp_path / "b.h5"), "--sensor-size", "12", "16"]
+        assert main(words) == main([*words, "--sort"]) == 1
+        assert "fit the orders t x y p and x y t p" in capsys.readouterr().err
+
+
 def test_what_is_moved_is_counted_and_said(tmp_path, caplog):
     """Of five events the third comes 30 us after a newer one, and the fifth 50 us."""
     np.savez(tmp_path / "in.npz", t=[0, 50, 20, 60, 10], x=[1] * 5, y=[1] * 5, p=[1] * 5)
