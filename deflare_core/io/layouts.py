@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,12 @@ def _check_dataset(column: Column, node: h5py.Group | h5py.Dataset) -> None:
     _check_filters(dataset)
     if column.dtype.kind not in "iufb":
         raise DeflareError(f"{name} must be numeric; its dtype is {column.dtype}.")
+    if (numbers := h5py.check_enum_dtype(column.dtype)) is not None:
+        words = ", ".join(f"{word} {number}" for word, number in sorted(numbers.items(), key=itemgetter(1))[:4])
+        raise DeflareError(
+            f"{name} holds words by number ({words}), which are not read; write plain numbers, polarities as "
+            "1 for positive and 0 for negative."
+        )
 
 
 def _find_extra(node: h5py.Group | h5py.Dataset, names: dict[str, str], num_events: int) -> dict[str, Column]:

@@ -452,3 +452,13 @@ def test_a_file_that_is_being_written_says_so(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)  # As HDF5 does while it writes.
         with pytest.raises(RecordingError, match="is open in a program that writes it"):
             load(path)
+
+
+def test_polarities_that_are_words_by_number_are_refused(tmp_path):
+    words = h5py.enum_dtype({"ON": 0, "OFF": 1}, basetype="i1")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in "txy":
+            file[f"events/{name}"] = np.arange(3)
+        file.create_dataset("events/p", data=np.array([0, 1, 1]), dtype=words)
+    with pytest.raises(RecordingError, match=r"holds words by number \(ON 0, OFF 1\), which are not"):
+        load_events(tmp_path / "a.h5", Reading(sensor_size=(4, 4)))
