@@ -48,7 +48,14 @@ def test_bad_input_gets_a_clear_answer_and_leaves_nothing(fault, tmp_path):
     assert all(word in line for word in fault.words), f"{fault.words} should stand in: {line}"
 
 
-@pytest.mark.parametrize("command", EVERY_READER, ids=lambda command: command.split()[0])
+FIRST, *OTHERS = EVERY_READER
+
+
+@pytest.mark.parametrize(
+    "command",
+    [FIRST, *(pytest.param(command, marks=pytest.mark.slow) for command in OTHERS)],
+    ids=lambda command: command.split()[0],
+)
 @pytest.mark.parametrize("fault", [each for each in FAULTS if each.is_of_a_recording], ids=lambda fault: fault.name)
 def test_every_command_refuses_a_bad_recording_by_its_name(fault, command, tmp_path):
     line = check_answer(fault, tmp_path, command + " --sensor-size 12 16" * ("--sensor-size" in fault.command))
