@@ -13,6 +13,7 @@ SMALL = ModelConfig(f_maps=(8, 16), num_levels=2)
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_each_way_of_feeding_a_training_step_is_timed(tmp_path):
     (tmp_path / "simu.yaml").write_text("sensor_size: [24, 32]\nwarmup_us: 5000\n")
     simulated = SimulatedDataConfig(simulation=tmp_path / "simu.yaml", workers=0)

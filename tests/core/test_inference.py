@@ -269,6 +269,7 @@ def test_baselines_share_the_path(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.h5", "out.h5"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording(tmp_path):
     """Of 120 MiB more of a recording, no more than the reader's caches may stay; told by processes of their own."""
     peaks = {}

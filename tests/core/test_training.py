@@ -178,6 +178,7 @@ def test_the_command_of_a_stopped_run_fails(config, monkeypatch, tmp_path):
     assert main(command) == 0
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_all_processes_lets_the_loading_ones_serve_the_last_step(config, start, tmp_path):
     """Ctrl-C reaches the processes that load data too; the training one must still be able to end its step."""
     run = start(config(max_steps=100_000, num_workers=1))

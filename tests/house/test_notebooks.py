@@ -168,6 +168,7 @@ def test_overwritten_terminal_text_is_left_out(tmp_path):
     assert stream.text == "100 %", "A bar that came in pieces is one line."
 
 
+@pytest.mark.slow
 def test_the_quickstart_runs_with_other_parameters(tmp_path):
     """The whole path through papermill: other sizes than the defaults, and a recording of the user's own."""
     from data_simu import SimulationConfig, simulate

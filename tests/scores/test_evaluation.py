@@ -184,6 +184,7 @@ def test_a_bad_recording_is_named_and_the_others_are_scored(data, tmp_path):
         evaluate(build_model(MODEL, seed=0), data, progress=False)
 
 
+@pytest.mark.slow
 def test_other_processes_score_alike(data, tmp_path):
     data.pairs[1].noisy.write_bytes(b"not a recording")
     methods = [BaselineMethod("input"), BaselineMethod("pfd_b")]

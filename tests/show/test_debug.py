@@ -79,6 +79,7 @@ def test_a_plain_network_has_no_residual_to_show(config, tmp_path):
     assert "identity check" not in (first / "debug_summary.txt").read_text()
 
 
+@pytest.mark.slow
 def test_debug_mode_goes_on_from_a_run_and_does_not_change_it(config, tmp_path):
     fit(config(max_steps=3), progress=False)
     log = (tmp_path / "run/metrics.jsonl").read_text()
@@ -122,6 +123,7 @@ def test_polarities_of_their_own_are_shown_as_one_signed_voxel(pair_folders, pol
     assert shown.voxels["output"].sum() == seen.events.p.sum(dtype=int), "Untrained it is the identity."
 
 
+@pytest.mark.slow
 def test_evaluation_in_debug_mode_covers_every_file(pair_folders, tmp_path, capsys):
     save_small_checkpoint(tmp_path, stirred())
     (tmp_path / "test.yaml").write_text(

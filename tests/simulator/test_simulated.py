@@ -42,6 +42,7 @@ def test_windows_are_those_of_the_training_set_in_order():
             assert np.array_equal(sample[name][0].numpy(), expected), f"Window {k}: {name} differs."
 
 
+@pytest.mark.slow
 def test_pairs_begin_where_asked_and_come_from_processes_alike():
     alone = next(itertools.islice(SimulatedPairs(SMALL, "cpu", workers=0), 2, None))
     shared = next(iter(SimulatedPairs(SMALL, "cpu", workers=1, first=1)))
@@ -82,6 +83,7 @@ def test_a_worker_ends_before_libraries_can_abort_it(capfd):
     assert "no scene today" in capfd.readouterr().err, "One that failed says why."
 
 
+@pytest.mark.slow
 def test_processes_that_prepare_pairs_end_with_the_iteration():
     windows = iter(SimulatedPairs(SMALL, "cpu", workers=1))
     next(windows)

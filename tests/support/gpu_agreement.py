@@ -23,8 +23,8 @@ BROAD = SMALL.model_copy(
         "scene": SceneConfig(roll_deg=(-30, 30)),
     }
 )
-CASES = [(SMALL, 1), (SMALL, 4), (BROAD, 1), *((SMALL, seed) for seed in SEEDS[2:]), (BROAD, 2)]
-FIRST = 3
+CASES = [(SMALL, 1), (BROAD, 1), *((SMALL, seed) for seed in SEEDS[1:]), (BROAD, 2)]
+FIRST = 2
 """Cases of the quick test; the others take a minute and a half in numba's simulator."""
 
 
