@@ -171,8 +171,12 @@ def normalise_polarity(values: np.ndarray, rule: PolarityRule = "strict") -> np.
     where they follow no one convention (`is_one_convention`).
     """
     if not is_one_convention(found := find_polarities(values), rule):
-        listed = ", ".join(str(value) for value in sorted(found, key=str)[:8])
-        raise DeflareError(f"Polarity must be 0/1, -1/+1 or False/True; found the values {listed}.")
+        raise DeflareError(describe_polarities(found))
+    return sign_polarities(values)
+
+
+def sign_polarities(values: np.ndarray) -> np.ndarray:
+    """Polarities `(N,)` as int8: +1 where they are 1, -1 elsewhere; `is_one_convention` says whether that is right."""
     return 2 * (np.asarray(values) == 1).view(np.int8) - 1
 
 
@@ -183,6 +187,12 @@ def find_polarities(values: np.ndarray) -> set[float | str]:
     found: set[float | str] = {number for number, where in usual.items() if where.any()}
     others = values[~(usual[-1] | usual[0] | usual[1])]
     return found | set(np.unique(others)[:8].tolist())
+
+
+def describe_polarities(found: set[float | str]) -> str:
+    """What is wrong with the distinct polarities of a recording that follow no one convention."""
+    listed = ", ".join(str(value) for value in sorted(found, key=str)[:8])
+    return f"Polarity must be 0/1, -1/+1 or False/True; found the values {listed}."
 
 
 def is_one_convention(found: set[float | str], rule: PolarityRule = "strict") -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from deflare_core.events import PolarityRule, find_polarities, is_one_convention
+from deflare_core.events import PolarityRule, describe_polarities, find_polarities, is_one_convention, sign_polarities
 from deflare_core.system.errors import DeflareError
 
 
@@ -45,11 +45,6 @@ def check_all(pieces: Iterable[np.ndarray], rule: PolarityRule) -> None:
     polarities.check()
 
 
-def sign_polarities(values: np.ndarray) -> np.ndarray:
-    """Polarities `(N,)` as int8: +1 where they are 1, -1 elsewhere; `check_polarities` says whether that is right."""
-    return 2 * (np.asarray(values) == 1).view(np.int8) - 1
-
-
 def check_polarities(found: set[float | str], rule: PolarityRule = "strict") -> None:
     """Raise a DeflareError unless the distinct polarities of a recording follow one convention; it says what to do."""
     if is_one_convention(found, rule):
@@ -65,5 +60,4 @@ def check_polarities(found: set[float | str], rule: PolarityRule = "strict") -> 
         advice = "If 1 is positive and everything else negative, choose the polarity rule 'lenient'."
     else:
         advice = "Write 1 for positive and 0 for negative events; if this is no polarity, the column has a wrong name."
-    listed = ", ".join(str(value) for value in sorted(found, key=str)[:8])
-    raise DeflareError(f"Polarity must be 0/1, -1/+1 or False/True; found the values {listed}. {advice}")
+    raise DeflareError(f"{describe_polarities(found)} {advice}")

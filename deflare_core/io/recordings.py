@@ -19,10 +19,10 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from deflare_core.events import BACKWARDS_ADVICE, Events
+from deflare_core.events import BACKWARDS_ADVICE, Events, sign_polarities
 from deflare_core.io.formats import HDF5, find_format, read_stream
 from deflare_core.io.layouts import find_layout
-from deflare_core.io.polarities import check_all, sign_polarities
+from deflare_core.io.polarities import check_all
 from deflare_core.io.reading import (
     AS_STATED,
     OF_THE_MACHINE,
