@@ -213,10 +213,12 @@ def score_recording(prediction: Prediction, data: EventVoxelDataset, pair: Recor
     windows, rows = list(data.windows(pair)), []
     for window in windows:
         estimate = prediction.events.window(window.t0_us, window.t0_us + data.cut.window_us)
-        voxels = (encode_window(e, window.t0_us, data.cut)[0] for e in (estimate, window.clean))
-        least = find_least_mse(*(encode_window(e, window.t0_us, data.cut, 2) for e in (window.noisy, window.clean)))
+        made, given, wanted = (
+            encode_window(e, window.t0_us, data.cut, 2) for e in (estimate, window.noisy, window.clean)
+        )
         distances = measure_distances(estimate, window.clean, window.t0_us, data.cut.window_us)
-        rows.append(score_voxels(*voxels) | {"mse_least": least} | score_distances(distances))
+        scores = score_voxels(merge_polarities(made), merge_polarities(wanted))
+        rows.append(scores | {"mse_least": find_least_mse(given, wanted)} | score_distances(distances))
     noisy, clean = (Events.concatenate([getattr(w, name) for w in windows]) for name in ("noisy", "clean"))
     causes = [window.causes for window in windows if window.causes is not None]
     near = [mark_near_flare(window.noisy, window.causes) for window in windows if window.causes is not None]
