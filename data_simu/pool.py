@@ -187,6 +187,7 @@ def begin_pairs(
     )
     if not renewed or device.type == "cpu":
         yield from pairs.make(functools.partial(pack_windows, pairs))
+        return
     for counts in prefetch_from_process(functools.partial(pack_pairs, pairs), AHEAD):
         yield [count.to(home) for count in counts]
 
@@ -219,11 +220,6 @@ def order_pairs(config: SimulatedDataConfig) -> PairOrder:
             )
     kinds = np.repeat(np.arange(len(found)), [kind.num_pairs for kind in config.kinds])
     return PairOrder(tuple(found), np.random.default_rng(0).permutation(kinds) if config.fresh_share else kinds)
-
-
-def load_simulation(config: SimulatedDataConfig) -> SimulationConfig:
-    """The configuration of the first pairs, with the settings that replace those of the file."""
-    return load_config(SimulationConfig, config.simulation, config.overrides)
 
 
 @functools.lru_cache(maxsize=2)

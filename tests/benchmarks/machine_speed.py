@@ -249,10 +249,10 @@ def simulate_windows(
     simulated: SimulatedDataConfig, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Windows of new simulated pairs, each twice: ten steps on each pair of 100 ms."""
-    from data_simu.pool import load_simulation
+    from data_simu.pool import order_pairs
     from data_simu.stream import SimulatedPairs
 
-    for sample in SimulatedPairs(load_simulation(simulated), device, workers=simulated.workers):
+    for sample in SimulatedPairs(order_pairs(simulated).configs[0], device, workers=simulated.workers):
         yield from itertools.repeat((sample["raw"][None], sample["label"][None]), 2)
 
 
