@@ -25,7 +25,7 @@ from support.camera_bytes import (
     low3,
     time2,
 )
-from support.recordings import make_events, same_events
+from support.recordings import list_rows, make_events, same_events
 
 import deflare_core.io.camera_files as camera_files
 from deflare_core.events import Events
@@ -47,11 +47,6 @@ def read(path, data, **reading):
     return Events.concatenate([Events.empty(size), *pieces])
 
 
-def rows(events):
-    """Events as a list of rows t, x, y, p."""
-    return [tuple(row) for row in events.to_array().tolist()]
-
-
 def warned(caplog):
     """What was logged, without the path that each line begins with."""
     return [record.getMessage().split(": ", 1)[1] for record in caplog.records if record.levelno == logging.WARNING]
@@ -61,8 +56,8 @@ ENCODERS = {
     "EVT2": evt2_bytes,
     "EVT3": evt3_bytes,
     "DAT": dat_bytes,
-    "ES": lambda events: es(rows(events)),
-    "AEDAT4": lambda events: aedat4({("A", "events"): [rows(events)[:100], [], rows(events)[100:]]}),
+    "ES": lambda events: es(list_rows(events)),
+    "AEDAT4": lambda events: aedat4({("A", "events"): [list_rows(events)[:100], [], list_rows(events)[100:]]}),
 }
 FORMAT_OF = {"EVT2": EVT, "EVT3": EVT, "DAT": DAT, "ES": ES, "AEDAT4": AEDAT4}
 
@@ -91,7 +86,7 @@ def test_evt2_times_are_right_whatever_the_clock_does(tmp_path, caplog):
     assert read(path, evt2(full)).t.tolist() == [near_full, near_full + 192], "The words where it is full are missing."
     assert warned(caplog) == []
     early = [change2(5, 1, 1, 1), time2(3_000_000_000), change2(3_000_000_001, 2, 1, 0)]
-    assert rows(read(path, evt2(early))) == [(3_000_000_001, 2, 1, -1)]
+    assert list_rows(read(path, evt2(early))) == [(3_000_000_001, 2, 1, -1)]
     late = [*back[:2], time2(6400 - 128), change2(6300, 3, 1, 1), *back[3:]]
     assert read(path, evt2(late)).t.tolist() == [6300, 6401, 6465]
     assert warned(caplog) == [
@@ -115,9 +110,9 @@ def test_evt3_times_are_right_whatever_the_clock_does(tmp_path, caplog):
     assert read(path, evt3(around)).t.tolist() == [1 << 24, (1 << 24) + 8], "One that steps back where it is full."
     assert warned(caplog) == []
     early = [3, change3(1, 1), base3(2, 1), 4 << 12 | 3, high3(9 << 12), low3(1), change3(4, 1)]
-    assert rows(read(path, evt3(early))) == [((9 << 12) + 1, 4, 3, 1)]
+    assert list_rows(read(path, evt3(early))) == [((9 << 12) + 1, 4, 3, 1)]
     late = [high3(5 << 12), low3(811), 6, change3(1, 1), low3(800), change3(2, 1), high3(4 << 12), change3(3, 1)]
-    assert rows(read(path, evt3(late))) == [(16_384, 3, 6, 1), (21_280, 2, 6, 1), (21_291, 1, 6, 1)]
+    assert list_rows(read(path, evt3(late))) == [(16_384, 3, 6, 1), (21_280, 2, 6, 1), (21_291, 1, 6, 1)]
     lost = [high3(5 << 12), low3(4000), 6, change3(1, 1), low3(100), change3(2, 1), low3(4000), low3(7), change3(3, 1)]
     lost += [high3(8 << 12), change3(4, 1)]
     assert read(path, evt3(lost)).t.tolist() == [24_480, 24_676, 28_679, 32_768], "Upper halves 6 and 7 are missing."
@@ -156,13 +151,13 @@ def test_a_file_that_is_refused_is_described_and_may_be_sorted(tmp_path):
     ]
     assert (found.layout, found.sensor_size, found.tally.num_events) == ("EVT2", SIZE, 2)
     convert(path, tmp_path / "b.h5", sort=True, progress=False)
-    assert rows(load_events(tmp_path / "b.h5")) == [(5, 2, 1, -1), (2_000_000, 1, 1, 1)]
+    assert list_rows(load_events(tmp_path / "b.h5")) == [(5, 2, 1, -1), (2_000_000, 1, 1, 1)]
 
 
 @pytest.mark.parametrize("encode", [dat, lambda events: aedat4({("A", "events"): [events[:3], events[3:]]})])
 def test_events_that_come_late_are_put_in_order_and_counted(tmp_path, caplog, encode):
     given_rows = [(1_000, 1, 1, 1), (1_020, 2, 1, 1), (1_017, 3, 1, -1), (1_020, 4, 1, 1), (1_000, 5, 1, 1)]
-    assert rows(read(tmp_path / "a", encode(given_rows))) == [given_rows[k] for k in (0, 4, 2, 1, 3)]
+    assert list_rows(read(tmp_path / "a", encode(given_rows))) == [given_rows[k] for k in (0, 4, 2, 1, 3)]
     assert warned(caplog) == ["2 of 5 events came after newer ones and are put in order, by up to 20 us."]
 
 
@@ -199,7 +194,7 @@ def test_a_clock_of_few_bits_is_followed_wherever_it_steps_by_less_than_half_a_r
 def test_a_vector_of_evt3_has_an_event_for_each_bit(tmp_path):
     words = [high3(4096), low3(1), 5, base3(1, 1), 4 << 12 | 0b100000000001, 5 << 12 | 0b10, change3(9, 0)]
     events = read(tmp_path / "a.raw", evt3(words))
-    assert rows(events) == [(4097, 1, 5, 1), (4097, 12, 5, 1), (4097, 14, 5, 1), (4097, 9, 5, -1)]
+    assert list_rows(events) == [(4097, 1, 5, 1), (4097, 12, 5, 1), (4097, 14, 5, 1), (4097, 9, 5, -1)]
 
 
 def test_events_beyond_the_edge_are_counted_or_too_many(tmp_path, caplog):
@@ -217,7 +212,7 @@ def test_events_beyond_the_edge_are_counted_or_too_many(tmp_path, caplog):
 
 def test_events_of_another_sort_or_camera_are_left_out(tmp_path, caplog):
     words = [high3(4096), low3(1), 1 << 12 | 7, change3(1, 1), 1 << 11 | 8, change3(2, 1), 9, change3(3, 1)]
-    assert rows(read(tmp_path / "a.raw", evt3(words))) == [(4097, 3, 9, 1)]
+    assert list_rows(read(tmp_path / "a.raw", evt3(words))) == [(4097, 3, 9, 1)]
     assert warned(caplog) == ["2 of 3 events that name no pixel of this camera are left out."]
 
 
@@ -238,7 +233,7 @@ def test_evt21_is_read_in_either_order_of_its_halves(tmp_path, is_legacy, endian
     header = b"% format EVT21;height=12;width=64" + endianness + b"\n% end\n"
     words = [(time2(640), 0), (change2(641, 32, 3, 1), 0x80000001), (change2(642, 0, 4, 0), 0b110), (14 << 28, 5)]
     events = read(tmp_path / "a.raw", evt21(words, is_legacy, header))
-    assert rows(events) == [(641, 32, 3, 1), (641, 63, 3, 1), (642, 1, 4, -1), (642, 2, 4, -1)]
+    assert list_rows(events) == [(641, 32, 3, 1), (641, 63, 3, 1), (642, 1, 4, -1), (642, 2, 4, -1)]
     assert events.sensor_size == (12, 64)
 
 
@@ -283,15 +278,15 @@ def test_a_raw_file_without_geometry_needs_the_sensor_size(tmp_path):
 @pytest.mark.parametrize("kind", [0, 12])
 def test_dat_of_both_types_and_versions_is_read(tmp_path, version, kind):
     given_rows = [(1_000, 1, 2, 1), (1_010, 15, 11, -1)]
-    assert rows(read(tmp_path / "a.dat", dat(given_rows, version, kind))) == given_rows
+    assert list_rows(read(tmp_path / "a.dat", dat(given_rows, version, kind))) == given_rows
     unversioned = dat(given_rows, version, kind).replace(b"%% Version %d\n" % version, b"")
-    assert rows(read(tmp_path / "a.dat", unversioned)) == given_rows, "The bits show the version."
+    assert list_rows(read(tmp_path / "a.dat", unversioned)) == given_rows, "The bits show the version."
 
 
 def test_of_an_atis_camera_changes_are_read_and_exposures_passed_over(tmp_path):
     on, exposed, off = [5 << 2 | 0b10, 3, 0, 4, 0], [1 << 2 | 0b01, 3, 0, 4, 0], [1 << 2, 7, 0, 8, 0]
     data = es([], kind=2) + bytes([0b11111110, *on, *exposed, *off])
-    assert rows(read(tmp_path / "a.es", data)) == [(131, 3, 7, 1), (133, 7, 3, -1)]
+    assert list_rows(read(tmp_path / "a.es", data)) == [(131, 3, 7, 1), (133, 7, 3, -1)]
 
 
 # Several streams
@@ -301,7 +296,7 @@ def test_of_several_cameras_one_must_be_chosen(tmp_path):
     left, right = make_events(seed=1), make_events(seed=2)
     path = tmp_path / "a.aedat4"
     for names in ((("LEFT", "events"), ("RIGHT", "events")), (("A", "LEFT"), ("A", "RIGHT"))):
-        data = aedat4(dict(zip(names, ([rows(left)], [rows(right)]), strict=True)))
+        data = aedat4(dict(zip(names, ([list_rows(left)], [list_rows(right)]), strict=True)))
         assert same_events(read(path, data, stream="LEFT"), left)
         assert same_events(read(path, data, stream="RIGHT"), right)
         with pytest.raises(RecordingError, match=r"a\.aedat4: holds 2 streams of events: LEFT, RIGHT; choose one"):
@@ -311,13 +306,13 @@ def test_of_several_cameras_one_must_be_chosen(tmp_path):
 @pytest.mark.parametrize("compression", range(5))
 def test_aedat4_of_every_compression_is_read_up_to_the_table_that_closes_it(tmp_path, compression):
     events = make_events(num=50)
-    data = aedat4({("A", "events"): [rows(events)]}, compression=compression, closing=b"a table of packets")
+    data = aedat4({("A", "events"): [list_rows(events)]}, compression=compression, closing=b"a table of packets")
     assert same_events(read(tmp_path / "a.aedat4", data), events)
 
 
 def test_aedat4_that_is_cut_short_anywhere_is_refused(tmp_path):
     events = make_events(num=50)
-    streams = {("A", "events"): [rows(events)], ("B", "events"): [rows(events)]}
+    streams = {("A", "events"): [list_rows(events)], ("B", "events"): [list_rows(events)]}
     data, closed = aedat4(streams), aedat4(streams, closing=b"table")
     first = len(aedat4({**streams, ("B", "events"): []}))
     for name, cut in (

@@ -57,6 +57,13 @@ def h5(path, attributes=(), **datasets):
     return path
 
 
+def with_times(path, t):
+    """A file of the plain events with these times, by the format that its name ends with."""
+    if path.suffix == ".h5":
+        return h5(path, **PLAIN | {"events__t": t})
+    return npz(path, t=t, x=X, y=Y, p=P) if path.suffix == ".npz" else text(path, "t,x,y,p\n" + rows(t, X, Y, P))
+
+
 def table(*columns, dtype=np.float64):
     return np.column_stack(columns).astype(dtype)
 
@@ -358,13 +365,7 @@ def test_two_statements_of_the_sensor_need_the_callers(tmp_path):
 @pytest.mark.parametrize("suffix", ["h5", "npz", "csv"])
 def test_whole_times_are_exact_in_every_unit_and_format(tmp_path, suffix, unit, factor):
     t = np.arange(400) + (FAR if unit == "us" else 2**40)
-    path = tmp_path / f"a.{suffix}"
-    if suffix == "h5":
-        h5(path, **PLAIN | {"events__t": t})
-    elif suffix == "npz":
-        npz(path, t=t, x=X, y=Y, p=P)
-    else:
-        text(path, "t,x,y,p\n" + rows(t, X, Y, P))
+    path = with_times(tmp_path / f"a.{suffix}", t)
     assert load(path, time_unit=unit).t.tolist() == [value * factor for value in t.tolist()]
 
 
@@ -377,14 +378,7 @@ def test_fractions_of_seconds_beyond_what_floats_hold_are_exact_in_text(tmp_path
 @pytest.mark.parametrize("suffix", ["h5", "npz", "csv"])
 @pytest.mark.parametrize(("t", "unit"), [(2**62, "s"), (2**63, "us"), (2**62, "us"), (2.0**63, "us"), (2.0**62, "s")])
 def test_times_that_would_wrap_are_refused(tmp_path, suffix, t, unit):
-    path, dtype = tmp_path / f"a.{suffix}", float if isinstance(t, float) else np.uint64
-    values = np.full(400, t, dtype)
-    if suffix == "h5":
-        h5(path, **PLAIN | {"events__t": values})
-    elif suffix == "npz":
-        npz(path, t=values, x=X, y=Y, p=P)
-    else:
-        text(path, "t,x,y,p\n" + rows(values, X, Y, P))
+    path = with_times(tmp_path / f"a.{suffix}", np.full(400, t, float if isinstance(t, float) else np.uint64))
     with pytest.raises(RecordingError, match=r"too far from 0|fit int64|fit 64 bits"):
         load(path, time_unit=unit)
 

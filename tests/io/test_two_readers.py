@@ -28,7 +28,7 @@ from support.camera_bytes import (
     time2,
 )
 from support.evt_by_hand import decode_evt2, decode_evt3, decode_evt21
-from support.recordings import make_events, same_events
+from support.recordings import list_rows, make_events, same_events
 
 import deflare_core.io.camera_files as camera_files
 from deflare_core.events import Events
@@ -38,11 +38,6 @@ from deflare_core.io.reading import Reading, RecordingError
 from deflare_core.io.recordings import load_events, save_events
 
 SIZE = (12, 16)
-
-
-def rows(events):
-    """Events as a list of rows t, x, y, p."""
-    return [tuple(row) for row in events.to_array().tolist()]
 
 
 def by_h5py(path):
@@ -80,7 +75,7 @@ def by_faery(kind):
     def read(path):
         faery = pytest.importorskip("faery")
         found = np.concatenate(list(faery.events_stream_from_file(path, dimensions_fallback=(16, 12), file_type=kind)))
-        return rows(Events.from_columns(found["t"], found["x"], found["y"], found["p"], SIZE))
+        return list_rows(Events.from_columns(found["t"], found["x"], found["y"], found["p"], SIZE))
 
     return read
 
@@ -111,8 +106,8 @@ READERS = [
     (EVT, encoded(evt2_bytes), lambda path: decode_evt2(path.read_bytes()[len(HEAD2) :])),
     (EVT, encoded(evt3_bytes), lambda path: decode_evt3(path.read_bytes()[len(HEAD3) :])),
     (DAT, encoded(dat_bytes), by_faery("dat")),
-    (ES, encoded(lambda events: es(rows(events))), by_faery("es")),
-    (AEDAT4, encoded(lambda events: aedat4({("A", "events"): [rows(events)]})), by_faery("aedat")),
+    (ES, encoded(lambda events: es(list_rows(events))), by_faery("es")),
+    (AEDAT4, encoded(lambda events: aedat4({("A", "events"): [list_rows(events)]})), by_faery("aedat")),
 ]
 """For each format what writes a file of it, and another reader."""
 
@@ -128,7 +123,7 @@ def test_two_readers_agree_on_every_format(tmp_path, form, write, read):
         write(tmp_path / "file", events)
         found = load_events(tmp_path / "file", Reading(SIZE))
         assert same_events(found, events)
-        assert read(tmp_path / "file") == rows(events), f"{form.name} of {num} events."
+        assert read(tmp_path / "file") == list_rows(events), f"{form.name} of {num} events."
 
 
 @pytest.mark.parametrize("suffix", [".dat", ".es", ".aedat4"])
@@ -142,7 +137,7 @@ def test_what_faery_writes_is_read(tmp_path, suffix):
     faery.events_stream_from_array(table, (16, 12)).to_file(tmp_path / f"a{suffix}")
     found = load_events(tmp_path / f"a{suffix}")
     start_us = events.t[0] if suffix == ".es" else 0  # Its times count from the first event.
-    assert rows(found) == [(t - start_us, x, y, p) for t, x, y, p in rows(events)]
+    assert list_rows(found) == [(t - start_us, x, y, p) for t, x, y, p in list_rows(events)]
     assert found.sensor_size == SIZE
 
 
@@ -156,7 +151,7 @@ def read_here(path, data, piece_bytes):
         patch.setattr(camera_files, "PIECE_BYTES", piece_bytes)
         try:
             size, pieces = read_stream(path, Reading())
-            return rows(Events.concatenate([Events.empty(size), *pieces]))
+            return list_rows(Events.concatenate([Events.empty(size), *pieces]))
         except RecordingError:
             return RecordingError
 

@@ -18,3 +18,8 @@ def same_events(a: Events, b: Events) -> bool:
     """Whether two recordings hold the same events of the same sensor."""
     columns = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in "txyp")
     return columns and a.sensor_size == b.sensor_size
+
+
+def list_rows(events: Events) -> list[tuple]:
+    """Events as a list of rows t, x, y, p."""
+    return [tuple(row) for row in events.to_array().tolist()]
