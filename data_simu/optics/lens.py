@@ -46,7 +46,7 @@ class Lens:
     kernel : light at each offset from the source, `(2r + 1, 2r + 1)` float32; its sum is the share that is spread.
     ghosts : the brightest ghosts.
     plan : what the lens was drawn as.
-    broad_kernels : the kernels of squares so many pixels wide, by their width.
+    broad_kernels : the kernels of square sources, by their width in pixels.
     """
 
     sensor_size: SensorSize
@@ -75,7 +75,7 @@ class Lens:
         return [self.kernel, *(ghost.sprite for ghost in self.ghosts), *broad]
 
     def number_sprites(self, width: NDArray[Any]) -> list[NDArray[Any]]:
-        """Which of the `sprites` stands for each of the spots of `find_spots`, of sources so many pixels wide.
+        """Which of the `sprites` stands for each of the spots of `find_spots`, of sources `width` pixels wide.
 
         A ghost is the same for all, and the kernel that of a point where there is none for the width.
         """

@@ -28,7 +28,7 @@ def advise_on_speed(config: InferenceConfig, device: torch.device) -> str:
 def advise_to_look(source: Path, target: Path, reading: Reading, *, is_cropped: bool) -> str:
     """That unusually much was removed of a recording, and the command that shows it before and after.
 
-    A cropped output has another sensor than its input, which one viewer cannot show beside it.
+    A cropped output has another sensor than its input, so one viewer cannot show both.
     """
     from deflare_core.deflaring.summary import MUCH
     from deflare_core.io.description import list_options
@@ -36,5 +36,5 @@ def advise_to_look(source: Path, target: Path, reading: Reading, *, is_cropped: 
     files = {"recording": target} if is_cropped else {"recording": source, "output": target}
     words = [word for name, path in files.items() for word in ("-p", name, str(path))]
     command = " ".join(["deflare notebook 05 --app", shlex.join(words), *([] if is_cropped else list_options(reading))])
-    beside = "; --method input with the same options and another output cuts out what it was made of" * is_cropped
-    return f"unusually much was removed, more than {MUCH:.0%}: look with `{command}`{beside}"
+    remedy = "; --method input with the same options and another output cuts out what it was made of" * is_cropped
+    return f"unusually much was removed, more than {MUCH:.0%}: look with `{command}`{remedy}"
