@@ -135,7 +135,7 @@ class SimulatedWindows(Dataset[Sample]):
     def _find_pair(self, pair: int) -> list[SparseCounts]:
         """The windows of a pair; pairs up to it are made if they are not there."""
         if pair not in self._pairs:
-            first = max(self._pairs, default=max(pair - len(self.order.kinds), -1)) + 1
+            first = max(self._pairs, default=max(pair - len(self.order.kinds) - 1, -1)) + 1
             self._made = self._make_pairs(range(first, pair + 1))
         return self._pairs[pair]
 
@@ -144,7 +144,8 @@ class SimulatedWindows(Dataset[Sample]):
         made = self._made or begin_pairs(self.config, self.order, self._device, self._split_polarity, numbers.start)
         for number in tqdm(numbers, unit="pair", disable=not self._progress or bool(self._pairs)):
             self._pairs[number] = next(made)
-            self._pairs.pop(number - len(self.order.kinds), None)
+            # One pair more than a pool holds: where a pool starts within a pair, it ends within one.
+            self._pairs.pop(number - len(self.order.kinds) - 1, None)
         return made
 
     def with_context(self, context: int) -> SimulatedWindows:
