@@ -38,6 +38,8 @@ $(STAMP): pyproject.toml constraints.txt
 	  { $(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV); } && \
 	  $(VENV)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'; \
 	fi
+	@# Installers leave modules uncompiled, and where Python may not write, each process would compile a thousand again.
+	@env -u PYTHONDONTWRITEBYTECODE $(DEFLARE) doctor >/dev/null || echo "Something does not work; deflare doctor says what"
 	@touch $@
 	@echo "Set-up complete"
 
