@@ -81,9 +81,9 @@ def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, r
     notebook = parameterize_notebook(load_notebook_node(str(source)), given)
     notebook.cells = [cell for cell in notebook.cells if "report" not in cell.metadata.get("tags", [])]
     nbformat.write(notebook, folder / source.name)
-    options = [f"--port={port}", "--Voila.ip=127.0.0.1", "--port_retries=0", "--show_tracebacks=True"]
+    words = ["-m", "deflare_core.app.server", str(folder / source.name), f"--port={port}", "--show_tracebacks=True"]
     os.chdir(PROJECT_ROOT)
-    os.execv(sys.executable, [sys.executable, "-m", "voila", str(folder / source.name), *options])
+    os.execv(sys.executable, [sys.executable, *words])
 
 
 def prepare_run(
