@@ -8,17 +8,19 @@ from pathlib import Path
 from IPython import get_ipython
 from IPython.core.pylabtools import select_figure_formats
 
-from deflare_core.system.places import PROJECT_ROOT, REPORTS
+from deflare_core.system.places import PROJECT_ROOT, REPORTS, make_dated_folder
 
 
 def enter(output_dir: str | Path | None) -> Path:
-    """The folder for a notebook's output, `reports/interactive` if none is named, after the notebook has been set up.
+    """The folder for a notebook's output after the notebook has been set up; none makes one of its own.
 
+    That is `reports/interactive/<date>_<time>_<name>`; the name is that of the notebook where Jupyter tells it.
     Setting up means: relative paths count from the project's root, as on the command line, and matplotlib figures
     are shown as PNG.
     """
     os.chdir(PROJECT_ROOT)
-    folder = Path(output_dir) if output_dir else REPORTS / "interactive"
+    name = Path(os.environ.get("JPY_SESSION_NAME", "notebook")).stem
+    folder = Path(output_dir) if output_dir else make_dated_folder(REPORTS / "interactive", name)
     folder.mkdir(parents=True, exist_ok=True)
     if shell := get_ipython():
         select_figure_formats(shell, {"png"})

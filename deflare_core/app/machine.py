@@ -21,6 +21,7 @@ def benchmark(
     output_dir: Annotated[Path | None, Field(description="none: reports/<date>_benchmark")] = None,
 ) -> None:
     """Measure this machine's speed, and print the tables; the measurements are with the tests, in a clone."""
+    from deflare_core.show.run_index import list_report
     from deflare_core.system.devices import pick_device
     from deflare_core.system.places import PROJECT_ROOT
 
@@ -29,6 +30,7 @@ def benchmark(
         raise DeflareError(f"{script}: is missing; the benchmark is part of a clone of the repository, run it there.")
     measure = run_path(str(script))["run_benchmark"]
     print(align_tables(measure(pick_device(device), folder)) + f"\nReport in {folder}")
+    list_report(folder)
 
 
 def notebook(

@@ -21,13 +21,14 @@ from typing import Any
 
 import nbformat
 import papermill
-from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from deflare_core.io.reading import AS_STATED, Reading
+from deflare_core.show.notebook_page import make_notebook_page
+from deflare_core.show.run_index import write_index
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import device_name, pick_device
 from deflare_core.system.errors import DeflareError
@@ -64,7 +65,7 @@ def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path 
     source, folder, declared, given = prepare_run(name, parameters, reports)
     started = time.perf_counter()
     error = execute_notebook(source, folder / source.name, given)
-    write_report(folder, source, declared | given, time.perf_counter() - started, error)
+    write_report(folder, source, declared, given, time.perf_counter() - started, error)
     if error:
         raise NotebookError(f"{folder / source.name}: {error}")
     return folder
@@ -113,8 +114,11 @@ def execute_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> 
     return None if cells[-1].get("execution_count") else "the last cell was not reached"
 
 
-def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed_s: float, error: str | None) -> None:
-    """Write the HTML page, the figures and `run.json` beside the executed notebook."""
+def write_report(
+    folder: Path, source: Path, declared: dict[str, Any], given: dict[str, Any], elapsed_s: float, error: str | None
+) -> None:
+    """Write the HTML page, the figures and `run.json` beside the executed notebook, and the list of all runs."""
+    parameters = declared | given
     # What a progress bar overwrote is left out.
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(folder / source.name, 4), {})
     nbformat.write(notebook, folder / source.name)
@@ -123,6 +127,7 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
     record = {
         "notebook": source.name,
         "status": error or "done",
+        "asked": {name: value for name, value in given.items() if name != "output_dir" and value != declared[name]},
         "parameters": parameters,
         "elapsed_s": round(elapsed_s, 1),
         "device": device_name(pick_device("auto")),
@@ -132,18 +137,8 @@ def write_report(folder: Path, source: Path, parameters: dict[str, Any], elapsed
     }
     with complete_or_absent(folder / "run.json") as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n")
-    page, _ = HTMLExporter().from_notebook_node(replace_widgets(notebook))
-    (folder / f"{source.stem}.html").write_text(page)
-
-
-def replace_widgets(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy of the notebook whose widgets are the pictures that stand in for them: a page has no kernel to ask."""
-    copy = nbformat.from_dict(notebook)
-    copy.metadata.pop("widgets", None)
-    for data in (output.get("data", {}) for cell in copy.cells for output in cell.get("outputs", [])):
-        if "image/png" in data:
-            data.pop("application/vnd.jupyter.widget-view+json", None)
-    return copy
+    (folder / f"{source.stem}.html").write_text(make_notebook_page(notebook, record))
+    write_index(folder.parent)
 
 
 def write_figures(notebook: nbformat.NotebookNode, folder: Path) -> None:

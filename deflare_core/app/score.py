@@ -45,6 +45,7 @@ def score(config: TestConfig, folder: Path | None, title: str, debug_dir: Path |
     from deflare_core.scores.evaluation import evaluate_methods, load_methods
     from deflare_core.show.debug import write_debug_windows
     from deflare_core.show.report import tabulate_scores, write_report
+    from deflare_core.show.run_index import list_report
 
     data, methods = EventVoxelDataset.from_config(config.data), load_methods(config)
     cache = config.output_dir / "predictions"
@@ -56,6 +57,7 @@ def score(config: TestConfig, folder: Path | None, title: str, debug_dir: Path |
     folder = folder or make_dated_folder(Path("reports"), title.lower())
     page, last = write_report(result, methods, data, cache, folder, title), methods[-1]
     write_breakdown(result, last.name, config.data.noisy_dir, folder / "breakdown.md")
+    list_report(folder)
     print(align_tables(tabulate_scores(result)) + f"\nReport in {page}")
     if debug_dir:
         pictured = write_debug_windows(data, last, cache, debug_dir, result.scores[last.name])

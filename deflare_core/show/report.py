@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import html
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-import mistune
 from matplotlib.figure import Figure
 
 from deflare_core.dataset import EventVoxelDataset
@@ -20,8 +19,9 @@ from deflare_core.scores.metrics import HEADLINES, SCORES, find_score
 from deflare_core.scores.predictions import load_or_predict
 from deflare_core.scores.published import PUBLISHED, PUBLISHED_SCORES
 from deflare_core.show.figures import draw_events, draw_scores, save_figure
+from deflare_core.show.page import make_page, render_markdown
 from deflare_core.system.atomic_files import complete_or_absent
-from deflare_core.system.markdown import markdown_table
+from deflare_core.system.markdown import as_text, markdown_table
 from deflare_core.system.revision import find_revision
 
 LEGACY = "Legacy mode: as published numbers were computed"
@@ -34,12 +34,6 @@ NOTES = {
 }
 LEGACY_NOTE = "With the quirks that `deflare_core/scores/legacy.py` names; none where a method left no events."
 FEW_RECORDINGS = 10
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:1240px;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse;font-size:13px}th,td{padding:.3em .7em;border-bottom:1px solid #ddd;"
-    "text-align:right;vertical-align:top}th:first-child,td:first-child{text-align:left}img{max-width:100%}"
-    "th{white-space:nowrap}table{display:block;overflow-x:auto}"
-)
 
 
 def tabulate_scores(evaluation: Evaluation) -> str:
@@ -54,7 +48,11 @@ def tabulate_scores(evaluation: Evaluation) -> str:
         parts.append(f"### {LEGACY}\n\n{LEGACY_NOTE}\n\n{_table(summary, intervals, known)}\n")
         parts.append(tabulate_published())
     if evaluation.failures:
-        parts += ["### Not scored\n", *(f"- {name}: {message}" for name, message in evaluation.failures.items()), ""]
+        parts += [
+            "### Not scored\n",
+            *(f"- {as_text(name)}: {as_text(message)}" for name, message in evaluation.failures.items()),
+            "",
+        ]
     return "\n".join(parts)
 
 
@@ -62,7 +60,10 @@ def write_tables(evaluation: Evaluation, folder: str | Path) -> None:
     """Write `recordings.csv`, `summary.json` and `summary.md` into the folder."""
     folder = Path(folder)
     rows = [{"method": m, "recording": r, **s} for m, by_name in evaluation.scores.items() for r, s in by_name.items()]
-    with complete_or_absent(folder / "recordings.csv") as path, path.open("w", newline="") as file:
+    with (
+        complete_or_absent(folder / "recordings.csv") as path,
+        path.open("w", newline="", errors="surrogateescape") as file,
+    ):
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
@@ -112,23 +113,21 @@ def write_report(
     """The page `index.html` of a report; its folder also gets the same in Markdown, the tables and the pictures."""
     folder = Path(folder)
     write_tables(evaluation, folder)
-    about = "\n".join(f"- **{method.name}** (`{method.key}`): {method.about}" for method in methods)
-    parts = [f"# {title}\n\n{_about(evaluation, data)}\n\n{about}\n", tabulate_scores(evaluation), "### Pictures\n"]
+    about = "\n".join(f"- **{as_text(method.name)}** (`{method.key}`): {as_text(method.about)}" for method in methods)
+    parts = [
+        f"# {as_text(title)}\n\n{_about(evaluation, data)}\n\n{about}\n",
+        tabulate_scores(evaluation),
+        "### Pictures\n",
+    ]
     figures = {"scores": draw_summary(evaluation)} | draw_cases(evaluation, methods[-1], data, cache)
     for name, figure in figures.items():
         path = save_figure(figure, folder / f"{name}.png")
-        parts.append(f"![{name}]({quote(path.name)})\n\n*{_caption(name, evaluation, methods[-1])}*\n")
+        caption = as_text(_caption(name, evaluation, methods[-1]))
+        parts.append(f"![{as_text(name)}]({quote(os.fsencode(path.name))})\n\n*{caption}*\n")
     text = "\n".join(parts)
     _write_text(folder / "report.md", text)
-    _write_text(folder / "index.html", make_page(title, text))
+    _write_text(folder / "index.html", make_page(title, render_markdown(text)))
     return folder / "index.html"
-
-
-def make_page(title: str, text: str) -> str:
-    """A page of HTML from its title and its text in Markdown; HTML within them, as file names may hold, is shown."""
-    # Every name in a report passes through here, so nothing else needs to escape any.
-    body = mistune.create_markdown(escape=True, plugins=["table"])(text)
-    return f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>{body}\n"
 
 
 def tabulate_published() -> str:
@@ -152,8 +151,8 @@ def _about(evaluation: Evaluation, data: EventVoxelDataset) -> str:
     few = f" Of fewer than {FEW_RECORDINGS} recordings such intervals are too narrow." if count < FEW_RECORDINGS else ""
     return (
         f"{count} recordings{missing} at {width}x{height} pixels, each {windows} windows of "
-        f"{data.cut.window_us / 1e3:g} ms in {data.cut.num_bins} bins. Input: `{first.noisy.parent}`, target: "
-        f"`{first.clean.parent}`. Revision {find_revision()}.\n\nMeans over windows, then over recordings, with "
+        f"{data.cut.window_us / 1e3:g} ms in {data.cut.num_bins} bins. Input: {as_text(first.noisy.parent)}, target: "
+        f"{as_text(first.clean.parent)}. Revision {find_revision()}.\n\nMeans over windows, then over recordings, with "
         f"bootstrap 95 % intervals over recordings.{few} Arrows say which way is better."
     )
 
@@ -180,7 +179,7 @@ def _known(summary: dict[str, Scores], names: Sequence[str]) -> list[str]:
 
 def _table(summary: dict[str, Scores], intervals: dict[str, dict[str, Interval]], names: Sequence[str]) -> str:
     rows = [
-        [method, *(_cell(scores.get(name), intervals[method].get(name)) for name in names)]
+        [as_text(method), *(_cell(scores.get(name), intervals[method].get(name)) for name in names)]
         for method, scores in summary.items()
     ]
     return markdown_table(["method", *(find_score(name).head for name in names)], rows)

@@ -13,6 +13,19 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
+def as_text(name: object) -> str:
+    """The Markdown that shows a name as it is, whatever it holds: a link, a picture, HTML, or a second line.
+
+    Bars are for `markdown_table` to escape. Characters that no page can show become a space.
+    """
+    printable = "".join(letter if letter.isprintable() else " " for letter in str(name)).strip()
+    inside = re.sub(
+        r"(?<=[^\W_])_(?=[^\W_])|([\\`*_\[\]<>&~$])", lambda found: "\\" * bool(found[1]) + found[0], printable
+    )
+    # What would begin a list, a heading or a rule.
+    return re.sub(r"^(\d*)(?=[.)](?:\s|$)|(?<!\d)[-+=#])", r"\1\\", inside)
+
+
 def align_tables(text: str) -> str:
     """The same Markdown for a terminal, with the columns of its tables made even; a file needs no such room."""
     groups = groupby(text.split("\n"), lambda line: line.startswith("| "))

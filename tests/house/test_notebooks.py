@@ -2,12 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
+from deflare_core.app import interactive
 from deflare_core.app.notebook import (
     NotebookError,
     find_notebook,
@@ -106,6 +108,17 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
     assert all(folder.is_dir() for folder in folders)
 
 
+def test_a_notebook_that_is_told_of_no_folder_gets_one_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(interactive, "REPORTS", tmp_path)
+    monkeypatch.setattr(interactive, "PROJECT_ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JPY_SESSION_NAME", "/notebooks/03_training.ipynb")
+    folders = [interactive.enter(None) for _ in range(2)]
+    assert len(set(folders)) == 2, "Plain papermill overwrites no other run."
+    assert all(folder.parent.name == "interactive" and "03_training" in folder.name for folder in folders)
+    assert interactive.enter("mine") == Path("mine")
+
+
 def tiny_notebook(tmp_path, *sources, parameters="value = 1\noutput_dir = None"):
     notebook = nbformat.v4.new_notebook()
     cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
@@ -138,6 +151,7 @@ def test_a_run_leaves_notebook_page_figures_and_record(tmp_path, monkeypatch):
     assert len(list((folder / "figures").glob("*.png"))) == 1
     page = (folder / "tiny.html").read_text()
     assert "data:image/png;base64" in page, "The page shows the figure."
+    assert f'href="{folder.name}/tiny.html"' in (folder.parent / "index.html").read_text(), "The run is listed."
     assert path.is_file()
 
 
