@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deflare_core.events import BACKWARDS_ADVICE, Events, sign_polarities
+from deflare_core.io.chunks import CHUNK_EVENTS
 from deflare_core.io.formats import HDF5, find_format, read_stream
 from deflare_core.io.layouts import find_layout
 from deflare_core.io.polarities import check_all
@@ -32,7 +33,7 @@ from deflare_core.io.reading import (
     RecordingError,
     name_errors,
 )
-from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, LONGEST_US, Attributes, RecordingWriter, check_length
+from deflare_core.io.writer import HOUR_US, LONGEST_US, Attributes, RecordingWriter, check_length
 from deflare_core.system.atomic_files import NO_ROOM
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.input_files import check_input

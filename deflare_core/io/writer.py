@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Self
 
 import h5py
-import hdf5plugin
 import numpy as np
 
 from deflare_core.events import Events, SensorSize, check_sensor_size
+from deflare_core.io.chunks import Compressor, GrowingDataset
 from deflare_core.io.layouts import CLOCK_ATTRIBUTES, DTYPES
 from deflare_core.system.atomic_files import EnduringFile, complete_or_absent
 from deflare_core.system.errors import DeflareError
@@ -27,8 +27,6 @@ from deflare_core.system.signals import hold_signals
 HOUR_US = 3_600_000_000
 LONGEST_US = 24 * HOUR_US
 """The longest recording that is written: its index of milliseconds is made in memory, 8 bytes for each."""
-CHUNK_EVENTS = 1 << 16
-COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE)
 
 Attributes = Mapping[str, str | int | float]
 
@@ -60,7 +58,8 @@ class RecordingWriter:
         self._last_us: int | None = None
         self._next_ms = 0
         self._index: list[np.ndarray] = []
-        self._waiting: dict[str, list[np.ndarray]] = {}
+        self._columns: dict[str, GrowingDataset] = {}
+        self._others: dict[str, GrowingDataset] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as unfinished:
@@ -68,14 +67,15 @@ class RecordingWriter:
             with hold_signals():
                 self._disk = unfinished.enter_context(EnduringFile(temporary))
                 self._file = unfinished.enter_context(h5py.File(self._disk, "w"))
+                self._compressor = unfinished.enter_context(Compressor())
                 self._begin()
             self._unfinished = unfinished.pop_all()
         return self
 
     def _begin(self) -> None:
         self._group = self._file.create_group("events")
-        for name, dtype in {**DTYPES, "ms_to_idx": np.int64}.items():
-            _create(self._group, name, dtype)
+        self._columns = {name: self._create(self._group, name, dtype) for name, dtype in DTYPES.items()}
+        self._others["ms_to_idx"] = self._create(self._group, "ms_to_idx", np.int64)
         for name, value in self._attributes.items():
             self._group.attrs[name] = value
 
@@ -105,37 +105,31 @@ class RecordingWriter:
             self._t_offset_us = int(events.t[0]) // HOUR_US * HOUR_US
         stored_us = events.t - self._t_offset_us
         self._extend_index(stored_us)
-        for name in columns.keys() - self._group.keys():
-            _create(self._group, name, columns[name].dtype)
+        for name in [name for name in columns if name not in self._columns]:
+            self._columns[name] = self._create(self._group, name, columns[name].dtype)
         for name, values in {"t": stored_us, "x": events.x, "y": events.y, "p": events.p, **columns}.items():
-            self._waiting.setdefault(name, []).append(values)
+            self._columns[name].append(values)
         self.num_events += len(events)
         self._last_us = int(events.t[-1])
-        if sum(map(len, self._waiting["t"])) >= CHUNK_EVENTS:
-            self._write_whole_chunks()
+        self._disk.raise_error(self._path)
 
     @hold_signals()
     def extend(self, name: str, values: np.ndarray) -> None:
         """Add values `(M,)` to a dataset of the file that counts something else than the events written."""
-        if name not in self._file:
-            _create(self._file, name, values.dtype)
-        _extend(self._file[name], values)
-
-    def _write_whole_chunks(self) -> None:
-        """Write what fills chunks: one that is written twice is also compressed twice."""
-        for name, parts in self._waiting.items():
-            values = np.concatenate(parts)
-            whole = len(values) // CHUNK_EVENTS * CHUNK_EVENTS
-            _extend(self._group[name], values[:whole])
-            self._waiting[name] = [values[whole:]]
+        if name not in self._others:
+            self._others[name] = self._create(self._file, name, values.dtype)
+        self._others[name].append(values)
         self._disk.raise_error(self._path)
+
+    def _create(self, group: h5py.Group, name: str, dtype: np.typing.DTypeLike) -> GrowingDataset:
+        return GrowingDataset(group, name, dtype, self._compressor)
 
     def _check_follows(self, events: Events, columns: Mapping[str, np.ndarray]) -> None:
         if events.sensor_size != self.sensor_size:
             raise ValueError(f"The recording is {self.sensor_size}; received events of a sensor {events.sensor_size}.")
         if len(events) and self._last_us is not None and events.t[0] < self._last_us:
             raise DeflareError(f"Events from {events.t[0]} us cannot follow one at {self._last_us} us.")
-        expected = self._group.keys() - {*DTYPES, "ms_to_idx"} if self.num_events else columns.keys()
+        expected = self._columns.keys() - DTYPES.keys() if self.num_events else columns.keys()
         if columns.keys() != expected or any(len(values) != len(events) for values in columns.values()):
             lengths = {name: len(values) for name, values in columns.items()}
             raise ValueError(f"Expected columns {sorted(expected)} of length {len(events)}; received {lengths}.")
@@ -149,10 +143,11 @@ class RecordingWriter:
         self._next_ms = max(self._next_ms, end_ms)
 
     def _finish(self) -> None:
-        for name, parts in self._waiting.items():
-            _extend(self._group[name], np.concatenate(parts))
+        self._others["ms_to_idx"].append(np.concatenate([*self._index, [self.num_events]]))
         self._group.create_dataset("t_offset", data=np.int64(self._t_offset_us or 0))
-        _extend(self._group["ms_to_idx"], np.concatenate([*self._index, [self.num_events]]))
+        for dataset in (*self._columns.values(), *self._others.values()):
+            dataset.finish()
+        self._compressor.write_all_but(0)
 
 
 def check_length(end_us: int) -> None:
@@ -162,13 +157,3 @@ def check_length(end_us: int) -> None:
             f"An event lies {end_us / HOUR_US:,.0f} hours after the recording's first one, more than the "
             f"{LONGEST_US // HOUR_US} that are written. Check its timestamps and their unit, or divide it."
         )
-
-
-def _create(group: h5py.Group, name: str, dtype: np.typing.DTypeLike) -> None:
-    group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK_EVENTS,), **COMPRESSION)
-
-
-def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:
-    first = dataset.shape[0]
-    dataset.resize(first + len(values), axis=0)
-    dataset[first:] = values

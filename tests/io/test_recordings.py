@@ -7,10 +7,11 @@ import pytest
 from support.recordings import make_events, same_events
 
 from deflare_core.events import Events
+from deflare_core.io.chunks import CHUNK_EVENTS
 from deflare_core.io.convert import convert
 from deflare_core.io.reading import Reading
 from deflare_core.io.recordings import RecordingError, load_events, open_recording, open_together, save_events
-from deflare_core.io.writer import CHUNK_EVENTS, HOUR_US, RecordingWriter
+from deflare_core.io.writer import HOUR_US, RecordingWriter
 from deflare_core.system.atomic_files import complete_or_absent
 
 

@@ -106,7 +106,7 @@ def write_interrupted(path: Path) -> None:
         interrupt_at(count)
         try:
             with RecordingWriter(path, (12, 16), source="test") as writer:
-                for k in range(3):
+                for k in range(5):
                     writer.append(make_events(seed=k, num=70_000, t_start_us=k * 20_000))
         except KeyboardInterrupt:
             continue
