@@ -27,6 +27,8 @@ from data_simu.simulation import Pair, simulate
 from deflare_core.events import digest_events
 from deflare_core.io.recordings import RecordingError, open_recording, save_events
 from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.documents import read_json
+from deflare_core.system.errors import shorten
 from deflare_core.system.workers import delay_items, worker_processes
 
 LATER = {
@@ -183,11 +185,14 @@ def _standing_entries(config: SimulationConfig, root: Path) -> list[dict[str, An
     path = root / "manifest.json"
     if not path.exists():
         return []
-    manifest = json.loads(path.read_text())
-    standing = [entry for entry in manifest["recordings"] if all((root / file).exists() for file in entry["files"])]
-    asked = config.model_dump(mode="json")
+    manifest, asked = read_json(path, RecordingError), config.model_dump(mode="json")
     counts = {name: asked[name] for name in ("num_train", "num_test")}
-    if standing and _add_later(manifest["config"]) | counts != asked:
+    try:
+        standing = [entry for entry in manifest["recordings"] if all((root / file).exists() for file in entry["files"])]
+        is_other = bool(standing) and _add_later(manifest["config"]) | counts != asked
+    except (KeyError, TypeError) as error:
+        raise RecordingError(f"{path}: is no manifest of `deflare simulate` ({shorten(repr(error))}).") from error
+    if is_other:
         raise RecordingError(f"{path}: its pairs were made with another configuration or seed; choose another folder.")
     return standing
 

@@ -17,9 +17,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -29,7 +30,8 @@ from deflare_core.events import NUM_BINS, WINDOW_US
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import pick_device
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.documents import read_json
+from deflare_core.system.errors import DeflareError, shorten
 from deflare_core.system.input_files import check_input
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.revision import find_revision, list_versions
@@ -46,6 +48,21 @@ HOW_AND_WHERE = {
 
 class CheckpointError(DeflareError):
     """A checkpoint that cannot be used; the message names it and says why."""
+
+
+class _Settings(BaseModel):
+    """Groups of a run's settings that are looked into; a checkpoint of imported weights has none."""
+
+    data: dict[str, Any] = {}
+    trainer: dict[str, Any] = {}
+
+
+class _Said(BaseModel):
+    """What a checkpoint's description must hold besides the network."""
+
+    step: Annotated[int, Field(ge=0)]
+    metrics: dict[str, float]
+    training: _Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +151,22 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         When the folder or its description cannot be read.
     """
     path = Path(path)
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(f"{path}: is not a checkpoint folder, which holds a file {CONFIG}.")
+    description = read_json(path / CONFIG, CheckpointError)
     try:
-        description = json.loads((path / CONFIG).read_text())
         model = make_config(ModelConfig, description["model"], origin=str(path / CONFIG))
-        step, metrics, training = (description[key] for key in ("step", "metrics", "training"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: is not a checkpoint folder ({CONFIG}: {error.strerror}).") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / CONFIG}: is damaged ({error!r}); use another checkpoint.") from error
-    return Checkpoint(path, model, step, metrics, training)
+        said = _Said.model_validate({name: description[name] for name in _Said.model_fields})
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path / CONFIG}: is damaged ({shorten(repr(error))}); use another checkpoint."
+        ) from error
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"]))
+        raise CheckpointError(
+            f"{path / CONFIG}: is damaged ({shorten(place)}: {error.errors()[0]['msg']}); use another checkpoint."
+        ) from error
+    return Checkpoint(path, model, said.step, said.metrics, description["training"])
 
 
 def check_cut(checkpoint: Checkpoint, window_us: int, num_bins: int) -> None:
@@ -200,7 +224,7 @@ def set_level(path: str | Path, level: float) -> None:
         When the level does not lie between 0 and 1.
     """
     folder = read_checkpoint(path).path
-    description = json.loads((folder / CONFIG).read_text())
+    description = read_json(folder / CONFIG, CheckpointError)
     description["model"]["level"] = level
     make_config(ModelConfig, description["model"], origin=str(folder / CONFIG))
     with complete_or_absent(folder / CONFIG) as temporary:

@@ -20,6 +20,7 @@ from pydantic import create_model
 from pydantic_settings import CliPositionalArg, CliSettingsSource
 
 from deflare_core.config import ReadingConfig
+from deflare_core.system.errors import make_plain, shorten
 from deflare_core.system.settings import StrictModel, list_settings, load_config, make_config
 
 Function = Callable[..., int | None]
@@ -144,7 +145,7 @@ def _parse_words(parser: ArgumentParser, parameters: Parameters, words: list[str
         near = difflib.get_close_matches(strange[0].partition("=")[0], flags, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         hint += "; a setting is written key=value" if parameters.config else ""
-        parser.error(f"unrecognized arguments: {' '.join(strange)}{hint}")
+        parser.error(make_plain(f"unrecognized arguments: {shorten(' '.join(strange))}{hint}"))
     given = vars(found)
     options = {name: given.pop(name) for name in ("config", *parameters.options.model_fields) if name in given}
     settings = {name: str(text).lower() if isinstance(text, bool) else text for name, text in given.items()}

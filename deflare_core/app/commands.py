@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from deflare_core import __version__
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, make_plain, quote, shorten
 from deflare_core.system.signals import Terminated, raise_termination
 
 
@@ -31,6 +32,8 @@ class Command(NamedTuple):
         return getattr(import_module(f"deflare_core.app.{self.file}"), self.name.replace("-", "_"))
 
 
+OF_INPUT = (MemoryError, OverflowError, RecursionError)
+"""What input too large, too far or too deep raises where nothing has measured it."""
 COMMANDS = (
     Command("simulate", "Make a folder of simulated pairs.", "recordings"),
     Command("verify", "Report what two folders of recordings hold; 1 if something is wrong with them.", "recordings"),
@@ -64,7 +67,7 @@ def main(words: list[str] | None = None) -> int:
 
     The user can mend a DeflareError or an OSError, and reads it in one line; a programming error keeps its traceback.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    prepare_output()
     # It warns twice where its folder of settings cannot be written, and takes a temporary one.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     words = sys.argv[1:] if words is None else words
@@ -76,13 +79,31 @@ def main(words: list[str] | None = None) -> int:
 
             function = command.load()
             return function(**read_arguments(function, command.name, command.about, words[1:])) or 0
-    except (DeflareError, OSError) as error:
+    except (DeflareError, OSError, *OF_INPUT) as error:
         message, status = f"error: {describe_error(error)}", 1
     except (KeyboardInterrupt, Terminated) as stop:
         message = "interrupted; nothing half-written was left. Run it again to go on."
         status = stop.code if isinstance(stop, Terminated) else 130
     print(f"deflare {command.name}: {message}", file=sys.stderr)
     return status
+
+
+class PlainFormatter(logging.Formatter):
+    """Warnings in one line each, whatever the names of files and what is in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return make_plain(super().format(record))
+
+
+def prepare_output() -> None:
+    """Let warnings be lines of plain text, and what a terminal's code lacks be written as escapes."""
+    logging.basicConfig(level=logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(PlainFormatter("%(levelname)s: %(message)s"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def find_command(words: list[str]) -> Command:
@@ -103,9 +124,13 @@ def check_command(words: list[str], parser: argparse.ArgumentParser) -> None:
     if words and not words[0].startswith("-") and words[0] not in names:
         near = difflib.get_close_matches(words[0], names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
-        parser.error(f"there is no command {words[0]!r}; {hint}")
+        parser.error(f"there is no command {quote(words[0])}; {hint}")
 
 
 def describe_error(error: Exception) -> str:
-    """What an error says, without the number of one of the operating system that names no file."""
-    return str(error.strerror if isinstance(error, OSError) and not error.filename and error.strerror else error)
+    """What an error says in one line, without the number of one of the operating system that names no file."""
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({make_plain(shorten(error))}); close other programs, or ask for less."
+    if isinstance(error, OSError) and not error.filename and error.strerror:
+        return make_plain(error.strerror)
+    return make_plain(str(error))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from pydantic import Field
 
 from deflare_core.app.advice import advise_on_speed, advise_to_look
-from deflare_core.app.commands import describe_error
+from deflare_core.app.commands import OF_INPUT, describe_error
 from deflare_core.config import InferenceConfig
 from deflare_core.io.reading import Reading
 from deflare_core.system.errors import DeflareError
@@ -74,7 +74,7 @@ def infer(
             progress = Progress(processes.is_first and not quiet, place, advise_on_speed(config, processes.device))
             try:
                 done = deflare_file(method, source, target, settings, rules, progress)
-            except (DeflareError, OSError) as error:
+            except (DeflareError, OSError, *OF_INPUT) as error:
                 why = describe_error(error)
                 failures.append(why if source.name in why or str(target) in why else f"{source}: {why}")
                 continue

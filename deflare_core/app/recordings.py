@@ -12,6 +12,7 @@ from pydantic import Field
 
 from data_simu import SimulationConfig
 from deflare_core.io.reading import Reading
+from deflare_core.system.errors import make_plain
 
 Recording = Annotated[Path, Field(description="recording of any format")]
 VoxelFile = Annotated[Path, Field(description="voxel file (.npy or .pt)")]
@@ -55,7 +56,7 @@ def verify(
                 "events to 1 in 10,000: another processor rounds otherwise, which hardly moves a score"
             )
     for problem in problems:
-        print(f"deflare verify: error: {problem}", file=sys.stderr)
+        print(f"deflare verify: error: {make_plain(problem)}", file=sys.stderr)
     if not problems:
         print("all is well: every recording can be read, and fits its partner")
     return 1 if problems else 0

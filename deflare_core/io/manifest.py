@@ -8,7 +8,6 @@ earlier or later, and of a million events a few more or fewer. Digests then diff
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,8 @@ from deflare_core.events import digest_events
 from deflare_core.io.pairs import find_pairs
 from deflare_core.io.reading import AS_STATED, Reading, RecordingError
 from deflare_core.io.recordings import load_events
-from deflare_core.system.input_files import check_input
+from deflare_core.system.documents import read_json
+from deflare_core.system.errors import shorten
 
 ROUNDED_SHARE = 1e-4
 """The share of a recording's events by which another processor's may differ; of 46 files 0.5e-4 was the most."""
@@ -26,12 +26,12 @@ Entry = dict[str, Any]
 
 def read_manifest(path: str | Path, split: str = "test") -> dict[str, Entry]:
     """What the manifest says of each recording of a split, by the name of the pair; a RecordingError if it is none."""
-    check_input(path, RecordingError)
+    content = read_json(Path(path), RecordingError)
     try:
-        entries = [entry for entry in json.loads(Path(path).read_text())["recordings"] if entry["split"] == split]
+        entries = [entry for entry in content["recordings"] if entry["split"] == split]
         return {Path(entry["files"][0]).stem.removesuffix("_bg_flare"): entry for entry in entries}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordingError(f"{path}: is no manifest of `deflare simulate` ({error!r}).") from error
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise RecordingError(f"{path}: is no manifest of `deflare simulate` ({shorten(repr(error))}).") from error
 
 
 class Differences(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 from deflare_core.events import PolarityRule, SensorSize, check_sensor_size, convert_exactly
 from deflare_core.io.oddities import Oddities
 from deflare_core.system.atomic_files import NO_ROOM, NOT_ALLOWED
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, shorten
 
 log = logging.getLogger(__name__)
 
@@ -235,6 +235,10 @@ def name_errors(path: Path) -> Iterator[None]:
         raise
     except DeflareError as error:
         raise RecordingError(f"{path}: {error}") from error.__cause__ or error
+    except MemoryError as error:
+        raise RecordingError(f"{path}: there is not enough memory ({shorten(error)}); close other programs.") from error
+    except (OverflowError, RecursionError) as error:
+        raise RecordingError(f"{path}: the file is damaged ({shorten(error)}); copy or record it again.") from error
 
 
 @contextmanager
@@ -248,8 +252,10 @@ def explain_damage(*kinds: type[Exception]) -> Iterator[None]:
     except DeflareError:
         raise
     except MemoryError as error:
-        raise DeflareError(f"there is not enough memory to read it ({error}); close other programs.") from error
+        raise DeflareError(
+            f"there is not enough memory to read it ({shorten(error)}); close other programs."
+        ) from error
     except kinds as error:
         if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
             raise
-        raise DeflareError(f"the file is damaged ({error}); copy or record it again.") from error
+        raise DeflareError(f"the file is damaged ({shorten(error)}); copy or record it again.") from error

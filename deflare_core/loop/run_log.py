@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from deflare_core.system.atomic_files import complete_or_absent
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, make_plain, shorten
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
 
 class RunLogError(DeflareError):
-    """A log that cannot be written; the message says what to do."""
+    """A log that cannot be written or read; the message says what to do."""
 
 
 class RunLog:
@@ -58,8 +58,12 @@ class RunLog:
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics file in their order, without one that a killed run left half-written."""
     path = Path(folder) / METRICS
-    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    try:
+        entries = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        return [entry for entry in entries if entry["step"] >= 0]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise RunLogError(f"{path}: is damaged ({shorten(make_plain(repr(error)))}); take it away.") from error
 
 
 def read_tensorboard(folder: str | Path) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ from deflare_core.scores.predictions import (
 from deflare_core.streams.baselines import BASELINES
 from deflare_core.streams.matching import find_matched
 from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.documents import read_json
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.workers import Submit, delay_items, hold_error, hold_result, worker_processes
 from deflare_core.windows import Cut
 
@@ -185,11 +188,19 @@ def begin_scoring(
         return submit(score_recording, predict(method, data, pair), data, pair, legacy)
     path = prediction_path(cache, method, pair).with_suffix(".json")
     key = [prediction_key(method, data, pair), SCORES_VERSION, legacy]
-    stored = json.loads(path.read_text()) if path.exists() else {}
-    if stored.get("key") == key:
-        return hold_result(stored["scores"])
+    stored = read_scores(path, key)
+    if stored is not None:
+        return hold_result(stored)
     load_or_predict(method, data, pair, cache)
     return submit(score_stored, path, key, data, pair, legacy)
+
+
+def read_scores(path: Path, key: list[Any]) -> Scores | None:
+    """The scores in a file, if they are those that the key stands for; damaged ones are computed again."""
+    with suppress(DeflareError, KeyError, TypeError):
+        stored = read_json(path, DeflareError)
+        return stored["scores"] if stored["key"] == key else None
+    return None
 
 
 def score_stored(path: Path, key: list[Any], data: EventVoxelDataset, pair: RecordingPair, legacy: bool) -> Scores:

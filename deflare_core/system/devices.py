@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, quote, shorten
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -24,11 +24,12 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=name)
+        device = torch.empty(0, device=name).device
+        reason = "" if device.type != "meta" else "it computes nothing"
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(f"The device '{name}' cannot be used ({reason}); use auto, cpu or cuda.") from None
-    device = torch.device(name)
+        reason = str(error).split(".")[0].splitlines()[0]
+    if reason:
+        raise DeviceError(f"The device {quote(name)} cannot be used ({shorten(reason)}); use auto, cpu or cuda.")
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)  # CUDA graphs and events are of the current one.
     return device

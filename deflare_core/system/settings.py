@@ -11,12 +11,15 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.documents import DEEPEST, DocumentError, parse_yaml
+from deflare_core.system.errors import QUOTED, DeflareError, quote, shorten
 from deflare_core.system.input_files import check_input
+
+MOST_TOLD = 4
+"""Errors of one configuration that a message tells of."""
 
 
 class ConfigError(DeflareError):
@@ -43,9 +46,11 @@ def load_config(cls: type[Config], path: str | Path, overrides: Sequence[str] = 
     path = Path(path)
     check_input(path, ConfigError)
     try:
-        settings = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not YAML ({str(error).splitlines()[0]}).") from error
+        settings = parse_yaml(path.read_text(encoding="utf-8-sig"))
+    except DocumentError as error:
+        raise ConfigError(f"{path}: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is no text in UTF-8 ({error.reason} at byte {error.start}); save it so.") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: must hold key: value settings; found {type(settings).__name__}.")
     return make_config(cls, settings, overrides, origin=str(path))
@@ -58,14 +63,20 @@ def make_config(
     for override in overrides:
         dotted, equals, text = override.partition("=")
         if not equals or not dotted:
-            raise ConfigError(f"An override is written key=value, such as trainer.max_steps=10; received '{override}'.")
+            raise ConfigError(
+                f"An override is written key=value, such as trainer.max_steps=10; received {quote(override)}."
+            )
+        if dotted.count(".") > DEEPEST:
+            raise ConfigError(f"there is no setting {quote(dotted)}.")
         kinds = list_kinds(list_settings(cls).get(dotted))
         is_text = {Path, str} & kinds and kinds <= {Path, str, type(None)}
         settings = _replace(settings, dotted, read_text(text, kinds) if is_text else read_value(dotted, text))
     try:
         return cls.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(_explain(cls, e) for e in _pick_members(cls, error))) from None
+        found = _pick_members(cls, error)
+        rest = f"; and {len(found) - MOST_TOLD} more" if len(found) > MOST_TOLD else ""
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(cls, e) for e in found[:MOST_TOLD]) + rest) from None
 
 
 def list_changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
@@ -85,7 +96,7 @@ def _replace(settings: Any, dotted: str, value: Any, above: str = "") -> dict[st
     if not isinstance(settings, dict):
         raise ConfigError(
             f"'{above}.{dotted}': '{above}' is one setting, not a group of them; write {above}=VALUE "
-            f"(it is {settings!r} so far)."
+            f"(it is {quote(settings)} so far)."
         )
     head, *below = dotted.split(".", 1)
     if below:
@@ -96,10 +107,10 @@ def _replace(settings: Any, dotted: str, value: Any, above: str = "") -> dict[st
 def read_value(name: str, text: str) -> Any:
     """A setting's value from its text, read as YAML; a ConfigError if it is not YAML."""
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+        return parse_yaml(text)
+    except DocumentError as error:
         raise ConfigError(
-            f"'{name}': cannot be read ({str(error).splitlines()[0]}); received '{text}'. Write it as in YAML, "
+            f"'{shorten(name)}': cannot be read ({error}); received {quote(text)}. Write it as in YAML, "
             'such as 10, 1e-3, true, [8, 16] or "some text".'
         ) from error
 
@@ -137,7 +148,7 @@ def _pick_members(cls: type[BaseModel], error: ValidationError) -> list[Any]:
 
 def _explain(cls: type[BaseModel], error: Any) -> str:
     """One sentence for one pydantic error."""
-    dotted = ".".join(str(part) for part in error["loc"])
+    dotted = shorten(".".join(str(part) for part in error["loc"]))
     if error["type"] == "extra_forbidden":
         known = list_settings(cls)
         near = difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
@@ -146,9 +157,9 @@ def _explain(cls: type[BaseModel], error: Any) -> str:
     if error["type"] == "missing":
         return f"the key '{dotted}' is missing"
     if error["type"] in ("path_type", "string_type"):
-        return f"'{dotted}': must be text; write it in quotes (received {error['input']!r})"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"'{dotted}': {message} (received {error['input']!r})" if dotted else message
+        return f"'{dotted}': must be text; write it in quotes (received {quote(error['input'])})"
+    message = shorten(error["msg"].removeprefix("Value error, "), 2 * QUOTED)
+    return f"'{dotted}': {message} (received {quote(error['input'])})" if dotted else message
 
 
 def list_settings(cls: type[BaseModel], prefix: str = "") -> dict[str, FieldInfo]:

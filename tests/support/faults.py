@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import gzip
 import io
+import json
 import os
 import pickle
 import re
@@ -243,6 +244,23 @@ def damaged_weights(path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
+def checkpoint_with(**said: object) -> Make:
+    """A small checkpoint whose description says something else."""
+
+    def make(path: Path) -> None:
+        shutil.copytree(save_small_checkpoint(path.parent), path)
+        config = path / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | said))
+
+    return make
+
+
+def deep_description(path: Path) -> None:
+    """A small checkpoint whose description nests more lists than Python can follow."""
+    shutil.copytree(save_small_checkpoint(path.parent), path)
+    (path / "config.json").write_text("[" * 100_000)
+
+
 def of_another_network(path: Path) -> None:
     shutil.copytree(save_small_checkpoint(path.parent), path)
     config = path / "config.json"
@@ -346,6 +364,9 @@ LENIENT = "convert IN OUT --sensor-size 12 16 --polarity lenient"
 ON = (COLUMNS["p"] > 0).astype(np.int64)
 THREE = np.arange(2_000) % 3 - 1
 UNNAMED = "\n".join(f"{min(k, 15)},{k % 12},{k % 2},1" for k in range(99)).encode()
+LAUGHS = ["a0: &a0 [ha, ha]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 30))]
+MERGES = ["a0: &a0 {b: 1}", *(f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 9)}]}}" for k in range(1, 30))]
+SETTING = "infer --input GOOD --output OUT method=baf"
 FAULTS = [
     Fault("no such recording", "a.h5", nothing, ("no such file",)),
     Fault("an empty file", "a.h5", content(b""), ("the file is empty",)),
@@ -522,6 +543,23 @@ FAULTS = [
     Fault("voxels too large", "a.npy", npy(np.full((8, 2, 2), 1e9, np.float32)), ("32767", "1000000000.0"), DECODE),
     Fault("voxels of two axes", "a.npy", npy(np.zeros((8, 12), np.float32)), ("a.npy",), DECODE),
     Fault("settings that are no YAML", "a.yaml", content(b"data: [1,"), ("a.yaml",), "train --config IN"),
+    Fault("settings of a billion laughs", "a.yaml", text(*LAUGHS), ("a.yaml: stands for more than 100,000",), SET),
+    Fault("settings that merge endlessly", "a.yaml", text(*MERGES), ("a.yaml: stands for more than 100,000",), SET),
+    Fault("settings that hold themselves", "a.yaml", text("seed: &a [*a]"), ("or holds itself",), SET),
+    Fault("settings too deep", "a.yaml", text("seed: " + "[" * 9_999), ("a.yaml: groups lie more than 50 deep",), SET),
+    Fault("settings too long", "a.yaml", text("seed: " + "1" * 200_000), ("characters; settings have at most",), SET),
+    Fault("settings that say a key twice", "a.yaml", text("seed: 1", "seed: 2"), ("says 'seed' twice",), SET),
+    Fault("settings in another code", "a.yaml", content(b"seed: \xff"), ("a.yaml: is no text in UTF-8",), SET),
+    Fault("a setting too long", "a.yaml", text("seed: " + "x" * 9_999), ("'seed'", "xx...xx"), SET),
+    Fault("a setting that steers a terminal", "a.yaml", text('"\\e[31m\\nred": 1'), (r"'\x1b[31m\nred'",), SET),
+    Fault("an integer of 5,000 digits", "a.yaml", text("seed: " + "1" * 5_000), ("a.yaml: is not YAML",), SET),
+    Fault("a part of a part, 999 times", "none", nothing, ("there is no setting",), f"{SETTING} {'a.' * 999}b=1"),
+    Fault("a list of 9,999 lists", "none", nothing, ("more than 50 deep",), f"{SETTING} seed={'[' * 9_999}"),
+    Fault("a device that computes nothing", "none", nothing, ("'meta'", "use auto"), "infer --input GOOD device=meta"),
+    Fault("a description too deep", "deep", deep_description, ("config.json: is damaged",), USE),
+    Fault("a checkpoint of no step", "odd", checkpoint_with(step="x"), ("damaged (step",), USE),
+    Fault("a checkpoint of no training", "odd", checkpoint_with(training=None), ("damaged (training",), USE),
+    Fault("a checkpoint of odd metrics", "odd", checkpoint_with(metrics={"loss": []}), ("(metrics.loss",), USE),
     Fault("a setting misspelt", "a.yaml", content(b"methd: baf"), ("did you mean",), SET),
     Fault(
         "a folder whose name YAML reads as a number", "a.yaml",
