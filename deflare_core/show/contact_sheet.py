@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from deflare_core.events import Events
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, find_span_us, open_together
-from deflare_core.show.figures import cut_blocks, draw_signed, find_limit, label_corner, make_figure, sum_polarities
+from deflare_core.show.figures import as_label, cut_blocks, draw_signed, find_limit, make_figure, sum_polarities
 
 SHEET_WINDOW_US = 20_000
 MAX_PANEL_PIXELS = 200
@@ -59,14 +59,14 @@ def _draw_panels(panels: Mapping[str, list[tuple[np.ndarray, int]]], windows: li
     # Lower than elsewhere: a few lamps may saturate in small panels, for the rest must stay visible.
     limit = find_limit(pictures, percent=90)
     height, width = pictures[0].shape
-    figure = make_figure(1.7 * len(windows) + 1, (1.7 * height / width + 0.1) * len(panels) + 0.4)
+    figure = make_figure(1.7 * len(windows) + 1, (1.7 * height / width + 0.2) * len(panels) + 0.4)
     grid = figure.subplots(len(panels), len(windows), squeeze=False)
     for axes_row, (name, row) in zip(grid, panels.items(), strict=True):
         for axes, (picture, count) in zip(axes_row, row, strict=True):
             image = draw_signed(axes, picture, limit)
             axes.set(xticks=[], yticks=[])
-            label_corner(axes, f"{count:,}")
-        axes_row[0].set_ylabel(name)
+            axes.text(0.5, -0.03, f"{count:,}", transform=axes.transAxes, fontsize=7, ha="center", va="top")
+        axes_row[0].set_ylabel(as_label(name))
     for axes, (start, end) in zip(grid[0], windows, strict=True):
         axes.set_title(f"{start / 1e3:,.1f} to {end / 1e3:,.1f} ms", fontsize=8)
     bar = figure.colorbar(image, ax=grid, extend="both", shrink=0.9, pad=0.01)

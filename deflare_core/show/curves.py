@@ -11,13 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from deflare_core.loop.run_log import METRICS, RunLogError, read_log, read_tensorboard
-from deflare_core.show.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE, make_figure, save_figure
+from deflare_core.show.figures import ACCENT, NEGATIVE, NEUTRAL, POSITIVE, as_label, make_figure, save_figure
 
 CURVES = "training_loss_curves.png"
 REPORTS = Path("reports/training_curves")
 DETAILS = {"gradient_norm": "gradient norm", "seconds": "seconds per step"}
 LEGEND = {"frameon": False, "loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2, "borderaxespad": 0.1}
 """Above the axes, where it covers no curve."""
+
+VALIDATION = ACCENT
+"""The colour of what validation says, in every figure."""
 
 Entries = list[dict[str, Any]]
 
@@ -34,7 +37,7 @@ def draw_learning_curve(entries: Entries, title: str = "") -> Figure:
         draw_validations(axes, entries)
         axes.legend(frameon=False)
     scale_losses(axes)
-    axes.set(xlabel="step", title=title)
+    axes.set(xlabel="step", title=as_label(title))
     return figure
 
 
@@ -65,7 +68,7 @@ def draw_training_curves(run_dir: str | Path, detailed: bool = False) -> Figure:
         if name == "gradient_norm":
             axes.set_yscale("log")
     grid[-1].set_xlabel("step")
-    figure.suptitle(f"{Path(run_dir).name}: {entries[-1]['step']:,} steps", fontsize=11)
+    figure.suptitle(f"{as_label(Path(run_dir).name)}: {entries[-1]['step']:,} steps", fontsize=11)
     return figure
 
 
@@ -96,7 +99,7 @@ def draw_validations(axes: Axes, entries: Entries) -> None:
     """Draw the loss of each validation, if there was one."""
     steps, losses = list_validations(entries)
     if len(steps):
-        axes.plot(steps, losses, "o-", color=ACCENT, markersize=4, linewidth=1, label="validation")
+        axes.plot(steps, losses, "o-", color=VALIDATION, markersize=4, linewidth=1, label="validation")
 
 
 def draw_epoch_losses(axes: Axes, entries: Entries) -> None:

@@ -6,9 +6,9 @@ symmetric limits about 0 within a figure. Where only a sample of the events is d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import matplotlib
 import numpy as np
@@ -22,6 +22,7 @@ from deflare_core.scores.metrics import find_score
 from deflare_core.scores.roc import Roc
 from deflare_core.streams.statistics import count_events
 from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.markdown import printable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,30 +32,40 @@ POLARITIES = (("positive (brighter)", POSITIVE), ("negative (darker)", NEGATIVE)
 SIGNED_MAP = matplotlib.colormaps["RdBu_r"]
 SURPLUS_MAP = matplotlib.colormaps["PRGn_r"]
 """Purple, the colour of flare, where the input has more events; green, that of the target, where it has."""
-DOTS_PANEL_INCHES = 2.6
-VOXEL_PANEL_PIXELS = 192
+DOTS_PANEL_INCHES, VOXEL_PANEL_INCHES = 2.6, 2.9
+BINS_IN_A_ROW = 4
+VOXEL_PANEL_PIXELS = 320
 """Wider pictures are drawn at less than their size, where single events would go missing."""
-METHOD_COLOURS = {"input": NEUTRAL, "target": ACCENT, "output": POSITIVE, "network": POSITIVE}
+STREAMS = {"input": NEUTRAL, "output": "#b8860b", "target": ACCENT, "removed": "#7a3e9d"}
+"""Colours of recordings by name, in the order in which figures show them; red and blue are for polarities."""
+METHOD_COLOURS = {**STREAMS, "network": STREAMS["output"]}
 
 
 def draw_voxels(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, limit: float | None = None) -> Figure:
-    """One row of bin images for each named voxel `(bins, H, W)`, all on one symmetric colour scale.
+    """The bins of each named voxel `(bins, H, W)` as images, four in a row, all on one symmetric colour scale.
 
     It ends at `limit` events per cell; none takes that of `find_limit`. The titles give the bins' times.
     """
     limit = limit or find_limit(list(voxels.values()))
     num_bins, height, width = next(iter(voxels.values())).shape
-    panel, block = 1.75, -(-width // VOXEL_PANEL_PIXELS)
-    figure = make_figure(panel * num_bins + 1, panel * height / width * len(voxels) + 0.5)
-    grid = figure.subplots(len(voxels), num_bins, sharex=True, sharey=True, squeeze=False)
-    for row, (name, voxel) in zip(grid, voxels.items(), strict=True):
-        for b, axes in enumerate(row):
-            image = draw_signed(axes, find_strongest(voxel[b], block), limit)
+    columns, block = min(num_bins, BINS_IN_A_ROW), -(-width // VOXEL_PANEL_PIXELS)
+    rows = -(-num_bins // columns)
+    panel = VOXEL_PANEL_INCHES
+    figure = make_figure(panel * columns + 1.2, (panel * height / width + 0.25) * rows * len(voxels) + 0.2)
+    grid = figure.subplots(rows * len(voxels), columns, sharex=True, sharey=True, squeeze=False)
+    edges_us = t0_us + np.arange(num_bins + 1) * window_us / num_bins
+    for k, (name, voxel) in enumerate(voxels.items()):
+        panels = grid[k * rows : (k + 1) * rows].ravel()
+        for axes, cells in zip(panels, voxel, strict=False):
+            image = draw_signed(axes, find_strongest(cells, block), limit)
             axes.set(xticks=[], yticks=[])
-        row[0].set_ylabel(f"{name}\n{voxel.sum():+,.0f} net", fontsize=9)
-    _title_spans(grid[0], t0_us + np.arange(num_bins + 1) * window_us / num_bins, 8)
+        _title_spans(panels[:num_bins], edges_us, 8)
+        panels[0].set_ylabel(f"{name}\n{voxel.sum():+,.0f} net")
+        for spare in panels[num_bins:]:
+            spare.remove()
     label = "events per cell, signed" + (f",\nstrongest of {block} x {block} cells" if block > 1 else "")
-    figure.colorbar(image, ax=grid, label=label, extend="both", shrink=0.9, pad=0.01)
+    shown = [axes for axes in figure.axes if axes.images]
+    figure.colorbar(image, ax=shown, label=label, extend="both", shrink=min(0.9, 4 / len(voxels) / rows), pad=0.01)
     return figure
 
 
@@ -87,7 +98,7 @@ def lay_out_events(
     grid = list(figure.subplots(1, num, sharex=True, sharey=True, squeeze=False)[0])
     for axes, (name, events), picture in zip(grid, shown.items(), pictures, strict=False):
         image = draw_signed(axes, picture, limit)
-        axes.set_title(f"{name}: {len(events):,} events", fontsize=10)
+        axes.set_title(f"{as_label(name)}: {len(events):,} events", fontsize=10)
     for axes in grid:
         axes.set_xlabel("x, pixels")
     grid[0].set_ylabel("y, pixels")
@@ -108,16 +119,18 @@ def draw_event_series(recordings: Mapping[str, Events], t_start_us: int, t_end_u
         for axes, start, end in zip(row, edges[:-1], edges[1:], strict=True):
             _draw_dots(axes, events.window(int(start), int(end)))
         row[0].set_ylabel(f"{name}\ny, pixels")
-    _title_spans(grid[0], edges, 9)
+    _title_spans(grid[0], edges, 8, loc="left")
     for axes in grid[-1]:
         axes.set_xlabel("x, pixels")
     figure.legend(handles=_polarity_handles(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
-def _title_spans(row: Sequence[Axes], edges_us: np.ndarray, font_size: int) -> None:
-    for axes, start_us, end_us in zip(row, edges_us[:-1], edges_us[1:], strict=True):
-        axes.set_title(f"{start_us / 1e3:.1f} to {end_us / 1e3:.1f} ms", fontsize=font_size)
+def _title_spans(
+    panels: Iterable[Axes], edges_us: np.ndarray, font_size: int, loc: Literal["left", "center"] = "center"
+) -> None:
+    for axes, start_us, end_us in zip(panels, edges_us[:-1], edges_us[1:], strict=True):
+        axes.set_title(f"{start_us / 1e3:,.1f} to {end_us / 1e3:,.1f} ms", fontsize=font_size, loc=loc)
 
 
 def draw_event_cloud(events: Events, seed: int, max_events: int = 20_000) -> Figure:
@@ -157,6 +170,8 @@ def draw_turning_cloud(events: Events, seed: int, max_events: int = 20_000) -> g
         "yaxis": {"title": "x, pixels", "range": [0, width]},
         "zaxis": {"title": "y, pixels", "range": [height, 0]},
         "aspectratio": {"x": 1.6, "y": 1, "z": height / width},
+        # Farther away than plotly's own first view, which cuts off the end of so long a box.
+        "camera": {"eye": {"x": 0.8, "y": -1.8, "z": 0.7}},
     }
     title = f"{len(shown):,} of {len(events):,} events"
     figure.update_layout(title=title, scene=axes, legend={"itemsizing": "constant"}, height=600)
@@ -173,7 +188,7 @@ def draw_event_rates(recordings: Mapping[str, Events], clock_us: tuple[int, int]
             rates = sign * np.histogram(events.t[events.p == sign], edges)[0] / bin_us
             axes.stairs(rates, edges / 1e3, color=colour, fill=True, alpha=0.85, label=label)
         axes.axhline(0, color=NEUTRAL, linewidth=0.6)
-        axes.set_ylabel(f"{name}\nevents per µs")
+        axes.set_ylabel(f"{name}\nMev/s")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     grid[-1].set_xlabel("time, ms")
     return figure
@@ -190,7 +205,7 @@ def draw_scores(
     """
     figure = make_figure(1.5 * len(names) + 1, 0.24 * len(summary) + 0.8)
     grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
-    methods = [method.replace("_", " ") for method in summary]
+    methods = [as_label(method.replace("_", " ")) for method in summary]
     colours = [METHOD_COLOURS.get(method, NEUTRAL) for method in summary]
     for axes, name in zip(grid, names, strict=True):
         values = np.array([scores.get(name, np.nan) for scores in summary.values()])
@@ -271,13 +286,18 @@ def _draw_dots(axes: Axes, events: Events) -> None:
     size = max(0.4, pixel_points**2)
     axes.scatter(events.x, events.y, c=np.where(events.p > 0, POSITIVE, NEGATIVE), s=size, linewidths=0, marker="s")
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
-    label_corner(axes, f"{len(events):,} events")
+    # Beside the events, which it would cover within the panel.
+    axes.text(1, 1.02, f"{len(events):,} events", transform=axes.transAxes, fontsize=7, ha="right", va="bottom")
 
 
-def label_corner(axes: Axes, text: str) -> None:
-    """Write a small text on white into the lower left corner of the axes."""
-    box = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
-    axes.text(0.02, 0.03, text, transform=axes.transAxes, fontsize=7, bbox=box)
+def as_label(name: object) -> str:
+    """A name as figures show it as it is: one with dollars would be read as a formula."""
+    return printable(name).replace("$", r"\$")
+
+
+def pick_colours(names: Iterable[str]) -> list[str]:
+    """The colour of each recording: by its name, or by its place among the names."""
+    return [STREAMS.get(name, by_place) for name, by_place in zip(names, STREAMS.values(), strict=False)]
 
 
 def _polarity_handles() -> list[Line2D]:

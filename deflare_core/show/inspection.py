@@ -43,7 +43,7 @@ def read_inspected(path: str | Path, reading: Reading = AS_STATED) -> Inspected:
 
 def tabulate_facts(recordings: Mapping[str, Inspected]) -> str:
     """A Markdown table of the named recordings: sensor, times, number of events, rate and polarity."""
-    head = ["", "sensor, pixels", "start, ms", "end, ms", "events", "events per µs", "positive", "pixels with events"]
+    head = ["", "sensor, pixels", "start, ms", "end, ms", "events", "Mev/s", "positive", "pixels with events"]
     return markdown_table(head, [[name, *_facts(recording)] for name, recording in recordings.items()])
 
 

@@ -1,6 +1,6 @@
 """Figures of statistics: intervals, flicker and causes of recordings, and what networks' residuals are spent on.
 
-Red and blue stay polarities, as in `figures.py`, so recordings and causes have colours of their own.
+Red and blue stay polarities, as in `figures.py`, so causes have colours of their own.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from deflare_core.events import CAUSES, WINDOW_US, Events
 from deflare_core.scores.residuals import CELL_KINDS
-from deflare_core.show.figures import ACCENT, NEUTRAL, make_figure
+from deflare_core.show.figures import ACCENT, NEUTRAL, STREAMS, make_figure, pick_colours
 from deflare_core.streams.comb_filter import MAINS_HZ
 from deflare_core.streams.statistics import INTERVAL_EDGES_US, find_intervals_us, find_spectrum, share_intervals
 
-RECORDING_COLOURS = (NEUTRAL, ACCENT, "#b8860b", "#7a3e9d")
-CAUSE_COLOURS = {"background": NEUTRAL, "light": "#e3a62b", "flare": "#7a3e9d", "noise": "#bdbdbd"}
+CAUSE_COLOURS = {"background": NEUTRAL, "light": "#e3a62b", "flare": STREAMS["removed"], "noise": "#bdbdbd"}
 CELL_COLOURS = {**CAUSE_COLOURS, "empty": "#ececec"}
 
 
@@ -28,7 +27,7 @@ def draw_intervals(recordings: Mapping[str, Events]) -> Figure:
     """The times from each event to the next of its pixel, as shares of all of them, on a logarithmic time axis."""
     figure = make_figure(7, 3.2)
     axes = figure.subplots()
-    for (name, events), colour in zip(recordings.items(), RECORDING_COLOURS, strict=False):
+    for (name, events), colour in zip(recordings.items(), pick_colours(recordings), strict=True):
         intervals = find_intervals_us(events)
         label = f"{name}: {len(intervals):,} intervals"
         if len(intervals):
@@ -48,7 +47,7 @@ def draw_spectra(recordings: Mapping[str, Events], duration_us: int) -> Figure:
     frequencies_hz = list_frequencies_hz(duration_us)
     figure = make_figure(7, 3.4)
     axes = figure.subplots()
-    for (name, events), colour in zip(recordings.items(), RECORDING_COLOURS, strict=False):
+    for (name, events), colour in zip(recordings.items(), pick_colours(recordings), strict=True):
         start_us = int(events.t[0]) if len(events) else 0
         power = find_spectrum(events.window(start_us, start_us + duration_us), duration_us, frequencies_hz)
         peak = "no pixel has enough events"

@@ -13,15 +13,18 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
+def printable(name: object) -> str:
+    """The name with a space for each character that cannot be shown: a line's end, a control, half a character."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(name)).strip()
+
+
 def as_text(name: object) -> str:
     """The Markdown that shows a name as it is, whatever it holds: a link, a picture, HTML, or a second line.
 
     Bars are for `markdown_table` to escape. Characters that no page can show become a space.
     """
-    printable = "".join(letter if letter.isprintable() else " " for letter in str(name)).strip()
-    inside = re.sub(
-        r"(?<=[^\W_])_(?=[^\W_])|([\\`*_\[\]<>&~$])", lambda found: "\\" * bool(found[1]) + found[0], printable
-    )
+    # An underscore within a word means nothing.
+    inside = re.sub(r"(?<![^\W_])_|_(?![^\W_])|[\\`*\[\]<>&~$]", r"\\\g<0>", printable(name))
     # What would begin a list, a heading or a rule.
     return re.sub(r"^(\d*)(?=[.)](?:\s|$)|(?<!\d)[-+=#])", r"\1\\", inside)
 

@@ -5,6 +5,7 @@ import pytest
 from support.recordings import make_events, same_events
 
 from deflare_core.show.figures import (
+    STREAMS,
     draw_event_cloud,
     draw_event_series,
     draw_events,
@@ -13,6 +14,7 @@ from deflare_core.show.figures import (
     draw_voxels,
     find_limit,
     find_strongest,
+    pick_colours,
     sample_events,
 )
 
@@ -104,3 +106,31 @@ def test_a_page_needs_no_network(tmp_path):
     page = (tmp_path / "cloud.html").read_text()
     assert 'src="https://' not in page
     assert len(page) < 8_000_000
+
+
+def test_a_voxels_bins_stand_four_in_a_row_with_their_times():
+    voxels = {name: np.ones((8, 12, 16), np.float32) for name in ("input", "output")}
+    shown = [axes for axes in draw_voxels(voxels, 20_000, 20_000).axes if axes.images]
+    places = [axes.get_subplotspec() for axes in shown]
+    assert [(place.rowspan.start, place.colspan.start) for place in places] == [divmod(k, 4) for k in range(16)]
+    assert [axes.get_title() for axes in shown[3:5]] == ["27.5 to 30.0 ms", "30.0 to 32.5 ms"]
+    assert shown[8].get_ylabel() == "output\n+1,536 net"
+    odd = draw_voxels({"input": np.ones((5, 4, 4), np.float32)}, 0, 5_000)
+    assert len([axes for axes in odd.axes if axes.images]) == 5, "Bins that fill no row leave no empty panel."
+
+
+def test_counts_stand_beside_the_events():
+    for axes in draw_event_series({"input": make_events()}, 0, 20_000).axes:
+        assert axes.texts[0].get_position()[1] > 1, "The number is above the panel, where it covers nothing."
+
+
+def test_names_are_no_formulas(tmp_path):
+    name = "a$\\no$b\n\udcff"
+    figure = draw_scores({name: {"mse": 1.0}}, ["mse"])
+    figure.savefig(tmp_path / "scores.png")
+    assert draw_events({name: make_events()}, 0, 20_000).axes[0].get_title().startswith(r"a\$\no\$b")
+
+
+def test_a_recording_has_one_colour_wherever_it_stands():
+    assert pick_colours(["target", "input"]) == [STREAMS["target"], STREAMS["input"]]
+    assert pick_colours(["mine", "yours"]) == [STREAMS["input"], STREAMS["output"]]
