@@ -27,6 +27,7 @@ from deflare_core.config import ModelConfig
 from deflare_core.kernels.group_norm import speed_up_norms
 from deflare_core.system.devices import multiplies_bfloat16
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.late_imports import import_late
 from deflare_core.system.settings import make_config
 from deflare_core.windows import neighbour_offsets
 
@@ -60,7 +61,8 @@ class VoxelNetwork(nn.Module):
         self.is_flat = config.backbone == "ResidualUNet2D"
         planes = config.num_bins * config.patch**2 if self.is_flat else 1
         alike = ("num_levels", "layer_order", "num_groups", "conv_padding", "dropout_prob")
-        from pytorch3dunet.unet3d import model as backbones  # Half a second, for skimage: not before it is needed.
+        with import_late("skimage.color"):  # Half a second for pictures of its training, which is not used here.
+            from pytorch3dunet.unet3d import model as backbones
 
         self.backbone = getattr(backbones, config.backbone)(
             in_channels=self.inputs * planes,

@@ -86,8 +86,10 @@ class GrowingDataset:
         if not self._is_plain:
             self._dataset[self._extend(len(values)) :] = values
             return
-        chunk = np.zeros(CHUNK_EVENTS, self._dataset.dtype)
-        chunk[: len(values)] = values
+        chunk = values.astype(self._dataset.dtype, copy=False)
+        if len(values) < CHUNK_EVENTS:
+            chunk = np.zeros(CHUNK_EVENTS, self._dataset.dtype)
+            chunk[: len(values)] = values
         self._compressor.submit(chunk, self._codec, functools.partial(self._write, len(values)))
 
     def _write(self, num_values: int, data: bytes, mask: int) -> None:

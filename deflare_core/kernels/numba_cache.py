@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deflare_core.system.late_imports import import_late
 from deflare_core.system.places import PROJECT_ROOT
 
 PACKAGES = (PROJECT_ROOT / "deflare_core", PROJECT_ROOT / "data_simu")
@@ -66,7 +67,9 @@ class CompiledLater:
 @functools.cache
 def load_numba() -> Any:
     """The package numba, which keeps compiled code in a folder for these sources."""
-    numba: Any = importlib.import_module("numba")
+    with import_late("scipy.linalg.cython_blas"):  # It only looks whether there is one; a sixth of a second.
+        numba: Any = importlib.import_module("numba")
+        importlib.import_module("numba.np.arraymath")
     numba.config.CACHE_DIR = str(find_cache() or "")
     return numba
 
