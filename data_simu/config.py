@@ -176,7 +176,7 @@ class SimulationConfig(StrictModel):
     """Training pairs."""
     num_test: int = Field(50, ge=0)
     """Test pairs."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 63)
     """Seed of the data set; every recording's own seed follows from it."""
     target: Literal["snapped", "physical", "subset"] = "snapped"
     """What the target holds: the ideal lens's events (physical), these moved to the times of the same events in the

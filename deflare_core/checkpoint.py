@@ -99,14 +99,23 @@ def save_checkpoint(
     epoch : passes over the data that are complete.
     step, metrics, training : see `Checkpoint`.
     trained : the network that the optimizer trains, where `model` is an average of it.
+
+    Raises
+    ------
+    CheckpointError
+        When a value of the weights or of the optimizer's state is not finite: no run could go on from there.
     """
     path = Path(folder) / f"checkpoint_epoch_{epoch:04d}_iter_{step:06d}"
     settings, progress = model.config.model_dump(mode="json"), {"epoch": epoch, "step": step, "metrics": metrics}
     origin = {"training": training, "versions": list_versions(), "git_revision": find_revision()}
     description = {"format": FORMAT, "model": settings, **progress, **origin}
+    files = {WEIGHTS: model.state_dict(), TRAINING: _name_state(optimizer, trained)}
+    for name, tensor in (files[WEIGHTS] | files[TRAINING]).items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: is not saved, since values of '{name}' are nan or infinite.")
     with complete_or_absent(path) as temporary:
         temporary.mkdir()
-        for name, tensors in ((WEIGHTS, model.state_dict()), (TRAINING, _name_state(optimizer, trained))):
+        for name, tensors in files.items():
             save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, temporary / name)
         (temporary / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
     return path
@@ -256,7 +265,20 @@ def load_training_state(path: Path, optimizer: torch.optim.Optimizer, model: nn.
         _load_state(model, weights, path / TRAINING)
 
 
+def check_kinds(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Raise CheckpointError where weights are of a kind that torch would turn into the model's with other values."""
+    for name, own in model.state_dict().items():
+        given = weights.get(name, own)
+        if given.is_complex() or given.is_floating_point() != own.is_floating_point():
+            kind = str(given.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{path}: the weights '{name}' are of the type {kind}, and are read as floating-point numbers only; "
+                "save them as float32."
+            )
+
+
 def _load_state(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    check_kinds(model, weights, path)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -15,6 +15,8 @@ from deflare_core.io.reading import Reading, TimeUnit
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.settings import StrictModel
 
+SEEDS = 1 << 63
+"""Seeds are less than this: torch takes no larger ones."""
 LAYERS = "gbcrledD"
 """The letters that pytorch-3dunet knows for the layers of a block."""
 
@@ -285,7 +287,7 @@ class TrainerConfig(StrictModel):
     """Processes that load data; 0 loads in the training process."""
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=SEEDS)
     """Seed of the initial weights, of the order of the samples and of dropout."""
 
 
@@ -358,7 +360,7 @@ class InferenceConfig(StrictModel):
     """Length of one window in microseconds."""
     num_bins: int = Field(NUM_BINS, gt=0)
     """Time bins of a window."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=SEEDS)
     """Seed of the times of synthesised events and of the choice among removed ones."""
     overlap: bool = False
     """Blend the network's outputs of windows that overlap by half, at twice the work (`deflaring/overlap.py`)."""

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from deflare_core.checkpoint import find_checkpoint, link_checkpoint, save_checkpoint
+from deflare_core.checkpoint import CheckpointError, find_checkpoint, link_checkpoint, save_checkpoint
 from deflare_core.config import TrainConfig
 from deflare_core.kernels.cuda_graphs import GraphedGradient
 from deflare_core.loop.augmentation import Batch, augment_batch
@@ -210,19 +210,25 @@ def checkpoint_due(run: Run) -> bool:
 
 def save_run(run: Run) -> None:
     """Write a checkpoint, and let `last` and, after the best validation, `best` lead to it; in the first process."""
-    run.saved_step, run.unsaved = run.step, False
+    saved_before, run.saved_step, run.unsaved = run.saved_step, run.step, False
     if not run.processes.is_first:
         return
-    path = save_checkpoint(
-        run.config.trainer.output_dir,
-        run.network,
-        run.optimizer,
-        epoch=run.epoch,
-        step=run.step,
-        metrics=run.metrics if run.validated_step == run.step else {},
-        training=run.config.model_dump(mode="json"),
-        trained=run.model if run.average else None,
-    )
+    try:
+        path = save_checkpoint(
+            run.config.trainer.output_dir,
+            run.network,
+            run.optimizer,
+            epoch=run.epoch,
+            step=run.step,
+            metrics=run.metrics if run.validated_step == run.step else {},
+            training=run.config.model_dump(mode="json"),
+            trained=run.model if run.average else None,
+        )
+    except CheckpointError as error:
+        raise TrainingError(
+            f"{error} Nothing was saved since step {saved_before}. Lower optimizer.learning_rate, or set "
+            "optimizer.clip_norm=1 and optimizer.warmup_steps."
+        ) from error
     link_checkpoint(path, "last")
     if run.best_step == run.step:
         link_checkpoint(path, "best")

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from deflare_core.app.weight_files import read_weights
-from deflare_core.checkpoint import CONFIG, CheckpointError, save_checkpoint
+from deflare_core.checkpoint import CONFIG, CheckpointError, check_kinds, save_checkpoint
 from deflare_core.config import ModelConfig
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.system.revision import hash_file
@@ -42,6 +42,7 @@ def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
     weights = read_weights(path)
     check_place(output_dir)
     model = _build_network(weights, path)
+    check_kinds(model, weights, path)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

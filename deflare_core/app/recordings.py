@@ -11,7 +11,8 @@ from typing import Annotated
 from pydantic import Field
 
 from data_simu import SimulationConfig
-from deflare_core.io.reading import Reading
+from deflare_core.config import SEEDS
+from deflare_core.io.reading import LATEST_US, Reading
 from deflare_core.system.errors import make_plain
 
 Recording = Annotated[Path, Field(description="recording of any format")]
@@ -83,8 +84,8 @@ def encode(input: Recording, output: VoxelFile, reading: Reading, debug: Picture
 def decode(
     input: VoxelFile,
     output: Annotated[Path, Field(description="recording (.h5)")],
-    t0_us: Annotated[int, Field(description="start of the first window, us")] = 0,
-    seed: Annotated[int, Field(ge=0, description="seed of the event times")] = 0,
+    t0_us: Annotated[int, Field(gt=-LATEST_US, lt=LATEST_US, description="start of the first window, us")] = 0,
+    seed: Annotated[int, Field(ge=0, lt=SEEDS, description="seed of the event times")] = 0,
     debug: Pictures = False,
 ) -> None:
     """Write the events of a voxel file, and say how many."""

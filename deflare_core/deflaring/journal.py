@@ -4,7 +4,8 @@ A killed run leaves no output, but its journal stays. Started again, the run tak
 goes on. One run at a time holds the journal of an output, and clears away what killed ones left. Only an input that
 can never be deflared takes the journal away; a failure of a disk or of a GPU's memory may pass, and leaves it.
 
-The file is a digest of the run's key, then for each window a hundredth of what its events take:
+The file is a line that says what it is, a digest of the run's key, then for each window a hundredth of what its events
+take:
 
     crc32 of what follows | recorded events, synthesised ones | a bit per recorded event | the synthesised events
     4 bytes               | 2 x 8 bytes                       | ceil(n / 8) bytes        | 13 bytes each
@@ -15,11 +16,13 @@ it takes up to three times as long, leaves a second file when it is killed, and 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
 import mmap
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -37,7 +40,8 @@ from deflare_core.io.reading import RecordingError
 from deflare_core.system.atomic_files import explain_unwritable, make_folder_of, remove_leftovers
 from deflare_core.system.errors import DeflareError
 
-KEY_BYTES, CHECKSUM_BYTES = 32, 4
+FIRST_LINE = b"deflare journal\n"
+KEY_BYTES, CHECKSUM_BYTES = len(FIRST_LINE) + 32, 4
 COUNTS = struct.Struct("<QQ")
 OF_SILENCE = zlib.crc32(COUNTS.pack(0, 0)).to_bytes(CHECKSUM_BYTES) + COUNTS.pack(0, 0)
 """The record of a window without events, in and out."""
@@ -62,11 +66,11 @@ class Journal:
     """The journal of the run that writes `target`, open in a `with` block, which leaves the file on disk.
 
     The key is everything that decides the output: a journal of another key is begun again. While another run writes
-    the same output, the block raises a RecordingError.
+    the same output, or where something else has the journal's name, the block raises a RecordingError.
     """
 
     def __init__(self, target: str | Path, key: str) -> None:
-        self.target, self._key = Path(target), hashlib.sha256(key.encode()).digest()
+        self.target, self._key = Path(target), FIRST_LINE + hashlib.sha256(key.encode()).digest()
         self.path = self.target.with_name(f".{self.target.name}.journal")
         self.num_done = 0
         self._waiting = b""
@@ -75,7 +79,11 @@ class Journal:
         make_folder_of(self.target)
         self._file = self._hold()
         remove_leftovers(self.target)
-        if self._file.read(KEY_BYTES) != self._key:
+        head = self._file.read(KEY_BYTES)
+        if not head.startswith(FIRST_LINE[: len(head)]):
+            self._file.close()
+            raise self._refuse("another file")
+        if head != self._key:
             self._file.seek(0)
             self._file.truncate()
             self._write(self._key)
@@ -119,7 +127,13 @@ class Journal:
             try:
                 file = io.FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
             except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise self._refuse("a link") from None
                 raise explain_unwritable(self.target, error) from error
+            state = os.fstat(file.fileno())
+            if state.st_nlink > 1 or not stat.S_ISREG(state.st_mode):
+                file.close()
+                raise self._refuse("a file of another name too" if state.st_nlink > 1 else "no file")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -129,6 +143,12 @@ class Journal:
                 return file
             # The run that held it has ended in between and taken it away: this file has no name that others could find.
             file.close()
+
+    def _refuse(self, found: str) -> RecordingError:
+        return RecordingError(
+            f"{self.path}: is {found}, where the journal of {self.target.name} belongs; move it, or name another "
+            "output."
+        )
 
     def _write_waiting(self) -> None:
         waiting, self._waiting = self._waiting, b""

@@ -12,7 +12,7 @@ import numpy as np
 from deflare_core.events import SensorSize, check_sensor_size
 from deflare_core.io.evt_words import Clock, decode_evt2, decode_evt3
 from deflare_core.io.oddities import Oddities
-from deflare_core.io.reading import HEAD_BYTES, Columns, Content, Reading
+from deflare_core.io.reading import HEAD_BYTES, LATEST_US, Columns, Content, Reading
 from deflare_core.system.errors import DeflareError
 
 PIECE_BYTES = 1 << 18
@@ -80,8 +80,8 @@ def read_dat(path: Path, reading: Reading) -> Content:
         kind, num_bytes = (*file.read(2), 0, 0)[:2]
     if kind not in DAT_TYPES or num_bytes != 8:
         raise DeflareError(f"holds events of type {kind} and {num_bytes} bytes; read are changes, types 0 and 12 of 8.")
-    if not (begin_us := header.get("t0") or "0").isdecimal():
-        raise DeflareError(f"its header says T0 {begin_us}; expected whole microseconds, correct it.")
+    if not (begin_us := header.get("t0") or "0").isdecimal() or int(begin_us) >= LATEST_US:
+        raise DeflareError(f"its header says T0 {begin_us}; expected whole microseconds less than 2^62, correct it.")
     start = header.num_bytes + 2
     _check_whole_words(path, 8, start)
     pieces = _decode_dat(_read_words(path, start, "<u4"), header.get("version"), int(begin_us))

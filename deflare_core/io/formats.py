@@ -22,11 +22,13 @@ from deflare_core.io.oddities import Oddities
 from deflare_core.io.polarities import Polarities
 from deflare_core.io.reading import (
     HEAD_BYTES,
+    LATEST_US,
     Columns,
     Content,
     Reading,
     RecordingError,
     TimeUnit,
+    check_times,
     explain_damage,
     name_errors,
 )
@@ -195,6 +197,7 @@ def _sign_pieces(
     polarities = Polarities(reading.polarity)
     with name_errors(path), explain_damage(OSError):
         for t, x, y, p in pieces:
+            check_times(t, LATEST_US, "in us")
             yield t, x, y, polarities.add(p)
         polarities.check()
         if oddities:

@@ -298,7 +298,8 @@ def _offset_us(value: np.ndarray, dtype: np.dtype, unit: TimeUnit | None) -> int
     """An offset in microseconds; a fraction, or a float beside whole times, may be in another unit than they."""
     if value.shape != (1,) or value.dtype.kind not in "iuf":
         raise DeflareError(f"t_offset must be one number; it is {value.tolist()}.")
-    if abs(value[0]) >= LATEST_US:
+    # Not `abs(value[0])`: of the least 64-bit integer that is itself.
+    if not np.isnan(value[0]) and not -LATEST_US < value[0].item() < LATEST_US:
         raise DeflareError(
             f"t_offset is {value[0]}, too far from 0 to be exact; correct it, or take it out of the file."
         )

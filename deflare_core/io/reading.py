@@ -199,10 +199,10 @@ def to_microseconds(t: np.ndarray, unit: TimeUnit | None) -> np.ndarray:
     if t.dtype.kind == "f":
         t = t.astype(np.float64)
         t = t if factor == 1 else np.rint(t * factor.numerator if factor > 1 else t / factor.denominator)
-        _check_times(t, 2.0**53, "as floating-point numbers")
+        check_times(t, 2.0**53, "as floating-point numbers")
         return convert_exactly(t, np.int64, "t")
     t = convert_exactly(t, np.int64, "t")
-    _check_times(t, LATEST_US // factor.numerator, f"in {unit or 'us'}")
+    check_times(t, LATEST_US // factor.numerator, f"in {unit or 'us'}")
     return t * factor.numerator if factor >= 1 else t // factor.denominator + (t % factor.denominator >= 500)
 
 
@@ -215,7 +215,7 @@ def warn_of_coarse_times(path: Path, t: np.ndarray, unit: TimeUnit | None) -> No
         log.warning(f"{path}: its times are {t.dtype} and can be {step_us:,.0f} us off; write them as float64.")
 
 
-def _check_times(t: np.ndarray, limit: float, kind: str) -> None:
+def check_times(t: np.ndarray, limit: float, kind: str) -> None:
     """Raise a DeflareError unless all times are less than a limit, on either side of 0; nan and infinity pass."""
     beyond = ((t >= limit) | (t <= -limit)) & np.isfinite(t)
     if beyond.any():

@@ -6,6 +6,7 @@ import errno
 import glob
 import io
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,9 +76,22 @@ def explain_unwritable(path: Path, error: OSError) -> OSError:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left of `path`; only for a process that knows that no other is writing it."""
+    """Remove what processes that no longer run left of `path`; files that others have named alike stay."""
+    named = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.part")
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        _remove(part)
+        if (found := named.fullmatch(part.name)) and not _runs(int(found[1])):
+            _remove(part)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this number runs, of whichever user."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 class EnduringFile(io.FileIO):
@@ -125,7 +139,7 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

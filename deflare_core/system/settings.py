@@ -11,7 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from deflare_core.system.documents import DEEPEST, DocumentError, parse_yaml
@@ -29,7 +29,19 @@ class ConfigError(DeflareError):
 class StrictModel(BaseModel):
     """A frozen model that refuses unknown keys; its fields' docstrings are their documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        # To pydantic true is 1; in a file it is a slip, or what YAML makes of the words on and yes.
+        kinds = str(cls.model_fields[info.field_name or ""].annotation)
+        is_number = ("int" in kinds or "float" in kinds) and "bool" not in kinds
+        if is_number and any(isinstance(each, bool) for each in (value if isinstance(value, list) else [value])):
+            raise ValueError("must be a number, not true or false")
+        return value
 
 
 Config = TypeVar("Config", bound=StrictModel)

@@ -25,7 +25,7 @@ from deflare_core.loop.run_log import RunLogError, read_log
 from deflare_core.loop.sampling import Supply, sample_indices
 from deflare_core.system.devices import DeviceError
 from deflare_core.system.settings import ConfigError, make_config
-from deflare_core.training import fit, train_step, training_batches
+from deflare_core.training import fit, save_run, train_step, training_batches
 
 EVERYTHING = {
     "model": {"layer_order": "gcrd"},
@@ -261,6 +261,25 @@ def test_a_validation_that_is_not_finite_stops_before_the_checkpoint(config, tmp
     with pytest.raises(TrainingError, match=r"The validation loss at step 1 is not finite on .*composed_00000_bg_fl"):
         fit(config(optimizer={"learning_rate": 1e30}, **every_step), progress=False)
     assert not list((tmp_path / "run").glob("checkpoint_*")), "Broken weights are not saved."
+
+
+def test_weights_or_a_state_that_are_not_finite_are_never_saved(config, tmp_path):
+    run = start_run(config(), resume=False)
+    run.step = run.saved_step = 3
+    save_run(run)
+    run.step = 4
+    weight = next(iter(run.model.parameters()))
+    weight.grad = torch.full_like(weight, 1e25)  # Finite, but not its square, which Adam keeps.
+    run.optimizer.step()
+    for name, broken in (("optimizer.0.exp_avg_sq", None), ("backbone.final_conv.bias", float("-inf"))):
+        if broken:
+            run.model.state_dict()[name].fill_(broken)
+        message = rf"iter_000004: is not saved, since values of '{name}' are .* Nothing was saved since step 3\. Lower"
+        run.saved_step = 3
+        with pytest.raises(TrainingError, match=message):
+            save_run(run)
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint_*")] == ["checkpoint_epoch_0000_iter_000003"]
+    assert read_checkpoint(tmp_path / "run" / "last").step == 3
 
 
 def test_the_best_and_the_last_checkpoint_have_links(config):

@@ -27,6 +27,7 @@ from typing import IO
 import h5py
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from deflare_core.app.commands import main
 from deflare_core.checkpoint import load_model
@@ -84,6 +85,12 @@ def h5_and_result(path: Path) -> None:
     """A recording, and where its result would be a file that is something else."""
     h5()(path)
     path.with_name(f"{path.stem}_deflared.h5").write_bytes(b"kept")
+
+
+def h5_and_link(path: Path) -> None:
+    """A recording, and where the journal of its result would be a link to something else."""
+    h5()(path)
+    path.with_name(".out.h5.journal").symlink_to(path)
 
 
 def h5_without_size(path: Path) -> None:
@@ -236,6 +243,17 @@ def weights_of(change: Callable[[dict[str, torch.Tensor]], object], **settings: 
 def tar_archive(path: Path) -> None:
     with tarfile.open(path, "w") as file:
         file.add(__file__)
+
+
+def of_kind(kind: torch.dtype) -> Make:
+    """A checkpoint of which some weights are of this kind."""
+
+    def make(path: Path) -> None:
+        shutil.copytree(save_small_checkpoint(path.parent), path)
+        weights = load_file(path / "model.safetensors")
+        save_file(weights | {LAST: weights[LAST].to(kind)}, path / "model.safetensors")
+
+    return make
 
 
 def damaged_weights(path: Path) -> None:
@@ -503,6 +521,14 @@ FAULTS = [
     Fault("HDF5, t_offset in whole seconds", "a.h5", h5_with("t_offset", 49599.0), ("another unit than the times",)),
     Fault("HDF5, t_offset as an attribute", "a.h5", h5_attributes(t_offset=0.5), ("t_offset is 0.5",), only=True),
     Fault("HDF5, t_offset of 2^62", "a.h5", h5_with("t_offset", 2**62), ("t_offset is", "too far"), only=True),
+    Fault("HDF5, t_offset of -2^63", "a.h5", h5_with("t_offset", np.int64(-(2**63))), ("too far from 0",), only=True),
+    Fault("HDF5, t_offset of no number", "a.h5", h5_with("t_offset", NAN), ("t_offset is nan",), only=True),
+    Fault("HDF5, whole seconds of 2^62", "a.h5", h5(t=COLUMNS["t"] + 2**62), ("in s",), f"{CONVERT} --time-unit s"),
+    Fault("HDF5, times of 2^63 as floats", "a.h5", h5(t=np.full(2_000, 2.0**63)), ("too far from 0",)),
+    Fault("HDF5, a height of half a pixel", "a.h5", h5_attributes(height=12.7), ("'12.7'",), only=True),
+    Fault("DAT of a start of 2^63", "a.dat", content(dat(ROWS, lines=b"% T0 9223372036854775808\n")), ("2^62",), SIZED),
+    Fault("voxels at 2^63", "a.npy", npy(np.zeros((8, 12, 16), np.float32)), ("t0_us",), f"{DECODE} --t0-us {2**63}"),
+    Fault("a journal that is a link", "a.h5", h5_and_link, ("is a link", "name another output"), only=True),
     Fault("HDF5, a link to no file", "a.h5", h5_with("events/p", h5py.ExternalLink("b.h5", "p")), ("file b.h5",)),
     Fault("HDF5, a link to nothing", "a.h5", h5_with("events/p", h5py.SoftLink("/gone")), ("not in the file",)),
     Fault("HDF5, a virtual dataset of no file", "a.h5", h5_virtual, ("has its values in gone.h5",), only=True),
@@ -535,6 +561,9 @@ FAULTS = [
     Fault("a pickled network as weights", "a.pth", torch_file(NETWORK), ("Linear", "state_dict()"), IMPORT),
     Fault("weights in torch's first format", "a.pth", tar_archive, ("tar archive", "state_dict()"), IMPORT),
     Fault("weights with a nan", "a.pth", weights_of(lambda w: w[LAST].fill_(NAN)), (f"of '{LAST}' are nan",), IMPORT),
+    Fault("weights of int8", "a.pth", weights_of(lambda w: w.update({LAST: w[LAST].char()})), ("int8", LAST), IMPORT),
+    Fault("weights of complex64 in a checkpoint", "other", of_kind(torch.complex64), ("complex64", "float32"), USE),
+    Fault("truth values as weights", "other", of_kind(torch.bool), ("of the type bool", LAST), USE),
     Fault("weights with one missing", "a.pth", weights_of(lambda w: w.pop(LAST)), ("Missing key", LAST), IMPORT),
     Fault("a state of an optimizer", "a.pth", torch_file({"optimizer": {}}), ("of weights; it holds a",), IMPORT),
     Fault("weights over a checkpoint", "a.pth", weights_of(len), ("run: holds a checkpoint",), "import-weights IN run"),
@@ -566,6 +595,11 @@ FAULTS = [
         text("data: {noisy_dir: 20240501, clean_dir: b}", "validation: {noisy_dir: a, clean_dir: b}"),
         ("'data.noisy_dir': must be text; write it in quotes (received 20240501)",), TRAIN,
     ),
+    Fault("a truth value as a number", "a.yaml", content(b"seed: on"), ("'seed': must be a number, not true",), SET),
+    Fault("a truth value among numbers", "a.yaml", NOWHERE, ("must be a number",), f"{TRAIN} model.f_maps=[true,8]"),
+    Fault("a rate without end", "a.yaml", NOWHERE, ("a finite number",), f"{TRAIN} optimizer.learning_rate=.inf"),
+    Fault("a norm that is nan", "a.yaml", NOWHERE, ("received nan",), f"{TRAIN} optimizer.clip_norm=.nan"),
+    Fault("a seed beyond 64 bits", "a.yaml", content(b"seed: 9223372036854775808"), ("less than 92233720",), SET),
     Fault("a setting of the wrong kind", "a.yaml", content(b"seed: lots"), ("seed",), SET),
     Fault("an output nobody may write", "a.h5", h5(), ("nowhere",), "convert IN /proc/nowhere/a.h5"),
     Fault("voxels with one nan", "a.npy", nan_voxel, ("nan at (3, 4, 5)", "Check the network"), DECODE),
