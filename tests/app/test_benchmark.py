@@ -41,14 +41,51 @@ def test_a_step_learns():
     assert (model(raw) - label).square().mean() < before
 
 
-def test_the_tables_of_a_processor(tmp_path, monkeypatch):
+def test_the_tables_of_a_processor(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "CPU_SENSOR_SIZE", (24, 32))
+    monkeypatch.setattr(benchmark, "PROCESSOR_SIZE", (24, 32))
+    monkeypatch.setattr(benchmark, "EVENTS_PER_WINDOW", 2000)
     monkeypatch.setattr(benchmark, "CUBE", 512)
     text = benchmark.run_benchmark(CPU, tmp_path)
     rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     works = {row["work"] for row in rows}
     assert works >= {"network", "training step [32, 64, 128]", "whole window, default", "whole window, pretrained"}
+    ways = {(row["work"], row["way"]) for row in rows}
+    assert ("pretrained network on the processor", "single, 1 cores") in ways
+    assert {("read EVT3, 10,000 events", "ours"), ("read EVT3, 10,000 events", "faery")} <= ways, "Peers are rows."
     errors = {row["way"]: row["error"] for row in rows if row["work"] == "network"}
     assert errors["ours, single"] == pytest.approx(errors["usual"], abs=1e-5), "The same weights give the same result."
+    assert "could not run" not in text, "Every group runs."
+    assert all(row["limit"] for row in rows if row["work"] not in ("1e12 operations", "1 GB moved")), (
+        "Rows have bounds."
+    )
     assert (tmp_path / "benchmark.md").read_text() == text
     assert (tmp_path / "benchmark.png").stat().st_size > 0
+    assert "network: usual" in capsys.readouterr().err, "Each row is printed as it comes."
+
+
+def test_a_group_that_cannot_run_costs_its_own_rows(tmp_path):
+    def break_down():
+        yield benchmark.Row("first", "until then", 1.0)
+        raise AttributeError("no such thing\nat all")
+
+    rows = list(
+        benchmark.collect_rows({"first": break_down, "second": lambda: [benchmark.Row("second", "after", 2.0)]})
+    )
+    assert [row.way for row in rows] == ["until then", "could not run: AttributeError: no such thing", "after"]
+    benchmark.write_rows(rows, "machine", tmp_path)
+    table = (tmp_path / "benchmark.md").read_text()
+    assert "| second | after | 2.00 |" in table, "What came after is in the table."
+    assert "| first | could not run: AttributeError: no such thing |  |" in table, (
+        "The table says what failed, and why."
+    )
+
+
+def test_the_work_of_convolutions_is_counted():
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(5, 2, 1))
+    operations = 2 * (4 * 6 * 5 * 27 + 4 * 6 * 2 * 5)
+    assert benchmark.count_convolutions(model, (1, 3, 4, 6)) == (operations, 24 * (3 + 5 + 5 + 2))
+
+
+def test_the_slowest_part_bounds_a_row():
+    assert benchmark.name_limit(10, {"reading": 2, "network": 8}) == "network, 80% of it"

@@ -1,20 +1,27 @@
 """The speed of this machine: network, training step and whole windows, the usual way and ours, beside its ceilings.
 
 The usual way is pytorch-3dunet as it comes, in eager mode. Every figure of a row is taken in the same process, one
-after the other; times are medians.
+after the other; times are medians. Each row says what bounds it, and which share of its time that alone would take:
+of a network, the products of its convolutions at the machine's fastest, or reading and writing their maps once; of
+what is done side by side, the slowest part.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
 import itertools
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from runpy import run_path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,12 +32,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from deflare_core.checkpoint import load_pretrained
+from deflare_core.codec import AppliedVoxel
 from deflare_core.config import ModelConfig, SimulatedDataConfig
 from deflare_core.dataset import EventVoxelDataset
-from deflare_core.deflaring.stream import deflare_windows
+from deflare_core.deflaring.stream import choose_path, deflare_windows
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize
-from deflare_core.inference import deflare_recording
-from deflare_core.io.recordings import save_events
+from deflare_core.inference import deflare_recording, write_windows
+from deflare_core.io.formats import read_stream
+from deflare_core.io.reading import Reading
+from deflare_core.io.recordings import open_recording, read_windows, save_events
+from deflare_core.io.writer import RecordingWriter
 from deflare_core.kernels.cuda_graphs import GraphedGradient, GraphedNetwork
 from deflare_core.kernels.group_norm import PiecewiseGroupNorm
 from deflare_core.losses import FUNCTIONS
@@ -43,7 +54,7 @@ from deflare_core.system.revision import list_versions
 from deflare_core.windows import USUAL_CUT, Window
 
 F_MAPS = ((32, 64, 128), (48, 96, 144), (64, 128, 256), (32, 64, 128, 256))
-SENSOR_SIZE, CPU_SENSOR_SIZE = (480, 640), (120, 160)
+SENSOR_SIZE, CPU_SENSOR_SIZE, PROCESSOR_SIZE = (480, 640), (120, 160), (480, 640)
 EVENTS_PER_WINDOW, RECORDED_WINDOWS = 200_000, 100
 SIMULATION, FED_STEPS = PROJECT_ROOT / "configs" / "simu_config.yaml", 400
 CUBE = 8192
@@ -51,69 +62,179 @@ CUBE = 8192
 
 
 class Row(NamedTuple):
-    """A measurement: what, how long it takes, how much memory at its peak, and how far it is from float64."""
+    """A measurement: what, how long it takes, memory at its peak, how far it is from float64, and what bounds it."""
 
     work: str
     way: str
-    ms: float
+    ms: float | None
     gib: float | None = None
     error: float | None = None
+    limit: str = ""
+
+
+class Ceilings(NamedTuple):
+    """What a device can do at most: milliseconds for 1e12 operations by the type of number, and for moving 1 GB."""
+
+    product_ms: Mapping[torch.dtype, float]
+    move_ms: float
 
 
 def run_benchmark(device: torch.device, folder: Path) -> str:
-    """The tables of a benchmark on a device, in Markdown, written to the folder with a figure.
+    """The tables of a benchmark on a device, in Markdown, written to the folder with a figure, row by row as they come.
 
-    On a CPU, frames are 120x160 and only the default network runs.
+    On a CPU, frames are 120x160 and only the default network runs, but for the pretrained one.
     """
-    on_gpu = device.type == "cuda"
-    size = SENSOR_SIZE if on_gpu else CPU_SENSOR_SIZE
+    size = SENSOR_SIZE if device.type == "cuda" else CPU_SENSOR_SIZE
+    title = f"{device_name(device)}, windows of {NUM_BINS}x{size[0]}x{size[1]}"
+    rows: list[Row] = []
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True):
-        rows = [*measure_ceilings(device), *measure_network(device, size), *measure_training_steps(device, size)]
-        rows += measure_whole_windows(device, size)
-    if on_gpu:
-        model = build_model(ModelConfig(), seed=0).to(device)
-        rows += measure_feeding(model, size, SimulatedDataConfig(simulation=SIMULATION), FED_STEPS)
-    text = tabulate(rows, f"{device_name(device)}, windows of {NUM_BINS}x{size[0]}x{size[1]}")
-    with complete_or_absent(folder / "benchmark.md") as path:
-        path.write_text(text)
-    with complete_or_absent(folder / "benchmark.json") as path:
-        path.write_text(
-            json.dumps({"versions": list_versions(), "rows": [row._asdict() for row in rows]}, indent=2) + "\n"
+        for row in collect_rows(list_groups(device, size)):
+            rows.append(row)
+            print(f"{row.work}: {row.way}{'' if row.ms is None else f': {row.ms:.2f} ms'}", file=sys.stderr, flush=True)
+            write_rows(rows, title, folder)
+    save_figure(draw_durations(rows), folder / "benchmark.png")
+    return tabulate(rows, title)
+
+
+def list_groups(device: torch.device, size: SensorSize) -> dict[str, Callable[[], Iterable[Row]]]:
+    """What is measured, by name, each with a function that gives its rows."""
+    groups: dict[str, Callable[[], Iterable[Row]]] = {
+        "ceilings": lambda: list_ceilings(device),
+        "network": lambda: measure_network(device, size),
+        "training step": lambda: measure_training_steps(device, size),
+        "whole window": lambda: measure_whole_windows(device, size),
+        "pretrained network on the processor": lambda: measure_processor(PROCESSOR_SIZE),
+        "encode": measure_encoders,
+        "read EVT3": measure_readers,
+    }
+    if device.type == "cuda":
+        simulated = SimulatedDataConfig(simulation=SIMULATION)
+        groups["fed training step"] = lambda: measure_feeding(
+            build_model(ModelConfig(), seed=0).to(device), size, simulated, FED_STEPS
         )
-    durations = [row for row in rows if row.work.startswith(("network", "training step", "whole window", "fed"))]
-    labels = {f"{row.work}: {row.way}": row.ms for row in durations}
-    usual = [label for label in labels if label.endswith(": usual")]
-    save_figure(draw_durations(labels, usual), folder / "benchmark.png")
-    return text
+    return groups
 
 
-def draw_durations(durations_ms: Mapping[str, float], compared: Sequence[str]) -> Figure:
-    """A bar for each duration by name, milliseconds on a logarithmic axis; those compared with are grey."""
-    figure = make_figure(8, 0.35 * len(durations_ms) + 1)
+def collect_rows(groups: Mapping[str, Callable[[], Iterable[Row]]]) -> Iterator[Row]:
+    """The rows of all groups; of one that cannot run, those until then and one that says why."""
+    for name, measure in groups.items():
+        try:
+            yield from measure()
+        except Exception as error:
+            yield Row(name, f"could not run: {type(error).__name__}: {str(error).partition(chr(10))[0]}", None)
+
+
+def write_rows(rows: list[Row], title: str, folder: Path) -> None:
+    """Write the rows until now as a table and as JSON."""
+    with complete_or_absent(folder / "benchmark.md") as path:
+        path.write_text(tabulate(rows, title))
+    content = {"versions": list_versions(), "rows": [row._asdict() for row in rows]}
+    with complete_or_absent(folder / "benchmark.json") as path:
+        path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def draw_durations(rows: list[Row]) -> Figure:
+    """A bar for each row, milliseconds on a logarithmic axis, with what bounds it; the usual ways are grey."""
+    timed = [row for row in rows if row.ms][::-1]
+    figure = make_figure(11, 0.35 * len(timed) + 1)
     axes = figure.subplots()
-    names = list(durations_ms)[::-1]
-    colours = [NEUTRAL if name in compared else NEGATIVE for name in names]
-    bars = axes.barh(names, [durations_ms[name] for name in names], color=colours)
-    axes.bar_label(bars, [f"{durations_ms[name]:.1f}" for name in names], padding=3)
-    axes.set(xscale="log", xlabel="milliseconds (grey: the usual way)")
-    axes.margins(x=0.15)
+    colours = [NEUTRAL if row.way == "usual" else NEGATIVE for row in timed]
+    bars = axes.barh(range(len(timed)), [row.ms or 0 for row in timed], color=colours)
+    axes.set_yticks(range(len(timed)), [f"{row.work}: {row.way}" for row in timed])
+    axes.bar_label(bars, [f"{row.ms:.3g}{row.limit and f'   {row.limit}'}" for row in timed], padding=3)
+    axes.set(xscale="log", xlabel="milliseconds, and what bounds them (grey: the usual way)")
+    axes.margins(x=0.45)
     return figure
 
 
-def measure_ceilings(device: torch.device) -> Iterator[Row]:
-    """What the device can do at most: a product of large matrices, and a copy; per 1e12 operations and per GB."""
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    edge = CUBE if device.type == "cuda" else CUBE // 8
+def name_limit(ms: float, floors_ms: Mapping[str, float]) -> str:
+    """The part that would take longest alone, and which share of the whole that is."""
+    name = max(floors_ms, key=lambda part: floors_ms[part])
+    return f"{name}, {floors_ms[name] / ms:.0%} of it"
+
+
+def name_limit_of(model: VoxelNetwork, voxel: torch.Tensor, dtype: torch.dtype, ms: float, passes: int = 1) -> str:
+    """What bounds a network that multiplies in `dtype`: its products, or its maps on their way to memory and back."""
+    operations, numbers = count_work(model.config, tuple(voxel.shape))
+    ceilings = find_ceilings(voxel.device, torch.get_num_threads())
+    floors = {
+        "products": operations / 1e12 * ceilings.product_ms[dtype],
+        "memory": numbers * dtype.itemsize / 1e9 * ceilings.move_ms,
+    }
+    return name_limit(ms, {name: passes * floor_ms for name, floor_ms in floors.items()})
+
+
+@functools.cache
+def count_work(config: ModelConfig, shape: tuple[int, ...]) -> tuple[int, int]:
+    """As `count_convolutions`, for a network and the shape of a voxel."""
+    return count_convolutions(build_model(config, seed=0).eval(), shape)
+
+
+def count_convolutions(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
+    """The operations of a model's convolutions on such an input, and how many numbers they read and write."""
+    found = [0, 0]
+
+    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        found[0] += 2 * output.numel() * module.weight[0].numel()
+        found[1] += inputs[0].numel() + output.numel()
+
+    model = model.to("meta")
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        model(torch.empty(shape, device="meta"))
+    return found[0], found[1]
+
+
+@functools.cache
+def find_ceilings(device: torch.device, threads: int) -> Ceilings:
+    """What the device can do at most, a processor with this many threads: products of large matrices, and a copy."""
+    edge, count = (CUBE, 2**28) if device.type == "cuda" else (CUBE // 8, 2**24)
+    values = torch.empty(count, device=device)
+    target = torch.empty_like(values)
+    move_ms = measure_ms(lambda: target.copy_(values), device) / (8e-9 * count)
+    with use_threads(threads), use_tf32():
+        return Ceilings(
+            {dtype: time_product(edge, dtype, device) for dtype in (torch.float32, torch.bfloat16)}, move_ms
+        )
+
+
+def time_product(edge: int, dtype: torch.dtype, device: torch.device) -> float:
+    """Milliseconds for 1e12 operations of a product of two matrices."""
     a = torch.randn(edge, edge, device=device, dtype=dtype)
     out = torch.empty_like(a)
-    yield Row(
-        "1e12 operations",
-        f"product of {dtype}",
-        measure_ms(lambda: torch.mm(a, a, out=out), device) / (2e-12 * edge**3),
-    )
-    values = torch.empty(2**28 if device.type == "cuda" else 2**24, device=device)
-    target = torch.empty_like(values)
-    yield Row("1 GB moved", "copy", measure_ms(lambda: target.copy_(values), device) / (8e-9 * values.numel()))
+    return measure_ms(lambda: torch.mm(a, a, out=out), device) / (2e-12 * edge**3)
+
+
+@contextmanager
+def use_threads(count: int) -> Iterator[None]:
+    """A block in which torch uses `count` processor cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def use_tf32() -> Iterator[None]:
+    """A block in which a GPU multiplies float32 matrices as convolutions do."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def list_ceilings(device: torch.device) -> Iterator[Row]:
+    """The ceilings as rows."""
+    ceilings = find_ceilings(device, torch.get_num_threads())
+    for dtype, ms in ceilings.product_ms.items():
+        yield Row("1e12 operations", f"product of {str(dtype).removeprefix('torch.')}", ms)
+    yield Row("1 GB moved", "copy", ceilings.move_ms)
 
 
 def measure_network(device: torch.device, size: SensorSize) -> Iterator[Row]:
@@ -126,20 +247,95 @@ def measure_network(device: torch.device, size: SensorSize) -> Iterator[Row]:
             with watch_memory(device) as peak:
                 ms = measure_ms(run, device)
             output = run().cpu().double()
-            yield Row("network", way, ms, peak(), float((output - exact).norm() / (exact - voxel.cpu()).norm()))
+            error = float((output - exact).norm() / (exact - voxel.cpu()).norm())
+            dtype = torch.bfloat16 if way == "ours, half" else torch.float32
+            yield Row("network", way, ms, peak(), error, name_limit_of(model, voxel, dtype, ms))
 
 
 def list_ways(model: VoxelNetwork, voxel: torch.Tensor) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
     """Ways to run a network, by name."""
     usual = build_usual(model)
     yield "usual", lambda: usual(voxel)
-    plain = build_model(model.config.model_copy(update={"precision": "single"}), seed=0).to(voxel.device).eval()
-    plain.load_state_dict(model.state_dict())
+    plain = copy_in(model, "single")
     yield "ours, single", lambda: plain(voxel)
     if model.is_half_on(voxel.device):
         is_on_gpu = voxel.device.type == "cuda"  # Some processors multiply in half precision too, without graphs.
         half = GraphedNetwork(model, tuple(voxel.shape)) if is_on_gpu else model.eval()
         yield "ours, half", lambda: half(voxel)
+
+
+def copy_in(model: VoxelNetwork, precision: str) -> VoxelNetwork:
+    """The same network in a precision."""
+    config = model.config.model_copy(update={"precision": precision})
+    copy = build_model(config, seed=0).to(model.device).eval()
+    copy.load_state_dict(model.state_dict())
+    return copy
+
+
+def measure_processor(size: SensorSize) -> Iterator[Row]:
+    """One window through the pretrained network on the processor, in each precision, on one core and on all."""
+    pretrained, cpu = load_pretrained("cpu"), torch.device("cpu")
+    voxel = draw_inputs(pretrained, size, cpu)
+    singly = None
+    for precision, dtype in (("single", torch.float32), ("half", torch.bfloat16)):
+        model = copy_in(pretrained, precision)
+        for threads in sorted({1, torch.get_num_threads()}):
+            with use_threads(threads), torch.no_grad():
+                if precision == "half" and not model.is_half_on(cpu):
+                    continue
+                ms, output = measure_ms(lambda model=model: model(voxel), cpu), model(voxel)
+                singly = output if singly is None else singly
+                error = float((output - singly).norm() / (singly - model.take_window(voxel)).norm())
+                way, limit = f"{precision}, {threads} cores", name_limit_of(model, voxel, dtype, ms)
+                yield Row("pretrained network on the processor", way, ms, None, error, limit)
+
+
+def draw_inputs(model: VoxelNetwork, size: SensorSize, device: torch.device, seed: int = 0) -> torch.Tensor:
+    """A voxel `(1, inputs, bins, H, W)` of small counts as a network sees it: its polarities, and its neighbours."""
+    voxel = draw_voxel(size, device, seed)
+    voxel = torch.cat([voxel, -voxel], 1).clamp(min=0) if model.channels == 2 else voxel
+    return voxel.repeat(1, model.inputs // model.channels, 1, 1, 1)
+
+
+def measure_encoders() -> Iterator[Row]:
+    """Events to a voxel, one thread, our way and those of the packages that are installed."""
+    codec_speed = run_path(str(Path(__file__).with_name("codec_speed.py")))
+    events = codec_speed["make_recording"](EVENTS_PER_WINDOW, seed=0)
+    ways = codec_speed["encoders"](events)
+    times_ms = {way: measure_ms(work, torch.device("cpu")) for way, work in ways.items()}
+    floor_ms = min(ms for way, ms in times_ms.items() if way.startswith("limit"))
+    for way, ms in times_ms.items():
+        yield Row(f"encode {EVENTS_PER_WINDOW:,} events", way, ms, limit=name_limit(ms, {"clearing": floor_ms}))
+
+
+def measure_readers() -> Iterator[Row]:
+    """A Prophesee RAW file to events, our way and that of faery, which pip installs."""
+    events = draw_events(EVENTS_PER_WINDOW, 5, SENSOR_SIZE)
+    cpu, work = torch.device("cpu"), f"read EVT3, {len(events):,} events"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recording.raw"
+        path.write_bytes(make_evt3(events))
+        plain_ms = measure_ms(path.read_bytes, cpu)
+        for way, read in list_readers(path).items():
+            ms = measure_ms(lambda read=read: deque(read(), maxlen=0), cpu)
+            yield Row(work, way, ms, limit=name_limit(ms, {"reading the bytes": plain_ms}))
+
+
+def list_readers(path: Path) -> dict[str, Callable[[], Iterable[Any]]]:
+    """Ways to read a camera's file piece by piece; those that are not installed are left out."""
+    readers: dict[str, Callable[[], Iterable[Any]]] = {"ours": lambda: read_stream(path, Reading())[1]}
+    if importlib.util.find_spec("faery"):
+        faery = importlib.import_module("faery")
+        readers["faery"] = lambda: faery.events_stream_from_file(path)
+    return readers
+
+
+def make_evt3(events: Events) -> bytes:
+    """A file in EVT3, of four words an event: the halves of its time, its row, its column with the polarity."""
+    head = f"% evt 3.0\n% format EVT3;height={events.sensor_size[0]};width={events.sensor_size[1]}\n% end\n"
+    t, x, y = (column.astype(np.int64) for column in (events.t, events.x, events.y))
+    words = [0x8000 | t >> 12, 0x6000 | t & 0xFFF, y, 0x2000 | (events.p > 0).astype(np.int64) << 11 | x]
+    return head.encode() + np.stack(words, 1).astype("<u2").tobytes()
 
 
 def measure_training_steps(device: torch.device, size: SensorSize) -> Iterator[Row]:
@@ -153,8 +349,8 @@ def measure_training_steps(device: torch.device, size: SensorSize) -> Iterator[R
             model = build_model(config.model_copy(update={"use_checkpoint": use_checkpoint}), seed=0).to(device)
             yield measure_step("ours, checkpointed" if use_checkpoint else "ours", model, model, raw, label)
     model = build_model(load_pretrained().config, seed=0).to(device)
-    raw, label = (torch.cat([voxel, -voxel], 1).clamp(min=0) for voxel in (raw, label))
-    raw = raw.repeat(1, model.inputs // model.channels, 1, 1, 1)
+    raw, label = (draw_inputs(model, size, device, seed) for seed in (0, 1))
+    label = model.take_window(label)
     yield measure_step("ours, as the pretrained network", model, model, raw, label)
 
 
@@ -165,7 +361,10 @@ def measure_step(
     with watch_memory(raw.device) as peak:
         step = make_step(model, run, raw)
         ms = measure_ms(lambda: step(raw, label), raw.device)
-    return Row(f"training step {list(model.config.f_maps)}", way, ms, peak())
+    dtype = torch.bfloat16 if run is model and model.is_recorded_on(raw.device) else torch.float32
+    # Backwards the products are made twice, for the weights and for the maps.
+    limit = name_limit_of(model, raw, dtype, ms, passes=3)
+    return Row(f"training step {list(model.config.f_maps)}", way, ms, peak(), None, limit)
 
 
 def make_step(
@@ -207,11 +406,14 @@ def measure_feeding(
     with tempfile.TemporaryDirectory() as folder:
         feeds = {
             "windows that lie ready": itertools.repeat(ready),
-            "windows from files": read_windows(Path(folder), size, device, workers),
+            "windows from files": load_windows(Path(folder), size, device, workers),
             "a new pair every ten steps": simulate_windows(simulated, device),
         }
+        step_ms = None
         for way, windows in feeds.items():
-            yield Row("fed training step", way, mean_ms(step, windows, num_steps, device))
+            ms = mean_ms(step, windows, num_steps, device)
+            step_ms = step_ms or ms
+            yield Row("fed training step", way, ms, limit=name_limit(ms, {"the step": step_ms}))
 
 
 def mean_ms(
@@ -231,7 +433,7 @@ def mean_ms(
     return run_once(steps, device) / num_steps
 
 
-def read_windows(
+def load_windows(
     folder: Path, size: SensorSize, device: torch.device, workers: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Windows of recordings written to the folder, read by processes in an endless order."""
@@ -271,13 +473,41 @@ def measure_whole_windows(device: torch.device, size: SensorSize) -> Iterator[Ro
         source = Path(folder) / "recording.h5"
         save_events(source, events, source="benchmark")
         for name, model in networks.items():
+            parts = {"network": time_network(model, windows[0]), "reading": time_reading(source)}
             # The first pass also pays for page-locked memory.
-            deque(deflare_windows(model, windows, USUAL_CUT), maxlen=0)
-            started = time.perf_counter()
-            deque(deflare_windows(model, windows, USUAL_CUT), maxlen=0)
-            yield Row(f"whole window, {name}", "events to events", (time.perf_counter() - started) * 1e3 / num_windows)
+            deflared = [each._replace(output=None) for each in deflare_windows(model, windows, USUAL_CUT)]
+            parts["writing"] = time_writing(deflared, Path(folder) / "written.h5")
+            ms = run_once(lambda model=model: deque(deflare_windows(model, windows, USUAL_CUT), maxlen=0), device)
+            limit = name_limit(ms / num_windows, {"network": parts["network"]})
+            yield Row(f"whole window, {name}", "events to events", ms / num_windows, limit=limit)
             summary = deflare_recording(model, source, Path(folder) / f"{name}.h5", progress=False)
-            yield Row(f"whole window, {name}", "file to file", summary.elapsed_s * 1e3 / num_windows)
+            ms = summary.elapsed_s * 1e3 / num_windows
+            yield Row(f"whole window, {name}", "file to file", ms, limit=name_limit(ms, parts))
+
+
+def time_network(model: VoxelNetwork, window: Window) -> float:
+    """Milliseconds that the network alone takes for a window, as it runs in a stream of them."""
+    path = choose_path(model, USUAL_CUT)
+    seen = [path.encode(window).voxel] * (model.inputs // model.channels)
+    return measure_ms(lambda: path.run(seen), model.device)
+
+
+def time_reading(source: Path) -> float:
+    """Milliseconds that reading a window of a recording takes, on average."""
+    with open_recording(source) as recording:
+        starts_us = recording.window_starts(WINDOW_US)
+        ms = run_once(lambda: deque(read_windows(recording, starts_us, WINDOW_US, 0), maxlen=0), torch.device("cpu"))
+    return ms / len(starts_us)
+
+
+def time_writing(windows: list[AppliedVoxel], target: Path) -> float:
+    """Milliseconds that writing a deflared window takes, on average."""
+
+    def write() -> None:
+        with RecordingWriter(target, windows[0].events.sensor_size, source="benchmark") as writer:
+            write_windows(windows, writer, flags=False)
+
+    return run_once(write, torch.device("cpu")) / len(windows)
 
 
 def build_usual(model: VoxelNetwork, keep: bool = False) -> Callable[..., torch.Tensor]:
@@ -353,11 +583,13 @@ def watch_memory(device: torch.device) -> Iterator[Callable[[], float | None]]:
 
 
 def tabulate(rows: list[Row], title: str) -> str:
-    """The rows as a table, each with its ratio to the usual way of the same work."""
-    usual = {row.work: row.ms for row in rows if row.way == "usual"}
-    lines = [f"# {title}", "", "| work | way | ms | times the usual | GiB | error |", "|---|---|---:|---:|---:|---:|"]
+    """The rows as a table, each with its ratio to the usual way of the same work, and what bounds it."""
+    usual = {row.work: row.ms for row in rows if row.way == "usual" and row.ms}
+    lines = [f"# {title}", "", "| work | way | ms | times the usual | GiB | error | bounded by |"]
+    lines.append("|---|---|---:|---:|---:|---:|---|")
     for row in rows:
-        ratio = f"{usual[row.work] / row.ms:.1f}" if row.work in usual else ""
+        ratio = f"{usual[row.work] / row.ms:.1f}" if row.work in usual and row.ms else ""
         memory, error = ("" if v is None else f"{v:.2g}" if v < 0.01 else f"{v:.2f}" for v in (row.gib, row.error))
-        lines.append(f"| {row.work} | {row.way} | {row.ms:.2f} | {ratio} | {memory} | {error} |")
+        ms = "" if row.ms is None else f"{row.ms:.2f}"
+        lines.append(f"| {row.work} | {row.way} | {ms} | {ratio} | {memory} | {error} | {row.limit} |")
     return "\n".join(lines) + "\n"
