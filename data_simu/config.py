@@ -128,6 +128,9 @@ class OpticsConfig(StrictModel):
     """Decimal logarithm of the share of reflections that the coating of the lens surfaces lets through."""
     perfect_share: float = Field(0.0, ge=0, le=1)
     """Share of the lenses that are perfect: input and target are then the same."""
+    partial_share: float = Field(0.0, ge=0, le=1)
+    """Share of the other lenses that lack one or two of their three flaws: streaks, veil and ghosts. Where all lenses
+    have all three, a network learns that a lamp without a halo makes no flare at all."""
     scatter_strength: float = Field(1.0, ge=0)
     """Factor on streaks, starbursts and veiling glare; 0 leaves the ghosts."""
     ghost_strength: float = Field(1.0, ge=0)

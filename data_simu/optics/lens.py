@@ -118,16 +118,29 @@ def draw_lens(config: OpticsConfig, sensor_size: SensorSize, rng: np.random.Gene
     core = CORE_PIXELS * width / REFERENCE_WIDTH
     reach = round(REACH_WIDTHS * width)
     if config.flare_images:
-        kernel = draw_kernel(config.flare_images, reach, core, rng) * np.float32(scatter)
+        spread = draw_kernel(config.flare_images, reach, core, rng)
     else:
-        kernel = draw_flare_kernel(reach, core, blades, rng) * np.float32(scatter)
-    kernel += make_veil_kernel(reach, core, rng.uniform(0.9, 1.35)) * np.float32(veil)
+        spread = draw_flare_kernel(reach, core, blades, rng)
+    halo = make_veil_kernel(reach, core, rng.uniform(0.9, 1.35))
     ghosts = draw_ghosts(config, blades, width, rng)
-    if config.perfect_share and rng.random() < config.perfect_share:
-        scatter, veil, kernel, ghosts = 0.0, 0.0, np.zeros((1, 1), np.float32), ()
+    flaws = draw_flaws(config, rng)
+    scatter, veil, ghosts = scatter * flaws[0], veil * flaws[1], ghosts if flaws[2] else ()
+    kernel = np.zeros((1, 1), np.float32)
+    if scatter or veil:
+        kernel = spread * np.float32(scatter) + halo * np.float32(veil)
     energy = float(sum(ghost.energy for ghost in ghosts))
     plan = {"blades": blades, "scatter": scatter, "veil": veil, "num_ghosts": len(ghosts), "ghost_energy": energy}
     return Lens(sensor_size, kernel, ghosts, {name: float(f"{value:.4g}") for name, value in plan.items()})
+
+
+def draw_flaws(config: OpticsConfig, rng: np.random.Generator) -> tuple[bool, bool, bool]:
+    """Whether a lens makes streaks, whether a veil, and whether ghosts; a share of 0 draws nothing."""
+    if config.perfect_share and rng.random() < config.perfect_share:
+        return False, False, False
+    if config.partial_share and rng.random() < config.partial_share:
+        number = int(rng.integers(1, 7))  # The bits of 1 to 6 are the choices of one or two of three.
+        return bool(number & 1), bool(number & 2), bool(number & 4)
+    return True, True, True
 
 
 def draw_flare_kernel(reach: int, core: float, blades: int, rng: np.random.Generator) -> Image:

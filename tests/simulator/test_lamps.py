@@ -149,6 +149,14 @@ def test_perfect_lenses_are_drawn_by_their_share():
     assert 15 < sum(perfect) < 45
 
 
+def test_partial_lenses_lack_one_or_two_of_their_flaws():
+    lenses = [draw_lens(OpticsConfig(partial_share=1.0), (24, 32), RNG(seed)) for seed in range(60)]
+    flaws = {(lens.plan["scatter"] > 0, lens.plan["veil"] > 0, len(lens.ghosts) > 0) for lens in lenses}
+    assert len(flaws) == 6, f"One or two of three can be chosen in six ways: {flaws}."
+    assert {sum(kinds) for kinds in flaws} == {1, 2}
+    assert all(lens.kernel.any() == (lens.plan["scatter"] + lens.plan["veil"] > 0) for lens in lenses)
+
+
 def test_what_sparkles_makes_no_flare():
     kinds = set()
     for seed in range(30):

@@ -171,12 +171,19 @@ def test_new_pairs_replace_the_oldest_of_a_renewed_pool(tmp_path):
     windows, later = renewed(tmp_path), renewed(tmp_path)
     found = [windows[k] for k in range(10)]
     assert len(windows) == 6, "A pool holds two windows of each of three pairs."
-    assert sorted(windows._pairs) == [2, 3, 4], "The oldest two pairs were dropped."
+    assert sorted(windows._pairs) == [1, 2, 3, 4], "The oldest pair was dropped."
     shapes = [tuple(sample["raw"].shape[-2:]) for sample in found]
     assert shapes[:4] == shapes[6:], "New pairs come in the order of the first ones."
     assert sorted(set(shapes[:6])) == [(16, 24), (24, 32)]
     assert not any(torch.equal(found[k]["raw"], found[k + 6]["raw"]) for k in range(4)), "They are new ones."
     assert torch.equal(later[8]["raw"], found[8]["raw"]), "A resumed run begins with the same pairs."
+
+
+def test_the_windows_of_a_renewed_pool_are_there_in_any_order(tmp_path):
+    windows = renewed(tmp_path)
+    for end in range(6, 11):
+        for k in reversed(list_pool(TrainerConfig(batch_size=2), Supply(6, fresh_share=0.5), end - 1)):
+            assert windows[k], f"Window {k} of a pool that ends with {end} is gone."
 
 
 def test_a_process_makes_the_same_pairs():
