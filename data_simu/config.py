@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from deflare_core.events import SensorSize
+from deflare_core.events import SensorSize, check_sensor_size
+from deflare_core.system.limits import HOUR_US, MOST_PAIRS
 from deflare_core.system.settings import StrictModel
 
 
@@ -169,15 +170,15 @@ class SensorConfig(StrictModel):
 class SimulationConfig(StrictModel):
     """A data set of simulated pairs."""
 
-    sensor_size: SensorSize = (480, 640)
+    sensor_size: Annotated[SensorSize, AfterValidator(check_sensor_size)] = (480, 640)
     """(height, width) of the sensor."""
-    duration_us: int = Field(100_000, gt=0)
+    duration_us: int = Field(100_000, gt=0, le=HOUR_US)
     """Length of a recording, microseconds."""
-    warmup_us: int = Field(20_000, ge=0)
+    warmup_us: int = Field(20_000, ge=0, le=HOUR_US)
     """Time simulated before a recording and dropped, microseconds."""
-    num_train: int = Field(500, ge=0)
+    num_train: int = Field(500, ge=0, le=MOST_PAIRS)
     """Training pairs."""
-    num_test: int = Field(50, ge=0)
+    num_test: int = Field(50, ge=0, le=MOST_PAIRS)
     """Test pairs."""
     seed: int = Field(0, ge=0, lt=1 << 63)
     """Seed of the data set; every recording's own seed follows from it."""

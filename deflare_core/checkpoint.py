@@ -17,10 +17,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -48,21 +47,6 @@ HOW_AND_WHERE = {
 
 class CheckpointError(DeflareError):
     """A checkpoint that cannot be used; the message names it and says why."""
-
-
-class _Settings(BaseModel):
-    """Groups of a run's settings that are looked into; a checkpoint of imported weights has none."""
-
-    data: dict[str, Any] = {}
-    trainer: dict[str, Any] = {}
-
-
-class _Said(BaseModel):
-    """What a checkpoint's description must hold besides the network."""
-
-    step: Annotated[int, Field(ge=0)]
-    metrics: dict[str, float]
-    training: _Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +149,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     description = read_json(path / CONFIG, CheckpointError)
     try:
         model = make_config(ModelConfig, description["model"], origin=str(path / CONFIG))
-        said = _Said.model_validate({name: description[name] for name in _Said.model_fields})
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path / CONFIG}: is damaged ({shorten(repr(error))}); use another checkpoint."
-        ) from error
-    except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"]))
-        raise CheckpointError(
-            f"{path / CONFIG}: is damaged ({shorten(place)}: {error.errors()[0]['msg']}); use another checkpoint."
-        ) from error
-    return Checkpoint(path, model, said.step, said.metrics, description["training"])
+        step, metrics, training = (description[key] for key in ("step", "metrics", "training"))
+        numbers, groups = (step, *metrics.values()), [training.get(name, {}) for name in ("data", "trainer")]
+        if not all(isinstance(n, float | int) for n in numbers) or not all(isinstance(g, dict) for g in groups):
+            raise TypeError("its step, metrics or training are of no such kind")
+    except (KeyError, TypeError, AttributeError) as error:
+        why = shorten(repr(error))
+        raise CheckpointError(f"{path / CONFIG}: is damaged ({why}); use another checkpoint.") from error
+    return Checkpoint(path, model, step, metrics, training)
 
 
 def check_cut(checkpoint: Checkpoint, window_us: int, num_bins: int) -> None:

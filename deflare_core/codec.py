@@ -34,6 +34,7 @@ from deflare_core.events import NUM_BINS, WINDOW_US, Events, SensorSize, check_s
 from deflare_core.kernels.codec_loops import MAX_COUNT, choose_kept, count_events, decode_bins, encode_bins
 from deflare_core.kernels.event_tensors import EventTensors, as_event_tensors, decode_tensor, find_cells, sum_cells
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.limits import EVENT_BYTES, check_memory
 from deflare_core.windows import USUAL_CUT, Cut
 
 log = logging.getLogger(__name__)
@@ -387,4 +388,5 @@ def _checked_count(voxel: NDArray[np.float32]) -> int:
     num_events, num_unfit = count_events(voxel.reshape(-1))
     if num_unfit:
         refuse_cells(num_unfit, voxel)
+    check_memory(EVENT_BYTES * num_events, f"{num_events:,} events", "check what made the voxel")
     return num_events

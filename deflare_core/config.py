@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from deflare_core.events import NUM_BINS, WINDOW_US, PolarityRule, SensorSize
 from deflare_core.io.reading import Reading, TimeUnit
+from deflare_core.system import limits
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.settings import StrictModel
 
@@ -61,20 +62,20 @@ class ModelConfig(StrictModel):
     """TrueResidualUNet3D adds the input to its backbone's output; the other two are the bare backbones."""
     backbone: Literal["ResidualUNet3D", "UNet3D", "ResidualUNet2D"] = "ResidualUNet3D"
     """Backbone of TrueResidualUNet3D; ResidualUNet2D takes the bins as channels, at a fraction of the work."""
-    num_bins: int = Field(NUM_BINS, gt=0)
+    num_bins: int = Field(NUM_BINS, gt=0, le=limits.MOST_BINS)
     """Time bins that a 2-D backbone takes; a 3-D one takes any number."""
     polarity: Literal["signed", "split"] = "signed"
     """signed: one channel of positive less negative events; split: a channel for each, so that none cancel unseen."""
     residual: Literal["free", "gate"] = "free"
     """free: output = input + backbone(input); gate: output = input - input x removed(backbone(input)), with a removed
     share between 0 and 1, so that nothing is invented. Both are the identity before training."""
-    context: int = Field(0, ge=0)
+    context: int = Field(0, ge=0, le=limits.MOST_CONTEXT)
     """Windows before and after its own that the network also sees, as further channels of its input."""
     level: Level = 0.5
     """The part of an event in the output from which on it counts as one; 0.5 is rounding. A word is a rule that gives
     each window its own, low where flare can hardly be told from the rest, so that lamps stay, higher where it can:
     careful keeps lamps and leaves flare where in doubt, thorough the reverse (`deflaring/decision_level.py`)."""
-    f_maps: tuple[int, ...] = (32, 64, 128)
+    f_maps: tuple[Annotated[int, Field(le=limits.MOST_MAPS)], ...] = Field((32, 64, 128), max_length=limits.MOST_LEVELS)
     """Feature maps of each level, finest first."""
     num_levels: int = 3
     """Number of levels; must equal the length of f_maps. In 3-D eight time bins allow at most four."""
@@ -155,9 +156,9 @@ class DataConfig(ReadingConfig):
     """Folder of recordings with flare (the input)."""
     clean_dir: Path
     """Folder of the same recordings without flare (the target), matched by name."""
-    window_us: int = Field(WINDOW_US, gt=0)
+    window_us: int = Field(WINDOW_US, gt=0, le=limits.LONGEST_US)
     """Length of one window in microseconds."""
-    num_bins: int = Field(NUM_BINS, gt=0)
+    num_bins: int = Field(NUM_BINS, gt=0, le=limits.MOST_BINS)
     """Time bins of a window."""
     num_windows: int | None = Field(None, gt=0)
     """Most windows taken from each pair, from the start of its clock; none: all whole ones that it holds."""
@@ -172,7 +173,7 @@ class FurtherPairs(StrictModel):
     """Simulation configuration; none: that of the first pairs."""
     overrides: tuple[str, ...] = ()
     """Settings that replace those of the file, such as a seed of their own; the length stays the same."""
-    num_pairs: int = Field(gt=0)
+    num_pairs: int = Field(gt=0, le=limits.MOST_PAIRS)
     """Pairs to simulate."""
 
 
@@ -196,7 +197,7 @@ class SimulatedDataConfig(StrictModel):
     """Settings that replace those of the file, such as target=subset."""
     split: Literal["train", "test"] = "train"
     """Which of the configuration's two sets of seeds, the same as `deflare simulate` draws from."""
-    num_pairs: int = Field(500, gt=0)
+    num_pairs: int = Field(500, gt=0, le=limits.MOST_PAIRS)
     """Pairs to simulate; on a GPU each 100 ms at 640x480 takes about 30 ms and 9 MB."""
     further: tuple[FurtherPairs, ...] = ()
     """Pairs of other kinds that follow these."""
@@ -204,7 +205,7 @@ class SimulatedDataConfig(StrictModel):
     """The share of a step's windows that windows of new pairs replace after it, oldest first, while the network trains:
     each window is then seen about 1 / fresh_share times. 0: the pairs stay the same. Only then must all pairs be of
     one sensor size."""
-    workers: int = Field(8, ge=0)
+    workers: int = Field(8, ge=0, le=limits.MOST_PROCESSES)
     """Processes that prepare pairs."""
     device: str | None = None
     """Where pairs are simulated, such as cuda:1; none: where the network trains."""
@@ -283,7 +284,7 @@ class TrainerConfig(StrictModel):
     """Steps between checkpoints; the best validation and the last step are always kept."""
     tensorboard: bool = False
     """Write the figures of metrics.jsonl as TensorBoard scalars too, beside it."""
-    num_workers: int = Field(2, ge=0)
+    num_workers: int = Field(2, ge=0, le=limits.MOST_PROCESSES)
     """Processes that load data; 0 loads in the training process."""
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
@@ -333,7 +334,7 @@ class TestConfig(StrictModel):
     """Also score as published numbers were computed; see deflare_core/scores/legacy.py."""
     output_dir: Path = Path("reports/evaluation")
     """Folder for the tables and pictures of an evaluation, and for predictions, which are made once."""
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=limits.MOST_PROCESSES)
     """Processes that score while this one predicts, no more than there are cores; 0 or 1: this one does both."""
     device: str = "auto"
     """auto takes the first GPU, else the CPU; or a torch device such as cuda:1."""
@@ -356,9 +357,9 @@ class InferenceConfig(StrictModel):
     """network, or a baseline: input, empty, encode_decode, baf, efr (efr_50hz for that frequency), pfd_a, pfd_b."""
     checkpoint: Path = PRETRAINED
     """Checkpoint folder, or a run folder, whose best checkpoint is then taken; by default the pretrained network."""
-    window_us: int = Field(WINDOW_US, gt=0)
+    window_us: int = Field(WINDOW_US, gt=0, le=limits.LONGEST_US)
     """Length of one window in microseconds."""
-    num_bins: int = Field(NUM_BINS, gt=0)
+    num_bins: int = Field(NUM_BINS, gt=0, le=limits.MOST_BINS)
     """Time bins of a window."""
     seed: int = Field(0, ge=0, lt=SEEDS)
     """Seed of the times of synthesised events and of the choice among removed ones."""
@@ -403,7 +404,7 @@ class AblationConfig(StrictModel):
     """Pairs with causes that decision levels are chosen on; never the scored ones."""
     data: DataConfig
     """Pairs with causes to score."""
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=limits.MOST_PROCESSES)
     """Processes that score while later variants are trained; 0 scores in this one."""
     runs_dir: Path = Path("runs/ablation")
     """Folder of the training runs."""

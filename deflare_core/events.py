@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, quote
+from deflare_core.system.limits import MOST_PIXELS, MOST_ROWS
 
 SensorSize = tuple[int, int]
 PolarityRule = Literal["strict", "lenient"]
@@ -204,15 +205,18 @@ def is_one_convention(found: set[float | str], rule: PolarityRule = "strict") ->
 
 
 def check_sensor_size(sensor_size: SensorSize) -> SensorSize:
-    """The size as two Python integers `(height, width)`, each from 1 to 65,536 (pixels are uint16)."""
+    """The size as two Python integers `(height, width)`, each from 1 to 65,536; a DeflareError if no sensor is so."""
     try:
         height, width = map(int, map(float, sensor_size))
         if [height, width] != [*map(float, sensor_size)]:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise DeflareError(f"sensor_size must be (height, width); received {sensor_size!r}.") from None
-    if not (1 <= height <= 65_536 and 1 <= width <= 65_536):
-        raise DeflareError(f"sensor_size must be (height, width) from 1 to 65536 pixels; received {sensor_size!r}.")
+        raise DeflareError(f"sensor_size must be (height, width); received {quote(sensor_size)}.") from None
+    if not (1 <= height <= MOST_ROWS and 1 <= width <= MOST_ROWS and height * width <= MOST_PIXELS):
+        raise DeflareError(
+            f"sensor_size must be (height, width) from 1 to {MOST_ROWS} pixels each, at most {MOST_PIXELS:,} in all; "
+            f"received {quote(sensor_size)}."
+        )
     return height, width
 
 

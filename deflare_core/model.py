@@ -28,6 +28,7 @@ from deflare_core.kernels.group_norm import speed_up_norms
 from deflare_core.system.devices import multiplies_bfloat16
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.late_imports import import_late
+from deflare_core.system.limits import check_memory
 from deflare_core.system.settings import make_config
 from deflare_core.windows import neighbour_offsets
 
@@ -215,6 +216,8 @@ def removed_share(change: torch.Tensor) -> torch.Tensor:
 
 def build_model(config: ModelConfig, seed: int) -> VoxelNetwork:
     """The network that the configuration describes, with initial weights drawn from `seed`."""
+    cells = 9 if config.backbone == "ResidualUNet2D" else 27
+    check_memory(4 * cells * 3 * sum(n * n for n in config.f_maps), f"a network of f_maps {config.f_maps}", "use fewer")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.name == "TrueResidualUNet3D":

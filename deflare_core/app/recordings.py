@@ -14,6 +14,7 @@ from data_simu import SimulationConfig
 from deflare_core.config import SEEDS
 from deflare_core.io.reading import LATEST_US, Reading
 from deflare_core.system.errors import make_plain
+from deflare_core.system.limits import MOST_PROCESSES
 
 Recording = Annotated[Path, Field(description="recording of any format")]
 VoxelFile = Annotated[Path, Field(description="voxel file (.npy or .pt)")]
@@ -23,7 +24,9 @@ Pictures = Annotated[bool, Field(description="pictures under reports/debug_outpu
 def simulate(
     config: Annotated[SimulationConfig, "configs/simu_config.yaml"],
     output_dir: Annotated[Path, Field(description="folder of the pairs")] = Path("data_simu/physics_method"),
-    workers: Annotated[int | None, Field(gt=0, description="processes; none: one per processor")] = None,
+    workers: Annotated[
+        int | None, Field(gt=0, le=MOST_PROCESSES, description="processes; none: one per processor")
+    ] = None,
 ) -> None:
     """Write the pairs of a simulation, and say how many."""
     from data_simu import write_dataset

@@ -27,6 +27,7 @@ from deflare_core.model import VoxelNetwork
 from deflare_core.streams.baselines import find_baseline
 from deflare_core.system.devices import explain_out_of_memory
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.limits import check_memory
 from deflare_core.windows import Cut, Window
 
 
@@ -98,8 +99,18 @@ class NetworkMethod:
         """As `stream.deflare_windows`; when a GPU's memory does not suffice, the error says what needs less."""
         windows = iter(windows)
         for first in islice(windows, 1):
+            self._check_memory(first.events.sensor_size)
             with explain_out_of_memory(partial(self._advise_on_memory, first.events.sensor_size)):
                 yield from deflare_windows(self.model, chain([first], windows), cut, overlap=self.overlap, skip=skip)
+
+    def _check_memory(self, sensor_size: SensorSize) -> None:
+        """Raise a DeflareError unless a processor has room for what the first convolution takes in and gives."""
+        (height, width), config = sensor_size, self.model.config
+        planes = 2 * config.f_maps[0] * (1 / config.patch**2 if self.model.is_flat else config.num_bins)
+        if self.model.device.type == "cpu":
+            check_memory(
+                4 * planes * height * width, f"a frame of {height} x {width} in a network", "take a part (--crop)"
+            )
 
     def _advise_on_memory(self, sensor_size: SensorSize) -> tuple[str, str]:
         height, width = sensor_size

@@ -22,6 +22,7 @@ from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import check_output, complete_or_absent
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.input_files import check_input
+from deflare_core.system.limits import check_memory
 from deflare_core.windows import derive_seed
 
 SUFFIXES = (".npy", ".pt")
@@ -57,7 +58,12 @@ def encode_file(
         if 0 in shape:
             raise VoxelFileError(f"{source}: is empty and declares no duration, so there is no window to encode.")
         _check_room(target, shape)
-        write = _write_npy if target.suffix.lower() == ".npy" else _write_pt
+        is_npy = target.suffix.lower() == ".npy"
+        num_windows, what = (
+            (1, "a window") if is_npy else (2 * len(starts), "all windows, which .pt holds twice at once,")
+        )
+        check_memory(4 * num_windows * math.prod(shape[1:]), f"{source}: {what}", "encode a part, or as .npy")
+        write = _write_npy if is_npy else _write_pt
         write(temporary, shape, _encode_windows(recording, starts, show_first))
         return starts.start, shape
 

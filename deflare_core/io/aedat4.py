@@ -22,6 +22,7 @@ from deflare_core.events import SensorSize, check_sensor_size
 from deflare_core.io.oddities import Oddities
 from deflare_core.io.reading import PIECE_EVENTS, Columns, Content, Reading, explain_damage
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.limits import MOST_PACKET_BYTES
 
 LINE = b"#!AER-DAT4.0\r\n"
 EVENT = np.dtype(
@@ -33,10 +34,20 @@ DAMAGE = (
     *(ElementTree.ParseError, zstandard.ZstdError),
 )
 """What is raised where bytes mean nothing."""
+
+
+def _unpack_lz4(data: bytes) -> bytes:
+    return lz4.frame.LZ4FrameDecompressor().decompress(data, MOST_PACKET_BYTES + 1)
+
+
+def _unpack_zstd(data: bytes) -> bytes:
+    return zstandard.ZstdDecompressor(max_window_size=MOST_PACKET_BYTES).stream_reader(data).read(MOST_PACKET_BYTES + 1)
+
+
 DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
     0: bytes,
-    **dict.fromkeys((1, 2), lz4.frame.decompress),
-    **dict.fromkeys((3, 4), lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data)),
+    **dict.fromkeys((1, 2), _unpack_lz4),
+    **dict.fromkeys((3, 4), _unpack_zstd),
 }
 """By the number of the compression in the header."""
 
@@ -102,7 +113,10 @@ def _decode(
             if stream != number:
                 file.seek(num_bytes, 1)
                 continue
-            packet = decompress(_read_exactly(file, num_bytes))
+            if len(packet := decompress(_read_exactly(file, num_bytes))) > MOST_PACKET_BYTES:
+                raise DeflareError(
+                    f"has a packet of more than {MOST_PACKET_BYTES:,} bytes when decompressed; the file is damaged."
+                )
             at, length = _vector(packet, _root(packet), 0)
             yield np.frombuffer(packet, EVENT, length, at)
 

@@ -27,6 +27,7 @@ from deflare_core.io.reading import (
     warn_of_coarse_times,
 )
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.limits import check_memory
 
 DAMAGED_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, TokenError)
 """What numpy raises where an array's header or its length is damaged."""
@@ -43,6 +44,8 @@ def read_npz(path: Path, reading: Reading) -> Content:
         names = [name for name in archive.files if f"{name}.npy" in archive.zip.namelist()]
         if not names:
             raise DeflareError(f"is a zip of {archive.files[:9]}, no npz archive; unpack it and name one of its files.")
+        num_bytes = sum(archive.zip.getinfo(f"{name}.npy").file_size for name in names)
+        check_memory(num_bytes, "the arrays of the archive", "write it as HDF5 on another machine")
         stated = _stated_size(archive, names, reading)
         columns = _find_events(archive, [name for name in names if name not in SIZE_NAMES], reading, stated)
     return Content(stated, _pieces(path, columns, reading), ", ".join(columns))

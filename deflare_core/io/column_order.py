@@ -13,13 +13,14 @@ import numpy as np
 from deflare_core.events import PolarityRule, SensorSize, find_polarities
 from deflare_core.io.polarities import check_polarities
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.limits import MOST_ROWS
 
 ORDERS = ("txyp", "xypt", "xytp")
 """The orders that are met, the usual one first."""
 ENOUGH_EVENTS = 16
 """So many events are never in the order of their pixels by chance."""
 ADVICE = "Name them: text in a line before its events, such as x,y,p,t; arrays by np.savez(FILE, t=..., x=...)."
-LARGEST_SIZE = (65_536, 65_536)
+LARGEST_SIZE = (MOST_ROWS, MOST_ROWS)
 
 
 def find_order(

@@ -17,13 +17,13 @@ from deflare_core.io.polarities import check_polarities
 from deflare_core.io.reading import MICROSECONDS, Content, Reading, RecordingError, name_errors
 from deflare_core.io.recordings import open_hdf5
 from deflare_core.io.sorting import WRAP_US
-from deflare_core.io.writer import LONGEST_US
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.limits import HOUR_US, LONGEST_US, MOST_ROWS
 
 MOST_POLARITIES = 9
 """Distinct polarities that are counted; a column of more holds something else."""
 LONG_SILENCE_US = 1_000_000
-ANY_SENSOR = (65_536, 65_536)
+ANY_SENSOR = (MOST_ROWS, MOST_ROWS)
 
 
 class Oddity(NamedTuple):
@@ -236,6 +236,9 @@ def _find_odd_times(tally: Tally, clock_us: tuple[int, int] | None) -> Iterator[
         )
     if tally.num_events > 1 and tally.num_whole_ms == tally.num_events:
         yield Oddity("all times are whole milliseconds; a window of a few is coarse")
+    if clock_us and not 0 <= clock_us[1] - clock_us[0] <= LONGEST_US:
+        hours = (clock_us[1] - clock_us[0]) / HOUR_US
+        yield Oddity(f"it declares a clock of {hours:,.0f} hours; at most 24 are read, correct it", is_fatal=True)
     if clock_us and tally.num_events and not clock_us[0] <= start_us <= end_us < clock_us[1]:
         yield Oddity(
             f"it declares the clock [{clock_us[0]}, {clock_us[1]}) us, and has events outside it", is_fatal=True

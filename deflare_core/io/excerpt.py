@@ -9,7 +9,8 @@ import numpy as np
 from deflare_core.events import BACKWARDS_ADVICE, Events
 from deflare_core.io.reading import PIECE_EVENTS, RecordingError, name_errors
 from deflare_core.io.recordings import Recording
-from deflare_core.io.writer import HOUR_US, check_length
+from deflare_core.io.writer import check_length
+from deflare_core.system.limits import HOUR_US
 from deflare_core.windows import Clock
 
 Crop = tuple[int, int, int, int]

@@ -2,12 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
 
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.limits import DEEPEST_GROUP, MOST_EVENTS, MOST_GROUPS
+
+
+def walk_file(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
+    """Every group and dataset of a file with its name, each once, by what is not only a link.
+
+    HDF5's own way through a file takes hours where groups are many or deep; here that is a DeflareError.
+    """
+    known = {_address(file["/"])}
+    waiting: list[tuple[str, h5py.Group | h5py.Dataset]] = [("", file["/"])]
+    while waiting:
+        place, node = waiting.pop()
+        if place:
+            yield place, node
+        if isinstance(node, h5py.Dataset):
+            continue
+        if place.count("/") >= DEEPEST_GROUP or len(node) + len(known) > MOST_GROUPS:
+            raise DeflareError(
+                f"holds more than {MOST_GROUPS:,} groups and datasets, or more than {DEEPEST_GROUP} in each other; "
+                "write its events into a file of their own."
+            )
+        names = [name for name in node if isinstance(node.get(name, getlink=True), h5py.HardLink)]
+        items = [(f"{place}/{name}".lstrip("/"), node[name]) for name in names]
+        new = [(name, item) for name, item in items if isinstance(item, h5py.Group | h5py.Dataset)]
+        waiting += reversed([(name, item) for name, item in new if _address(item) not in known])
+        known |= {_address(item) for _, item in new}
+
+
+def _address(item: h5py.Group | h5py.Dataset) -> int:
+    return h5py.h5o.get_info(item.id).addr
+
+
+def check_stored(dataset: h5py.Dataset) -> None:
+    """Raise a DeflareError if a file declares values that it does not hold: HDF5 reads zeros in their place."""
+    if len(dataset.shape) and dataset.shape[0] > MOST_EVENTS:
+        raise DeflareError(
+            f"{dataset.name[1:]} declares {dataset.shape[0]:,} values; no recording has more than {MOST_EVENTS:,}."
+        )
+    if dataset.is_virtual or dataset.external or not dataset.size:
+        return
+    if dataset.chunks:
+        held = dataset.id.get_num_chunks() * dataset.chunks[0]
+    else:
+        held = dataset.shape[0] if dataset.id.get_storage_size() else 0
+    if held < dataset.shape[0]:
+        raise DeflareError(
+            f"{dataset.name[1:]} declares {dataset.shape[0]:,} values, and the file holds {held:,}; copy or record it "
+            "again."
+        )
 
 
 def check_links(group: h5py.Group, names: Iterable[str]) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deflare_core.events import SensorSize, check_sensor_size, convert_exactly
+from deflare_core.events import SensorSize, check_sensor_size
 from deflare_core.io.column_names import NAMES, find_columns, meaning_of, require_columns, unit_of
 from deflare_core.io.column_order import find_order
-from deflare_core.io.hdf5_sources import check_links, check_sources
+from deflare_core.io.hdf5_sources import check_links, check_sources, check_stored, walk_file
 from deflare_core.io.reading import (
     LATEST_US,
     PIECE_EVENTS,
@@ -33,7 +33,7 @@ from deflare_core.io.reading import (
     to_microseconds,
     warn_of_coarse_times,
 )
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, quote
 
 DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
 """The columns and their types, as they are written."""
@@ -44,6 +44,7 @@ MVSEC = re.compile(r"/?davis/(left|right)/events")
 """The tables `x y t p` of MVSEC, by their names; those of others, such as v2e's, are `t x y p`."""
 RESTATED = ("t_offset", "geometry", "sensor_resolution", "time_unit")
 """Attributes that are no more than what a written file states in other words."""
+WIDEST_EXTRA_BYTES = 64
 BESIDES = ("ms_to_idx", "t_offset")
 """What a group of events holds besides columns."""
 
@@ -185,14 +186,14 @@ def _answers_to(name: str, stream: str | None) -> bool:
 
 def _find_nodes(file: h5py.File) -> dict[str, h5py.Group | h5py.Dataset]:
     """The groups and tables that hold events, by name."""
+    found = {name: item for name, item in walk_file(file) if _holds_events(item)}
     nodes: dict[str, h5py.Group | h5py.Dataset] = {"/": file["/"]} if _holds_events(file["/"]) else {}
     # Links are not followed by `visititems`, but those at the top lead to what the file is about.
     for name in file:
         is_link = not isinstance(file.get(name, getlink=True), h5py.HardLink)
         if is_link and (item := file.get(name)) is not None and _holds_events(item):
             nodes[name] = item
-    file.visititems(lambda name, item: nodes.update({name: item}) if _holds_events(item) else None)
-    return nodes
+    return nodes | found
 
 
 def _holds_events(item: h5py.Group | h5py.Dataset) -> bool:
@@ -248,6 +249,7 @@ def _check_dataset(column: Column, node: h5py.Group | h5py.Dataset) -> None:
         )
     check_sources(dataset)
     _check_filters(dataset)
+    check_stored(dataset)
     if column.dtype.kind not in "iufb":
         raise DeflareError(f"{name} must be numeric; its dtype is {column.dtype}.")
     if (numbers := h5py.check_enum_dtype(column.dtype)) is not None:
@@ -261,7 +263,14 @@ def _check_dataset(column: Column, node: h5py.Group | h5py.Dataset) -> None:
 def _find_extra(node: h5py.Group | h5py.Dataset, names: dict[str, str], num_events: int) -> dict[str, Column]:
     others = set(node) - {*names.values(), *BESIDES} if isinstance(node, h5py.Group) else set()
     items = [(name, node.get(name)) for name in sorted(others)]
-    return {name: Column(item) for name, item in items if getattr(item, "shape", None) == (num_events,)}
+    return {name: Column(item) for name, item in items if _is_extra(item, num_events)}
+
+
+def _is_extra(item: Any, num_events: int) -> bool:
+    """Whether a dataset holds a number or a short word for each event."""
+    if not isinstance(item, h5py.Dataset) or item.shape != (num_events,):
+        return False
+    return item.dtype.kind in "iufbcS" and item.dtype.itemsize <= WIDEST_EXTRA_BYTES
 
 
 def _attributes_of(node: h5py.Group | h5py.Dataset) -> dict[str, Any]:
@@ -364,5 +373,18 @@ def _stated_size(attributes: dict[str, Any], resolution: h5py.Dataset | None, re
 def _declared_clock(attributes: dict[str, Any]) -> tuple[int, int] | None:
     if not attributes.keys() >= set(CLOCK_ATTRIBUTES):
         return None
-    start_us, end_us = (convert_exactly(np.ravel(attributes[name]), np.int64, name).item() for name in CLOCK_ATTRIBUTES)
+    start_us, end_us = (_read_whole(name, attributes[name]) for name in CLOCK_ATTRIBUTES)
     return start_us, end_us
+
+
+def _read_whole(name: str, value: Any) -> int:
+    """An attribute that is to be one whole number; another one is an error."""
+    try:
+        number = int(np.ravel(value)[0])
+        if np.size(value) == 1 and not isinstance(value, h5py.Empty) and number == np.ravel(value)[0]:
+            return number
+    except (TypeError, ValueError, OverflowError, IndexError):
+        pass
+    raise DeflareError(
+        f"its attribute {name} must be one whole number; it is {quote(np.ravel(value).tolist())}, correct it."
+    )

@@ -16,7 +16,7 @@ import numpy as np
 from deflare_core.events import PolarityRule, SensorSize, check_sensor_size, convert_exactly
 from deflare_core.io.oddities import Oddities
 from deflare_core.system.atomic_files import NO_ROOM, NOT_ALLOWED
-from deflare_core.system.errors import DeflareError, shorten
+from deflare_core.system.errors import DeflareError, quote, shorten
 
 log = logging.getLogger(__name__)
 
@@ -132,14 +132,15 @@ class Reading:
                 "time_unit": self.time_unit
             }
         if unknown := {place: unit for place, unit in units.items() if unit not in MICROSECONDS}:
+            words = quote(sorted(unknown.values()))
             raise DeflareError(
-                f"the unit of time must be one of 's', 'ms', 'us' and 'ns'; declared are {sorted(unknown.values())}. "
+                f"the unit of time must be one of 's', 'ms', 'us' and 'ns'; declared are {words}. "
                 "Give the right one (--time-unit), or correct the file."
             )
         if len(set(units.values())) > 1:
             raise DeflareError(
-                f"the unit of time must be one; declared are {sorted(set(units.values()))}: {units}. Give none, or "
-                "correct the file."
+                f"the unit of time must be one; declared are {sorted(set(units.values()))}: {quote(units)}. Give none, "
+                "or correct the file."
             )
         return cast(TimeUnit | None, next(iter(units.values()), None))
 
@@ -150,13 +151,12 @@ class Reading:
         """
         if self.stream is None and len(names) == 1:
             return next(iter(names))
-        listed = ", ".join(names)
+        listed = shorten(", ".join(names))
         if self.stream is None:
-            raise DeflareError(
-                f"holds {len(names)} streams of events: {listed}; choose one, as in --stream {next(iter(names))}."
-            )
+            first = shorten(next(iter(names)))
+            raise DeflareError(f"holds {len(names)} streams of events: {listed}; choose one, as in --stream {first}.")
         if self.stream not in names:
-            raise DeflareError(f"holds no stream {self.stream!r}; it has {listed}.")
+            raise DeflareError(f"holds no stream {quote(self.stream)}; it has {listed}.")
         return self.stream
 
 

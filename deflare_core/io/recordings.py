@@ -33,10 +33,11 @@ from deflare_core.io.reading import (
     RecordingError,
     name_errors,
 )
-from deflare_core.io.writer import HOUR_US, LONGEST_US, Attributes, RecordingWriter, check_length
+from deflare_core.io.writer import Attributes, RecordingWriter, check_length
 from deflare_core.system.atomic_files import NO_ROOM
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.input_files import check_input
+from deflare_core.system.limits import EVENT_BYTES, HOUR_US, LONGEST_US, MOST_WINDOWS, check_memory
 from deflare_core.windows import Window, derive_seed
 
 CACHE_BYTES = 1 << 24
@@ -108,6 +109,8 @@ class Recording:
         if self._layout.clock_us is None:
             return found
         start, end = self._layout.clock_us
+        if end < start:
+            raise RecordingError(f"{self.path}: declares the clock [{start}, {end}) us, which ends before it starts.")
         if end - start > LONGEST_US:
             raise RecordingError(
                 f"{self.path}: declares the clock [{start}, {end}) us of {(end - start) / HOUR_US:,.0f} hours; at most "
@@ -130,7 +133,13 @@ class Recording:
         The first is the declared start or, without one, the last whole multiple of `window_us` before the first event.
         """
         start_us, end_us = self.clock_us
-        return range(start_us if self.declares_clock else start_us // window_us * window_us, end_us, window_us)
+        starts = range(start_us if self.declares_clock else start_us // window_us * window_us, end_us, window_us)
+        if len(starts) > MOST_WINDOWS:
+            raise RecordingError(
+                f"{self.path}: would be {len(starts):,} windows of {window_us} us; at most {MOST_WINDOWS:,} are worked "
+                "on. Correct its times, or take a part of it or longer windows."
+            )
+        return starts
 
     @property
     def extra_columns(self) -> list[str]:
@@ -203,6 +212,8 @@ class Recording:
 
     def _read(self, first: int, last: int) -> Columns:
         """Times in microseconds, x, y and polarities in {-1, +1} of some events, in the order of the file."""
+        what = f"to read {last - first:,} events at once"
+        check_memory(EVENT_BYTES * (last - first), what, "take a part (--from, --to), or use shorter windows")
         self._check_polarities()
         x, y, p = (column[first:last] for column in (*self._layout.pixels, self._layout.polarities))
         return self._layout.times[first:last], x, y, sign_polarities(p)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from deflare_core.io.reading import (
     to_microseconds,
 )
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.limits import MOST_LINE_BYTES
 
 WORDS: Mapping[str, float] = {"true": 1, "false": 0, "on": 1, "off": 0}
 """Words for polarities."""
@@ -117,9 +119,32 @@ def _open(path: Path) -> TextIO:
     """A text file, gzipped or not; a byte that is no UTF-8 stands where it is, and only among numbers is an error."""
     with path.open("rb") as file:
         is_gzipped = file.read(2) == b"\x1f\x8b"
-    if is_gzipped:
-        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape")
-    return path.open(encoding="utf-8-sig", errors="surrogateescape")
+    content: Any = gzip.GzipFile(path) if is_gzipped else io.BufferedReader(io.FileIO(path))
+    lines = io.BufferedReader(_ShortLines(content), HEAD_BYTES)
+    return io.TextIOWrapper(lines, encoding="utf-8-sig", errors="surrogateescape")
+
+
+class _ShortLines(io.RawIOBase):
+    """The bytes of a file, of which no line is so long that it fills the memory."""
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._file, self._length = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        part = self._file.read1(len(buffer))
+        end = max(part.rfind(b"\n"), part.rfind(b"\r"))
+        self._length = self._length + len(part) if end < 0 else len(part) - end
+        if self._length > MOST_LINE_BYTES:
+            raise DeflareError(f"has a line of more than {MOST_LINE_BYTES:,} bytes; write one event in each.")
+        buffer[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 @explain_damage(*GZIP_ERRORS)

@@ -22,11 +22,8 @@ from deflare_core.io.chunks import Compressor, GrowingDataset
 from deflare_core.io.layouts import CLOCK_ATTRIBUTES, DTYPES
 from deflare_core.system.atomic_files import EnduringFile, complete_or_absent
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.limits import HOUR_US, LONGEST_US
 from deflare_core.system.signals import hold_signals
-
-HOUR_US = 3_600_000_000
-LONGEST_US = 24 * HOUR_US
-"""The longest recording that is written: its index of milliseconds is made in memory, 8 bytes for each."""
 
 Attributes = Mapping[str, str | int | float]
 

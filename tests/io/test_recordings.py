@@ -11,8 +11,9 @@ from deflare_core.io.chunks import CHUNK_EVENTS
 from deflare_core.io.convert import convert
 from deflare_core.io.reading import Reading
 from deflare_core.io.recordings import RecordingError, load_events, open_recording, open_together, save_events
-from deflare_core.io.writer import HOUR_US, RecordingWriter
+from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.limits import HOUR_US
 
 
 def write_h5(path, attributes=None, group="events", **columns):

@@ -339,6 +339,32 @@ def h5_attributes(**attributes: object) -> Make:
     return make
 
 
+def clock(start_us: object, end_us: object) -> Make:
+    """A plain HDF5 recording that declares this clock."""
+    return h5_attributes(t_start_us=start_us, t_end_us=end_us)
+
+
+def sensor(height: int, width: int) -> Make:
+    """A plain HDF5 recording of this sensor."""
+    return h5_attributes(height=height, width=width)
+
+
+def hour_of_vga(path: Path) -> None:
+    """Two bursts an hour apart on a usual sensor."""
+    AN_HOUR(path)
+    with h5py.File(path, "a") as file:
+        file["events"].attrs.update({"height": 480, "width": 640})
+
+
+def huge_maps(path: Path) -> None:
+    """A small checkpoint whose description asks for a thousand terabytes."""
+    shutil.copytree(save_small_checkpoint(path.parent), path)
+    config = path / "config.json"
+    said = json.loads(config.read_text())
+    said["model"]["f_maps"] = [10**9, 10**9]
+    config.write_text(json.dumps(said))
+
+
 def h5_table(values: np.ndarray) -> Make:
     """HDF5 with one table, `events`."""
 
@@ -382,8 +408,39 @@ LENIENT = "convert IN OUT --sensor-size 12 16 --polarity lenient"
 ON = (COLUMNS["p"] > 0).astype(np.int64)
 THREE = np.arange(2_000) % 3 - 1
 UNNAMED = "\n".join(f"{min(k, 15)},{k % 12},{k % 2},1" for k in range(99)).encode()
+
+
+def hollow(num_rows: int, **settings: object) -> Make:
+    """A plain HDF5 recording that declares rows which it does not hold."""
+
+    def make(path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            for name, column in COLUMNS.items():
+                file.create_dataset(f"events/{name}", (num_rows,), column.dtype, **settings)
+            file["events"].attrs.update({"height": 12, "width": 16})
+
+    return make
+
+
+def nested(path: Path, depth: int = 99) -> None:
+    """A plain HDF5 recording with groups in groups."""
+    h5()(path)
+    with h5py.File(path, "a") as file:
+        file.create_group("/".join("g" * depth))
+
+
+def crowded(path: Path) -> None:
+    """A plain HDF5 recording among ten thousand groups."""
+    h5()(path)
+    with h5py.File(path, "a") as file:
+        for k in range(10_000):
+            file.create_group(f"g{k}")
+
+
+MANY = np.full((8, 480, 640), 32_767, np.int16)
 LAUGHS = ["a0: &a0 [ha, ha]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 30))]
 MERGES = ["a0: &a0 {b: 1}", *(f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 9)}]}}" for k in range(1, 30))]
+SIMULATE = f"simulate --config {PROJECT_ROOT / 'configs' / 'simu_config.yaml'} --output-dir OUT"
 SETTING = "infer --input GOOD --output OUT method=baf"
 FAULTS = [
     Fault("no such recording", "a.h5", nothing, ("no such file",)),
@@ -533,6 +590,30 @@ FAULTS = [
     Fault("HDF5, a link to nothing", "a.h5", h5_with("events/p", h5py.SoftLink("/gone")), ("not in the file",)),
     Fault("HDF5, a virtual dataset of no file", "a.h5", h5_virtual, ("has its values in gone.h5",), only=True),
     Fault("HDF5, a null dataspace", "a.h5", h5_with("events/p", h5py.Empty("i8")), ("null dataspace", "shape (0,)")),
+    Fault("HDF5, a clock without end", "a.h5", clock(0, np.inf), ("t_end_us must be one whole number", "inf")),
+    Fault("HDF5, a clock of three starts", "a.h5", clock([0, 1, 2], 9), ("t_start_us must be one whole number",)),
+    Fault("HDF5, a clock of no start", "a.h5", clock(np.zeros(0), 9), ("t_start_us must be one whole number",)),
+    Fault("HDF5, a clock in words", "a.h5", clock("noon", 9), ("t_start_us must be one whole number", "'noon'")),
+    Fault("HDF5, a clock that runs backwards", "a.h5", clock(9, 0), ("which ends before it starts",), only=True),
+    Fault("HDF5 of 10^12 rows that are not there", "a.h5", hollow(10**12, chunks=(9,)), ("the file holds 0",)),
+    Fault("HDF5 of 10^12 rows in one piece", "a.h5", hollow(10**12), ("declares 1,000,000,000,000 values",)),
+    Fault("HDF5 of more rows than ever were", "a.h5", hollow(2**60, chunks=(9,)), ("no recording has more than",)),
+    Fault("HDF5 of ten thousand groups", "a.h5", crowded, ("more than 10,000 groups",), BAF, only=True),
+    Fault("HDF5 of 99 groups in each other", "a.h5", nested, ("more than 32 in each other",)),
+    Fault("a sensor of 4 billion pixels", "a.h5", sensor(65_536, 65_536), ("at most 67,108,864 in all",)),
+    Fault("the same, given", "a.h5", h5_without_size, ("at most 67,108,864",), f"{BAF} --sensor-size 65536 65536"),
+    Fault("windows of a microsecond", "a.h5", AN_HOUR, ("3,599,999,982 windows of 1 us",), f"{BAF} window_us=1"),
+    Fault("windows of a thousand days", "a.h5", h5(), ("'window_us'", "86400000000"), f"{BAF} window_us={10**14}"),
+    Fault("a billion bins", "a.h5", h5(), ("'num_bins'", "4096"), f"{BAF} num_bins=1000000000"),
+    Fault("a line without end", "a.csv", content(b"1" * 70_000), ("a line of more than 65,536 bytes",), SIZED),
+    Fault("the same, gzipped", "a.csv.gz", content(gzip.compress(b"1 " * 70_000)), ("a line of more than",), SIZED),
+    Fault("a billion maps", "a.yaml", NOWHERE, ("'model.f_maps.0'", "4096"), f"{TRAIN} model.f_maps=[{10**9},8,8]"),
+    Fault("a billion neighbours", "a.yaml", NOWHERE, ("'model.context'", "64"), f"{TRAIN} model.context={10**9}"),
+    Fault("a billion loaders", "a.yaml", NOWHERE, ("num_workers", "1024"), f"{TRAIN} trainer.num_workers={10**9}"),
+    Fault("a billion pairs", "none", nothing, ("'num_train'", "1000000"), f"{SIMULATE} num_train={10**9}"),
+    Fault("a pair of ten years", "none", nothing, ("'duration_us'",), f"{SIMULATE} duration_us={10**15}"),
+    Fault("a checkpoint of huge maps", "odd", huge_maps, ("config.json: 'f_maps.0'", "4096"), USE),
+    Fault("a window of 10^10 events", "a.npy", npy(MANY), ("GB of memory",), DECODE),
     Fault("HDF5 that declares years", "a.h5", h5_attributes(t_start_us=0, t_end_us=2**62), ("declares the clock",)),
     Fault("HDF5 that is being written", "a.h5", h5_locked, ("a program that writes it", "wait until"), only=True),
     Fault("HDF5 of two cameras", "a.h5", h5_of_two_cameras, ("2 streams of events: a, b", "--stream a")),
@@ -586,9 +667,9 @@ FAULTS = [
     Fault("a list of 9,999 lists", "none", nothing, ("more than 50 deep",), f"{SETTING} seed={'[' * 9_999}"),
     Fault("a device that computes nothing", "none", nothing, ("'meta'", "use auto"), "infer --input GOOD device=meta"),
     Fault("a description too deep", "deep", deep_description, ("config.json: is damaged",), USE),
-    Fault("a checkpoint of no step", "odd", checkpoint_with(step="x"), ("damaged (step",), USE),
-    Fault("a checkpoint of no training", "odd", checkpoint_with(training=None), ("damaged (training",), USE),
-    Fault("a checkpoint of odd metrics", "odd", checkpoint_with(metrics={"loss": []}), ("(metrics.loss",), USE),
+    Fault("a checkpoint of no step", "odd", checkpoint_with(step="x"), ("config.json: is damaged",), USE),
+    Fault("a checkpoint of no training", "odd", checkpoint_with(training=None), ("config.json: is damaged",), USE),
+    Fault("a checkpoint of odd metrics", "odd", checkpoint_with(metrics={"loss": []}), ("is damaged",), USE),
     Fault("a setting misspelt", "a.yaml", content(b"methd: baf"), ("did you mean",), SET),
     Fault(
         "a folder whose name YAML reads as a number", "a.yaml",
@@ -638,7 +719,9 @@ FAULTS = [
     Fault("a misspelt parameter", "none", nothing, ("did you mean 'max_steps'",), "notebook 00 -p max_step 5"),
     Fault("a suffix nobody writes", "a.h5", h5(), (".npz",), "convert IN OUT.avi", only=True),
     Fault("an hour of film", "a.h5", AN_HOUR, ("would last 20 hours", "--frame-us 40"), "video IN OUT.mp4", only=True),
-    Fault("voxels of 30 years", "a.h5", OF_30_YEARS, ("windows would take", "GB free"), "encode IN OUT.npy", only=True),
+    Fault("voxels of 30 years", "a.h5", OF_30_YEARS, ("at most 16,777,216",), "encode IN OUT.npy", only=True),
+    Fault("voxels of an hour", "a.h5", hour_of_vga, ("windows would take", "GB free"), "encode IN OUT.npy", only=True),
+    Fault("the same as .pt", "a.h5", hour_of_vga, ("would take", "GB"), "encode IN OUT.pt", only=True),
     Fault("a picture over what it shows", "a.png", h5(), ("name another file",), "sheet GOOD IN -o IN", only=True),
     Fault("a window too far", "a.h5", h5(), ("has 5 windows", "number 5"), "pictures IN --window 5", only=True),
     Fault("a film of three", "a.h5", h5(), ("one or two recordings",), "video IN IN IN OUT.mp4"),
@@ -667,7 +750,7 @@ def table() -> str:
         with tempfile.TemporaryDirectory() as folder:
             code, lines, _ = answer(fault, Path(folder))
             said = lines[-1].replace(f"{folder}/", "").replace(f"{PROJECT_ROOT}/", "").replace("|", "\\|")
-            said = re.sub(r"[\d.]+ GB free", "N GB free", said)  # The machine's own.
+            said = re.sub(r"[\d.]+ GB (free|are left)", r"N GB \1", said)  # The machine's own.
             rows.append(f"| {fault.name} | `{fault.command.split()[0]}` | {code} | {said} |")
     head = "# Bad inputs and what each gets\n\n"
     head += "Written by `PYTHONPATH=tests python -m support.faults`; tried by `tests/house/test_faults.py`.\n"
