@@ -157,6 +157,17 @@ class Recording:
             index = self._first_index(t_us)
             return self._time_at(index) if index < len(self) else None
 
+    def count_before(self, edges_us: np.ndarray, *, scan: bool) -> np.ndarray:
+        """The number of events before each of these times, int64 of their shape.
+
+        With `scan` all times are read once; without, each edge is sought, which is quicker for few among many events.
+        """
+        with name_errors(self.path):
+            if not scan:
+                return np.array([self._first_index(int(edge_us)) for edge_us in edges_us], np.int64)
+            pieces = (self._layout.times[k : k + PIECE_EVENTS] for k in range(0, len(self), PIECE_EVENTS))
+            return sum((np.searchsorted(piece, edges_us) for piece in pieces), np.zeros(len(edges_us), np.int64))
+
     def column(self, name: str, t_start_us: int, t_end_us: int) -> np.ndarray:
         """The values of an extra per-event column over `[t_start_us, t_end_us)`, in the type that the file holds."""
         if name not in self._layout.extra:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Literal
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from PIL import ImageColor
 
 from deflare_core.events import Events
 from deflare_core.scores.metrics import find_score
@@ -29,7 +32,10 @@ if TYPE_CHECKING:
 
 POSITIVE, NEGATIVE, NEUTRAL, ACCENT = "#c1272d", "#1f5fa8", "#4d4d4d", "#2f9e6e"
 POLARITIES = (("positive (brighter)", POSITIVE), ("negative (darker)", NEGATIVE))
-SIGNED_MAP = matplotlib.colormaps["RdBu_r"]
+SIGNED = {"positive": ("#e2413a", "#7d0c14"), "negative": ("#3579c8", "#0e2f66")}
+"""Colours of one event in a cell and of many: a single one is to be seen as well as the busiest."""
+STEPS = 127
+"""Colours on each side of white in a palette."""
 SURPLUS_MAP = matplotlib.colormaps["PRGn_r"]
 """Purple, the colour of flare, where the input has more events; green, that of the target, where it has."""
 DOTS_PANEL_INCHES, VOXEL_PANEL_INCHES = 2.6, 2.9
@@ -231,9 +237,28 @@ def _bars_end(values: np.ndarray) -> float:
     return float(min(known.max(), 5 * np.median(known))) if len(known) else 1.0
 
 
-def draw_signed(axes: Axes, picture: np.ndarray, limit: float) -> AxesImage:
+def draw_signed(axes: Axes, picture: np.ndarray, limit: float, power: float = 2) -> AxesImage:
     """The image of a signed `(H, W)` array drawn on the axes, from -limit (blue) to +limit (red)."""
-    return axes.imshow(picture, cmap=SIGNED_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+    colours = ListedColormap(make_palette(limit, power) / 255)
+    return axes.imshow(picture, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest")
+
+
+def make_palette(limit: float, power: float = 2) -> NDArray[np.uint8]:
+    """The colours from -limit to +limit events in a cell, uint8 `(2 * STEPS + 1, 3)`, white in the middle.
+
+    From none to one event a colour gathers with that power, so that what is less than half an event stays faint; from
+    one to the limit it darkens.
+    """
+    events = np.arange(1, STEPS + 1) / STEPS * limit
+    one = min(1.0, limit)
+    pale = np.minimum(events / one, 1)[:, None] ** power
+    dark = (np.maximum(events - one, 0) / max(limit - one, 1e-9))[:, None]
+    sides = {}
+    for name, colours in SIGNED.items():
+        single, many = (np.array(ImageColor.getrgb(colour)) for colour in colours)
+        sides[name] = np.where(dark > 0, single + dark * (many - single), 255 + pale * (single - 255))
+    levels = np.concatenate([sides["negative"][::-1], np.full((1, 3), 255), sides["positive"]])
+    return np.floor(levels + 0.5).astype(np.uint8)
 
 
 def sum_polarities(events: Events) -> np.ndarray:

@@ -2,15 +2,22 @@
 //
 // A window arrives once, as binary; from then on everything is drawn here. Each screen pixel of a panel shows the
 // strongest of the cells beneath it, so that a single event stays visible when a panel is smaller than the sensor.
+// Behind the bins of each panel follow three pictures of all of them: of both signs, and of each.
 // The state is the model's traits: a view reads them when it draws and writes them when the user acts.
 
-const FRAME_MS = 350; // a bin's time on screen while playing
+const BIN_MS = 250; // a bin's time on screen while playing
+const WINDOW_MS = 100; // that of a window or stretch, or longer if it takes longer to load
+const BLINK_MS = 500;
+const SETTLED_MS = 300; // until a new output has its size in JupyterLab
 const SMALLEST_VIEW = 8; // cells across at the closest zoom
 const SMALLEST_PANEL = 230; // CSS pixels; narrower panels wrap into rows
-const SERIES = { Input: "#7f7f7f", Target: "#2f9e6e", Output: "#9467bd", Residual: "#e08214" };
+const [SCALE_WIDTH, GAP] = [100, 14]; // CSS pixels of the colour bar, and between panels as in the style
+const STEPS = 127; // colours on each side of white
+const SERIES = { Input: "#7f7f7f", Target: "#2f9e6e", Output: "#9467bd", Removed: "#e08214" };
 const MINUS = "\u2212";
 const HINT =
-  "Hover for values, click for a pixel's time course, drag to pan, then scroll to zoom. Arrow keys step bins.";
+  "Hover for values, click for a pixel's time course, drag to pan, then scroll to zoom. Arrow keys step, space plays.";
+const POLARITIES = ["both", "positive", "negative"];
 const SIGNS = {
   both: [-Number.MAX_VALUE, Number.MAX_VALUE],
   positive: [0, Number.MAX_VALUE],
@@ -21,39 +28,81 @@ const icon = (path, name) => `<svg viewBox="0 0 16 16" class="${name}" aria-hidd
 const PLAY = icon("M4 2.5v11l9-5.5z", "filled");
 const PAUSE = icon("M4 2.5h3v11H4zM9 2.5h3v11H9z", "filled");
 
+const SIZE = icon("M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10", "lined");
+
+const choices = (trait, label, rows) => `
+    <div class="${trait}-choice group segmented" role="group" aria-label="${label}">
+      ${rows.map(([value, text, title]) => choice(trait, value, text, title)).join("")}
+    </div>`;
+const choice = (trait, value, text, title) =>
+  `<button type="button" class="choice" data-trait="${trait}" value="${value}" title="${title}">${text}</button>`;
+
 const LAYOUT = `
   <div class="controls">
     <div class="group">
-      <button type="button" class="play" title="Play the bins (space)" aria-label="Play the bins"></button>
-      <input type="range" class="bins" min="0" max="0" value="0" aria-label="Bin">
+      <button type="button" class="play" title="Play (space)" aria-label="Play"></button>
+      <input type="range" class="bins" min="0" max="0" value="0" aria-label="Time">
       <output class="bin-text"></output>
     </div>
     <div class="windows group">
-      <button type="button" class="previous" title="Previous window (page up)" aria-label="Previous window">
+      <button type="button" class="previous" title="The one before (page up)" aria-label="The one before">
         ${icon("M10.5 3 5.5 8l5 5", "lined")}</button>
-      <label>window <input type="number" class="window-number" min="0" value="0"></label>
+      <label><span class="window-name"></span> <input type="number" class="window-number" min="0" value="0"></label>
       <output class="window-text"></output>
-      <button type="button" class="next" title="Next window (page down)" aria-label="Next window">
+      <button type="button" class="next" title="The next one (page down)" aria-label="The next one">
         ${icon("M5.5 3l5 5-5 5", "lined")}</button>
     </div>
-    <div class="group segmented" role="group" aria-label="Polarity">
-      <button type="button" class="polarity" value="both">Both</button>
-      <button type="button" class="polarity" value="positive">Positive</button>
-      <button type="button" class="polarity" value="negative">Negative</button>
+    <div class="jumps group" hidden>
+      <button type="button" class="busiest" title="Where most events are (e)">Busiest</button>
+      <button type="button" class="most-removed" title="Where most was removed (r)">Most removed</button>
     </div>
-    <label class="group" title="The number of events per cell at which red and blue are full">Contrast
-      <input type="range" class="contrast" min="0" max="1" step="0.01">
-      <output class="limit-text"></output>
-    </label>
     <div class="group end">
+      <button type="button" class="blink" title="Input and output take turns in one place (b)">Blink</button>
       <button type="button" class="reset" title="Show the whole sensor (0)">Reset view</button>
-      <button type="button" class="save" title="Save the panels as a picture">Save PNG</button>
+      <button type="button" class="save" title="Save what is shown as a picture (s)">PNG</button>
+      <button type="button" class="film" title="Save the shown window or stretch as an animation">GIF</button>
     </div>
   </div>
-  <div class="waiting">Waiting for the kernel to send the voxels. Without a kernel, see the static figure.</div>
+  <div class="controls">
+    <div class="group">
+      ${choices("span", "Shown at once", [
+        ["bin", "Bin", "One bin, an eighth of a window (1)"],
+        ["window", "Window", "A whole window (2)"],
+        ["stretch", "N ms", "Any number of milliseconds (3)"],
+      ])}
+      <label class="length" hidden><input type="number" class="stretch" min="0.1" max="60000" step="any"> ms</label>
+    </div>
+    ${choices("look", "Look", [
+      ["counts", "Counts", "Events per pixel (t)"],
+      ["surface", "Time surface", "The latest event of each pixel, which fades with its age (t)"],
+    ])}
+    ${choices("colour", "Colours", [
+      ["polarity", "Polarity", "Red is brighter, blue is darker (c)"],
+      ["cause", "Cause", "What caused the event, where the recording says so (c)"],
+    ])}
+    ${choices("polarity", "Polarity", [
+      ["both", "Both", "Events of both polarities (p)"],
+      ["positive", "Positive", "Only positive events (p)"],
+      ["negative", "Negative", "Only negative events (p)"],
+    ])}
+    <div class="limits group" title="The number of events per cell at which red and blue are darkest">
+      <label class="group">Limit <input type="range" class="contrast" min="0" max="1" step="0.01"></label>
+      <output class="limit-text"></output>
+      <button type="button" class="fix" title="Keep this limit, or find one for each window (f)">Fix</button>
+    </div>
+  </div>
+  <div class="timeline" hidden>
+    <div class="strip" role="img" aria-label="Event rate over the whole recording; click to go there">
+      <svg class="rates" viewBox="0 0 1 1" preserveAspectRatio="none" aria-hidden="true"></svg>
+      <div class="here"></div>
+    </div>
+    <div class="times"><span class="from"></span><span class="rate-text"></span><span class="to"></span></div>
+  </div>
+  <div class="waiting">Waiting for the kernel to send the events. Without a kernel, see the static figure.</div>
   <div class="stage">
     <div class="panels"></div>
-    <div class="scale"><div class="bar"></div><div class="ticks"></div><div class="unit">events per cell</div></div>
+    <div class="scale"><div class="bar"></div><div class="ticks"></div><div class="unit"></div></div>
+    <div class="cause-legend" hidden></div>
   </div>
   <div class="status"><div class="readout">${HINT}</div><div class="extent"></div></div>
   <div class="course" hidden>
@@ -65,17 +114,19 @@ const LAYOUT = `
 
 const PANEL = (title) => `
   <figcaption>
-    <span class="title">${title}<span class="note">${title === "Residual" ? `output ${MINUS} input` : ""}</span></span>
-    <span class="sums" title="Sums of this bin's positive and negative cells, events">
+    <span class="title">${title}<span class="note"></span></span>
+    <span class="sums" title="Positive and negative events of what is shown">
       <b class="positive"></b><b class="negative"></b></span>
+    <button type="button" class="maximise" title="Show this panel alone, or all (m)" aria-label="Show ${title} alone">
+      ${SIZE}</button>
   </figcaption>
   <div class="frame">
-    <canvas role="img" aria-label="${title}, one bin" data-panel="${title}"></canvas>
+    <canvas role="img" aria-label="${title}" data-panel="${title}"></canvas>
     <div class="cell hovered" hidden></div><div class="cell chosen" hidden></div>
   </div>`;
 
 export default function () {
-  const store = { window: null, changed: new EventTarget() };
+  const store = { window: null, rates: null, changed: new EventTarget() };
   return {
     initialize: ({ model }) => connect(model, store),
     render: ({ model, el }) => new View(model, store, el).start(),
@@ -86,69 +137,87 @@ export default function () {
 
 function connect(model, store) {
   const receive = (message, buffers) => {
-    if (message.kind !== "window") return;
-    store.window = unpack(message, buffers);
+    if (message.kind === "window") store.window = unpack(message, buffers);
+    else if (message.kind === "rates") store.rates = message;
+    else if (message.kind === "film") return download(new Blob(buffers.map(bytesOf)), message.name);
+    else return;
+    if (message.kind === "window" && store.restarts) change(model, { bin_index: 0 });
+    store.restarts &&= message.kind !== "window";
     store.changed.dispatchEvent(new Event("window"));
   };
   model.on("msg:custom", receive);
   model.send({ kind: "window please" });
-  const stopPlaying = playBins(model, store);
+  const stopPlaying = play(model, store);
   return () => {
     model.off("msg:custom", receive);
     stopPlaying();
   };
 }
 
-/** A message as { index, bins, height, width, panels: [{ title, values, sums }], largest }. */
-function unpack({ index, shape: [bins, height, width], panels: headers }, buffers) {
-  const panels = headers.map(({ title, dtype }, i) => ({ title, values: floats(buffers[i], dtype) }));
-  const [input, output] = ["Input", "Output"].map((title) => panels.find((panel) => panel.title === title)?.values);
-  if (output) panels.push({ title: "Residual", values: output.map((value, i) => value - input[i]) });
-  for (const panel of panels) panel.sums = sums(panel.values, bins);
-  return { index, bins, height, width, panels, largest: Math.max(1, ...panels.map((panel) => largest(panel.values))) };
+/** A message as its own facts and { bins, height, width, panels: [{ title, counts, values, causes }] }. */
+function unpack(message, buffers) {
+  const [bins, height, width] = message.shape;
+  const size = (bins + 3) * height * width;
+  const waiting = [...buffers];
+  const panels = message.panels.map(({ title, counts, cells, causes }) => ({
+    title,
+    counts,
+    values: cellsOf(waiting.shift(), cells, size),
+    causes: causes && cellsOf(waiting.shift(), causes, size),
+  }));
+  return { ...message, bins, height, width, panels };
 }
 
-/** The buffer's numbers as float32; copied, because a view into a message need not be aligned. */
-function floats(view, dtype) {
-  const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
-  return dtype === "int8" ? new Float32Array(new Int8Array(bytes)) : new Float32Array(bytes);
+/** The bytes of a view; copied, because a view into a message need not be aligned. */
+function bytesOf(view) {
+  return view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
 }
 
-/** For each bin, [sum of positive cells, sum of negative cells]. */
-function sums(values, bins) {
-  const cells = values.length / bins;
-  return Array.from({ length: bins }, (_, bin) => {
-    let [positive, negative] = [0, 0];
-    for (let i = bin * cells; i < (bin + 1) * cells; i++) {
-      if (values[i] > 0) positive += values[i];
-      else negative += values[i];
-    }
-    return [positive, negative];
-  });
+/** The cells in a buffer, as `pack_cells` packs them. */
+function cellsOf(view, { dtype, filled }, size) {
+  const Cells = { int8: Int8Array, int16: Int16Array, float32: Float32Array }[dtype];
+  const bytes = bytesOf(view);
+  if (filled === null) return new Cells(bytes);
+  const [places, values] = [new Uint32Array(bytes, 0, filled), new Cells(bytes, 4 * filled, filled)];
+  const cells = new Cells(size);
+  for (let i = 0; i < filled; i++) cells[places[i]] = values[i];
+  return cells;
 }
 
-function largest(values) {
-  let most = 0;
-  for (let i = 0; i < values.length; i++) most = Math.max(most, Math.abs(values[i]));
-  return most;
-}
-
-/** Steps the bins while the trait `playing` is true: one clock for all views. */
-function playBins(model, store) {
+/** Lets time run while the trait `playing` is true, from bin to bin and window to window: one clock for all views. */
+function play(model, store) {
   let timer = 0;
-  const step = () => {
-    if (store.window) change(model, { bin_index: (model.get("bin_index") + 1) % store.window.bins });
-  };
+  const step = () => store.window?.index === model.get("index") && stepTime(model, store, 1, true);
   const follow = () => {
     clearInterval(timer);
-    timer = model.get("playing") ? setInterval(step, FRAME_MS) : 0;
+    timer = model.get("playing") ? setInterval(step, model.get("span") === "bin" ? BIN_MS : WINDOW_MS) : 0;
   };
-  model.on("change:playing", follow);
+  const causes = ["change:playing", "change:span"];
+  for (const cause of causes) model.on(cause, follow);
   follow();
   return () => {
     clearInterval(timer);
-    model.off("change:playing", follow);
+    for (const cause of causes) model.off(cause, follow);
   };
+}
+
+/** Goes a bin, window or stretch on or back; at the recording's end it stays, or starts again if it goes round. */
+function stepTime(model, store, by, goesRound = false) {
+  const [last, index] = [model.get("num_windows") - 1, model.get("index")];
+  const bin = model.get("bin_index") + by;
+  if (model.get("span") === "bin" && bin >= 0 && bin < store.window.bins) return change(model, { bin_index: bin });
+  const next = index + by > last && goesRound ? 0 : clamp(index + by, 0, last);
+  if (next === index) return goesRound && change(model, { bin_index: 0 });
+  store.restarts = by > 0; // the new window begins with its first bin, once it is here
+  change(model, { index: next });
+}
+
+function download(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
 function change(model, values) {
@@ -158,12 +227,36 @@ function change(model, values) {
 
 // ---- from cells to pixels -------------------------------------------------------------------------------------------
 
-/** Hex colours as the little-endian words of an RGBA image. */
-function colourWords(palette) {
-  return Uint32Array.from(palette, (hex) => {
-    const [red, green, blue] = [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
-    return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
-  });
+/** The red, green and blue of a colour such as #e2413a. */
+function rgb(hex) {
+  return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+}
+
+/** A colour as the little-endian word of an RGBA image. */
+function word([red, green, blue]) {
+  return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+}
+
+/** The colours from -limit to +limit events per cell, as `make_palette` makes them. */
+function palette(colours, limit, power) {
+  const one = Math.min(1, limit);
+  const side = (name) => {
+    const [single, many] = colours[name].map(rgb);
+    return Array.from({ length: STEPS }, (_, i) => {
+      const events = ((i + 1) / STEPS) * limit;
+      const pale = Math.min(events / one, 1) ** power;
+      const dark = Math.max(events - one, 0) / Math.max(limit - one, 1e-9);
+      const mixed = (from, to, share) => Math.floor(from + share * (to - from) + 0.5);
+      return [0, 1, 2].map((c) => (dark > 0 ? mixed(single[c], many[c], dark) : mixed(255, single[c], pale)));
+    });
+  };
+  return [...side("negative").reverse(), [255, 255, 255], ...side("positive")];
+}
+
+/** The colours of causes from the highest rank of a negative event to that of a positive one. */
+function causePalette(causes) {
+  const colours = Object.values(causes).map(rgb);
+  return [...[...colours].reverse(), [255, 255, 255], ...colours];
 }
 
 /** The first cell of each screen pixel when [start, end) is spread over them, and the end of the last one. */
@@ -190,14 +283,14 @@ function strongestAlong(line, from, to) {
   return best;
 }
 
-/** The strongest cell beneath each screen pixel of one bin of a panel, float32, row by row. */
-function reduce(values, bin, { height, width }, { view: [x0, y0, x1, y1], columns, rows, signs }) {
+/** The strongest cell beneath each screen pixel of one picture of a panel, float32, row by row. */
+function reduce(values, number, { height, width }, { view: [x0, y0, x1, y1], columns, rows, signs }) {
   const [xs, ys] = [firstCells(x0, x1, columns, width), firstCells(y0, y1, rows, height)];
   const [from, to] = [xs[0], Math.min(width, xs[columns] + 1)];
   const [line, out] = [new Float32Array(width), new Float32Array(columns * rows)];
   for (let row = 0, at = 0; row < rows; row++) {
     const count = Math.max(1, ys[row + 1] - ys[row]);
-    strongestDown(line, from, to, values, (bin * height + ys[row]) * width, width, count, signs);
+    strongestDown(line, from, to, values, (number * height + ys[row]) * width, width, count, signs);
     for (let column = 0; column < columns; column++) out[at++] = strongestAlong(line, xs[column], xs[column + 1]);
   }
   return out;
@@ -215,7 +308,7 @@ function paint(canvas, cells, words, limit) {
   context.putImageData(image, 0, 0);
 }
 
-/** The panels' bins reduced to screen pixels: made once for a window and geometry, ahead of need while idle. */
+/** Pictures reduced to screen pixels: made once for a window and geometry, ahead of need while the browser idles. */
 class Reductions {
   constructor() {
     this.made = new Map();
@@ -228,13 +321,14 @@ class Reductions {
     this.stop();
     this.made.clear();
     Object.assign(this, { window, geometry, key });
-    const bins = Array.from({ length: window.bins }, (_, bin) => bin);
+    const bins = geometry.ahead ? [...Array(window.bins).keys()] : [];
     this.makeAhead(window.panels.flatMap((panel) => bins.map((bin) => [panel, bin])));
   }
 
-  get(panel, bin) {
-    const name = `${panel.title} ${bin}`;
-    if (!this.made.has(name)) this.made.set(name, reduce(panel.values, bin, this.window, this.geometry));
+  get(panel, number) {
+    const name = `${panel.title} ${number}`;
+    const cells = this.geometry.byCause && panel.causes ? panel.causes : panel.values;
+    if (!this.made.has(name)) this.made.set(name, reduce(cells, number, this.window, this.geometry));
     return this.made.get(name);
   }
 
@@ -267,6 +361,16 @@ function signed(value) {
   return (value > 0 ? "+" : value < 0 ? MINUS : "") + text;
 }
 
+function milliseconds(us, digits = 1) {
+  return (us / 1000).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+}
+
+/** A rate such as 1.32 Mev/s. */
+function rate(perSecond) {
+  const [scale, unit] = perSecond >= 1e6 ? [1e6, "Mev/s"] : perSecond >= 1e3 ? [1e3, "kev/s"] : [1, "ev/s"];
+  return `${Number((perSecond / scale).toPrecision(3))} ${unit}`;
+}
+
 function decimal(value) {
   return String(Number(value.toFixed(value < 1 ? 2 : 1)));
 }
@@ -288,7 +392,7 @@ function clamp(value, low, high) {
 
 class View {
   constructor(model, store, el) {
-    Object.assign(this, { model, store, panels: [], hover: [], frame: 0, words: colourWords(model.get("palette")) });
+    Object.assign(this, { model, store, panels: [], hover: [], frame: 0, blinked: "Input", painted: {} });
     this.reductions = new Reductions();
     this.root = document.createElement("div");
     this.root.className = "voxel-bin-viewer";
@@ -298,7 +402,7 @@ class View {
     this.parts = Object.fromEntries(
       [...this.root.querySelectorAll("[class]")].map((part) => [part.classList[0], part]),
     );
-    this.polarities = [...this.root.querySelectorAll(".polarity")];
+    this.choices = [...this.root.querySelectorAll(".choice")];
     this.listen();
     el.append(this.root);
   }
@@ -307,15 +411,26 @@ class View {
   start() {
     const redraw = () => this.schedule();
     const rebuild = () => this.rebuild();
-    const resized = new ResizeObserver(() => this.layout());
+    const rearrange = () => this.layout();
+    const hear = (event) => this.onKey(event);
+    const resized = new ResizeObserver(rearrange);
+    const blinking = setInterval(() => this.blink(), BLINK_MS);
     this.model.on("change", redraw);
+    this.model.on("change:maximised", rearrange);
+    this.model.on("change:blinking", rearrange);
     this.store.changed.addEventListener("window", rebuild);
+    // JupyterLab listens on the document, and would have the keys first.
+    globalThis.addEventListener("keydown", hear, true);
     resized.observe(this.parts.panels);
     this.rebuild();
     return () => {
       this.model.off("change", redraw);
+      this.model.off("change:maximised", rearrange);
+      this.model.off("change:blinking", rearrange);
       this.store.changed.removeEventListener("window", rebuild);
+      globalThis.removeEventListener("keydown", hear, true);
       resized.disconnect();
+      clearInterval(blinking);
       cancelAnimationFrame(this.frame);
       this.reductions.stop();
     };
@@ -329,10 +444,39 @@ class View {
     return clamp(this.model.get("bin_index"), 0, this.window.bins - 1);
   }
 
+  get showsBin() {
+    return this.model.get("span") === "bin";
+  }
+
+  /** The number of the picture on show: a bin, or one of those behind them that hold all bins. */
+  get number() {
+    return this.showsBin ? this.bin : this.window.bins + POLARITIES.indexOf(this.model.get("polarity"));
+  }
+
+  /** The colour limit: the one that was set, or what suits the window. */
+  get limit() {
+    return this.model.get("limit") ?? this.window.limits[this.showsBin ? 0 : 1];
+  }
+
+  get byCause() {
+    return this.model.get("colour") === "cause" && this.window.panels.some((panel) => panel.causes);
+  }
+
+  get canBlink() {
+    return this.panels.some(({ title }) => title === "Output");
+  }
+
   /** The visible cells [x0, y0, x1, y1). */
   get view() {
     const view = this.model.get("view");
     return view.length === 4 ? view : [0, 0, this.window.width, this.window.height];
+  }
+
+  /** Start and end of what is shown, microseconds. */
+  get times() {
+    const { start_us: start, window_us: length, bins } = this.window;
+    if (!this.showsBin) return [start, start + length];
+    return [this.bin, this.bin + 1].map((edge) => start + Math.ceil((edge * length) / bins));
   }
 
   set(values) {
@@ -347,9 +491,7 @@ class View {
     if (!this.window) return;
     const titles = this.window.panels.map((panel) => panel.title);
     if (titles.join() !== this.panels.map((panel) => panel.title).join()) this.buildPanels(titles);
-    const stops = this.model.get("palette").filter((_, i) => i % 8 === 0);
-    this.parts.bar.style.background = `linear-gradient(to top, ${stops.join()})`;
-    this.parts.bins.max = this.window.bins - 1;
+    if (this.store.rates && this.strip !== this.store.rates) this.buildStrip();
     this.layout();
   }
 
@@ -361,25 +503,55 @@ class View {
       const [hovered, chosen] = [find(".hovered"), find(".chosen")];
       const panel = { title, figure, canvas: find("canvas"), frame: find(".frame"), hovered, chosen };
       panel.sums = [find(".positive"), find(".negative")];
+      panel.note = find(".note");
+      find(".maximise").onclick = () => this.maximise(title);
+      figure.onpointerenter = () => (this.pointed = title);
       this.listenTo(panel.frame);
       return panel;
     });
     this.parts.panels.replaceChildren(...this.panels.map((panel) => panel.figure));
   }
 
+  /** Draws the event rate over the whole recording: what was kept, and on top of it what was removed. */
+  buildStrip() {
+    const { bar_us: barUs, events, removed } = (this.strip = this.store.rates);
+    const [most, start] = [Math.max(1, ...events), this.model.get("t0_us")];
+    const line = (counts) => counts.map((count, i) => `L${i} ${most - count}H${i + 1}`).join("");
+    const area = (counts, name) => `<path class="${name}" d="M0 ${most}${line(counts)}V${most}z"/>`;
+    const kept = removed ? events.map((count, i) => count - removed[i]) : events;
+    this.parts.rates.setAttribute("viewBox", `0 0 ${events.length} ${most}`);
+    write(this.parts.rates, (removed ? area(events, "gone") : "") + area(kept, "kept"));
+    write(this.parts.from, `${milliseconds(start)} ms`);
+    write(this.parts.to, `${milliseconds(start + events.length * barUs)} ms`);
+    const legend = removed ? `, <span class="key gone-key">removed</span>` : "";
+    write(this.parts["rate-text"], `events, at most ${rate(most / (barUs / 1e6))}${legend}`);
+  }
+
+  /** The titles of the panels in sight. */
+  inSight() {
+    const [titles, alone] = [this.panels.map(({ title }) => title), this.model.get("maximised")];
+    if (this.model.get("blinking") && this.canBlink) return [this.blinked];
+    return titles.includes(alone) ? [alone] : titles;
+  }
+
   /** Fits the panels side by side into the width there is, in as many rows as keep them legible. */
   layout() {
-    if (!this.window || !this.parts.panels.clientWidth) return;
+    if (!this.window || !this.parts.panels.clientWidth) return; // While a page is hidden nothing has a size.
     const { width, height } = this.window;
-    const count = this.panels.length;
-    const fitting = clamp(Math.floor(this.parts.panels.clientWidth / SMALLEST_PANEL), 1, count);
-    const columns = Math.ceil(count / Math.ceil(count / fitting));
-    const widest = Math.round(Math.min(760, (520 * width) / height));
+    const shown = this.inSight();
+    const room = this.parts.stage.clientWidth - SCALE_WIDTH;
+    const fitting = clamp(Math.floor(room / SMALLEST_PANEL), 1, shown.length);
+    const columns = Math.ceil(shown.length / Math.ceil(shown.length / fitting));
+    const tallest = shown.length === 1 ? Math.max(520, 0.66 * innerHeight) : 520;
+    const widest = Math.round((tallest * width) / height);
     this.parts.panels.style.gridTemplateColumns = `repeat(${columns}, minmax(0, ${widest}px))`;
-    for (const { canvas, frame } of this.panels) {
-      frame.style.aspectRatio = `${width} / ${height}`;
-      const pixels = frame.clientWidth * devicePixelRatio;
-      canvas.width = Math.max(1, Math.round(pixels));
+    this.parts.panels.style.maxWidth = `${columns * (widest + GAP) - GAP}px`;
+    for (const { title, figure } of this.panels) figure.hidden = !shown.includes(title);
+    const { frame } = this.panels.find(({ title }) => title === shown[0]);
+    for (const panel of this.panels) panel.frame.style.aspectRatio = `${width} / ${height}`;
+    const pixels = Math.max(1, Math.round(frame.clientWidth * devicePixelRatio));
+    for (const { canvas } of this.panels) {
+      canvas.width = pixels;
       canvas.height = Math.max(1, Math.round((pixels * height) / width));
     }
     this.schedule();
@@ -390,62 +562,141 @@ class View {
   schedule() {
     this.frame ||= requestAnimationFrame(() => {
       this.frame = 0;
-      if (this.window) this.draw();
+      if (this.window && this.panels.length) this.draw();
     });
   }
 
   draw() {
-    const limit = this.model.get("limit");
-    this.drawPanels(limit);
-    this.drawControls(limit);
-    this.drawScale(limit);
+    this.drawPanels();
+    this.drawControls();
+    this.drawScale();
+    this.drawHere();
     write(this.parts.extent, this.extent());
     this.drawReadout();
     this.placeMarkers();
     this.drawCourse();
+    this.comeIntoSight();
   }
 
-  drawPanels(limit) {
+  /** Shows itself once, where its cell is the one that JupyterLab has stopped at: it scrolled before there was a viewer. */
+  comeIntoSight() {
+    if (this.isSeen) return;
+    this.isSeen = true;
+    const come = () => this.root.closest(".jp-Cell.jp-mod-selected") && this.root.scrollIntoView({ block: "nearest" });
+    setTimeout(come, SETTLED_MS);
+  }
+
+  drawPanels() {
     const { width: columns, height: rows } = this.panels[0].canvas;
-    this.reductions.use(this.window, { view: this.view, columns, rows, signs: SIGNS[this.model.get("polarity")] });
+    const signs = SIGNS[this.showsBin ? this.model.get("polarity") : "both"];
+    const geometry = { view: this.view, columns, rows, signs, ahead: this.showsBin, byCause: this.byCause };
+    this.reductions.use(this.window, geometry);
+    const shown = this.inSight();
     this.window.panels.forEach((panel, i) => {
-      paint(this.panels[i].canvas, this.reductions.get(panel, this.bin), this.words, limit);
-      this.panels[i].sums.forEach((part, sign) => write(part, signed(Math.round(panel.sums[this.bin][sign]))));
+      const [{ canvas, sums, note }, [positive, negative]] = [this.panels[i], this.counts(panel)];
+      write(sums[0], signed(Math.round(positive)));
+      write(sums[1], signed(-Math.round(negative)));
+      write(note, this.noteOn(panel));
+      if (!shown.includes(panel.title)) return;
+      const { words, limit } = this.byCause && panel.causes ? this.causeColours() : this.eventColours();
+      paint(canvas, this.reductions.get(panel, this.number), words, limit);
     });
   }
 
-  drawControls(limit) {
-    const { model, parts } = this;
+  /** The positive and the negative events of a panel in what is shown. */
+  counts({ counts }) {
+    const shown = this.showsBin ? [counts[this.bin]] : counts;
+    return [0, 1].map((sign) => shown.reduce((sum, one) => sum + one[sign], 0));
+  }
+
+  noteOn({ title }) {
+    const num = Object.fromEntries(this.window.panels.map((panel) => [panel.title, sum(this.counts(panel))]));
+    const added = Math.round(num.Output - (num.Input - num.Removed));
+    if (title === "Output" && added > 0) return `${added.toLocaleString("en")} of them added`;
+    if (title !== "Removed") return "";
+    return num.Input ? `${((100 * num.Removed) / num.Input).toFixed(1)} % of the input` : "";
+  }
+
+  eventColours() {
+    const { scale, look } = this.window;
+    const key = `${this.limit} ${look}`;
+    if (key !== this.painted.key) {
+      const colours = palette(this.model.get("palette"), this.limit, look === "surface" ? 1 : 2);
+      this.painted = { key, colours, words: Uint32Array.from(colours, word), limit: this.limit / scale };
+    }
+    return this.painted;
+  }
+
+  causeColours() {
+    const causes = this.model.get("causes");
+    return { words: Uint32Array.from(causePalette(causes), word), limit: Object.keys(causes).length };
+  }
+
+  drawControls() {
+    const { model, parts, window } = this;
     const [index, last] = [model.get("index"), model.get("num_windows") - 1];
     write(parts.play, model.get("playing") ? PAUSE : PLAY);
-    parts.bins.value = this.bin;
-    write(parts["bin-text"], this.binLabel());
+    parts.bins.max = this.showsBin ? window.bins - 1 : last;
+    parts.bins.value = this.showsBin ? this.bin : index;
+    write(parts["bin-text"], this.timeLabel());
     parts.windows.hidden = last === 0;
+    write(parts["window-name"], model.get("span") === "stretch" ? "stretch" : "window");
     if (document.activeElement !== parts["window-number"]) parts["window-number"].value = index;
     parts["window-number"].max = last;
     write(parts["window-text"], `of 0\u2013${last}`);
     parts.previous.disabled = index === 0;
     parts.next.disabled = index === last;
-    for (const choice of this.polarities) choice.setAttribute("aria-pressed", choice.value === model.get("polarity"));
-    parts.contrast.value = Math.log(limit / this.window.largest) / Math.log(0.1 / this.window.largest);
-    write(parts["limit-text"], `\u00b1${decimal(limit)}`);
+    for (const one of this.choices) one.setAttribute("aria-pressed", one.value === model.get(one.dataset.trait));
+    const hasTime = model.get("has_time");
+    for (const one of this.choices) one.hidden = one.value === "stretch" && !hasTime;
+    parts["look-choice"].hidden = !hasTime;
+    parts["colour-choice"].hidden = !window.panels.some((panel) => panel.causes);
+    parts.length.hidden = model.get("span") !== "stretch";
+    if (document.activeElement !== parts.stretch) parts.stretch.value = model.get("stretch_ms");
+    parts.jumps.hidden = parts.timeline.hidden = !this.store.rates || last === 0;
+    parts["most-removed"].hidden = !this.store.rates?.removed;
+    parts.blink.hidden = !this.canBlink;
+    parts.blink.setAttribute("aria-pressed", model.get("blinking"));
+    parts.film.hidden = !hasTime;
+    parts.limits.hidden = window.look === "surface" || this.byCause;
+    const isFixed = model.get("limit") !== null;
+    parts.fix.setAttribute("aria-pressed", isFixed);
+    parts.contrast.value = Math.log(this.limit / this.highestLimit) / Math.log(0.1 / this.highestLimit);
+    write(parts["limit-text"], `\u00b1${decimal(this.limit)}${isFixed ? "" : " auto"}`);
   }
 
-  /** The colour limit at the contrast slider's position: the largest value at 0, a tenth of an event at 1. */
+  get highestLimit() {
+    return Math.max(10, 4 * this.window.largest);
+  }
+
+  /** The colour limit at the slider's position: far above the largest value at 0, a tenth of an event at 1. */
   chosenLimit() {
     const at = this.parts.contrast.valueAsNumber;
-    return Number((this.window.largest ** (1 - at) * 0.1 ** at).toPrecision(2));
+    return Number((this.highestLimit ** (1 - at) * 0.1 ** at).toPrecision(2));
   }
 
-  drawScale(limit) {
-    const labels = this.tickLabels(limit).map((label) => `<span>${label}</span>`);
-    write(this.parts.ticks, labels.join(""));
+  drawScale() {
+    const { parts, byCause } = this;
+    parts.scale.hidden = byCause;
+    parts["cause-legend"].hidden = !byCause;
+    const rows = Object.entries(this.model.get("causes")).reverse();
+    write(parts["cause-legend"], byCause ? rows.map(([name, colour]) => key(name, colour)).join("") : "");
+    const { colours } = this.eventColours();
+    const stops = colours.filter((_, i) => i % 2 === 1).map(([r, g, b]) => `rgb(${r} ${g} ${b})`);
+    const background = `linear-gradient(to top, ${stops.join()})`;
+    if (parts.bar.written !== background) parts.bar.style.background = parts.bar.written = background;
+    write(parts.ticks, this.tickLabels().map((label) => `<span>${label}</span>`).join(""));
+    write(parts.unit, this.unit());
+  }
+
+  unit() {
+    return this.window.look === "surface" ? "latest event, fading with its age" : "events per cell";
   }
 
   /** The colour bar's labels from the top; the ends say when stronger cells share their colour. */
-  tickLabels(limit) {
-    const clipped = this.window.largest > limit;
-    const [full, half] = [limit, limit / 2].map(decimal);
+  tickLabels() {
+    const clipped = this.window.look === "counts" && this.window.largest > this.limit;
+    const [full, half] = [this.limit, this.limit / 2].map(decimal);
     return [
       `${clipped ? "\u2265 " : ""}+${full}`,
       `+${half}`,
@@ -455,10 +706,19 @@ class View {
     ];
   }
 
-  binLabel() {
-    const binMs = this.model.get("window_us") / this.window.bins / 1000;
-    const [from, to] = [this.bin, this.bin + 1].map((edge) => (edge * binMs).toFixed(1));
-    return `bin ${this.bin} of 0\u2013${this.window.bins - 1}, ${from}\u2013${to} ms`;
+  /** Marks what is shown on the strip of the whole recording. */
+  drawHere() {
+    if (!this.strip) return;
+    const whole = this.strip.events.length * this.strip.bar_us;
+    const [left, right] = this.times.map((us) => (100 * (us - this.model.get("t0_us"))) / whole);
+    Object.assign(this.parts.here.style, { left: `${left}%`, width: `${right - left}%` });
+  }
+
+  timeLabel() {
+    const digits = this.window.window_us < 8000 ? 3 : 1;
+    const [from, to] = this.times.map((us) => milliseconds(us, digits));
+    const bin = this.showsBin ? `bin ${this.bin} of 0\u2013${this.window.bins - 1}, ` : "";
+    return `${bin}${from}\u2013${to} ms`;
   }
 
   extent() {
@@ -469,35 +729,48 @@ class View {
   }
 
   placeMarkers() {
-    for (const { frame, hovered, chosen } of this.panels) {
-      this.mark(frame, hovered, this.hover);
-      this.mark(frame, chosen, this.model.get("pixel"));
+    for (const { hovered, chosen } of this.panels) {
+      this.mark(hovered, this.hover);
+      this.mark(chosen, this.model.get("pixel"));
     }
   }
 
   /** Outlines a cell in a panel, at least 9 CSS pixels wide so that it can be found. */
-  mark(frame, marker, cell) {
+  mark(marker, cell) {
     marker.hidden = !inside(cell, this.view);
     if (marker.hidden) return;
-    const [x0, y0, x1] = this.view;
-    const scale = frame.clientWidth / (x1 - x0);
-    const size = Math.max(9, scale + 2);
-    const place = (at, origin) => `${(at + 0.5 - origin) * scale - size / 2}px`;
-    Object.assign(marker.style, { width: `${size}px`, height: `${size}px` });
-    Object.assign(marker.style, { left: place(cell[0], x0), top: place(cell[1], y0) });
+    const [x0, y0, x1, y1] = this.view;
+    // Shares of the frame are right at any size of it, also at one that it gets only later.
+    const share = (cells, all) => (100 * cells) / all;
+    const size = (all) => `max(9px, calc(${share(1, all)}% + 2px))`;
+    Object.assign(marker.style, { width: size(x1 - x0), height: size(y1 - y0) });
+    const [left, top] = [share(cell[0] + 0.5 - x0, x1 - x0), share(cell[1] + 0.5 - y0, y1 - y0)];
+    Object.assign(marker.style, { left: `${left}%`, top: `${top}%` });
   }
 
   valueAt({ values }, bin, [x, y]) {
-    return values[(bin * this.window.height + y) * this.window.width + x];
+    return values[(bin * this.window.height + y) * this.window.width + x] * this.window.scale;
+  }
+
+  /** What a panel holds at a cell: its value, or where all bins are shown the events of each sign. */
+  describeCell(panel, cell) {
+    const at = (number) => this.valueAt(panel, number, cell);
+    const { bins, look } = this.window;
+    const code = panel.causes?.[(this.number * this.window.height + cell[1]) * this.window.width + cell[0]];
+    const cause = this.byCause && code ? ` ${Object.keys(this.model.get("causes"))[Math.abs(code) - 1]}` : "";
+    if (this.showsBin || look === "surface") return signed(at(this.showsBin ? this.bin : bins)) + cause;
+    const [positive, negative] = [at(bins + 1), at(bins + 2)];
+    return ([positive, negative].filter(Boolean).map(signed).join(" ") || "0") + cause;
   }
 
   drawReadout() {
     if (!this.hover.length) return write(this.parts.readout, HINT);
     const [x, y] = this.hover;
     const values = this.window.panels.map((panel) => {
-      return `<span>${panel.title} <b>${signed(this.valueAt(panel, this.bin, this.hover))}</b></span>`;
+      return `<span>${panel.title} <b>${this.describeCell(panel, this.hover)}</b></span>`;
     });
-    write(this.parts.readout, `<span>bin ${this.bin}, x ${x}, y ${y}</span>${values.join("")}`);
+    const bin = this.showsBin ? `bin ${this.bin}, ` : "";
+    write(this.parts.readout, `<span>${bin}x ${x}, y ${y}</span>${values.join("")}`);
   }
 
   drawCourse() {
@@ -507,10 +780,9 @@ class View {
     if (this.parts.course.hidden) return;
     const bin = (panel) => Array.from({ length: bins }, (_, i) => this.valueAt(panel, i, pixel));
     const series = panels.map((panel) => ({ title: panel.title, values: bin(panel) }));
-    const key = ({ title }) => `<span class="key" style="--colour: ${SERIES[title]}">${title}</span>`;
     write(this.parts.pixel, `Pixel x ${pixel[0]}, y ${pixel[1]}`);
-    write(this.parts.legend, series.map(key).join(""));
-    write(this.parts.plot, barPlot(series, this.bin, this.model.get("window_us") / 1000));
+    write(this.parts.legend, series.map(({ title }) => key(title, SERIES[title])).join(""));
+    write(this.parts.plot, barPlot(series, this.showsBin ? this.bin : null, this.window, this.unit()));
   }
 
   // -- the user's hands --
@@ -518,16 +790,46 @@ class View {
   listen() {
     const { parts } = this;
     parts.play.onclick = this.keys[" "];
-    parts.bins.oninput = () => this.set({ bin_index: parts.bins.valueAsNumber });
+    parts.bins.oninput = () => this.set({ [this.showsBin ? "bin_index" : "index"]: parts.bins.valueAsNumber });
     parts.previous.onclick = this.keys.PageUp;
     parts.next.onclick = this.keys.PageDown;
     parts["window-number"].onchange = (event) => this.showWindow(event.target.valueAsNumber);
-    for (const choice of this.polarities) choice.onclick = () => this.set({ polarity: choice.value });
+    parts.busiest.onclick = this.keys.e;
+    parts["most-removed"].onclick = this.keys.r;
+    for (const one of this.choices) one.onclick = () => this.set({ [one.dataset.trait]: one.value });
+    parts.stretch.onchange = ({ target }) => {
+      if (target.checkValidity() && target.value) this.set({ stretch_ms: target.valueAsNumber });
+    };
     parts.contrast.oninput = () => this.set({ limit: this.chosenLimit() });
+    parts.fix.onclick = this.keys.f;
+    parts.blink.onclick = this.keys.b;
     parts.reset.onclick = this.keys[0];
     parts.save.onclick = () => this.save();
+    parts.film.onclick = () => this.window && this.model.send({ kind: "film please" });
     parts.close.onclick = () => this.set({ pixel: [] });
-    this.root.addEventListener("keydown", (event) => this.onKey(event));
+    parts.strip.onpointerdown = (event) => {
+      parts.strip.setPointerCapture(event.pointerId);
+      this.goTo(event);
+    };
+    parts.strip.onpointermove = (event) => event.buttons && this.goTo(event);
+  }
+
+  /** Shows the window at the place on the strip that was clicked. */
+  goTo(event) {
+    const { left, width } = this.parts.strip.getBoundingClientRect();
+    const us = ((event.clientX - left) / width) * this.strip.events.length * this.strip.bar_us;
+    this.showWindow(Math.floor(us / this.window.window_us));
+  }
+
+  maximise(title) {
+    this.set({ maximised: this.model.get("maximised") === title ? "" : title, blinking: false });
+  }
+
+  blink() {
+    if (!this.window || !this.model.get("blinking") || !this.canBlink) return;
+    this.blinked = this.blinked === "Input" ? "Output" : "Input";
+    for (const { title, figure } of this.panels) figure.hidden = title !== this.blinked;
+    this.schedule();
   }
 
   listenTo(frame) {
@@ -605,26 +907,58 @@ class View {
     this.set({ view: across >= width ? [] : [left, top, left + across, top + down] });
   }
 
-  /** Keeps every key from JupyterLab, and acts on those that the focused control does not use itself. */
+  /** Acts on keys that the focused control does not use itself, and keeps all from JupyterLab while it has the focus. */
   onKey(event) {
-    event.stopPropagation();
+    const isFocused = this.root.contains(document.activeElement);
+    if (!isFocused && !this.hears(event)) return;
+    if (isFocused) event.stopPropagation();
     const action = this.keys[event.key];
     if (!action || !this.window || usesKey(event.target, event.key) || event.ctrlKey || event.metaKey || event.altKey)
       return;
     event.preventDefault();
+    event.stopPropagation();
     action();
   }
 
+  /** Whether a key is meant for this viewer, though nothing in it was clicked: alone on a page, or under the pointer. */
+  hears({ key: name }) {
+    if (document.activeElement?.matches("input, textarea, select, [contenteditable=true]")) return false;
+    if (document.querySelector(".jp-MainAreaWidget"))
+      return this.root.matches(":hover") && (name === " " || name.length > 1); // Letters are the notebook's commands.
+    const pointed = document.querySelector(".voxel-bin-viewer:hover");
+    return this.root === (pointed ?? document.querySelector(".voxel-bin-viewer"));
+  }
+
   keys = {
-    ArrowLeft: () => this.set({ bin_index: Math.max(0, this.bin - 1) }),
-    ArrowRight: () => this.set({ bin_index: Math.min(this.window.bins - 1, this.bin + 1) }),
+    ArrowLeft: () => stepTime(this.model, this.store, -1),
+    ArrowRight: () => stepTime(this.model, this.store, 1),
     PageUp: () => this.showWindow(this.model.get("index") - 1),
     PageDown: () => this.showWindow(this.model.get("index") + 1),
+    Home: () => this.showWindow(0),
+    End: () => this.showWindow(this.model.get("num_windows") - 1),
     " ": () => this.set({ playing: !this.model.get("playing") }),
     "+": () => this.zoom(1 / 1.5),
     "-": () => this.zoom(1.5),
     0: () => this.set({ view: [] }),
+    1: () => this.set({ span: "bin" }),
+    2: () => this.set({ span: "window" }),
+    3: () => this.model.get("has_time") && this.set({ span: "stretch" }),
+    t: () => this.model.get("has_time") && this.turn("look"),
+    c: () => this.turn("colour"),
+    p: () => this.turn("polarity"),
+    e: () => this.store.rates && this.model.send({ kind: "jump", to: "events" }),
+    r: () => this.store.rates?.removed && this.model.send({ kind: "jump", to: "removed" }),
+    f: () => this.set({ limit: this.model.get("limit") === null ? this.limit : null }),
+    b: () => this.canBlink && this.set({ blinking: !this.model.get("blinking") }),
+    m: () => this.maximise(this.model.get("maximised") || this.pointed || "Input"),
+    s: () => this.save(),
   };
+
+  /** Sets a trait to the next of its choices. */
+  turn(trait) {
+    const values = this.choices.filter((one) => one.dataset.trait === trait).map((one) => one.value);
+    this.set({ [trait]: values[(values.indexOf(this.model.get(trait)) + 1) % values.length] });
+  }
 
   showWindow(index) {
     if (Number.isInteger(index)) this.set({ index: clamp(index, 0, this.model.get("num_windows") - 1) });
@@ -634,50 +968,67 @@ class View {
 
   save() {
     if (!this.window) return;
-    this.picture().toBlob((blob) => {
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(blob);
-      link.download = `voxel_window${this.window.index}_bin${this.bin}.png`;
-      link.click();
-      URL.revokeObjectURL(link.href);
-    });
+    const part = this.showsBin ? `_bin${this.bin}` : "";
+    const name = `voxel_${this.model.get("span") === "stretch" ? "stretch" : "window"}${this.window.index}${part}.png`;
+    this.picture().toBlob((blob) => download(blob, name));
   }
 
-  /** The panels with their titles and the colour bar, side by side on white, as a canvas. */
+  /** The panels in sight with their titles and the colour bar, side by side on white, as a canvas. */
   picture() {
-    const { width, height } = this.panels[0].canvas;
+    const shown = this.panels.filter(({ title }) => this.inSight().includes(title));
+    const { width, height } = shown[0].canvas;
     const unit = devicePixelRatio;
     const [margin, top] = [14 * unit, 50 * unit];
     const left = (i) => margin + i * (width + margin);
-    const context = blank(left(this.panels.length) + 110 * unit, top + height + margin);
+    const context = blank(left(shown.length) + 110 * unit, top + height + margin);
     context.font = `${12 * unit}px sans-serif`;
-    context.fillText(`Window ${this.window.index}, ${this.binLabel()}; ${this.extent()}`, margin, 18 * unit);
-    this.panels.forEach(({ title, canvas }, i) => {
-      context.fillText(title, left(i), 42 * unit);
+    const name = this.model.get("span") === "stretch" ? "Stretch" : "Window";
+    context.fillText(`${name} ${this.window.index}, ${this.timeLabel()}; ${this.extent()}`, margin, 18 * unit);
+    shown.forEach(({ title, canvas, sums }, i) => {
+      context.fillText(`${title} ${sums.map((part) => part.textContent).join(" ")}`, left(i), 42 * unit);
       context.drawImage(canvas, left(i), top);
       context.strokeRect(left(i), top, width, height);
     });
-    this.pictureScale(context, left(this.panels.length), top, height, unit);
+    if (this.byCause) this.pictureCauses(context, left(shown.length), top, unit);
+    else this.pictureScale(context, left(shown.length), top, height, unit);
     return context.canvas;
   }
 
+  pictureCauses(context, left, top, unit) {
+    Object.entries(this.model.get("causes")).forEach(([name, colour], i) => {
+      context.fillStyle = colour;
+      context.fillRect(left, top + i * 20 * unit, 12 * unit, 12 * unit);
+      context.fillStyle = "#222";
+      context.fillText(name, left + 20 * unit, top + (i * 20 + 11) * unit);
+    });
+  }
+
   pictureScale(context, left, top, height, unit) {
-    context.fillText("events per cell", left, top - 8 * unit);
-    this.tickLabels(this.model.get("limit")).forEach((label, i) => {
+    context.fillText(this.window.look === "surface" ? "latest event" : "events per cell", left, top - 8 * unit);
+    this.tickLabels().forEach((label, i) => {
       context.fillText(label, left + 20 * unit, top + 9 * unit + (i / 4) * (height - 9 * unit));
     });
-    const palette = this.model.get("palette");
+    const { colours } = this.eventColours();
     const gradient = context.createLinearGradient(0, top + height, 0, top);
-    palette.forEach((colour, i) => gradient.addColorStop(i / (palette.length - 1), colour));
+    colours.forEach(([r, g, b], i) => gradient.addColorStop(i / (colours.length - 1), `rgb(${r} ${g} ${b})`));
     context.fillStyle = gradient;
     context.fillRect(left, top, 14 * unit, height);
   }
 }
 
 function usesKey(control, key) {
-  if (control.matches("button")) return key === " ";
-  if (control.matches(".contrast")) return key.startsWith("Arrow") || key.startsWith("Page");
-  return control.matches(".window-number");
+  if (control.matches("button")) return key === " " || key === "Enter";
+  if (control.matches("input[type=range]"))
+    return key.startsWith("Arrow") || key.startsWith("Page") || ["Home", "End"].includes(key);
+  return control.matches("input");
+}
+
+function sum(values) {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+function key(name, colour) {
+  return `<span class="key" style="--colour: ${colour}">${name}</span>`;
 }
 
 /** The drawing context of a white canvas, ready for dark text. */
@@ -692,9 +1043,9 @@ function blank(width, height) {
 
 // ---- the time course of a pixel -------------------------------------------------------------------------------------
 
-/** Bars of each series for every bin, as SVG text: milliseconds below, events per cell at the left, the bin shaded. */
-function barPlot(series, bin, windowMs) {
-  const [width, height, left, right, top, bottom] = [620, 172, 64, 12, 10, 38];
+/** Bars of each series for every bin, as SVG text: milliseconds below, values at the left, the bin on show shaded. */
+function barPlot(series, shown, { start_us: startUs, window_us: lengthUs }, unit) {
+  const [width, height, left, right, top, bottom] = [620, 172, 64, 24, 10, 38];
   const bins = series[0].values.length;
   const most = Math.ceil(Math.max(1, ...series.flatMap(({ values }) => values.map(Math.abs))));
   const x = (at) => left + (at * (width - left - right)) / bins;
@@ -702,15 +1053,19 @@ function barPlot(series, bin, windowMs) {
   const level = (value) => `
     <line x1="${left}" x2="${width - right}" y1="${y(value)}" y2="${y(value)}" class="${value ? "rule" : "zero"}"/>
     <text x="${left - 8}" y="${y(value) + 4}" text-anchor="end">${signed(value)}</text>`;
-  const edge = (_, i) =>
-    `<text x="${x(i)}" y="${height - 20}" text-anchor="middle">${decimal((i * windowMs) / bins)}</text>`;
+  // Beyond a quarter of an hour whole numbers of milliseconds are too long for an axis.
+  const [origin, after] = startUs < 1e9 ? [0, ""] : [startUs, ` after ${milliseconds(startUs)}`];
+  const at = (i) => milliseconds(startUs - origin + (i * lengthUs) / bins, lengthUs < 8000 ? 3 : 1);
+  const edge = (_, i) => `<text x="${x(i)}" y="${height - 20}" text-anchor="middle">${at(i)}</text>`;
+  const current = shown === null ? "" : `
+      <rect class="current" x="${x(shown)}" y="${top}" width="${x(1) - x(0)}" height="${y(-most) - top}"/>`;
   return `
     <svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="Time course">
-      <rect class="current" x="${x(bin)}" y="${top}" width="${x(1) - x(0)}" height="${y(-most) - top}"/>
+      ${current}
       ${[most, 0, -most].map(level).join("")}
       ${Array.from({ length: bins + 1 }, edge).join("")}
-      <text x="${x(bins / 2)}" y="${height - 4}" text-anchor="middle">time in the window, ms</text>
-      <text transform="translate(13 ${y(0)}) rotate(-90)" text-anchor="middle">events per cell</text>
+      <text x="${x(bins / 2)}" y="${height - 4}" text-anchor="middle">time${after}, ms</text>
+      <text transform="translate(13 ${y(0)}) rotate(-90)" text-anchor="middle">${unit}</text>
       ${series.map((one, i) => bars(one, i, series.length, x, y)).join("")}
     </svg>`;
 }

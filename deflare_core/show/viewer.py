@@ -1,6 +1,6 @@
-"""The voxel-bin viewer: input, target, output and residual side by side in a notebook, one slider over the bins.
+"""The viewer: input, target, output and what was removed side by side in a notebook, through all of a recording.
 
-Python holds the voxels and the state, `viewer.js` draws. A window's voxels travel once, as binary buffers of a
+Python holds the recordings and the state, `viewer.js` draws. A window's pictures travel once, as binary buffers of a
 message that the front end asks for; as traits they would be saved in every executed notebook (up to 40 MB here). Every
 control is a trait, so `viewer.bin_index = 3`, `viewer.observe(...)` and `ipywidgets.jslink(...)` work.
 """
@@ -18,24 +18,46 @@ import numpy as np
 import torch
 import traitlets
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from deflare_core.codec import events_to_voxel
+from deflare_core.codec import bin_edges_us
 from deflare_core.events import WINDOW_US, Events
 from deflare_core.io.recordings import Recording
-from deflare_core.show.figures import SIGNED_MAP, draw_signed, find_limit, make_figure
+from deflare_core.show.figures import SIGNED, draw_signed, find_limit, make_figure
+from deflare_core.show.stretches import (
+    INPUT,
+    OUTPUT,
+    REMOVED,
+    TARGET,
+    Panel,
+    Source,
+    Timeline,
+    choose_length_us,
+    keep_highest,
+    keep_last,
+)
 
 Voxel = np.ndarray | torch.Tensor
 LoadWindow = Callable[[int], Sequence[Any]]
 """Gives `(input, target, output)` of a window by its number; trailing ones may be left out, or None."""
 
-PALETTE = [to_hex(colour) for colour in SIGNED_MAP(np.linspace(0, 1, 255))]
-"""Colours from -limit to +limit; an odd number, so that zero has one of its own."""
+CAUSE_COLOURS = {
+    "unknown": "#c4c4c4",
+    "background": "#6b6b6b",
+    "noise": "#e0a100",
+    "light": "#2f9e6e",
+    "flare": "#9440b8",
+}
 
 POLARITIES = ("both", "positive", "negative")
-RESIDUAL = "Residual"
+SPANS = ("bin", "window", "stretch")
+LOOKS = ("counts", "surface")
+COLOURS = ("polarity", "cause")
+SHORTEST_MS, LONGEST_MS = 0.1, 60_000
+"""Milliseconds that one picture may show; of more a recording of today's sensors does not fit into memory."""
+SURFACE_STEPS = 127
+"""A time surface travels as whole numbers up to this."""
 
 
 class VoxelBinViewer(anywidget.AnyWidget):
@@ -45,8 +67,9 @@ class VoxelBinViewer(anywidget.AnyWidget):
     ----------
     input : the voxel before, float or integer `(bins, H, W)`, array or tensor, also with leading axes of length 1.
     target : the voxel that the output should equal, if known.
-    output : the voxel that the network made, if any; the residual `output - input` is then shown as well.
+    output : the voxel that the network made, if any; what it removed of the input is then shown as well.
     window_us : length of the window in microseconds, for the time axis.
+    t0_us : absolute start of the first window, microseconds.
 
     Raises
     ------
@@ -57,30 +80,59 @@ class VoxelBinViewer(anywidget.AnyWidget):
     _esm = Path(__file__).with_name("viewer.js")
     _css = Path(__file__).with_name("viewer.css")
 
+    span = traitlets.Enum(SPANS, "bin", help="how much of the recording one picture shows").tag(sync=True)
+    stretch_ms = traitlets.Float(50.0, help="what the span `stretch` shows, milliseconds").tag(sync=True)
+    look = traitlets.Enum(LOOKS, "counts", help="counted events, or a time surface that fades").tag(sync=True)
+    colour = traitlets.Enum(COLOURS, "polarity", help="what the colours of events say").tag(sync=True)
     bin_index = traitlets.Int(0, help="the bin on show, from 0").tag(sync=True)
-    index = traitlets.Int(0, help="the window on show, from 0").tag(sync=True)
-    num_windows = traitlets.Int(1, help="how many windows can be stepped through", read_only=True).tag(sync=True)
-    playing = traitlets.Bool(False, help="whether the bins run by themselves").tag(sync=True)
-    polarity = traitlets.Enum(POLARITIES, "both", help="which sign of cells is drawn").tag(sync=True)
-    limit = traitlets.Float(1.0, help="events per cell at which red and blue are full").tag(sync=True)
+    index = traitlets.Int(0, help="the window or stretch on show, from 0").tag(sync=True)
+    num_windows = traitlets.Int(1, help="how many of them can be stepped through", read_only=True).tag(sync=True)
+    playing = traitlets.Bool(False, help="whether time runs by itself").tag(sync=True)
+    polarity = traitlets.Enum(POLARITIES, "both", help="which sign of events is drawn").tag(sync=True)
+    limit = traitlets.Float(
+        None, allow_none=True, help="events per cell at which red and blue are full; None: found for each window"
+    ).tag(sync=True)
     view = traitlets.List(traitlets.Float(), help="shown cells [x0, y0, x1, y1); empty: all").tag(sync=True)
     pixel = traitlets.List(traitlets.Int(), help="the pixel [x, y] of the time course; empty: none").tag(sync=True)
-    window_us = traitlets.Int(WINDOW_US, help="length of a window, microseconds", read_only=True).tag(sync=True)
-    palette = traitlets.List(PALETTE, help="colours from -limit to +limit", read_only=True).tag(sync=True)
+    maximised = traitlets.Unicode("", help="title of the panel that is shown alone; empty: none").tag(sync=True)
+    blinking = traitlets.Bool(False, help="whether input and output take turns in one place").tag(sync=True)
+    window_us = traitlets.Int(WINDOW_US, help="length of a window or stretch, us", read_only=True).tag(sync=True)
+    t0_us = traitlets.Int(0, help="absolute start of the first window, us", read_only=True).tag(sync=True)
+    has_time = traitlets.Bool(False, help="whether it can show stretches and time surfaces", read_only=True).tag(
+        sync=True
+    )
+    palette = traitlets.Dict(SIGNED, help="colours of one event and of many, by sign", read_only=True).tag(sync=True)
+    causes = traitlets.Dict(CAUSE_COLOURS, help="the colour of each cause, by rank", read_only=True).tag(sync=True)
 
     def __init__(
-        self, input: Voxel, target: Voxel | None = None, output: Voxel | None = None, *, window_us: int = WINDOW_US
+        self,
+        input: Voxel,
+        target: Voxel | None = None,
+        output: Voxel | None = None,
+        *,
+        window_us: int = WINDOW_US,
+        t0_us: int = 0,
     ) -> None:
         self._load_window: LoadWindow | None = None
-        self.voxels = check_voxels(input, target, output)
-        super().__init__(limit=find_default_limit(list(self.voxels.values())))
+        self._timeline: Timeline | None = None
+        self._panels = make_panels(input, target, output)
+        super().__init__()
         self.set_trait("window_us", window_us)
+        self.set_trait("t0_us", t0_us)
         self.on_msg(self._answer)
 
     @classmethod
-    def of_windows(cls, load_window: LoadWindow, num_windows: int, index: int = 0) -> VoxelBinViewer:
+    def of_windows(
+        cls,
+        load_window: LoadWindow,
+        num_windows: int,
+        index: int = 0,
+        *,
+        window_us: int = WINDOW_US,
+        t0_us: int = 0,
+    ) -> VoxelBinViewer:
         """A viewer that steps through windows, from the one numbered `index` on."""
-        viewer = cls(*load_window(index))
+        viewer = cls(*load_window(index), window_us=window_us, t0_us=t0_us)
         viewer.set_trait("num_windows", num_windows)
         viewer.index = index
         viewer._load_window = load_window
@@ -96,56 +148,101 @@ class VoxelBinViewer(anywidget.AnyWidget):
         t0_us: int,
         num_windows: int,
         index: int = 0,
+        span: str | None = None,
+        labels: NDArray[np.uint8] | None = None,
     ) -> VoxelBinViewer:
-        """A viewer that steps through recordings on one clock, in 20 ms windows from `t0_us` on.
+        """A viewer that steps through recordings on one clock, from `t0_us` on, over `num_windows` windows of 20 ms.
 
-        Of open recordings only the window on show is read, so they may be of any length.
+        Of open recordings only what is on show is read, so they may be of any length.
+
+        Parameters
+        ----------
+        index : the window that is shown first, or that lies in the stretch that is.
+        span : "bin", "window" or "stretch"; None takes the shortest in which something is seen.
+        labels : what caused each event of an input in memory, keys of `events.CAUSES`; an open one has its own.
         """
-
-        def encode(events: Events | Recording | None, k: int) -> Voxel | None:
-            if events is None:
-                return None
-            start_us = t0_us + k * WINDOW_US
-            return events_to_voxel(events.window(start_us, start_us + WINDOW_US), t0_us=start_us)
-
-        return cls.of_windows(lambda k: [encode(events, k) for events in (input, target, output)], num_windows, index)
+        given = {INPUT: input, TARGET: target, OUTPUT: output}
+        sources = {title: Source(events) for title, events in given.items() if events is not None}
+        timeline = Timeline(sources | {INPUT: Source(input, labels)}, t0_us, num_windows * WINDOW_US)
+        viewer = cls(np.zeros((1, 1, 1)), t0_us=t0_us)
+        viewer.set_trait("num_windows", num_windows)
+        viewer.set_trait("has_time", True)
+        viewer.index = index
+        chosen, length_us = choose_length_us(timeline)
+        viewer.span = span or chosen
+        viewer.stretch_ms = length_us / 1000 if chosen == "stretch" else viewer.stretch_ms
+        viewer._timeline = timeline
+        viewer._cut_again()
+        return viewer
 
     @property
     def panels(self) -> dict[str, NDArray[np.float32]]:
-        """The voxels on show by title, float32 `(bins, H, W)`; with an output also the residual."""
-        panels = dict(self.voxels)
-        if "Output" in panels:
-            panels[RESIDUAL] = panels["Output"] - panels["Input"]
-        return panels
+        """The panels of the window or stretch on show by title, float32 `(bins, H, W)`, signed events per cell.
+
+        With an output that which was removed is among them; in the look `surface` the cells are those of time surfaces.
+        """
+        return {title: panel.cells for title, panel in self._panels.items()}
+
+    @property
+    def voxels(self) -> dict[str, NDArray[np.float32]]:
+        """The same, but for what was removed."""
+        return {title: cells for title, cells in self.panels.items() if title != REMOVED}
 
     @property
     def num_bins(self) -> int:
         """Bins of the voxels on show."""
-        return len(self.voxels["Input"])
+        return len(self._panels[INPUT].cells)
+
+    @property
+    def start_us(self) -> int:
+        """The absolute start of the window or stretch on show."""
+        return self.t0_us + self.index * self.window_us
+
+    @property
+    def shown_limit(self) -> float:
+        """The limit of the colours: the one that was set, or what suits the window on show."""
+        return self.limit or find_limits(self._panels)[self.span != "bin"]
 
     def show(self, input: Voxel, target: Voxel | None = None, output: Voxel | None = None) -> None:
-        """Replace the voxels `(bins, H, W)` on show; bin, colour limit and zoom stay, so that windows compare."""
-        self.voxels = check_voxels(input, target, output)
-        self.bin_index = min(self.bin_index, self.num_bins - 1)
-        self._send_window()
+        """Replace the voxels `(bins, H, W)` on show; bin, fixed limit and zoom stay, so that windows compare."""
+        self._show_panels(make_panels(input, target, output))
+
+    def jump(self, to: str) -> None:
+        """Go to the window or stretch with the most `events`, or to the one from which most were `removed`."""
+        if self._timeline and (to == "events" or OUTPUT in self._timeline.sources):
+            self.index = self._timeline.find_most("removed" if to == "removed" else "events", self.window_us)
 
     def figure(self, bin_index: int | None = None) -> Figure:
-        """The panels of one bin as a static figure with the viewer's colours, limit, polarity and zoom."""
-        shown = self.bin_index if bin_index is None else self._check_bin_index(bin_index)
-        low, high = {"both": (-np.inf, np.inf), "positive": (0, np.inf), "negative": (-np.inf, 0)}[self.polarity]
-        figure, grid = _lay_out_panels(len(self.panels), *self.voxels["Input"].shape[1:])
-        for axes, (title, voxel) in zip(grid, self.panels.items(), strict=True):
-            image = draw_signed(axes, np.clip(voxel[shown], low, high), self.limit)
-            axes.set_title(title)
+        """What is on show as a static figure, with the viewer's colours, limit, polarity and zoom; or one bin of it."""
+        shown = self.bin_index if bin_index is None and self.span == "bin" else bin_index
+        bins = [*range(self.num_bins)] if shown is None else [self._check_bin_index(shown)]
+        pictures = {title: self._draw(panel, shown) for title, panel in self._panels.items()}
+        figure, grid = _lay_out_panels(len(pictures), *self._panels[INPUT].cells.shape[1:])
+        for axes, (title, picture) in zip(grid, pictures.items(), strict=True):
+            positive, negative = self._panels[title].counts[bins].sum(0)
+            image = draw_signed(axes, picture, self.shown_limit, 2 if self.look == "counts" else 1)
+            axes.set_title(f"{title}: {positive:,.0f} positive, {abs(negative):,.0f} negative")
         if self.view:
             x0, y0, x1, y1 = self.view
             grid[0].set(xlim=(x0 - 0.5, x1 - 0.5), ylim=(y1 - 0.5, y0 - 0.5))
         figure.supxlabel("x, pixels")
         figure.supylabel("y, pixels")
-        figure.colorbar(image, ax=grid, label="events per cell", extend="both", pad=0.02, aspect=40)
-        bin_ms = self.window_us / self.num_bins / 1000
-        figure.suptitle(f"Window {self.index}, bin {shown}: {shown * bin_ms:.1f} to {(shown + 1) * bin_ms:.1f} ms")
+        label = "events per cell" if self.look == "counts" else "time surface"
+        figure.colorbar(image, ax=grid, label=label, extend="both", pad=0.02, aspect=40)
+        figure.suptitle(self._name_time(bins))
         return figure
+
+    def _draw(self, panel: Panel, bin_index: int | None) -> NDArray[np.float32]:
+        """A bin of a panel, or all of them, as one picture `(H, W)` of the polarity on show."""
+        pictures = panel.whole if bin_index is None else keep_last(panel.cells[[bin_index]])
+        return pictures[POLARITIES.index(self.polarity)]
+
+    def _name_time(self, bins: list[int]) -> str:
+        """Where in the recording some bins lie, in words."""
+        edges = bin_edges_us(self.num_bins, self.window_us, self.start_us)
+        name = f"{'Stretch' if self.span == 'stretch' else 'Window'} {self.index}"
+        name += f", bin {bins[0]}" if len(bins) == 1 else ""
+        return f"{name}: {edges[bins[0]] / 1000:,.1f} to {edges[bins[-1] + 1] / 1000:,.1f} ms"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict] | None:
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -157,17 +254,49 @@ class VoxelBinViewer(anywidget.AnyWidget):
         return bundle
 
     def _answer(self, _widget: object, content: dict, _buffers: object) -> None:
-        if content.get("kind") == "window please":
+        kind = content.get("kind")
+        if kind == "window please":
             self._send_window()
+            self._send_rates()
+        elif kind == "jump":
+            self.jump(content["to"])
 
     def _send_window(self) -> None:
-        header, buffers = pack_window(self.voxels)
-        self.send({"kind": "window", "index": self.index, **header}, buffers)
+        header, buffers = pack_window(self._panels)
+        place = {"index": self.index, "start_us": self.start_us, "window_us": self.window_us, "span": self.span}
+        self.send({"kind": "window", **place, **header}, buffers)
+
+    def _send_rates(self) -> None:
+        if self._timeline:
+            bar_us, events, removed = self._timeline.rates
+            counts = {"events": events.tolist(), "removed": None if removed is None else removed.tolist()}
+            self.send({"kind": "rates", "bar_us": bar_us, **counts})
+
+    def _show_panels(self, panels: dict[str, Panel]) -> None:
+        self._panels = panels
+        self.bin_index = min(self.bin_index, self.num_bins - 1)
+        self._send_window()
 
     @traitlets.observe("index")
     def _step(self, change: Any) -> None:
         if self._load_window is not None:
             self.show(*self._load_window(change["new"]))
+        elif self._timeline is not None:
+            self._show_panels(self._timeline.load(self.index, self.window_us, self.look))
+
+    @traitlets.observe("span", "stretch_ms", "look")
+    def _cut_again(self, _change: Any = None) -> None:
+        """Show what is at the same time as before, in a stretch of the length that is now asked for."""
+        if (timeline := self._timeline) is None:
+            return
+        length_us = round(self.stretch_ms * 1000) if self.span == "stretch" else WINDOW_US
+        number, self._timeline = (self.start_us - self.t0_us) // length_us, None
+        self.set_trait("num_windows", max(self.num_windows, number + 1))
+        self.index = number
+        self.set_trait("num_windows", timeline.count_stretches(length_us))
+        self.set_trait("window_us", length_us)
+        self._timeline = timeline
+        self._show_panels(timeline.load(number, length_us, self.look))
 
     @traitlets.validate("bin_index")
     def _check_bin(self, proposal: Any) -> int:
@@ -180,9 +309,23 @@ class VoxelBinViewer(anywidget.AnyWidget):
         return proposal["value"]
 
     @traitlets.validate("limit")
-    def _check_limit(self, proposal: Any) -> float:
-        if not (np.isfinite(proposal["value"]) and proposal["value"] > 0):
+    def _check_limit(self, proposal: Any) -> float | None:
+        if proposal["value"] is not None and not (np.isfinite(proposal["value"]) and proposal["value"] > 0):
             raise ValueError(f"limit is a positive number of events per cell; received {proposal['value']}.")
+        return proposal["value"]
+
+    @traitlets.validate("stretch_ms")
+    def _check_stretch(self, proposal: Any) -> float:
+        if not SHORTEST_MS <= proposal["value"] <= LONGEST_MS:
+            raise ValueError(
+                f"stretch_ms is {SHORTEST_MS} to {LONGEST_MS:,} milliseconds; received {proposal['value']}."
+            )
+        return proposal["value"]
+
+    @traitlets.validate("span", "look")
+    def _check_time(self, proposal: Any) -> str:
+        if proposal["value"] in ("stretch", "surface") and not self.has_time:
+            raise ValueError(f"'{proposal['value']}' needs the times of events; show recordings, not voxels.")
         return proposal["value"]
 
     def _check_bin_index(self, bin_index: int) -> int:
@@ -191,11 +334,26 @@ class VoxelBinViewer(anywidget.AnyWidget):
         return bin_index
 
 
+def make_panels(input: Voxel, target: Voxel | None = None, output: Voxel | None = None) -> dict[str, Panel]:
+    """The panels of voxels `(bins, H, W)` by title; with an output also that by which it is nearer to zero."""
+    voxels = check_voxels(input, target, output)
+    if OUTPUT in voxels:
+        before = voxels[INPUT]
+        voxels[REMOVED] = np.clip(before - voxels[OUTPUT], np.minimum(before, 0), np.maximum(before, 0))
+    return {title: Panel(cells, sum_signs(cells)) for title, cells in voxels.items()}
+
+
+def sum_signs(cells: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The sums of the positive and of the negative cells of each bin, float64 `(bins, 2)`, both as positive numbers."""
+    sums = [np.maximum(sign * cells, 0).sum((1, 2), dtype=np.float64) for sign in (1, -1)]
+    return np.stack(sums, axis=1)
+
+
 def check_voxels(
     input: Voxel, target: Voxel | None = None, output: Voxel | None = None
 ) -> dict[str, NDArray[np.float32]]:
     """The given voxels by title, float32 `(bins, H, W)` in host memory, all of one shape."""
-    given = {"Input": input, "Target": target, "Output": output}
+    given = {INPUT: input, TARGET: target, OUTPUT: output}
     voxels = {title: _check_voxel(title, voxel) for title, voxel in given.items() if voxel is not None}
     shapes = {title: voxel.shape for title, voxel in voxels.items()}
     if len(set(shapes.values())) > 1:
@@ -217,23 +375,52 @@ def _check_voxel(title: str, voxel: Voxel) -> NDArray[np.float32]:
     return array
 
 
-def pack_window(voxels: dict[str, NDArray[np.float32]]) -> tuple[dict[str, Any], list[bytes]]:
-    """What the front end needs to restore the voxels `(bins, H, W)`: shape, titles, dtypes, and a buffer for each.
+def pack_window(panels: dict[str, Panel]) -> tuple[dict[str, Any], list[bytes]]:
+    """What the front end needs to restore the panels: shape, limits, and for each panel how its buffers are packed.
 
-    Whole numbers that fit go as int8, a quarter of the bytes; anything else as float32.
+    Behind its bins `(bins, H, W)` each panel has all of them in one picture, of both signs and of each.
     """
-    packed = {title: _pack(voxel) for title, voxel in voxels.items()}
-    panels = [{"title": title, "dtype": array.dtype.name} for title, array in packed.items()]
-    return {"shape": list(voxels["Input"].shape), "panels": panels}, [array.tobytes() for array in packed.values()]
+    is_surface = panels[INPUT].look == "surface"
+    headers, buffers, largest = [], [], 1.0
+    for title, panel in panels.items():
+        cells = np.concatenate([panel.cells, panel.whole])
+        largest = max(largest, float(np.abs(cells).max()))
+        header, buffer = pack_cells(np.rint(cells * SURFACE_STEPS) if is_surface else cells)
+        headers.append({"title": title, "counts": panel.counts.tolist(), "cells": header, "causes": None})
+        buffers.append(buffer)
+        if panel.causes is not None:
+            headers[-1]["causes"], buffer = pack_cells(np.concatenate([panel.causes, keep_highest(panel.causes)]))
+            buffers.append(buffer)
+    scale = 1 / SURFACE_STEPS if is_surface else 1
+    common = {"shape": list(panels[INPUT].cells.shape), "look": panels[INPUT].look, "limits": find_limits(panels)}
+    return {**common, "largest": largest, "scale": scale, "panels": headers}, buffers
 
 
-def _pack(voxel: NDArray[np.float32]) -> np.ndarray:
-    """The voxel as int8 if that holds it exactly, else as little-endian float32."""
-    if voxel.min() >= -128 and voxel.max() <= 127:
-        whole = voxel.astype(np.int8)
-        if np.array_equal(whole, voxel):
-            return whole
-    return voxel.astype("<f4", copy=False)
+def pack_cells(cells: np.ndarray) -> tuple[dict[str, Any], bytes]:
+    """How the cells are packed, and the bytes: whole numbers in as few as hold them, else little-endian float32.
+
+    Where fewer than one in eight is not zero, only those travel, behind their places as uint32.
+    """
+    dtype = next((name for name in ("int8", "int16") if _holds(name, cells)), "float32")
+    cells = cells.astype(np.dtype(dtype).newbyteorder("<")).ravel()
+    places = np.flatnonzero(cells)
+    if 8 * len(places) >= cells.size:
+        return {"dtype": dtype, "filled": None}, cells.tobytes()
+    return {"dtype": dtype, "filled": len(places)}, places.astype("<u4").tobytes() + cells[places].tobytes()
+
+
+def _holds(dtype: str, cells: np.ndarray) -> bool:
+    """Whether a type of whole numbers holds all cells exactly."""
+    info = np.iinfo(dtype)
+    return bool(cells.min() >= info.min and cells.max() <= info.max and np.array_equal(cells.astype(dtype), cells))
+
+
+def find_limits(panels: dict[str, Panel]) -> tuple[float, float]:
+    """The limits of the colours that suit single bins, and all of them in one picture."""
+    if panels[INPUT].look == "surface":
+        return 1.0, 1.0
+    bins, wholes = [panel.cells for panel in panels.values()], [panel.whole[0] for panel in panels.values()]
+    return find_default_limit(bins), find_default_limit(wholes)
 
 
 def find_default_limit(voxels: list[NDArray[np.float32]]) -> float:

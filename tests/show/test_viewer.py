@@ -11,7 +11,7 @@ from PIL import Image
 from traitlets import TraitError
 
 from deflare_core.events import Events
-from deflare_core.show.viewer import VoxelBinViewer, find_default_limit, pack_window
+from deflare_core.show.viewer import VoxelBinViewer, find_default_limit, make_panels, pack_window
 
 SHAPE = (8, 12, 16)
 
@@ -24,10 +24,21 @@ def noisy(seed: int = 0) -> np.ndarray:
     return counts(seed) + np.random.default_rng(seed).normal(0, 0.1, SHAPE).astype(np.float32)
 
 
+def unpacked(packed: dict, buffer: bytes) -> np.ndarray:
+    """The cells in a buffer, all of them or, behind their places, those that are not zero."""
+    dtype, filled = np.dtype(packed["dtype"]), packed["filled"]
+    if filled is None:
+        return np.frombuffer(buffer, dtype)
+    cells = np.zeros(11 * SHAPE[1] * SHAPE[2], dtype)
+    cells[np.frombuffer(buffer, "<u4", filled)] = np.frombuffer(buffer, dtype, filled, 4 * filled)
+    return cells
+
+
 def decoded(header: dict, buffers: list[bytes]) -> dict[str, np.ndarray]:
-    """What the front end makes of a message, by the names and dtypes in its header alone."""
+    """The bins that the front end makes of a message, by what is in its header alone."""
+    bins, height, width = header["shape"]
     return {
-        panel["title"]: np.frombuffer(buffer, panel["dtype"]).astype(np.float32).reshape(header["shape"])
+        panel["title"]: unpacked(panel["cells"], buffer).astype(np.float32).reshape(-1, height, width)[:bins]
         for panel, buffer in zip(header["panels"], buffers, strict=True)
     }
 
@@ -40,27 +51,30 @@ def sent(viewer: VoxelBinViewer) -> list[tuple[dict, list[bytes]]]:
 
 
 def test_whole_counts_travel_as_int8_and_come_back_exactly():
-    header, buffers = pack_window({"Input": counts()})
-    assert header == {"shape": [8, 12, 16], "panels": [{"title": "Input", "dtype": "int8"}]}
-    assert len(buffers[0]) == counts().size
+    header, buffers = pack_window(make_panels(counts()))
+    assert header["shape"] == [8, 12, 16]
+    assert header["panels"][0]["cells"] == {"dtype": "int8", "filled": None}
+    assert len(buffers[0]) == 11 * 12 * 16, "Eight bins, and three pictures of all of them."
     assert np.array_equal(decoded(header, buffers)["Input"], counts())
 
 
-@pytest.mark.parametrize("extra", [0.5, 128.0, -129.0, 1e-30, 3.4e38])
-def test_what_int8_cannot_hold_travels_as_float32_and_comes_back_exactly(extra):
+@pytest.mark.parametrize(
+    ("extra", "dtype"), [(0.5, "float32"), (128.0, "int16"), (-40_000.0, "float32"), (3e38, "float32")]
+)
+def test_what_int8_cannot_hold_travels_in_a_larger_type_and_comes_back_exactly(extra, dtype):
     voxel = counts()
     voxel[3, 4, 5] = extra
-    header, buffers = pack_window({"Input": voxel})
-    assert header["panels"][0]["dtype"] == "float32"
+    header, buffers = pack_window(make_panels(voxel))
+    assert header["panels"][0]["cells"]["dtype"] == dtype
     assert np.array_equal(decoded(header, buffers)["Input"], voxel)
 
 
 @pytest.mark.parametrize("edge", [-128.0, 127.0])
 def test_the_ends_of_int8_are_used(edge):
     voxel = np.full(SHAPE, edge, np.float32)
-    header, buffers = pack_window({"Input": voxel})
-    assert header["panels"][0]["dtype"] == "int8"
-    assert np.array_equal(decoded(header, buffers)["Input"], voxel)
+    header, buffers = pack_window(make_panels(voxel[:1]))
+    assert header["panels"][0]["cells"]["dtype"] == "int8"
+    assert np.array_equal(decoded(header, buffers)["Input"], voxel[:1])
 
 
 def test_the_front_end_gets_every_voxel_once_it_asks():
@@ -71,9 +85,9 @@ def test_the_front_end_gets_every_voxel_once_it_asks():
     assert content["kind"] == "window"
     assert content["index"] == 0
     received = decoded(content, buffers)
-    assert list(received) == ["Input", "Target", "Output"]
-    for title, voxel in zip(received, (counts(0), counts(1), noisy(2)), strict=True):
-        assert np.array_equal(received[title], voxel)
+    assert list(received) == ["Input", "Target", "Output", "Removed"]
+    for title, voxel in viewer.panels.items():
+        assert np.array_equal(received[title], voxel), f"{title} arrives as it is."
 
 
 def test_voxels_are_not_part_of_the_saved_state():
@@ -97,11 +111,13 @@ def test_arrays_and_tensors_of_any_layout_are_the_same_voxel(same):
     assert np.array_equal(VoxelBinViewer(same).voxels["Input"], counts())
 
 
-def test_residual_is_output_minus_input_and_needs_an_output():
+def test_what_was_removed_has_the_input_s_signs_and_needs_an_output():
     assert list(VoxelBinViewer(counts(), counts(1)).panels) == ["Input", "Target"]
-    panels = VoxelBinViewer(counts(0), None, noisy(1)).panels
-    assert list(panels) == ["Input", "Output", "Residual"]
-    assert np.array_equal(panels["Residual"], noisy(1) - counts(0))
+    before, after = np.zeros((2, 1, 1, 6), np.float32)
+    before[..., :5], after[..., :6] = [3, -3, 3, -3, 2], [1, -1, 4, 1, 2, 5]
+    panels = VoxelBinViewer(before, None, after).panels
+    assert list(panels) == ["Input", "Output", "Removed"]
+    assert panels["Removed"].ravel().tolist() == [2, -2, 0, -3, 0, 0], "What was added is not removed."
 
 
 def test_unfit_voxels_are_refused_with_the_reason():
@@ -167,7 +183,7 @@ def test_a_window_with_fewer_bins_moves_the_bin_inside():
 def test_recordings_are_cut_on_the_given_clock():
     t0_us = 1_000_000
     events = Events.from_array(np.array([[t0_us + 2_500, 3, 1, 1], [t0_us + 20_000, 5, 2, -1]]), (12, 16))
-    viewer = VoxelBinViewer.of_recordings(events, t0_us=t0_us, num_windows=2)
+    viewer = VoxelBinViewer.of_recordings(events, t0_us=t0_us, num_windows=2, span="window")
     assert np.argwhere(viewer.voxels["Input"]).tolist() == [[1, 1, 3]]
     viewer.index = 1
     assert np.argwhere(viewer.voxels["Input"]).tolist() == [[0, 2, 5]]

@@ -52,8 +52,8 @@ OTHER_PARAMETERS = {
             "output": "after.h5",
             "window_index": 2,
         },
-        {"viewer", "figure"},
-        2,
+        {"viewer"},
+        1,
     ),
     "06": (
         {"recording": "before.npy", "sensor_size": [24, 32], "method": "baf", "video_us": 40_000},

@@ -6,14 +6,16 @@ import io
 import numpy as np
 from PIL import Image
 
-from deflare_core.show.viewer import PALETTE
+from deflare_core.show.figures import make_palette
 from support.chromium import Page
-
-COLOURS = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in PALETTE], np.uint8)
 
 
 def control(name: str) -> str:
     return f".voxel-bin-viewer .{name}"
+
+
+def choice(trait: str, value: str) -> str:
+    return f".voxel-bin-viewer .choice[data-trait={trait}][value={value}]"
 
 
 def panel_pixels(page: Page, title: str) -> np.ndarray:
@@ -36,4 +38,4 @@ def expected_pixels(cells: np.ndarray, size: tuple[int, int], limit=3.0, view=No
             beneath = ((y < rows[1:]) | (down == 0))[:, None] & ((x < columns[1:]) | (right == 0))
             values = cells[np.minimum(y, height - 1)[:, None], np.minimum(x, width - 1)]
             best = np.where(beneath & (np.abs(values) > np.abs(best)), values, best)
-    return COLOURS[np.floor(127.5 + 127 * np.clip(best.astype(np.float64) / limit, -1, 1)).astype(int)]
+    return make_palette(limit)[np.floor(127.5 + 127 * np.clip(best.astype(np.float64) / limit, -1, 1)).astype(int)]
