@@ -33,8 +33,7 @@ def advise_to_look(source: Path, target: Path, reading: Reading, *, is_cropped: 
     from deflare_core.deflaring.summary import MUCH
     from deflare_core.io.description import list_options
 
-    files = {"recording": target} if is_cropped else {"recording": source, "output": target}
-    words = [word for name, path in files.items() for word in ("-p", name, str(path))]
-    command = " ".join(["deflare notebook 05 --app", shlex.join(words), *([] if is_cropped else list_options(reading))])
+    files = [str(path) for path in ([target] if is_cropped else [source, target])]
+    command = " ".join(["deflare view", shlex.join(files), *([] if is_cropped else list_options(reading))])
     remedy = "; --method input with the same options and another output cuts out what it was made of" * is_cropped
     return f"unusually much was removed, more than {MUCH:.0%}: look with `{command}`{remedy}"

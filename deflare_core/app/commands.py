@@ -51,6 +51,7 @@ COMMANDS = (
     Command("ablate", "Train and score variants of a training configuration, and write one table of them.", "runs"),
     Command("import-weights", "Make a checkpoint from published weights.", "runs"),
     Command("infer", "Deflare a recording, or every recording of a folder.", "infer"),
+    Command("view", "Show a recording in a browser, before and after, through all of its time.", "view"),
     Command("video", "Film a recording, or two side by side: before and after.", "pictures"),
     Command("sheet", "Picture a recording, or two, from its start to its end: before and after.", "pictures"),
     Command("pictures", "Picture a window of a recording, or of two, in 3-D, as a series and as bins.", "pictures"),

@@ -51,8 +51,7 @@ def test_a_network_that_removes_most_events_asks_to_look(tmp_path, recording, mo
     assert told.out == "", "--quiet says nothing but warnings."
     assert told.err.startswith("deflare infer: warning: out 1.h5: unusually much was removed")
     command = shlex.split(told.err.split("`")[1])
-    files = ["-p", "recording", "in.h5", "-p", "output", "out 1.h5"]
-    assert command == ["deflare", "notebook", "05", "--app", *files, *sized]
+    assert command == ["deflare", "view", "in.h5", "out 1.h5", *sized]
     assert command[1] in {row.name for row in COMMANDS}, "There is such a command."
     assert deflare("-i", "in.h5", "-o", "out.h5", "--crop", 0, 0, 8, 8, "device=cpu") == 0
     assert "--method input" in capsys.readouterr().err, "A viewer cannot show a crop beside its whole frame."

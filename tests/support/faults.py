@@ -397,8 +397,15 @@ TRAIN_PAIR = "train --config IN/train.yaml trainer.output_dir=OUT trainer.device
 ROWS = EVENTS.to_array().tolist()
 TWO_CAMERAS = aedat4({("left", "events"): [ROWS], ("right", "events"): [ROWS]})
 AHEAD_AND_BACK = evt2([time2(2_000_000), change2(2_000_000, 1, 1, 1), time2(0), change2(0, 1, 1, 1)])
-EVERY_READER = ("infer --method baf --input IN --output OUT", "convert IN OUT", "encode IN OUT.npy", "sheet IN OUT.png")
+EVERY_READER = (
+    "infer --method baf --input IN --output OUT",
+    "convert IN OUT",
+    "encode IN OUT.npy",
+    "sheet IN OUT.png",
+    "view IN --no-browser",
+)
 """Commands that read a recording, each in a way of its own: by windows, in pieces, as a whole, and by its span."""
+OF_NOTHING = h5(**{name: values[:0] for name, values in COLUMNS.items()})
 OF_25_HOURS = h5(t=changed("t", -1, 9 * 10**10))
 OF_30_YEARS = h5(t=changed("t", -1, 10**15))
 AN_HOUR = h5(t=changed("t", -1, 3_600_000_000))
@@ -725,6 +732,9 @@ FAULTS = [
     Fault("a picture over what it shows", "a.png", h5(), ("name another file",), "sheet GOOD IN -o IN", only=True),
     Fault("a window too far", "a.h5", h5(), ("has 5 windows", "number 5"), "pictures IN --window 5", only=True),
     Fault("a film of three", "a.h5", h5(), ("one or two recordings",), "video IN IN IN OUT.mp4"),
+    Fault("nothing to view", "a.h5", OF_NOTHING, ("holds no events",), "view IN --no-browser", only=True),
+    Fault("four files to view", "a.h5", h5(), ("received 4 names",), "view IN IN IN IN --no-browser"),
+    Fault("two sensors to view", "a.h5", h5_attributes(height=99), ("one sensor size",), "view GOOD IN --no-browser"),
 ]  # fmt: skip
 
 
