@@ -21,7 +21,7 @@ MODULES = (
     *("anywidget", "ipykernel", "ipywidgets", "jupyterlab", "mistune", "nbconvert", "papermill"),
     *("h5py", "hdf5plugin", "lz4", "numba", "numpy", "scipy", "zstandard", "matplotlib", "plotly", "PIL", "av"),
     *("pydantic", "pydantic_settings", "tqdm", "yaml"),
-    *("torch", "pytorch3dunet.unet3d.model", "safetensors", "tensorboard", "data_simu"),
+    *("torch", "pytorch3dunet.unet3d.model", "safetensors", "tensorboard", "tornado", "data_simu"),
 )
 
 
