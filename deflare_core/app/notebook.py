@@ -38,7 +38,7 @@ from deflare_core.system.settings import read_value
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 TEXTS = (
-    *("recording", "target", "output", "dataset", "checkpoint", "run_dir", "output_dir"),
+    *("recording", "target", "output", "dataset", "pair", "checkpoint", "run_dir", "output_dir"),
     *("simulation_config", "train_config", "method", "device", "polarity", "time_unit", "stream"),
 )
 """Parameters that are paths or names, whatever else their text may look like: 20240501, null, on or #1.h5."""

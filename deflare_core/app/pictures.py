@@ -76,4 +76,4 @@ def split_names(files: list[Path], output: Path | None, suffixes: tuple[str, ...
         raise DeflareError(f"Name one or two recordings and the file to write; received {len(sources) + 1} names.")
     for source in sources:
         check_output(target, source, suffixes)
-    return dict(zip(("before", "after"), sources, strict=False)), target
+    return dict(zip(("input", "output"), sources, strict=False)), target

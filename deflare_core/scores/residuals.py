@@ -60,6 +60,40 @@ def tabulate_residuals(reports: Mapping[str, Mapping[str, float]]) -> str:
     return markdown_table(["", *reports], rows)
 
 
+CLAIMS = {
+    "energy kept": ("energy_kept", "-46 %", "100 %"),
+    "positive values kept": ("positive_kept", "13.6 %", "100 %"),
+    "relative difference": ("relative_difference", "148.7 %", "0 %"),
+}
+"""What the project's record says of an untrained network, plain and residual, by the figure that tells."""
+
+
+def tabulate_claims(plain: Mapping[str, float], residual: Mapping[str, float]) -> str:
+    """The record's claims about untrained networks beside what was measured of them, as a Markdown table."""
+    rows = [
+        [title, in_plain, f"{100 * plain[name]:.0f} %", in_residual, f"{100 * residual[name]:.0f} %"]
+        for title, (name, in_plain, in_residual) in CLAIMS.items()
+    ]
+    head = ["before training", "plain, the record", "plain, measured", "residual, the record", "residual, measured"]
+    return markdown_table(head, rows)
+
+
+def describe_learning(reports: Mapping[str, Mapping[str, float]], steps: int) -> str:
+    """Which network was nearer to the target before and after its training, in sentences with this run's figures.
+
+    Reports are named "plain, before", "residual, before", and the same with "after".
+    """
+    wrong = {name: report["error_over_input"] for name, report in reports.items()}
+    kept = {name: reports[f"{name}, after"]["positive_kept"] for name in ("plain", "residual")}
+    nearer = min(("plain", "residual"), key=lambda name: wrong[f"{name}, after"])
+    return (
+        f"Of the untouched input's squared error, the plain network has {wrong['plain, before']:.2f} before training, "
+        f"the residual one {wrong['residual, before']:.2f}; after {steps} steps they have {wrong['plain, after']:.2f} "
+        f"and {wrong['residual, after']:.2f}: the {nearer} one is nearer to the target. Of the cells with positive "
+        f"events the plain network then keeps {kept['plain']:.0%}, the residual one {kept['residual']:.0%}."
+    )
+
+
 def measure_gradients(model: VoxelNetwork, raw: NDArray[np.float32], truth: NDArray[np.float32]) -> tuple[float, float]:
     """The norm of the mean squared error's gradient in the network's last layer, and in all its other weights."""
     model.eval()

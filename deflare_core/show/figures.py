@@ -75,6 +75,12 @@ def draw_voxels(voxels: Mapping[str, np.ndarray], t0_us: int, window_us: int, li
     return figure
 
 
+def list_voxels(voxels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of input, output and target that there are, in this order, and what the output removed of the input."""
+    named = {name: voxels[name] for name in STREAMS if name in voxels}
+    return named | ({"removed": voxels["input"] - voxels["output"]} if "output" in voxels else {})
+
+
 def draw_events(recordings: Mapping[str, Events], t_start_us: int, t_end_us: int) -> Figure:
     """One panel per named recording: the signed sum of events at each pixel over `[t_start_us, t_end_us)`."""
     return lay_out_events(recordings, t_start_us, t_end_us)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflare_core.events import WINDOW_US, Events
+from deflare_core.io.pairs import RecordingPair, find_pairs
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import open_recording
 from deflare_core.io.verify import FolderReport
 from deflare_core.streams.statistics import count_events, find_on_share
 from deflare_core.system.errors import DeflareError
-from deflare_core.system.markdown import markdown_table
+from deflare_core.system.markdown import as_text, markdown_table
+
+SIDES = {"input": "noisy", "target": "clean"}
+"""The sides of a `RecordingPair`, by what figures call them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,13 @@ def read_inspected(path: str | Path, reading: Reading = AS_STATED) -> Inspected:
 def tabulate_facts(recordings: Mapping[str, Inspected]) -> str:
     """A Markdown table of the named recordings: sensor, times, number of events, rate and polarity."""
     head = ["", "sensor, pixels", "start, ms", "end, ms", "events", "Mev/s", "positive", "pixels with events"]
-    return markdown_table(head, [[name, *_facts(recording)] for name, recording in recordings.items()])
+    return markdown_table(head, [[as_text(name), *_facts(recording)] for name, recording in recordings.items()])
 
 
-def find_busiest_window_us(recording: Inspected, window_us: int = WINDOW_US) -> int:
+def find_busiest_window_us(recording: Inspected, window_us: int = WINDOW_US, cause: int | None = None) -> int:
     """The start of the whole window with the most events, the first of such; windows count from the clock's start.
+
+    With a cause (a key of `events.CAUSES`), that with the most events of it, if the recording tells causes.
 
     Raises
     ------
@@ -58,7 +65,10 @@ def find_busiest_window_us(recording: Inspected, window_us: int = WINDOW_US) -> 
     if recording.duration_us < window_us:
         raise DeflareError(f"The recording's {recording.duration_us} us are shorter than a window of {window_us} us.")
     edges_us = np.arange(recording.clock_us[0], recording.clock_us[1] + 1, window_us)
-    counts = np.diff(np.searchsorted(recording.events.t, edges_us))
+    times_us = recording.events.t
+    if cause is not None and recording.labels is not None:
+        times_us = times_us[recording.labels == cause]
+    counts = np.diff(np.searchsorted(times_us, edges_us))
     return int(edges_us[counts.argmax()])
 
 
@@ -66,18 +76,39 @@ def tabulate_integrity(reports: dict[str, FolderReport]) -> str:
     """A Markdown table with a row for each pair of folders that `verify_folders` checked, then all that is wrong."""
     head = ["", "pairs", "orphans", "unreadable", "sensor, pixels", "length, ms", "events a file", "problems"]
     table = markdown_table(head, [[name, *_integrity(report)] for name, report in reports.items()])
-    problems = [f"- {problem}" for report in reports.values() for problem in report.problems]
+    problems = [f"- {as_text(problem)}" for report in reports.values() for problem in report.problems]
     return "\n".join([table, "", *(problems or ["Nothing is wrong."])])
 
 
 def find_folders(root: str | Path) -> dict[str, tuple[Path, Path]]:
-    """The folders of inputs and of targets under a data set's root: "training", and "test" where there is one."""
+    """The folders of inputs and of targets under a data set's root: "training", and "validation" and "test" if any."""
     pairs = {}
-    for name, suffix in (("training", ""), ("test", "_test")):
-        noisy, clean = (Path(root) / f"background_with_{kind}_events{suffix}" for kind in ("flare", "light"))
+    for name, (below, suffix) in {
+        "training": ("", ""),
+        "validation": ("validation", ""),
+        "test": ("", "_test"),
+    }.items():
+        noisy, clean = (Path(root, below, f"background_with_{kind}_events{suffix}") for kind in ("flare", "light"))
         if name == "training" or noisy.is_dir() or clean.is_dir():
             pairs[name] = (noisy, clean)
     return pairs
+
+
+def choose_pair(folders: Mapping[str, tuple[Path, Path]], name: str | None = None) -> RecordingPair:
+    """The pair of that name in any of a data set's folders; none takes the first.
+
+    Raises
+    ------
+    DeflareError
+        When there is no pair of that name; the message names the nearest.
+    """
+    pairs = {pair.name: pair for folder in [*folders.values()][::-1] for pair in find_pairs(*folder)}
+    if name is None:
+        return find_pairs(*next(iter(folders.values())))[0]
+    if name not in pairs:
+        near = difflib.get_close_matches(name, pairs, n=1) or list(pairs)[:1]
+        raise DeflareError(f"The data set has no pair '{name}' among {len(pairs)}; did you mean '{near[0]}'?")
+    return pairs[name]
 
 
 def _facts(recording: Inspected) -> list[str]:

@@ -20,19 +20,16 @@ from deflare_core.system.markdown import as_text, markdown_table
 PROGRESS = re.compile(r".*\d+%\|.*|.*\d+(it|frame|step|window|pair)s? \[\d\d:\d\d.*")
 """A line that a progress bar left."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-ABOUT = {"status": "outcome", "elapsed_s": "seconds", "device": "device", "git_revision": "revision"}
-"""What the head of a page says of the record of a run, by its words."""
 
 
 def make_notebook_page(notebook: nbformat.NotebookNode, record: Mapping[str, Any]) -> str:
     """The HTML of an executed notebook, headed by what `run.json` records of the run."""
     first, *cells = notebook.cells
-    told = [cell for cell in cells if "summary" in _tags(cell)]
-    rest = [cell for cell in cells if cell not in told and not {"parameters", "injected-parameters"} & _tags(cell)]
-    answers = "".join(map(_render_outputs, told))
+    answers = "".join(_render_outputs(cell) for cell in cells if "summary" in _tags(cell))
     asked = render_markdown(tabulate_run(record))
     summary = f'<section class="summary"><h2>Summary</h2>{asked}{answers}</section>'
-    body = [_render_cell(first), summary, *map(_render_cell, rest), *(_fold_code(cell) for cell in told)]
+    rest = (cell for cell in cells if not {"parameters", "injected-parameters"} & _tags(cell))
+    body = [_render_cell(first), summary, *map(_render_cell, rest)]
     return make_page(str(record["notebook"]), "\n".join(filter(None, body)))
 
 
@@ -40,8 +37,8 @@ def tabulate_run(record: Mapping[str, Any]) -> str:
     """What was asked and how the run went, in Markdown; parameters that were left as they are do not count."""
     asked = [[as_text(name), as_text(_shorten(value))] for name, value in record["asked"].items()]
     table = markdown_table(["asked", ""], asked) if asked else "Run with the notebook's own parameters."
-    went = ", ".join(f"{word} {as_text(record[key])}" for key, word in ABOUT.items() if key in record)
-    return f"{table}\n\n{went[:1].upper()}{went[1:]}.\n"
+    took = f" after {record['elapsed_s']:,} s on {as_text(record['device'])}" if "elapsed_s" in record else ""
+    return f"{table}\n\nOutcome: {as_text(record['status'])}{took}.\n"
 
 
 def _shorten(value: Any) -> str:
@@ -54,8 +51,10 @@ def _tags(cell: nbformat.NotebookNode) -> set[str]:
 
 
 def _render_cell(cell: nbformat.NotebookNode) -> str:
-    """What a cell gave, above its code; a text is rendered."""
-    return render_markdown(cell.source) if cell.cell_type == "markdown" else _render_outputs(cell) + _fold_code(cell)
+    """What a cell gave, above its code, unless it stands in the summary; a text is rendered."""
+    if cell.cell_type == "markdown":
+        return render_markdown(cell.source)
+    return ("" if "summary" in _tags(cell) else _render_outputs(cell)) + _fold_code(cell)
 
 
 def _fold_code(cell: nbformat.NotebookNode) -> str:

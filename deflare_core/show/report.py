@@ -95,11 +95,22 @@ def draw_cases(
         middle = starts_us[len(starts_us) // 2]
         shown = {
             "input": load_events(pair.noisy, data.reading),
-            method.name: load_or_predict(method, data, pair, cache).events,
+            "output": load_or_predict(method, data, pair, cache).events,
             "target": load_events(pair.clean, data.reading),
         }
         figures[f"{place}_{name}"] = draw_events(shown, middle, middle + data.cut.window_us)
     return figures
+
+
+def describe_case(stem: str, evaluation: Evaluation, method: Method) -> str:
+    """What a picture of a report shows: place and name of a recording, its error before and after; or all scores."""
+    place, _, name = stem.partition("_")
+    if not name:
+        return "Means of every method; lines across the bars' ends are 95 % intervals."
+    before = evaluation.scores.get("input", {}).get(name, {}).get("mse")
+    gain = "" if before is None else f"{_number(before)} before and "
+    after = _number(evaluation.scores[method.name][name]["mse"])
+    return f"{name}, the {place} for {method.name}: MSE {gain}{after} after"
 
 
 def write_report(
@@ -122,7 +133,7 @@ def write_report(
     figures = {"scores": draw_summary(evaluation)} | draw_cases(evaluation, methods[-1], data, cache)
     for name, figure in figures.items():
         path = save_figure(figure, folder / f"{name}.png")
-        caption = as_text(_caption(name, evaluation, methods[-1]))
+        caption = as_text(describe_case(name, evaluation, methods[-1]))
         parts.append(f"![{as_text(name)}]({quote(os.fsencode(path.name))})\n\n*{caption}*\n")
     text = "\n".join(parts)
     _write_text(folder / "report.md", text)
@@ -155,17 +166,6 @@ def _about(evaluation: Evaluation, data: EventVoxelDataset) -> str:
         f"{as_text(first.clean.parent)}. Revision {find_revision()}.\n\nMeans over windows, then over recordings, with "
         f"bootstrap 95 % intervals over recordings.{few} Arrows say which way is better."
     )
-
-
-def _caption(stem: str, evaluation: Evaluation, method: Method) -> str:
-    """What a picture shows: scores, or the place and the name of a recording with its error before and after."""
-    place, _, name = stem.partition("_")
-    if not name:
-        return "Means of every method; lines across the bars' ends are 95 % intervals."
-    before = evaluation.scores.get("input", {}).get(name, {}).get("mse")
-    gain = "" if before is None else f"{_number(before)} before and "
-    after = _number(evaluation.scores[method.name][name]["mse"])
-    return f"{name}, the {place} for {method.name}: MSE {gain}{after} after"
 
 
 def _intervals(evaluation: Evaluation) -> dict[str, dict[str, Interval]]:

@@ -8,6 +8,7 @@ colour of each 2 x 2 pixels, and a lone event on white would turn out black.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -98,6 +99,16 @@ def write_video(
         with complete_or_absent(target) as temporary:
             _encode(tqdm(frames, "video", num_frames, unit="frame"), temporary, sheet.size, frames_per_s)
     return Video(target, num_frames, *sheet.size, slowdown)
+
+
+def read_poster(path: str | Path) -> bytes:
+    """A PNG of the middle frame of a film: what is seen of it before it plays."""
+    with av.open(str(path)) as film:
+        middle = film.streams.video[0].frames // 2
+        frame = next(frame for number, frame in enumerate(film.decode(video=0)) if number >= middle)
+    picture = io.BytesIO()
+    frame.to_image().save(picture, "PNG", optimize=True)
+    return picture.getvalue()
 
 
 def _check_length(num_frames: int, frames_per_s: int, span_us: int) -> None:

@@ -91,6 +91,18 @@ def make_config(
         raise ConfigError(f"{origin}: " + "; ".join(_explain(cls, e) for e in found[:MOST_TOLD]) + rest) from None
 
 
+def list_set(config: StrictModel) -> dict[str, tuple[Any, Any]]:
+    """The settings that are not as they are by default, by dotted name: each value, and its default."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, field in type(config).model_fields.items():
+        value, usual = getattr(config, name), field.get_default(call_default_factory=True)
+        if isinstance(value, StrictModel):
+            found |= {f"{name}.{below}": pair for below, pair in list_set(value).items()}
+        elif value != usual:
+            found[name] = (value, None if field.is_required() else usual)
+    return found
+
+
 def list_changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     """What two nested dictionaries of settings both have and hold differently: "one -> other" by dotted name."""
     found: dict[str, str] = {}

@@ -5,10 +5,10 @@ import pytest
 import yaml
 
 from data_simu import SimulationConfig
-from deflare_core.config import AblationConfig, DataConfig, InferenceConfig, TestConfig, TrainConfig
+from deflare_core.config import AblationConfig, DataConfig, InferenceConfig, TestConfig, TrainConfig, TrainerConfig
 from deflare_core.io.reading import Reading
 from deflare_core.system.places import PRETRAINED, PROJECT_ROOT
-from deflare_core.system.settings import ConfigError, StrictModel, load_config, make_config
+from deflare_core.system.settings import ConfigError, StrictModel, list_set, load_config, make_config
 
 FOLDERS = {"noisy_dir": "a", "clean_dir": "b"}
 MINIMAL = {"data": FOLDERS, "validation": FOLDERS}
@@ -157,3 +157,12 @@ def test_every_dependency_is_pinned():
     for requirement in [*project["dependencies"], *sorted(needed)]:
         name = requirement.split(">")[0].split("[")[0].lower().replace("_", "-")
         assert name in pinned, f"{name} has no pinned version in constraints.txt."
+
+
+def test_the_settings_that_are_not_as_by_default_are_listed():
+    data = {"noisy_dir": "a", "clean_dir": "b"}
+    settings = {"data": data, "validation": data, "trainer": {"max_steps": 4, "batch_size": 1}}
+    found = list_set(make_config(TrainConfig, settings))
+    assert found["trainer.max_steps"] == (4, TrainerConfig().max_steps)
+    assert found["data.noisy_dir"] == (Path("a"), None), "What must be set has no default."
+    assert "trainer.batch_size" not in found

@@ -9,10 +9,12 @@ from deflare_core.events import CAUSES, Events
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.scores.residuals import (
     correlate,
+    describe_learning,
     encode_causes,
     measure_gradients,
     measure_residual,
     share_residual,
+    tabulate_claims,
     tabulate_residuals,
 )
 
@@ -128,3 +130,19 @@ def test_reports_stand_side_by_side():
     )
     assert table.splitlines()[0] == "|  | before | after |"
     assert table.splitlines()[2:] == ["| energy kept | 1 | 0.5123 |", "| correlation | nan | 0.25 |"]
+
+
+def test_what_is_said_of_a_run_is_of_that_run():
+    def report(wrong, kept):
+        return {"error_over_input": wrong, "positive_kept": kept, "energy_kept": 1.33, "relative_difference": 0.5}
+
+    reports = {"plain, before": report(3, 0.1), "residual, before": report(1, 1)}
+    reports |= {"plain, after": report(0.46, 0.76), "residual, after": report(0.54, 0.81)}
+    text = describe_learning(reports, 60)
+    assert "after 60 steps they have 0.46 and 0.54: the plain one is nearer" in text
+    assert "keeps 76%, the residual one 81%" in text
+    swapped = {**reports, "residual, after": report(0.2, 0.81)}
+    assert "the residual one is nearer" in describe_learning(swapped, 60)
+    table = tabulate_claims(reports["plain, before"], reports["residual, before"])
+    assert "| energy kept | -46 % | 133 % | 100 % | 133 % |" in table
+    assert "| positive values kept | 13.6 % | 10 % | 100 % | 100 % |" in table

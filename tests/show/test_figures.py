@@ -14,6 +14,7 @@ from deflare_core.show.figures import (
     draw_voxels,
     find_limit,
     find_strongest,
+    list_voxels,
     pick_colours,
     sample_events,
 )
@@ -134,3 +135,11 @@ def test_names_are_no_formulas(tmp_path):
 def test_a_recording_has_one_colour_wherever_it_stands():
     assert pick_colours(["target", "input"]) == [STREAMS["target"], STREAMS["input"]]
     assert pick_colours(["mine", "yours"]) == [STREAMS["input"], STREAMS["output"]]
+
+
+def test_voxels_stand_in_one_order_with_what_was_removed():
+    one = np.ones((8, 2, 2), np.float32)
+    found = list_voxels({"residual": -one, "target": one, "output": 0 * one, "input": one})
+    assert list(found) == ["input", "output", "target", "removed"]
+    assert (found["removed"] == 1).all(), "A positive event that was removed is a positive event."
+    assert list(list_voxels({"target": one, "input": one})) == ["input", "target"]

@@ -9,6 +9,7 @@ from deflare_core.io.recordings import load_events, save_events
 from deflare_core.io.verify import verify_folders
 from deflare_core.show.inspection import (
     Inspected,
+    choose_pair,
     find_busiest_window_us,
     find_folders,
     read_inspected,
@@ -91,3 +92,28 @@ def test_the_test_set_counts_where_there_is_one(pair_folders, tmp_path):
     assert verify_folders(*find_folders(root)["training"]).num_pairs == 3
     (root / "background_with_flare_events_test").mkdir()
     assert list(find_folders(root)) == ["training", "test"], "Half a test set is one that is wrong, not none."
+
+
+def test_the_window_with_most_flare_is_found_where_causes_are_known():
+    found = recording([100, 101, 102, 20_000, 40_000, 40_001], (0, 60_000))
+    labelled = Inspected(found.events, found.clock_us, np.array([0, 0, 2, 0, 2, 2], np.uint8))
+    assert find_busiest_window_us(labelled, cause=2) == 40_000
+    assert find_busiest_window_us(labelled) == find_busiest_window_us(found, cause=2) == 0, (
+        "Else that with most events."
+    )
+
+
+def test_a_pair_is_chosen_by_name_from_any_of_the_folders(pair_folders, tmp_path):
+    root = tmp_path / "set"
+    for name, source in zip(("flare", "light"), pair_folders, strict=True):
+        for below in ("", "validation"):
+            shutil.copytree(source, root / below / f"background_with_{name}_events")
+    folders = find_folders(root)
+    assert list(folders) == ["training", "validation"]
+    assert choose_pair(folders).name == "composed_00000"
+    (folders["training"][0] / "composed_00002_bg_flare.h5").unlink()
+    (folders["training"][1] / "composed_00002_bg_light.h5").unlink()
+    assert choose_pair(folders, "composed_00002").noisy.parent == folders["validation"][0]
+    assert choose_pair(folders, "composed_00001").noisy.parent == folders["training"][0]
+    with pytest.raises(ValueError, match="no pair 'composed_1' among 3; did you mean 'composed_00001'"):
+        choose_pair(folders, "composed_1")

@@ -83,7 +83,7 @@ def test_a_notebooks_page_begins_with_its_summary_and_folds_its_code():
         RECORD,
     )
     assert page.index("Title: what?") < page.index("Summary") < page.index("recording") < page.index("<strong>42")
-    assert page.index("<strong>42") < page.index("first = 1"), "The answer comes before what led to it."
+    assert page.index("<strong>42") < page.index("first = 1") < page.index("<pre>answer"), "Code stays in its place."
     assert not [text for text in ("import", "seed = 3", "Markdown") if text in page]
     assert "<details><summary>code</summary><pre>first = 1  # here</pre></details>" in page
     assert "<pre>done</pre>" in page, "What else was said than progress stays."
@@ -94,7 +94,7 @@ def test_a_notebooks_page_begins_with_its_summary_and_folds_its_code():
 def test_a_failed_cell_shows_why():
     error = nbformat.v4.new_output("error", ename="E", evalue="v", traceback=["\x1b[31mE\x1b[0m: <v>"])
     page = make_notebook_page(notebook(code("x", error)), {**RECORD, "status": "cell 1 failed: E: <v>"})
-    assert "Outcome cell 1 failed: E: &lt;v&gt;." in page
+    assert "Outcome: cell 1 failed: E: &lt;v&gt;." in page
     assert "<pre>E: &lt;v&gt;</pre>" in page
 
 

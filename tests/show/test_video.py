@@ -1,11 +1,14 @@
 """Videos and contact sheets: what is written is decoded again and looked at pixel by pixel."""
 
+import io
+
 import av
 import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from support.recordings import make_events
 
 from deflare_core.app.commands import main
@@ -13,7 +16,7 @@ from deflare_core.events import Events
 from deflare_core.io.convert import convert
 from deflare_core.io.recordings import RecordingError, open_recording, save_events
 from deflare_core.show.contact_sheet import draw_contact_sheet, spread_windows_us
-from deflare_core.show.video import describe_speed, write_video
+from deflare_core.show.video import describe_speed, read_poster, write_video
 
 SIZE = (120, 160)  # enlarged three times: panels of 480 x 360 under a strip of 32 pixels
 STRIP, SCALE, NEXT_PANEL = 32, 3, 488
@@ -229,3 +232,11 @@ def test_contact_sheet_windows_stay_apart_and_inside(start, duration, num):
     assert (np.diff(edges) >= 0).all(), "Windows follow each other."
     assert start <= edges[0], "No window starts before the recording."
     assert edges[-1] <= start + duration, "No window ends after the recording."
+
+
+def test_the_poster_of_a_film_is_its_middle_frame(pair, tmp_path):
+    path = write_video({"input": pair["before"]}, tmp_path / "film.mp4", frame_us=1000).path
+    poster = np.asarray(Image.open(io.BytesIO(read_poster(path))))
+    with av.open(str(path)) as film:
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert np.array_equal(poster, frames[len(frames) // 2])
