@@ -15,6 +15,7 @@ import torch
 from deflare_core.app.weight_files import read_weights
 from deflare_core.checkpoint import CONFIG, CheckpointError, check_kinds, save_checkpoint
 from deflare_core.config import ModelConfig
+from deflare_core.loop.optimizer import leave_out_compiler
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.system.revision import hash_file
 from deflare_core.system.settings import ConfigError, make_config
@@ -49,7 +50,7 @@ def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
         reason, f_maps = " ".join(str(error).split()), list(model.config.f_maps)
         raise CheckpointError(f"{path}: these are no weights of a network of f_maps {f_maps}: {reason}") from None
     origin = {"imported_from": path.name, "sha256": hash_file(path)}
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = leave_out_compiler(torch.optim.Adam)(model.parameters())
     return save_checkpoint(output_dir, model, optimizer, epoch=0, step=0, metrics={}, training=origin)
 
 
