@@ -60,7 +60,7 @@ const LAYOUT = `
       <button type="button" class="blink" title="Input and output take turns in one place (b)">Blink</button>
       <button type="button" class="reset" title="Show the whole sensor (0)">Reset view</button>
       <button type="button" class="save" title="Save what is shown as a picture (s)">PNG</button>
-      <button type="button" class="film" title="Save the shown window or stretch as an animation">GIF</button>
+      <button type="button" class="film" title="Save the shown window or stretch as an animation, frame by frame (g)">GIF</button>
     </div>
   </div>
   <div class="controls">
@@ -657,7 +657,6 @@ class View {
     parts["most-removed"].hidden = !this.store.rates?.removed;
     parts.blink.hidden = !this.canBlink;
     parts.blink.setAttribute("aria-pressed", model.get("blinking"));
-    parts.film.hidden = !hasTime;
     parts.limits.hidden = window.look === "surface" || this.byCause;
     const isFixed = model.get("limit") !== null;
     parts.fix.setAttribute("aria-pressed", isFixed);
@@ -805,7 +804,7 @@ class View {
     parts.blink.onclick = this.keys.b;
     parts.reset.onclick = this.keys[0];
     parts.save.onclick = () => this.save();
-    parts.film.onclick = () => this.window && this.model.send({ kind: "film please" });
+    parts.film.onclick = this.keys.g;
     parts.close.onclick = () => this.set({ pixel: [] });
     parts.strip.onpointerdown = (event) => {
       parts.strip.setPointerCapture(event.pointerId);
@@ -952,6 +951,7 @@ class View {
     b: () => this.canBlink && this.set({ blinking: !this.model.get("blinking") }),
     m: () => this.maximise(this.model.get("maximised") || this.pointed || "Input"),
     s: () => this.save(),
+    g: () => this.window && this.model.send({ kind: "film please" }),
   };
 
   /** Sets a trait to the next of its choices. */

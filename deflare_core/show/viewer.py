@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ from deflare_core.show.stretches import (
     choose_length_us,
     keep_highest,
     keep_last,
+    load_panels,
 )
+from deflare_core.show.viewer_film import write_gif
 
 Voxel = np.ndarray | torch.Tensor
 LoadWindow = Callable[[int], Sequence[Any]]
@@ -56,6 +59,8 @@ LOOKS = ("counts", "surface")
 COLOURS = ("polarity", "cause")
 SHORTEST_MS, LONGEST_MS = 0.1, 60_000
 """Milliseconds that one picture may show; of more a recording of today's sensors does not fit into memory."""
+FRAME_US, MOST_FRAMES = 2_500, 100
+"""What a frame of a film shows at least, and how many it has at most."""
 SURFACE_STEPS = 127
 """A time surface travels as whole numbers up to this."""
 
@@ -232,6 +237,35 @@ class VoxelBinViewer(anywidget.AnyWidget):
         figure.suptitle(self._name_time(bins))
         return figure
 
+    def film(self) -> bytes:
+        """The window or stretch on show as an animated GIF, with the viewer's colours, limit, polarity and zoom.
+
+        A frame shows a bin, and of a long stretch as little as a hundredth.
+        """
+        num = self.num_bins
+        if self._timeline is not None:
+            num = int(np.clip(self.window_us // FRAME_US, self.num_bins, MOST_FRAMES))
+        edges_us = bin_edges_us(num, self.window_us, self.start_us)
+        frames = []
+        for k, (start_us, end_us) in enumerate(itertools.pairwise(edges_us.tolist())):
+            if self._timeline is None:
+                pictures = {title: self._draw(panel, k) for title, panel in self._panels.items()}
+            else:
+                panels = load_panels(self._timeline.sources, start_us, end_us - start_us, self.look)
+                pictures = {title: self._draw(panel, None) for title, panel in panels.items()}
+            shown = {title: self._crop(picture) for title, picture in pictures.items() if self._is_in_sight(title)}
+            frames.append((f"{start_us / 1000:,.1f} to {end_us / 1000:,.1f} ms", shown))
+        limit = self.limit or find_limits(self._panels)[0]
+        return write_gif(frames, limit, 2 if self.look == "counts" else 1)
+
+    def _is_in_sight(self, title: str) -> bool:
+        return self.maximised not in self._panels or title == self.maximised
+
+    def _crop(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The part of a picture `(H, W)` that the zoom shows, in whole cells."""
+        x0, y0, x1, y1 = self.view or (0, 0, *picture.shape[::-1])
+        return picture[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
+
     def _draw(self, panel: Panel, bin_index: int | None) -> NDArray[np.float32]:
         """A bin of a panel, or all of them, as one picture `(H, W)` of the polarity on show."""
         pictures = panel.whole if bin_index is None else keep_last(panel.cells[[bin_index]])
@@ -260,6 +294,8 @@ class VoxelBinViewer(anywidget.AnyWidget):
             self._send_rates()
         elif kind == "jump":
             self.jump(content["to"])
+        elif kind == "film please":
+            self.send({"kind": "film", "name": f"voxel_{self.span}{self.index}.gif"}, [self.film()])
 
     def _send_window(self) -> None:
         header, buffers = pack_window(self._panels)

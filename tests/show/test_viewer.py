@@ -11,6 +11,7 @@ from PIL import Image
 from traitlets import TraitError
 
 from deflare_core.events import Events
+from deflare_core.show.figures import make_palette
 from deflare_core.show.viewer import VoxelBinViewer, find_default_limit, make_panels, pack_window
 
 SHAPE = (8, 12, 16)
@@ -216,3 +217,30 @@ def test_a_place_without_front_end_gets_a_picture():
     assert "application/vnd.jupyter.widget-view+json" in bundle
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).convert("RGB"))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 6
+
+
+def test_a_film_shows_every_bin_in_the_viewer_s_colours():
+    viewer = VoxelBinViewer(counts(0), output=counts(1))
+    viewer.limit, viewer.view = 2.0, [2.0, 3.0, 10.0, 9.0]
+    film = Image.open(io.BytesIO(viewer.film()))
+    assert film.n_frames == 8, "A frame for each bin."
+    scale = 320 // 8
+    for b in (0, 5):
+        film.seek(b)
+        panel = np.asarray(film.convert("RGB"))[24:-24, : 8 * scale][scale // 2 :: scale, scale // 2 :: scale]
+        levels = np.floor(127.5 + 127 * np.clip(counts(0)[b, 3:9, 2:10] / 2.0, -1, 1)).astype(int)
+        assert np.array_equal(panel, make_palette(2.0)[levels]), "The zoom's cells, each in its own colour."
+
+
+def test_a_stretch_is_filmed_in_frames_that_hold_all_its_events():
+    events = Events.from_array(np.array([[70_000 + 10_000 * k, k, 0, 1] for k in range(10)]), (12, 16))
+    viewer = VoxelBinViewer.of_recordings(events, t0_us=0, num_windows=10, span="stretch")
+    viewer.stretch_ms = 200.0
+    film = Image.open(io.BytesIO(viewer.film()))
+    assert film.n_frames == 80, "2.5 ms a frame."
+    red = np.zeros(16, int)
+    for k in range(80):
+        film.seek(k)
+        row = np.asarray(film.convert("RGB"))[24 + 10, 10::20]
+        red += row[:, 2] < 200
+    assert red.tolist() == [1] * 10 + [0] * 6, "Each event lights its pixel in one frame."

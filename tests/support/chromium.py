@@ -167,7 +167,7 @@ class Page:
 
     def key(self, key: str) -> None:
         # JupyterLab's shortcuts go by the key code, the viewer by the name.
-        number = {"ArrowLeft": 37, "ArrowRight": 39}.get(key) or ord(key.upper())
+        number = {"End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}.get(key) or ord(key.upper())
         code = {" ": "Space"}.get(key) or (f"Key{key.upper()}" if len(key) == 1 else key)
         event = {"key": key, "code": code, "windowsVirtualKeyCode": number}
         text = {"text": key} if len(key) == 1 else {}
