@@ -295,7 +295,8 @@ class VoxelBinViewer(anywidget.AnyWidget):
         elif kind == "jump":
             self.jump(content["to"])
         elif kind == "film please":
-            self.send({"kind": "film", "name": f"voxel_{self.span}{self.index}.gif"}, [self.film()])
+            name = f"voxel_{'stretch' if self.span == 'stretch' else 'window'}{self.index}.gif"
+            self.send({"kind": "film", "name": name}, [self.film()])
 
     def _send_window(self) -> None:
         header, buffers = pack_window(self._panels)
