@@ -142,11 +142,13 @@ class ReadingConfig(StrictModel):
     """of times whose unit is not declared"""
     stream: str | None = None
     """the one of several in a file, such as a camera"""
+    follow_links: bool = False
+    """read what an HDF5 file has in other files"""
 
     @property
     def reading(self) -> Reading:
         """The same for readers."""
-        return Reading(self.sensor_size, self.polarity, self.time_unit, self.stream)
+        return Reading(self.sensor_size, self.polarity, self.time_unit, self.stream, self.follow_links)
 
 
 class DataConfig(ReadingConfig):

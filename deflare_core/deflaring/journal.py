@@ -92,7 +92,7 @@ class Journal:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, DeflareError) and not isinstance(error.__cause__, PASSING):
+        if isinstance(error, DeflareError) and not _may_pass(error.__cause__):
             self.remove()
         else:
             # What cannot be written now is made again; the error that ended the run says more.
@@ -161,6 +161,11 @@ class Journal:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise explain_unwritable(self.path, error) from error
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether a failure may not be there the next time; of a damaged file HDF5 makes an OSError without a number."""
+    return isinstance(cause, PASSING) and not (isinstance(cause, OSError) and cause.errno is None)
 
 
 def _make_record(window: AppliedVoxel) -> bytes:

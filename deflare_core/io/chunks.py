@@ -1,8 +1,9 @@
 """Chunks of a growing HDF5 dataset, compressed by threads of our own and written ready.
 
 HDF5 compresses on one thread, and holds its one lock meanwhile: whoever reads another file waits. So the chunks are
-compressed here, by the code that HDF5's Blosc filter would call, and HDF5 only puts them into the file. The codec of
-each column is the quickest of nine that makes files at most a tenth larger than the smallest (`reports/speed`).
+compressed here, by the code that HDF5's Blosc filter would call, and HDF5 only puts them into the file, each with the
+checksum by which whoever reads it finds a changed bit. The codec of each column is the quickest of nine that makes
+files at most a tenth larger than the smallest (`reports/speed`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ THREADS = 2
 AHEAD = 8
 """Chunks that may wait for their turn. What is in a file must not depend on the time that its compression took."""
 AS_IT_IS = 1
-"""The mask of a chunk that no filter was applied to: HDF5 writes so what does not get smaller."""
+"""The mask of a chunk that the compressor was not applied to: HDF5 writes so what does not get smaller."""
 
 
 class Codec(NamedTuple):
@@ -39,7 +40,7 @@ class Codec(NamedTuple):
     @property
     def filters(self) -> Mapping[str, Any]:
         """What h5py makes a dataset with that HDF5 can read."""
-        return hdf5plugin.Blosc(cname=self.name, clevel=self.level, shuffle=self.shuffle)
+        return {"fletcher32": True, **hdf5plugin.Blosc(cname=self.name, clevel=self.level, shuffle=self.shuffle)}
 
 
 SHUFFLE, BIT_SHUFFLE = hdf5plugin.Blosc.SHUFFLE, hdf5plugin.Blosc.BITSHUFFLE
@@ -132,7 +133,17 @@ def compress(chunk: np.ndarray, codec: Codec) -> tuple[bytes, int]:
     target, size = np.empty(chunk.nbytes, np.uint8), chunk.nbytes
     source_and_target = size, chunk.ctypes.data, target.ctypes.data, size
     count = _load_blosc()(codec.level, codec.shuffle, chunk.itemsize, *source_and_target, codec.name.encode(), 0, 1)
-    return (target[:count].tobytes(), 0) if count > 0 else (chunk.tobytes(), AS_IT_IS)
+    data, mask = (target[:count].tobytes(), 0) if count > 0 else (chunk.tobytes(), AS_IT_IS)
+    return data + checksum(data), mask
+
+
+def checksum(data: bytes) -> bytes:
+    """The four bytes that HDF5's Fletcher-32 filter puts behind these: of 150 kB in 0.2 ms."""
+    words = np.frombuffer(data + bytes(len(data) % 2), ">u2").astype(np.int64)
+    sums = int(words.sum()), int(words @ np.arange(len(words), 0, -1))
+    # HDF5 takes the rest of a division by 65535 as 65535 where it is 0, unless the sum itself is.
+    first, second = (total and (total - 1) % 65_535 + 1 for total in sums)
+    return (second << 16 | first).to_bytes(4, "little")
 
 
 @functools.cache

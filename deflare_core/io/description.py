@@ -177,6 +177,8 @@ def list_options(reading: Reading) -> Iterator[str]:
         yield f"--time-unit {reading.time_unit}"
     if reading.stream:
         yield f"--stream {reading.stream}"
+    if reading.follow_links:
+        yield "--follow-links"
 
 
 def _add_all(tally: Tally, content: Content) -> None:

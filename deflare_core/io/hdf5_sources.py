@@ -1,14 +1,23 @@
-"""What an HDF5 file only points to: links, virtual datasets and external storage whose source may not be there."""
+"""What an HDF5 file only points to: links, virtual datasets and external storage whose source may not be there.
+
+A file from anywhere may point at any file of its reader, whose bytes would then pass as events. So what is in other
+files is read only if it is asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import h5py
 
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.limits import DEEPEST_GROUP, MOST_EVENTS, MOST_GROUPS
+
+UNASKED = "what is in other files is read only if it is asked for: add --follow-links (follow_links=true)"
+DEEPEST = 10
+"""Virtual datasets of virtual datasets that are looked into."""
 
 
 def walk_file(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
@@ -59,6 +68,25 @@ def check_stored(dataset: h5py.Dataset) -> None:
         )
 
 
+def check_is_whole(file: h5py.File) -> None:
+    """Raise a DeflareError if links or datasets of a file point at other files."""
+    for place, node in [("", file["/"]), *walk_file(file)]:
+        if others := _other_files(node):
+            raise DeflareError(f"{place} has its values in {others[0]}; {UNASKED}.")
+        for name in node if isinstance(node, h5py.Group) else ():
+            if isinstance(link := node.get(name, getlink=True), h5py.ExternalLink):
+                link_place = f"{place}/{name}".lstrip("/")
+                raise DeflareError(f"{link_place} is a link to {link.path} in the file {link.filename}; {UNASKED}.")
+
+
+def _other_files(item: h5py.Group | h5py.Dataset) -> list[str]:
+    """The other files that a dataset has values in."""
+    if not isinstance(item, h5py.Dataset):
+        return []
+    virtual = [source.file_name for source in item.virtual_sources()] if item.is_virtual else []
+    return [name for name in virtual if name != "."] + [str(name) for name, _, _ in item.external or ()]
+
+
 def check_links(group: h5py.Group, names: Iterable[str]) -> None:
     """Raise a DeflareError if one of these entries of a group is a link to what is not there."""
     for name in names:
@@ -74,7 +102,7 @@ def check_links(group: h5py.Group, names: Iterable[str]) -> None:
         raise DeflareError(f"{place} is a link to {getattr(link, 'path', '')}, which is not in the file.")
 
 
-def check_sources(dataset: h5py.Dataset) -> None:
+def check_sources(dataset: h5py.Dataset, depth: int = 0) -> None:
     """Raise a DeflareError if values of a dataset are in files that are not there: HDF5 reads zeros in their place."""
     folder = Path(dataset.file.filename).parent
     for name, _, _ in dataset.external or ():
@@ -85,7 +113,7 @@ def check_sources(dataset: h5py.Dataset) -> None:
     for source in dataset.virtual_sources():
         if "%b" in source.file_name:
             raise DeflareError(f"{dataset.name[1:]} is a virtual dataset of numbered files; write its values into one.")
-        _check_source(dataset, folder, source.file_name, source.dset_name)
+        _check_source(dataset, folder, source, depth)
     covered = sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources())
     if covered < dataset.size:
         raise DeflareError(
@@ -93,17 +121,27 @@ def check_sources(dataset: h5py.Dataset) -> None:
         )
 
 
-def _check_source(dataset: h5py.Dataset, folder: Path, file_name: str, name: str) -> None:
-    if file_name == ".":
-        found = dataset.file.get(name)
-    else:
-        try:
-            with h5py.File(folder / file_name, "r") as file:
-                found = file.get(name) and True
-        except OSError as error:
-            raise _missing(dataset, file_name, error) from error
-    if found is None:
-        raise _missing(dataset, file_name, f"it has no {name}")
+def _check_source(dataset: h5py.Dataset, folder: Path, source: h5py._hl.vds.VDSmap, depth: int) -> None:
+    """Raise a DeflareError unless what a virtual dataset takes from a source is all there."""
+    file_name, name = source.file_name, source.dset_name
+    try:
+        with nullcontext(dataset.file) if file_name == "." else h5py.File(folder / file_name, "r") as file:
+            found = file.get(name)
+            if not isinstance(found, h5py.Dataset) or depth == DEEPEST:
+                raise _missing(dataset, file_name, f"{name} is no dataset of it")
+            if not _holds(found, source):
+                raise _missing(dataset, file_name, f"{name} has the shape {found.shape} there")
+            check_sources(found, depth + 1)
+    except OSError as error:
+        raise _missing(dataset, file_name, error) from error
+
+
+def _holds(found: h5py.Dataset, source: h5py._hl.vds.VDSmap) -> bool:
+    """Whether a dataset has all the values that a virtual one takes of it."""
+    if source.src_space.get_select_type() == h5py.h5s.SEL_ALL:
+        return found.size >= source.vspace.get_select_npoints()
+    ends = source.src_space.get_select_bounds()[1]
+    return len(ends) == found.ndim and all(end < size for end, size in zip(ends, found.shape, strict=True))
 
 
 def _missing(dataset: h5py.Dataset, file_name: str, cause: object) -> DeflareError:

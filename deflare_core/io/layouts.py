@@ -21,7 +21,7 @@ import numpy as np
 from deflare_core.events import SensorSize, check_sensor_size
 from deflare_core.io.column_names import NAMES, find_columns, meaning_of, require_columns, unit_of
 from deflare_core.io.column_order import find_order
-from deflare_core.io.hdf5_sources import check_links, check_sources, check_stored, walk_file
+from deflare_core.io.hdf5_sources import check_is_whole, check_links, check_sources, check_stored, walk_file
 from deflare_core.io.reading import (
     LATEST_US,
     PIECE_EVENTS,
@@ -133,6 +133,8 @@ class Layout:
 @explain_damage(*HDF5_ERRORS)
 def find_layout(file: h5py.File, reading: Reading) -> Layout:
     """The layout of an open file, read as the caller says; one without readable events is an error."""
+    if not reading.follow_links:
+        check_is_whole(file)
     node = _find_node(file, reading)
     attributes = _attributes_of(node)
     size = _stated_size(attributes, _first(file, f"{node.name}/calib/resolution"), reading)
@@ -263,7 +265,10 @@ def _check_dataset(column: Column, node: h5py.Group | h5py.Dataset) -> None:
 def _find_extra(node: h5py.Group | h5py.Dataset, names: dict[str, str], num_events: int) -> dict[str, Column]:
     others = set(node) - {*names.values(), *BESIDES} if isinstance(node, h5py.Group) else set()
     items = [(name, node.get(name)) for name in sorted(others)]
-    return {name: Column(item) for name, item in items if _is_extra(item, num_events)}
+    columns = {name: Column(item) for name, item in items if _is_extra(item, num_events)}
+    for column in columns.values():
+        check_sources(column.dataset)
+    return columns
 
 
 def _is_extra(item: Any, num_events: int) -> bool:
@@ -330,7 +335,10 @@ def _to_text(value: Any) -> str:
 
 def _first(file: h5py.File, *names: str) -> h5py.Dataset | None:
     """The first of these datasets that the file holds."""
-    return next((file[name] for name in names if isinstance(file.get(name), h5py.Dataset)), None)
+    found = next((file[name] for name in names if isinstance(file.get(name), h5py.Dataset)), None)
+    if found is not None:
+        check_sources(found)
+    return found
 
 
 def _check_filters(dataset: h5py.Dataset) -> None:

@@ -88,12 +88,14 @@ class Reading:
     time_unit : unit of the times in text, arrays and HDF5. Text must declare it, here or in the file; whole numbers in
         arrays and HDF5 are microseconds unless it is given. Camera files know theirs, and take no other.
     stream : the name of one of several streams of events in a file, such as a camera of a stereo recording.
+    follow_links : whether to read what an HDF5 file has in other files, which may be any of its reader's.
     """
 
     sensor_size: SensorSize | None = None
     polarity: PolarityRule = "strict"
     time_unit: TimeUnit | None = None
     stream: str | None = None
+    follow_links: bool = False
 
     def __post_init__(self) -> None:
         if self.polarity not in get_args(PolarityRule):

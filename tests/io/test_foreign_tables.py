@@ -279,7 +279,7 @@ def test_an_offset_is_added_once_wherever_it_stands(tmp_path, columns, attribute
         (PLAIN | {"events__t": h5py.Empty("i8")}, {}, "null dataspace"),
         (PLAIN | {"events__p": h5py.ExternalLink("gone.h5", "/p")}, {}, "link to /p in the file gone.h5"),
         (PLAIN | {"events__p": h5py.SoftLink("/gone")}, {}, "link to /gone, which is not in the file"),
-        ({"events": h5py.ExternalLink("gone.h5", "/events")}, {}, "in the file gone.h5, which cannot be opened"),
+        ({"events": h5py.ExternalLink("gone.h5", "/events")}, {}, "in the file gone.h5; what is in other"),
     ],
 )
 def test_hdf5_that_cannot_be_read_says_why(tmp_path, columns, attributes, message):
@@ -435,9 +435,51 @@ def test_a_virtual_dataset_without_its_source_is_no_recording_of_zeros(tmp_path)
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file.create_virtual_dataset("events/t", layout)
     with pytest.raises(RecordingError, match=r"events/t has its values in source\.h5, which cannot be read"):
-        load(tmp_path / "a.h5")
+        load(tmp_path / "a.h5", follow_links=True)
+    h5(tmp_path / "source.h5", t=T[:-1])
+    with pytest.raises(RecordingError, match=r"t has the shape \(399,\) there"):
+        load(tmp_path / "a.h5", follow_links=True)
     h5(tmp_path / "source.h5", t=T)
-    assert same_events(load(tmp_path / "a.h5"), EVENTS)
+    assert same_events(load(tmp_path / "a.h5", follow_links=True), EVENTS)
+
+
+def test_what_is_in_other_files_is_read_only_if_it_is_asked_for(tmp_path):
+    h5(tmp_path / "source.h5", **PLAIN | {"secret": T})
+    (tmp_path / "secret.bin").write_bytes(T.tobytes())
+    layout = h5py.VirtualLayout((400,), "i8")
+    layout[:] = h5py.VirtualSource("source.h5", "secret", (400,))
+    raw = [("secret.bin", 0, h5py.h5f.UNLIMITED)]
+    makers = {
+        "a column": lambda file: file.update({"events/t": h5py.ExternalLink("source.h5", "/secret")}),
+        "all events": lambda file: file.update({"events": h5py.ExternalLink("source.h5", "/events")}),
+        "an offset": lambda file: file.update({"events/t": T, "t_offset": h5py.ExternalLink("source.h5", "/secret")}),
+        "a virtual column": lambda file: file.create_virtual_dataset("events/t", layout),
+        "storage": lambda file: file.create_dataset("events/t", (400,), "i8", external=raw),
+        "a further column": lambda file: file.create_dataset("events/more", (400,), "i8", external=raw),
+    }
+    for name, make in makers.items():
+        path = h5(
+            tmp_path / f"{name}.h5", **{} if name == "all events" else {"events__x": X, "events__y": Y, "events__p": P}
+        )
+        with h5py.File(path, "a") as file:
+            make(file)
+        with pytest.raises(RecordingError, match=r"(source\.h5|secret\.bin); what is in other files .* --follow-links"):
+            load(path)
+    for name in ("a column", "all events", "a virtual column"):
+        assert same_events(load(tmp_path / f"{name}.h5", follow_links=True), EVENTS), f"{name}, where it is asked for."
+
+
+def test_a_virtual_dataset_of_the_same_file_is_checked_too(tmp_path):
+    for name, size, source in (("short", 399, "t"), ("itself", 400, "/events/t"), ("sound", 400, "t")):
+        path = h5(tmp_path / f"{name}.h5", events__x=X, events__y=Y, events__p=P, t=T[:size])
+        with h5py.File(path, "a") as file:
+            layout = h5py.VirtualLayout((400,), "i8")
+            layout[:] = h5py.VirtualSource(".", source, (400,))
+            file.create_virtual_dataset("events/t", layout)
+    for name in ("short", "itself"):
+        with pytest.raises(RecordingError, match=r"events/t has its values in \., which cannot be read"):
+            load(tmp_path / f"{name}.h5")
+    assert same_events(load(tmp_path / "sound.h5"), EVENTS)
 
 
 def test_a_file_that_is_being_written_says_so(tmp_path):

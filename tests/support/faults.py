@@ -310,6 +310,23 @@ def h5_virtual(path: Path) -> None:
         file.create_virtual_dataset("events/t", layout)
 
 
+def h5_of_another(path: Path) -> None:
+    """A recording whose times are the bytes of another file."""
+    path.with_name("other.bin").write_bytes(COLUMNS["t"].tobytes())
+    h5(t=None)(path)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("events/t", (2_000,), np.int64, external=[("other.bin", 0, h5py.h5f.UNLIMITED)])
+
+
+def h5_flipped(path: Path) -> None:
+    """A recording as it is written here, with one bit of the columns x changed."""
+    data = bytearray(recording(path))
+    with h5py.File(path) as file:
+        chunk = file["events/x"].id.get_chunk_info(0)
+    data[chunk.byte_offset + chunk.size // 2] ^= 4
+    path.write_bytes(data)
+
+
 LOCKED: list[IO[bytes]] = []
 """Files that stay locked until this process ends."""
 
@@ -594,8 +611,12 @@ FAULTS = [
     Fault("voxels at 2^63", "a.npy", npy(np.zeros((8, 12, 16), np.float32)), ("t0_us",), f"{DECODE} --t0-us {2**63}"),
     Fault("a journal that is a link", "a.h5", h5_and_link, ("is a link", "name another output"), only=True),
     Fault("HDF5, a link to no file", "a.h5", h5_with("events/p", h5py.ExternalLink("b.h5", "p")), ("file b.h5",)),
+    Fault("HDF5, links followed to no file", "a.h5", h5_virtual, ("cannot be read from",), f"{BAF} --follow-links"),
+    Fault("HDF5, values in another file", "a.h5", h5_of_another, ("values in other.bin", "only if it is asked for")),
+    Fault("HDF5, an offset in another file", "a.h5", h5_with("t_offset", h5py.ExternalLink("b.h5", "t")), ("b.h5",)),
+    Fault("HDF5, a bit changed", "a.h5", h5_flipped, ("the file is damaged", "record it again"), only=True),
     Fault("HDF5, a link to nothing", "a.h5", h5_with("events/p", h5py.SoftLink("/gone")), ("not in the file",)),
-    Fault("HDF5, a virtual dataset of no file", "a.h5", h5_virtual, ("has its values in gone.h5",), only=True),
+    Fault("HDF5, a virtual dataset of no file", "a.h5", h5_virtual, ("has its values in gone.h5", "--follow-links")),
     Fault("HDF5, a null dataspace", "a.h5", h5_with("events/p", h5py.Empty("i8")), ("null dataspace", "shape (0,)")),
     Fault("HDF5, a clock without end", "a.h5", clock(0, np.inf), ("t_end_us must be one whole number", "inf")),
     Fault("HDF5, a clock of three starts", "a.h5", clock([0, 1, 2], 9), ("t_start_us must be one whole number",)),
