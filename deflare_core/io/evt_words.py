@@ -2,8 +2,8 @@
 
 Times come in two halves: the upper one in words of its own, of 28 bits (EVT2, EVT2.1) or 12 (EVT3), that begin again
 from 0 when they are full. A decoder of our own was chosen because no library was right on all files that were tried:
-clocks that begin late, step back or are full, events before the first time, and EVT2.1. It is in numpy, because the
-reader of another format should not wait for a compiler.
+clocks that begin late, step back or are full, events before the first time, and EVT2.1. EVT3, whose words are as many
+as its events' parts, is decoded by a compiled loop; the others in numpy, since their reader need not wait for one.
 """
 
 from __future__ import annotations
@@ -14,14 +14,10 @@ import numpy as np
 
 from deflare_core.io.oddities import JUMP, MISSING, PLACELESS, STRANGE, TIMELESS, Oddities
 from deflare_core.io.reading import Columns
+from deflare_core.kernels import evt_loops
+from deflare_core.kernels.evt_loops import UNKNOWN
 
-UNKNOWN = -(1 << 50)
-"""A time, row or column of which no word has spoken yet; no sum of lengths makes it positive."""
 EVT2_KINDS = (0, 1, 6, 7, 8, 10, 13, 14, 15)
-EVT3_KINDS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 14, 15)
-VECTOR_BITS = np.array([0, 0, 0, 0, 12, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-"""How many pixels of a row an EVT3 word of each kind speaks of."""
-VECTOR_MASKS = ((1 << VECTOR_BITS) - 1).astype(np.uint16)
 
 
 class Clock:
@@ -70,31 +66,20 @@ def decode_evt2(pieces: Iterable[tuple[np.ndarray, np.ndarray | None]], oddities
 
 def decode_evt3(pieces: Iterable[np.ndarray], oddities: Oddities) -> Iterator[Columns]:
     """The events of words of EVT3, uint16 `(N,)`, a piece at a time."""
-    clock, high, low, row, first, polarity = Clock(12), UNKNOWN, 0, UNKNOWN, UNKNOWN, 0
+    clock, state = Clock(12), np.array([UNKNOWN, 0, UNKNOWN, UNKNOWN, 0])
     for words in pieces:
-        kind, value = words >> 12, words & 4095
-        _count_strange(kind, EVT3_KINDS, oddities)
-        masks = value & VECTOR_MASKS[kind]
-        masks[kind == 2] = 1
-        at = np.flatnonzero(masks)
-        is_time, is_low, is_row, is_base = kind == 8, kind == 6, kind <= 1, kind == 3
-        ticks = _unwrap(clock, value[is_time], 4096, oddities)
-        # A new upper half comes before its lower half, which starts at 0.
-        is_low[np.flatnonzero(is_time)[np.diff(ticks, prepend=high) != 0]] = True
-        highs, high = _latest(is_time, ticks, high, at)
-        lows, low = _latest(is_low, _count_on(value[is_low], is_time[is_low], low, oddities), low, at)
-        # Kind 1 is the row of an event of another sort, and bit 11 means a second camera.
-        named = words[is_row].astype(np.int64)
-        rows, row = _latest(is_row, np.where(named < 2048, named, UNKNOWN), row, at)
-        # A vector of pixels starts where the one before it in its row ended.
-        ends = np.cumsum(VECTOR_BITS[kind])
-        firsts, first = _latest(is_base, (value[is_base] & 2047) - ends[is_base], first, at)
-        polarities, polarity = _latest(is_base, value[is_base] >> 11, polarity, at)
-        kind, value, is_single = kind[at], value[at], kind[at] == 2
-        x = np.where(is_single, value & 2047, firsts + ends[at] - VECTOR_BITS[kind])
-        p = np.where(is_single, value >> 11, polarities)
-        yield _leave_out_unknown(_spread((highs * 4096 + lows, x, rows, p), masks[at]), oddities)
-        first += int(ends[-1])
+        num_events, num_strange = evt_loops.count_words(words)
+        oddities.add(STRANGE, num_strange, len(words))
+        ticks = _unwrap(clock, words[words >> 12 == 8] & 4095, 4096, oddities)
+        columns = np.empty((3, num_events), np.int64), np.empty(num_events, np.uint8)
+        counts = np.zeros(5, np.int64)
+        evt_loops.decode_words(words, ticks, state, *columns[0], columns[1], counts)
+        num_known, num_lows, num_missing, num_timeless, num_placeless = counts.tolist()
+        oddities.add(MISSING, num_missing, num_lows)
+        oddities.add(TIMELESS, num_timeless, num_events)
+        oddities.add(PLACELESS, num_placeless, num_events)
+        t, x, y = columns[0][:, :num_known]
+        yield t, x, y, columns[1][:num_known]
 
 
 def _latest(is_new: np.ndarray, values: np.ndarray, before: int, at: np.ndarray) -> tuple[np.ndarray, int]:
@@ -113,19 +98,6 @@ def _unwrap(clock: Clock, values: np.ndarray, tick_us: int, oddities: Oddities) 
     detail = f", first by {steps_us[at] / 1e6:+,.3f} s to {ticks[at] * tick_us} us" if is_jump.any() else ""
     oddities.add(JUMP, int(is_jump.sum()), len(ticks), detail)
     return ticks
-
-
-def _count_on(values: np.ndarray, is_new: np.ndarray, before: int, oddities: Oddities) -> np.ndarray:
-    """The lower halves, int64 `(N,)`, 4096 more for each time that they began again where an upper half is missing.
-
-    Where a new upper half stands they are 0.
-    """
-    lows = np.where(is_new, 0, values.astype(np.int64))
-    began = (np.diff(lows, prepend=before % 4096) < -2048) & ~is_new
-    oddities.add(MISSING, int(began.sum()), len(lows))
-    rounds = np.cumsum(began)
-    rounds -= np.maximum.accumulate(np.where(is_new, rounds, -(before // 4096)))
-    return lows + 4096 * rounds
 
 
 def _spread(columns: Columns, masks: np.ndarray) -> Columns:
