@@ -127,19 +127,22 @@ class Tab(WebSocketHandler, Guarded):
         self.tabs.append(self)
         for oldest in self.tabs[:-MOST_TABS]:
             oldest.close(reason="too many tabs")
-        self._show(self.settings["names"])
+        self.on_message(json.dumps({"open": [str(name) for name in self.settings["names"]]}))
 
     def on_message(self, text: str | bytes) -> None:
         """Do what a tab asks for: set traits, pass on a message, list a folder, or open other files."""
         asked = json.loads(text)
-        if "set" in asked:
-            self._set(asked["set"])
-        elif "send" in asked and self.viewer:
-            self.viewer._handle_custom_msg(asked["send"], [])
-        elif "list" in asked:
-            self._tell({"kind": "folder", **list_folder(asked["list"])})
-        elif "open" in asked:
-            self._show(asked["open"])
+        try:
+            if "set" in asked:
+                self._set(asked["set"])
+            elif "send" in asked and self.viewer:
+                self.viewer._handle_custom_msg(asked["send"], [])
+            elif "list" in asked:
+                self._tell({"kind": "folder", **list_folder(asked["list"])})
+            elif "open" in asked:
+                self._show(asked["open"])
+        except (DeflareError, OSError) as error:
+            self._tell({"kind": "refused", "why": str(error)})
 
     def on_close(self) -> None:
         """Close the tab's files."""
@@ -148,11 +151,7 @@ class Tab(WebSocketHandler, Guarded):
 
     def _show(self, names: Names) -> None:
         with ExitStack() as stack:
-            try:
-                viewer = open_viewer(names, self.settings["reading"], stack)
-            except (DeflareError, OSError) as error:
-                self._tell({"kind": "refused", "why": str(error)})
-                return
+            viewer = open_viewer(names, self.settings["reading"], stack)
             self.stack.close()
             self.stack = stack.pop_all()
         self.viewer = viewer
@@ -165,13 +164,20 @@ class Tab(WebSocketHandler, Guarded):
     def _set(self, values: dict[str, Any]) -> None:
         """Set traits as the tab asks; it is told what became of those that cannot be set so."""
         self.coming = values
-        for name in [name for name in values if name in STATE]:
-            try:
-                setattr(self.viewer, name, values[name])
-            except (TraitError, ValueError):
-                self._tell({"kind": "state", "state": {name: getattr(self.viewer, name)}})
-        self.coming = {}
-        self._tell({"kind": "done"})
+        try:
+            for name in [name for name in values if name in STATE]:
+                self._set_one(name, values[name])
+        finally:
+            self.coming = {}
+            self._tell({"kind": "done"})
+
+    def _set_one(self, name: str, value: Any) -> None:
+        try:
+            setattr(self.viewer, name, value)
+        except DeflareError:
+            raise
+        except (TraitError, ValueError):
+            self._tell({"kind": "state", "state": {name: getattr(self.viewer, name)}})
 
     def _follow(self, change: Any) -> None:
         """Tell the tab of a change, unless it has asked for it."""

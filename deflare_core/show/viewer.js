@@ -380,6 +380,11 @@ function write(part, html) {
   if (part.written !== html) part.innerHTML = part.written = html;
 }
 
+/** Sets an attribute, unless it has that value already. */
+function put(part, name, value) {
+  if (part.getAttribute(name) !== String(value)) part.setAttribute(name, value);
+}
+
 function inside(cell, [x0, y0, x1, y1]) {
   return cell.length === 2 && cell[0] + 1 > x0 && cell[0] < x1 && cell[1] + 1 > y0 && cell[1] < y1;
 }
@@ -636,17 +641,17 @@ class View {
     const { model, parts, window } = this;
     const [index, last] = [model.get("index"), model.get("num_windows") - 1];
     write(parts.play, model.get("playing") ? PAUSE : PLAY);
-    parts.bins.max = this.showsBin ? window.bins - 1 : last;
+    put(parts.bins, "max", this.showsBin ? window.bins - 1 : last);
     parts.bins.value = this.showsBin ? this.bin : index;
     write(parts["bin-text"], this.timeLabel());
     parts.windows.hidden = last === 0;
     write(parts["window-name"], model.get("span") === "stretch" ? "stretch" : "window");
     if (document.activeElement !== parts["window-number"]) parts["window-number"].value = index;
-    parts["window-number"].max = last;
+    put(parts["window-number"], "max", last);
     write(parts["window-text"], `of 0\u2013${last}`);
     parts.previous.disabled = index === 0;
     parts.next.disabled = index === last;
-    for (const one of this.choices) one.setAttribute("aria-pressed", one.value === model.get(one.dataset.trait));
+    for (const one of this.choices) put(one, "aria-pressed", one.value === model.get(one.dataset.trait));
     const hasTime = model.get("has_time");
     for (const one of this.choices) one.hidden = one.value === "stretch" && !hasTime;
     parts["look-choice"].hidden = !hasTime;
@@ -656,10 +661,10 @@ class View {
     parts.jumps.hidden = parts.timeline.hidden = !this.store.rates || last === 0;
     parts["most-removed"].hidden = !this.store.rates?.removed;
     parts.blink.hidden = !this.canBlink;
-    parts.blink.setAttribute("aria-pressed", model.get("blinking"));
+    put(parts.blink, "aria-pressed", model.get("blinking"));
     parts.limits.hidden = window.look === "surface" || this.byCause;
     const isFixed = model.get("limit") !== null;
-    parts.fix.setAttribute("aria-pressed", isFixed);
+    put(parts.fix, "aria-pressed", isFixed);
     parts.contrast.value = Math.log(this.limit / this.highestLimit) / Math.log(0.1 / this.highestLimit);
     write(parts["limit-text"], `\u00b1${decimal(this.limit)}${isFixed ? "" : " auto"}`);
   }

@@ -18,7 +18,6 @@ from deflare_core.app import notebook
 from deflare_core.app.notebook import NotebookError, serve_notebook
 from deflare_core.codec import events_to_voxel
 from deflare_core.io.recordings import save_events
-from deflare_core.show.viewer import find_default_limit
 from deflare_core.system.places import PROJECT_ROOT
 
 SHOTS = PROJECT_ROOT / "reports" / "screenshots"
@@ -73,13 +72,15 @@ def test_the_app_shows_the_named_recording_and_follows_the_slider(address, recor
         page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 3")
         left, top, width, height = page.box(control("bins"))
         page.click(left + width * 5 / 7, top + height / 2)
-        page.wait(f"document.querySelector('{control('bin-text')}').textContent.startsWith('bin 5 of 0\u20137, 12.5')")
+        page.wait(
+            f"document.querySelector('{control('bin-text')}').textContent.startsWith('bin 5 of 0\u20137, 1,012.5')"
+        )
         page.wait(f"!document.querySelector('{control('next')}').disabled")
         SHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(SHOTS / "viewer_app.png")
         first = {name: events.window(1_000_000, 1_020_000) for name, events in recordings.items()}
         voxels = {name: events_to_voxel(events, t0_us=1_000_000) for name, events in first.items()}
-        limit = find_default_limit(list(voxels.values()))
+        limit = float(page.js(f"document.querySelector('{control('limit-text')}').textContent").strip("\u00b1 auto"))
         for title, voxel in zip(("Input", "Output"), voxels.values(), strict=True):
             pixels = panel_pixels(page, title)
             assert np.array_equal(pixels, expected_pixels(voxel[5], pixels.shape[:2], limit=limit)), title

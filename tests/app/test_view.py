@@ -7,6 +7,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from support.chromium import BINARY, Page
@@ -143,6 +144,20 @@ def test_tabs_are_apart_and_the_oldest_makes_room(files, tmp_path):
             assert said, "Only the oldest tab ends."
 
     talk(files, ask)
+
+
+def test_a_file_that_breaks_while_it_is_shown_costs_a_line(files):
+    async def ask(host):
+        tab = await connect(host)
+        await hear(tab, "shown")
+        with h5py.File(files[0], "a") as file:
+            del file["events/x"]
+        await tab.write_message(json.dumps({"open": [str(files[0]), "", ""]}))
+        assert "before.h5" in (await hear(tab, "refused"))["why"]
+        await tab.write_message(json.dumps({"set": {"polarity": "negative"}}))
+        await hear(tab, "done")
+
+    talk(files[1:], ask)
 
 
 def test_a_folder_lists_what_can_be_opened(files, tmp_path):

@@ -18,10 +18,12 @@ import sys
 from pathlib import Path
 import deflare_core
 from deflare_core.app.commands import main
+from deflare_core.app.view_server import HERE
 from deflare_core.show.viewer import VoxelBinViewer
 
 assert Path(deflare_core.__file__).parent == Path(sys.argv[1], "deflare_core"), "It is the installed package that runs."
 assert "render" in str(VoxelBinViewer._esm) and str(VoxelBinViewer._css), "The viewer has its script and its style."
+assert all((HERE / name).exists() for name in ("view.html", "view.js")), "The viewer has its page."
 assert main(["infer", "--input", "in.h5", "--output", "out.h5", "--device", "cpu"]) == 0
 assert main(["doctor"]) == 0
 """

@@ -210,6 +210,21 @@ def test_keys_step_and_play_and_stay_out_of_jupyterlab(lab, page, windows):
 
 
 @pytest.mark.slow
+def test_keys_work_under_the_pointer_before_anything_was_clicked(page, windows):
+    cells = f"{NOTEBOOK}.content.widgets.length"
+    before = page.js(cells)
+    page.js(f"document.activeElement.blur(); {NOTEBOOK}.content.activate()")
+    page.mouse("Moved", *cell_at(page, "Input", 320, 240))
+    page.key("ArrowRight")
+    page.wait(f"document.querySelector('{control('bins')}').value === '1'")
+    assert_shows(page, windows[0], 1)
+    page.key("b")
+    page.wait(f"{cells} === {before + 1}")  # Letters stay the notebook's.
+    page.js("jupyterapp.commands.execute('notebook:delete-cell').then(() => null)")
+    page.wait(f"{cells} === {before}")
+
+
+@pytest.mark.slow
 def test_the_keys_would_otherwise_act_on_the_notebook(page):
     """The control of the test above: with the notebook focused, `b` does insert a cell."""
     cells = f"{NOTEBOOK}.content.widgets.length"
@@ -264,7 +279,7 @@ def test_zoom_and_pan_are_linked_and_exact(lab, page, windows):
     page.mouse("Pressed", *spot, button="left", clickCount=1)
     page.mouse("Moved", spot[0] - 60, spot[1] + 30, button="left", buttons=1)
     page.mouse("Released", spot[0] - 60, spot[1] + 30, button="left", clickCount=1)
-    panned = kernel_says(lab, page, "viewer.view")
+    panned = poll(lambda: (now := kernel_says(lab, page, "viewer.view")) != view and now, "another view", tries=100)
     assert panned[0] > view[0]
     assert panned[1] < view[1]
     assert_shows(page, windows[0], 4, view=panned)
