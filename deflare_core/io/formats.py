@@ -48,7 +48,7 @@ class Format:
     ----------
     name : what messages call such a file.
     endings : those of its files' names, with a blank between them.
-    holds : what is read of it, for the README.
+    holds : what is read of it, for README.md of this folder.
     is_of : whether a file that begins with these bytes is of this format, whatever its name.
     read : the content of a file from its start to its end; none for HDF5, which is read in place.
     write : writes the events that `pieces()` gives each time to a path; none where it is not written, or is HDF5.

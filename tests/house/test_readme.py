@@ -14,8 +14,11 @@ from deflare_core.system.places import PROJECT_ROOT
 
 TOP = ("deflare_core", "data_simu", "notebooks", "configs", "reports", "tests")
 README = (PROJECT_ROOT / "README.md").read_text()
-PAGES = [PROJECT_ROOT / path for path in ("README.md", "CONTRIBUTING.md", *(f"{name}/README.md" for name in TOP))]
-COMMANDS = [line for line in README.splitlines() if line.startswith("deflare ") and "`" not in line]
+PAGES = [PROJECT_ROOT / "CONTRIBUTING.md", *PROJECT_ROOT.glob("README.md"), *PROJECT_ROOT.glob("[!.]*/README.md")]
+PAGES += PROJECT_ROOT.glob("deflare_core/*/README.md")
+LIBRARY = (PROJECT_ROOT / "deflare_core/README.md").read_text()
+USES = README + (PROJECT_ROOT / "deflare_core/app/README.md").read_text()
+COMMANDS = sorted({line for line in USES.splitlines() if line.startswith("deflare ") and "`" not in line})
 
 
 def test_the_snippet_runs(tmp_path, monkeypatch):
@@ -40,9 +43,13 @@ def test_every_command_of_the_readme_parses(command, monkeypatch):
     assert arguments is not None, "Every option and setting is one that there is."
 
 
-def test_the_readme_shows_every_command():
+def test_each_command_is_shown():
     shown = {line.split()[1] for line in COMMANDS}
-    assert {command.name for command in PROGRAM} == shown, "The README shows a use of each command."
+    assert {command.name for command in PROGRAM} == shown, "deflare_core/app/README.md shows a use of each command."
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 120, "What is longer belongs to the README of a folder."
 
 
 def test_every_make_target_of_the_readme_exists():
@@ -61,10 +68,9 @@ def test_every_linked_file_exists(page):
 
 def test_every_folder_stands_in_the_readme_and_has_one_of_its_own():
     for folder in (PROJECT_ROOT / name for name in TOP):
-        assert f"{folder.name}/ " in README, f"{folder.name} is missing from the README's file tree."
+        assert f"[{folder.name}/]" in README, f"{folder.name} is missing from the README's table of folders."
         assert (folder / "README.md").is_file(), f"{folder.name} has no README."
     for wing in (PROJECT_ROOT / "deflare_core").glob("*/__init__.py"):
-        assert f"  {wing.parent.name}/ " in README, f"{wing.parent.name} is missing from the README's file tree."
-    library = (PROJECT_ROOT / "deflare_core/README.md").read_text()
+        assert f"\n{wing.parent.name}/ " in LIBRARY, f"{wing.parent.name} is missing from the library's wings."
     for path in (PROJECT_ROOT / "deflare_core").glob("*.py"):
-        assert f"| `{path.name}` |" in library, f"{path.name} is missing from the library's README."
+        assert f"| `{path.name}` |" in LIBRARY, f"{path.name} is missing from the library's README."

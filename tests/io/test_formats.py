@@ -286,7 +286,8 @@ def test_the_readme_lists_the_formats():
         endings = ", ".join(form.endings.split())
         commands = "`deflare infer`, `convert`" if form.read is None else "`deflare convert`" if form.write else ""
         rows.append(f"| {form.name} | {endings} | {form.holds} | {commands} |")
-    assert "\n".join(rows) in (PROJECT_ROOT / "README.md").read_text(), "Put these rows there:\n" + "\n".join(rows)
+    page = (PROJECT_ROOT / "deflare_core/io/README.md").read_text()
+    assert "\n".join(rows) in page, "Put these rows there:\n" + "\n".join(rows)
 
 
 def test_an_unknown_polarity_rule_is_refused(tmp_path):
