@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from deflare_core.config import ModelConfig, TrainConfig
@@ -100,7 +100,8 @@ def save_checkpoint(
     with complete_or_absent(path) as temporary:
         temporary.mkdir()
         for name, tensors in files.items():
-            save_file({key: tensor.detach().contiguous() for key, tensor in tensors.items()}, temporary / name)
+            # Python's own writing, unlike safetensors', says of a full disk that it is full.
+            (temporary / name).write_bytes(save({k: tensor.detach().contiguous() for k, tensor in tensors.items()}))
         (temporary / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
     return path
 

@@ -227,9 +227,9 @@ class OptimizerConfig(StrictModel):
 
     name: Literal["Adam", "AdamW"] = "Adam"
     """Optimizer of torch.optim; AdamW takes the weight decay off the weights, Adam adds it to the gradient."""
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, le=1e6)
     """Step size of the optimizer, after the warm-up."""
-    weight_decay: float = Field(1e-5, ge=0)
+    weight_decay: float = Field(1e-5, ge=0, le=1e6)
     """Weight decay of the optimizer."""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """constant keeps the rate; cosine lets it fall to 0 at trainer.max_steps; step lowers it at each milestone."""

@@ -17,6 +17,7 @@ from deflare_core.checkpoint import CONFIG, CheckpointError, check_kinds, save_c
 from deflare_core.config import ModelConfig
 from deflare_core.loop.optimizer import leave_out_compiler
 from deflare_core.model import VoxelNetwork, build_model
+from deflare_core.system.errors import QUOTED, quote, shorten
 from deflare_core.system.revision import hash_file
 from deflare_core.system.settings import ConfigError, make_config
 
@@ -47,7 +48,7 @@ def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        reason, f_maps = " ".join(str(error).split()), list(model.config.f_maps)
+        reason, f_maps = shorten(" ".join(str(error).split()), 2 * QUOTED), list(model.config.f_maps)
         raise CheckpointError(f"{path}: these are no weights of a network of f_maps {f_maps}: {reason}") from None
     origin = {"imported_from": path.name, "sha256": hash_file(path)}
     optimizer = leave_out_compiler(torch.optim.Adam)(model.parameters())
@@ -63,11 +64,11 @@ def check_place(folder: Path) -> None:
 def _build_network(weights: dict[str, torch.Tensor], path: Path) -> VoxelNetwork:
     """The network whose weights have these names and shapes; each level's first bias is as long as its feature maps."""
     names = map("backbone.encoders.{}.basic_module.conv1.bias".format, count())
-    f_maps = [len(weights[name]) for name in takewhile(weights.__contains__, names)]
+    f_maps = [weights[name].numel() for name in takewhile(weights.__contains__, names)]
     if not f_maps:
         raise CheckpointError(
             f"{path}: its weights are not those of a residual 3-D U-Net, which begin with "
-            f"backbone.encoders.0.basic_module.conv1.bias; found {list(weights)[:3] or 'nothing'}."
+            f"backbone.encoders.0.basic_module.conv1.bias; found {quote(list(weights)[:3]) if weights else 'nothing'}."
         )
     try:
         settings = {"f_maps": f_maps, "num_levels": len(f_maps)}

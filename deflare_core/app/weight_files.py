@@ -25,7 +25,9 @@ from safetensors.torch import load_file
 from torch.serialization import safe_globals
 
 from deflare_core.checkpoint import CheckpointError
+from deflare_core.system.errors import quote, shorten
 from deflare_core.system.input_files import check_input
+from deflare_core.system.tensors import find_oddity
 
 Weights = dict[str, torch.Tensor]
 ENTRIES = ("model_state_dict", "state_dict", "model", "network", "weights")
@@ -82,7 +84,10 @@ def find_weights(content: Any, path: Path) -> Mapping[str, Any]:
         inside = found
     if isinstance(inside, Mapping) and (inside is not content or _is_named(inside)):
         if others := [name for name, value in inside.items() if not isinstance(value, torch.Tensor)]:
-            raise CheckpointError(f"{path}: the weights must be tensors; {others[:3]} are none.")
+            raise CheckpointError(f"{path}: the weights must be tensors; {quote(others[:3])} are none.")
+        for name, value in inside.items():
+            if odd := find_oddity(value):
+                raise CheckpointError(f"{path}: '{shorten(name)}' is {odd}; {ADVICE}, of plain tensors.")
         return inside
     found = f"a dictionary of {sorted(map(str, content))}" if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(f"{path}: has no dictionary '{ENTRIES[0]}' or '{ENTRIES[1]}' of weights; it holds {found}.")

@@ -13,16 +13,17 @@ import numpy as np
 import torch
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
-from deflare_core.events import NUM_BINS, WINDOW_US, Events
+from deflare_core.events import NUM_BINS, WINDOW_US, Events, check_sensor_size
 from deflare_core.io.arrays import write_npy_header
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, open_recording, read_windows
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import check_output, complete_or_absent
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, shorten
 from deflare_core.system.input_files import check_input
-from deflare_core.system.limits import check_memory
+from deflare_core.system.limits import LONGEST_US, check_memory
+from deflare_core.system.tensors import find_oddity
 from deflare_core.windows import derive_seed
 
 SUFFIXES = (".npy", ".pt")
@@ -154,13 +155,36 @@ def _read_windows(path: Path) -> np.ndarray:
         raise VoxelFileError(f"{path}: voxel files end in {' or '.join(SUFFIXES)}.")
     check_input(path, VoxelFileError)
     try:
-        array = np.load(path, mmap_mode="r") if suffix == ".npy" else torch.load(path, weights_only=True).numpy()
+        array = _map_npy(path) if suffix == ".npy" else _load_pt(path)
     except pickle.UnpicklingError as error:
         raise VoxelFileError(f"{path}: is not a plain array, but needs code to be read, which is never run.") from error
-    except (OSError, ValueError, EOFError, RuntimeError, AttributeError) as error:
-        raise VoxelFileError(f"{path}: is not a plain array ({str(error).splitlines()[0]}).") from error
+    except (OSError, ValueError, EOFError, RuntimeError, AttributeError, TypeError, OverflowError) as error:
+        reason = shorten((str(error).splitlines() or [type(error).__name__])[0])
+        raise VoxelFileError(f"{path}: is not a plain array ({reason}).") from error
     if array.dtype.kind not in "iuf" or array.ndim < 3:
         raise VoxelFileError(
             f"{path}: must hold (bins, H, W) or (windows, bins, H, W); found {array.dtype} {array.shape}."
         )
-    return array.reshape(-1, *array.shape[-3:])
+    if 0 in array.shape[-3:]:
+        raise VoxelFileError(f"{path}: holds no cells; its shape is {array.shape}, of which only the first may be 0.")
+    windows = array.reshape(-1, *array.shape[-3:])
+    if len(windows) * WINDOW_US > LONGEST_US:
+        raise VoxelFileError(f"{path}: holds {len(windows):,} windows, more than 24 hours; divide it.")
+    try:
+        check_sensor_size(windows.shape[2:])
+    except DeflareError as error:
+        raise VoxelFileError(f"{path}: {error}") from error
+    return windows
+
+
+def _map_npy(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+    return np.load(path, mmap_mode="r")
+
+
+def _load_pt(path: Path) -> np.ndarray:
+    tensor = torch.load(path, weights_only=True, map_location="cpu")
+    if odd := find_oddity(tensor):
+        raise ValueError(f"it is {odd}")
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().numpy()

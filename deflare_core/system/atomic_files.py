@@ -48,6 +48,7 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     make_folder_of(path)
+    remove_leftovers(path)
     # What a killed process of the same number left would otherwise be taken for the block's.
     _remove(temporary)
     try:

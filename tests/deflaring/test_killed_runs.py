@@ -10,6 +10,7 @@ from support.processes import Started
 from support.recordings import make_events
 
 from deflare_core.deflaring import journal
+from deflare_core.io.convert import convert
 from deflare_core.io.recordings import save_events
 
 NUM_WINDOWS = 10
@@ -37,11 +38,23 @@ def test_a_run_killed_at_any_stage_ends_as_if_it_had_not_been(whole, stage, tmp_
 
 
 def test_a_run_does_not_take_another_runs_file_away(tmp_path):
-    (tmp_path / ".out.h5.1.part").write_text("of a killed run")
+    (tmp_path / ".out.h5.99999999.part").write_text("of a killed run")
     (tmp_path / ".out2.h5.1.part").write_text("of a run on another file")
     with journal.Journal(tmp_path / "out.h5", "key"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.h5.journal", ".out2.h5.1.part"]
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.csv"])
+def test_what_a_killed_run_of_another_command_left_is_cleared_by_the_next(tmp_path, name):
+    save_events(tmp_path / "in.h5", make_events(num=9), source="test")
+    gone = Started(os.getpid, folder=tmp_path / "streams")
+    gone.wait()
+    (tmp_path / f".{name}.{gone.pid}.part").write_text("of a process that was killed")
+    (tmp_path / f".{name}.{os.getppid()}.part").write_text("of one that runs")
+    convert(tmp_path / "in.h5", tmp_path / name, progress=False)
+    left = sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".part")
+    assert left == [f".{name}.{os.getppid()}.part"]
 
 
 def test_a_journal_that_was_taken_away_while_it_was_waited_for_is_no_lock(tmp_path, monkeypatch):

@@ -145,6 +145,20 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, command, name):
     assert left <= {"in.h5", ".out.h5.journal", "streams"}
 
 
+@pytest.mark.slow
+def test_a_full_disk_ends_a_training_in_one_line(tmp_path, pair_folders):
+    noisy, clean = pair_folders
+    text = f"data: &pair {{noisy_dir: {noisy}, clean_dir: {clean}}}\nvalidation: *pair\n"
+    (tmp_path / "a.yaml").write_text(text + "trainer: {max_steps: 1, device: cpu, num_workers: 0}\n")
+    words = ["train", "--config", str(tmp_path / "a.yaml"), f"trainer.output_dir={tmp_path / 'run'}"]
+    run = Started(
+        run_on_a_full_disk, [*words, "model.f_maps=[32,64]", "model.num_levels=2"], folder=tmp_path / "streams"
+    )
+    assert run.wait() == 1, run.err
+    assert "cannot be written (File too large); make room for it." in run.err.splitlines()[-1]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.jsonl"], "No checkpoint is half there."
+
+
 @pytest.mark.parametrize("command", ["encode IN OUT.npy", "convert IN OUT.h5 --sort", "convert IN OUT.csv"])
 def test_a_full_folder_for_temporary_files_is_no_damage_of_the_input(tmp_path, monkeypatch, command):
     convert(long_recording(tmp_path / "in.h5"), tmp_path / "in.npz", progress=False)

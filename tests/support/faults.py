@@ -197,6 +197,11 @@ class Malicious:
         return (Path.touch, (Path("pickle_was_run"),))
 
 
+def npz_as_npy(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, voxels=np.zeros((8, 4, 4), np.float32))
+
+
 def nan_voxel(path: Path) -> None:
     voxel = np.zeros((8, 12, 16), np.float32)
     voxel[3, 4, 5] = NAN
@@ -398,7 +403,13 @@ def zip_of_text(path: Path) -> None:
 
 
 NETWORK = torch.nn.Linear(2, 2)
-LAST = "backbone.final_conv.bias"
+LAST, FIRST = "backbone.final_conv.bias", "backbone.encoders.0.basic_module.conv1.bias"
+ONE = torch.zeros(1)
+NO_WINDOWS = b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 8, 4, 4)}"
+NO_WINDOWS = b"\x93NUMPY\x01\x00v\x00" + NO_WINDOWS.ljust(117) + b"\n"
+SPARSE = weights_of(lambda w: w.update({LAST: w[LAST].to_sparse()}))
+UNREAL = weights_of(lambda w: w.update({LAST: w[LAST].to("meta")}))
+REPEATED = weights_of(lambda w: w.update({LAST: ONE.expand(10**9)}))
 IMPORT = "import-weights IN OUT"
 READ = "infer --input IN --output OUT"
 USE = "infer --input GOOD --output OUT device=cpu checkpoint=IN"
@@ -679,6 +690,18 @@ FAULTS = [
     Fault("weights as a checkpoint", "a.pth", weights_of(len), ("is a file", "import-weights"), USE),
     Fault("voxels with nan", "a.npy", npy(np.full((8, 12, 16), NAN, np.float32)), ("nan at (0, 0, 0)",), DECODE),
     Fault("voxels too large", "a.npy", npy(np.full((8, 2, 2), 1e9, np.float32)), ("32767", "1000000000.0"), DECODE),
+    Fault("voxels without width", "a.npy", npy(np.zeros((8, 4, 0))), ("a.npy: holds no cells",), DECODE),
+    Fault("voxels of 28 hours", "a.npy", npy(np.zeros((5_000_000, 1, 1, 1), bool).view("i1")), ("24 hours",), DECODE),
+    Fault("voxels as an archive", "a.npy", npz_as_npy, ("a.npy: is not a plain array",), DECODE),
+    Fault("voxels in less than no windows", "a.npy", content(NO_WINDOWS), ("a.npy: is not a plain array",), DECODE),
+    Fault("sparse voxels", "a.pt", torch_file(torch.zeros(8, 4, 4).to_sparse()), ("a.pt:", "no dense tensor"), DECODE),
+    Fault("voxels without values", "a.pt", torch_file(torch.zeros(8, 4, 4, device="meta")), ("without",), DECODE),
+    Fault("one voxel, repeated", "a.pt", torch_file(torch.zeros(1).expand(9, 8, 4, 4)), ("repeated",), DECODE),
+    Fault("sparse weights", "a.pth", SPARSE, ("dense",), IMPORT),
+    Fault("weights without values", "a.pth", UNREAL, ("meta",), IMPORT),
+    Fault("one weight, repeated", "a.pth", REPEATED, ("repea",), IMPORT),
+    Fault("a weight without axes", "a.pth", weights_of(lambda w: w.update({FIRST: ONE[0]})), ("f_maps [1",), IMPORT),
+    Fault("a weight decay of 1e308", "a.yaml", NOWHERE, ("weight_decay",), f"{TRAIN} optimizer.weight_decay=1e308"),
     Fault("voxels of two axes", "a.npy", npy(np.zeros((8, 12), np.float32)), ("a.npy",), DECODE),
     Fault("settings that are no YAML", "a.yaml", content(b"data: [1,"), ("a.yaml",), "train --config IN"),
     Fault("settings of a billion laughs", "a.yaml", text(*LAUGHS), ("a.yaml: stands for more than 100,000",), SET),
