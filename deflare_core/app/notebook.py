@@ -12,6 +12,7 @@ import difflib
 import importlib.util
 import json
 import os
+import shutil
 import sys
 import time
 from contextlib import suppress
@@ -35,6 +36,7 @@ from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PROJECT_ROOT, REPORTS, make_dated_folder
 from deflare_core.system.revision import find_revision, hash_file, list_versions
 from deflare_core.system.settings import read_value
+from deflare_core.system.signals import Terminated
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 TEXTS = (
@@ -64,7 +66,11 @@ def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path 
     """
     source, folder, declared, given = prepare_run(name, parameters, reports)
     started = time.perf_counter()
-    error = execute_notebook(source, folder / source.name, given)
+    try:
+        error = execute_notebook(source, folder / source.name, given)
+    except (KeyboardInterrupt, Terminated):
+        shutil.rmtree(folder)  # It is this run's own, and half of a report misleads.
+        raise
     write_report(folder, source, declared, given, time.perf_counter() - started, error)
     if error:
         raise NotebookError(f"{folder / source.name}: {error}")
