@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from PIL import ImageColor
 
 from deflare_core.events import Events
-from deflare_core.scores.metrics import find_score
-from deflare_core.scores.roc import Roc
 from deflare_core.streams.statistics import count_events
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.markdown import printable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from deflare_core.scores.roc import Roc
 
 POSITIVE, NEGATIVE, NEUTRAL, ACCENT = "#c1272d", "#1f5fa8", "#4d4d4d", "#2f9e6e"
 POLARITIES = (("positive (brighter)", POSITIVE), ("negative (darker)", NEGATIVE))
@@ -215,6 +215,8 @@ def draw_scores(
 
     The summary holds means by method and score; the ends of their intervals are drawn as lines across the bars' ends.
     """
+    from deflare_core.scores.metrics import find_score  # With it torch is loaded, which no other picture needs.
+
     figure = make_figure(1.5 * len(names) + 1, 0.24 * len(summary) + 0.8)
     grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     methods = [as_label(method.replace("_", " ")) for method in summary]

@@ -51,7 +51,7 @@ def test_the_tables_of_a_processor(tmp_path, monkeypatch, capsys):
     works = {row["work"] for row in rows}
     assert works >= {"network", "training step [32, 64, 128]", "whole window, default", "whole window, pretrained"}
     ways = {(row["work"], row["way"]) for row in rows}
-    assert ("pretrained network on the processor", "single, 1 cores") in ways
+    assert ("pretrained network on the processor", "single, 1 core") in ways
     singly = [row["error"] for row in rows if row["way"].startswith("single")]
     assert max(singly) < 1e-4, "On one core and on all the same comes out, to rounding."
     assert {("read EVT3, 10,000 events", "ours"), ("read EVT3, 10,000 events", "faery")} <= ways, "Peers are rows."

@@ -141,10 +141,15 @@ def draw_durations(rows: list[Row]) -> Figure:
     colours = [NEUTRAL if row.way == "usual" else NEGATIVE for row in timed]
     bars = axes.barh(range(len(timed)), [row.ms or 0 for row in timed], color=colours)
     axes.set_yticks(range(len(timed)), [f"{row.work}: {row.way}" for row in timed])
-    axes.bar_label(bars, [f"{row.ms:.3g}{row.limit and f'   {row.limit}'}" for row in timed], padding=3)
+    axes.bar_label(bars, [f"{format_ms(row.ms or 0)}{row.limit and f'   {row.limit}'}" for row in timed], padding=3)
     axes.set(xscale="log", xlabel="milliseconds, and what bounds them (grey: the usual way)")
     axes.margins(x=0.45)
     return figure
+
+
+def format_ms(ms: float) -> str:
+    """Milliseconds as a person reads them: three figures, whole from 100 on."""
+    return f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}"
 
 
 def name_limit(ms: float, floors_ms: Mapping[str, float]) -> str:
@@ -289,7 +294,7 @@ def measure_processor(size: SensorSize) -> Iterator[Row]:
                 ms, logits = measure_ms(lambda model=model: model(voxel), cpu), model.run_backbone(voxel)
                 singly = logits if singly is None else singly
                 error = float((logits - singly).norm() / singly.norm())
-                way, limit = f"{precision}, {threads} cores", name_limit_of(model, voxel, dtype, ms)
+                way, limit = f"{precision}, {threads} core{'s' * (threads > 1)}", name_limit_of(model, voxel, dtype, ms)
                 yield Row("pretrained network on the processor", way, ms, None, error, limit)
 
 
