@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
 TESTS := $(VENV)/bin/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
-.PHONY: help setup quickstart test test-slow test-all lab check benchmark pretrained clean
+.PHONY: help setup quickstart test test-slow test-all lab check benchmark gallery pretrained clean
 
 help:
 	@echo "make quickstart   set up, then simulate, train, evaluate and deflare on this machine; report in reports/"
@@ -20,6 +20,7 @@ help:
 	@echo "make lab          set up, then open JupyterLab on the notebooks"
 	@echo "make check        lint, format and type check"
 	@echo "make benchmark    codec speed against its peers; table in reports/"
+	@echo "make gallery      run the notebooks, and take the pictures of reports/gallery anew"
 	@echo "make pretrained   train the package's network anew, or go on with it, on a GPU (with EXTRAS=test,gpu; SEED=1)"
 	@echo "make clean        remove .venv (data, reports and runs stay)"
 
@@ -65,6 +66,9 @@ check: $(STAMP)
 
 benchmark: $(STAMP)
 	$(VENV)/bin/python tests/benchmarks/codec_speed.py
+
+gallery: $(STAMP)
+	PYTHONPATH=tests:. $(VENV)/bin/python -m support.gallery
 
 pretrained: $(RUN)/first/.complete
 	$(DEFLARE) train --resume --config configs/pretrained_more_train_config.yaml \

@@ -125,8 +125,11 @@ def write_report(
     folder = Path(folder)
     write_tables(evaluation, folder)
     about = "\n".join(f"- **{as_text(method.name)}** (`{method.key}`): {as_text(method.about)}" for method in methods)
+    summary = evaluation.summary()
+    short = _table(summary, _intervals(evaluation), _known(summary, HEADLINES))
     parts = [
         f"# {as_text(title)}\n\n{_about(evaluation, data)}\n\n{about}\n",
+        f"### In short\n\n{short}\n",
         tabulate_scores(evaluation),
         "### Pictures\n",
     ]

@@ -151,6 +151,7 @@ def test_a_run_leaves_notebook_page_figures_and_record(tmp_path, monkeypatch):
     assert len(list((folder / "figures").glob("*.png"))) == 1
     page = (folder / "tiny.html").read_text()
     assert "data:image/png;base64" in page, "The page shows the figure."
+    assert not re.search(r"(src|href)=.?https?:", page), "It needs no other machine."
     assert f'href="{folder.name}/tiny.html"' in (folder.parent / "index.html").read_text(), "The run is listed."
     assert path.is_file()
 

@@ -214,6 +214,7 @@ def test_the_report_is_a_page_with_its_pictures(data, tmp_path):
     assert "E-Flare-R, 28 real recordings" in text
     assert text.index("Legacy mode") < text.index("on other data") < text.index("<img"), "They stand beside ours."
     assert f"<code>{methods[1].key}</code>): TrueResidualUNet3D" in text, "It says what was scored."
+    assert text.index("In short") < text.index("Voxels"), "The figures that answer come first."
     row = found.scores["network"]["composed_00001"]
     assert f"MSE {row['mse']:.4f} before and {row['mse']:.4f} after" in text, "Captions tell the gain."
 
