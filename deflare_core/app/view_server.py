@@ -77,7 +77,10 @@ def make_viewer(recordings: dict[str, Recording]) -> VoxelBinViewer:
     if not len(recordings["input"]) or not len(starts_us):
         raise DeflareError(f"{recordings['input'].path}: holds no events, so there is nothing to show.")
     shown = [recordings.get(title) for title in ("target", "output")]
-    return VoxelBinViewer.of_recordings(recordings["input"], *shown, t0_us=starts_us[0], num_windows=len(starts_us))
+    viewer = VoxelBinViewer.of_recordings(recordings["input"], *shown, t0_us=starts_us[0], num_windows=len(starts_us))
+    if not viewer.voxels["Input"].any():  # Where a recording begins with silence, its first picture would be empty.
+        viewer.jump("events")
+    return viewer
 
 
 class Guarded(tornado.web.RequestHandler):

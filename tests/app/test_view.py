@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import h5py
@@ -21,7 +22,7 @@ from tornado.netutil import bind_sockets
 from tornado.websocket import websocket_connect
 
 from deflare_core.app.commands import main
-from deflare_core.app.view_server import MOST_TABS, list_folder, make_application
+from deflare_core.app.view_server import MOST_TABS, list_folder, make_application, open_viewer
 from deflare_core.codec import events_to_voxel
 from deflare_core.events import Events
 from deflare_core.io.reading import AS_STATED
@@ -158,6 +159,14 @@ def test_a_file_that_breaks_while_it_is_shown_costs_a_line(files):
         await hear(tab, "done")
 
     talk(files[1:], ask)
+
+
+def test_a_recording_that_begins_with_silence_is_shown_where_it_does_not(tmp_path):
+    events = make_events(num=900, sensor_size=SIZE, t_start_us=START_US + 500_000, duration_us=20_000)
+    save_events(tmp_path / "late.h5", events, source="test", clock_us=(START_US, START_US + 600_000))
+    with ExitStack() as stack:
+        viewer = open_viewer([tmp_path / "late.h5"], AS_STATED, stack)
+        assert viewer.start_us <= START_US + 500_000 < viewer.start_us + viewer.window_us
 
 
 def test_a_folder_lists_what_can_be_opened(files, tmp_path):
