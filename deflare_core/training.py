@@ -22,6 +22,7 @@ from deflare_core.checkpoint import CheckpointError, find_checkpoint, link_check
 from deflare_core.config import TrainConfig
 from deflare_core.kernels.cuda_graphs import GraphedGradient
 from deflare_core.loop.augmentation import Batch, augment_batch
+from deflare_core.loop.circumstances import KEY, hold_folder
 from deflare_core.loop.gpu_memory import memory_advice
 from deflare_core.loop.optimizer import learning_rate
 from deflare_core.loop.run import Run, TrainingError, start_run
@@ -51,10 +52,12 @@ def fit(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
     ------
     TrainingError
         When the output folder already holds a run and `resume` is off, or the loss is not finite.
+    DeflareError
+        When another run writes to the output folder.
     DeviceError
         When the device is not there, or its memory does not suffice.
     """
-    with join_processes(config.trainer.device) as processes:
+    with join_processes(config.trainer.device) as processes, hold_folder(config.trainer.output_dir, processes.is_first):
         run = start_run(config, resume, processes)
 
         def advise() -> tuple[str, str]:
@@ -221,7 +224,7 @@ def save_run(run: Run) -> None:
             epoch=run.epoch,
             step=run.step,
             metrics=run.metrics if run.validated_step == run.step else {},
-            training=run.config.model_dump(mode="json"),
+            training=run.config.model_dump(mode="json") | {KEY: run.circumstances},
             trained=run.model if run.average else None,
         )
     except CheckpointError as error:

@@ -6,7 +6,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch.optim.swa_utils import AveragedModel
@@ -22,6 +22,7 @@ from deflare_core.checkpoint import (
 )
 from deflare_core.config import TrainConfig
 from deflare_core.kernels.cuda_graphs import GraphedGradient
+from deflare_core.loop.circumstances import KEY, describe_differences, list_circumstances
 from deflare_core.loop.optimizer import average_weights, make_optimizer
 from deflare_core.loop.run_log import read_log
 from deflare_core.loop.sampling import Supply, steps_per_epoch, windows_per_step
@@ -48,6 +49,7 @@ class Run:
     validation: TrainingWindows
     supply: Supply
     average: AveragedModel | None
+    circumstances: dict[str, Any]
     step: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     validated_step: int = 0
@@ -100,7 +102,9 @@ def start_run(config: TrainConfig, resume: bool, processes: Processes | None = N
     average = average_weights(model, trainer.average_decay) if trainer.average_decay else None
     data, validation = (open_windows(c, processes, model) for c in (config.data, config.validation))
     supply = find_supply(data)
-    run = Run(config, processes, model, make_optimizer(config.optimizer, model), data, validation, supply, average)
+    circumstances = list_circumstances(config, processes.device, data, validation)
+    optimizer = make_optimizer(config.optimizer, model)
+    run = Run(config, processes, model, optimizer, data, validation, supply, average, circumstances)
     if checkpoints:
         restore_run(run, find_checkpoint(trainer.output_dir, "last"))
     return run
@@ -138,6 +142,9 @@ def restore_run(run: Run, path: Path) -> None:
     take_weights(run.model, checkpoint, run.config)
     if changes := compare_settings(checkpoint, run.config):
         logging.warning(f"{path}: the run goes on with other settings ({describe_changes(changes)}).")
+    known = checkpoint.training.get(KEY)
+    if known and (differences := describe_differences(known, run.circumstances)):
+        logging.warning(f"{path}: the run goes on under other circumstances ({differences}).")
     if decay := run.config.trainer.average_decay:
         # The checkpoint's weights are the average; those in training come with the optimizer's state.
         run.average = average_weights(run.model, decay, checkpoint.step)

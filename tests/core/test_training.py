@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,12 +19,15 @@ from deflare_core import training
 from deflare_core.app.commands import main
 from deflare_core.checkpoint import CheckpointError, find_checkpoint, load_model, read_checkpoint, set_level
 from deflare_core.config import ModelConfig, TrainConfig
+from deflare_core.io.recordings import load_events, open_recording, save_events
+from deflare_core.loop.circumstances import hold_folder
 from deflare_core.loop.gpu_memory import training_memory_gib
 from deflare_core.loop.optimizer import learning_rate
 from deflare_core.loop.run import TrainingError, share_batches, start_run
 from deflare_core.loop.run_log import RunLogError, read_log
 from deflare_core.loop.sampling import Supply, sample_indices
 from deflare_core.system.devices import DeviceError
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.settings import ConfigError, make_config
 from deflare_core.training import fit, save_run, train_step, training_batches
 
@@ -261,6 +265,36 @@ def test_a_validation_that_is_not_finite_stops_before_the_checkpoint(config, tmp
     with pytest.raises(TrainingError, match=r"The validation loss at step 1 is not finite on .*composed_00000_bg_fl"):
         fit(config(optimizer={"learning_rate": 1e30}, **every_step), progress=False)
     assert not list((tmp_path / "run").glob("checkpoint_*")), "Broken weights are not saved."
+
+
+def test_two_runs_never_share_a_folder(config, tmp_path):
+    with (
+        hold_folder(tmp_path / "run", writes=True),
+        pytest.raises(DeflareError, match=r"run: another run is training there; wait"),
+    ):
+        fit(config(), progress=False)
+    assert not (tmp_path / "run").exists(), "A folder that was made for nothing goes."
+
+
+def test_a_resumed_run_says_what_has_changed_besides_its_settings(config, pair_folders, tmp_path, caplog):
+    fit(config(max_steps=3), progress=False)
+    fit(config(max_steps=4), resume=True, progress=False)
+    assert "circumstances" not in caplog.text, "All is as it was."
+    noisy, clean = pair_folders
+    for folder, name in ((noisy, "composed_00007_bg_flare.h5"), (clean, "composed_00007_bg_light.h5")):
+        shutil.copy(min(folder.iterdir()), folder / name)
+    changed = max(path for path in noisy.iterdir() if "00007" not in path.name)
+    save_events(changed, load_events(changed)[:-1], source="test", clock_us=open_recording(changed).clock_us)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        fit(config(max_steps=5), resume=True, progress=False)
+    finally:
+        torch.set_num_threads(threads)
+    said = (
+        rf"{threads + 1} threads, not {threads}; .*of data composed_00007_bg_flare\.h5 is new; of data {changed.name}"
+    )
+    assert re.search(rf"other circumstances \({said} is changed", caplog.text), caplog.text
 
 
 def test_weights_or_a_state_that_are_not_finite_are_never_saved(config, tmp_path):

@@ -336,6 +336,13 @@ LOCKED: list[IO[bytes]] = []
 """Files that stay locked until this process ends."""
 
 
+def pair_and_run(path: Path) -> None:
+    """A sound pair, and where its run would be, one that goes on."""
+    pair(EVENTS[::2])(path)
+    path.with_name("out.h5").mkdir()
+    fcntl.flock(os.open(path.with_name("out.h5"), os.O_RDONLY), fcntl.LOCK_EX)
+
+
 def h5_locked(path: Path) -> None:
     """A plain HDF5 recording, locked as HDF5 does while it writes."""
     h5()(path)
@@ -738,6 +745,7 @@ FAULTS = [
     Fault("no training pairs", "a.yaml", NOWHERE, ("nowhere/noisy", "deflare simulate"), TRAIN),
     Fault("an empty partner", "pair", pair(EVENTS[:0]), ("clean/a.h5: holds no events", "a.h5 2,000;"), VERIFY),
     Fault("the same, trained on", "pair", pair(EVENTS[:0]), ("clean/a.h5: holds no events",), TRAIN_PAIR),
+    Fault("a folder that another run trains in", "pair", pair_and_run, ("another run is training there",), TRAIN_PAIR),
     Fault("a partner in milliseconds", "pair", pair(in_thousandths()), ("span 0.1 ms", "one unit of time"), VERIFY),
     Fault("the same, trained on", "pair", pair(in_thousandths()), ("span 0.1 ms", "99.933"), TRAIN_PAIR),
     Fault("a partner cut short", "pair", pair(EVENTS[:300]), ("300 events span", "where the silence is real"), VERIFY),
