@@ -252,18 +252,23 @@ def test_a_run_is_not_overwritten(config):
         fit(config(), progress=False)
 
 
+def with_rate(config, rate):
+    """The configuration with a learning rate that no file of settings may ask for."""
+    return config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"learning_rate": rate})})
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_files_and_windows(config, tmp_path):
     windows = r"[^ ]*/noisy/composed_0000\d_bg_flare\.h5\[\d\]"
     message = rf"The loss is (nan|inf) at step 2 on {windows}, {windows}; nothing was saved since step 0\. Lower"
     with pytest.raises(TrainingError, match=message):
-        fit(config(optimizer={"learning_rate": 1e30}, batch_size=2), progress=False)
+        fit(with_rate(config(batch_size=2), 1e30), progress=False)
     assert not list((tmp_path / "run").glob("checkpoint_*")), "Broken weights are not saved."
 
 
 def test_a_validation_that_is_not_finite_stops_before_the_checkpoint(config, tmp_path):
     every_step = {"validate_every": 1, "checkpoint_every": 1}
     with pytest.raises(TrainingError, match=r"The validation loss at step 1 is not finite on .*composed_00000_bg_fl"):
-        fit(config(optimizer={"learning_rate": 1e30}, **every_step), progress=False)
+        fit(with_rate(config(**every_step), 1e30), progress=False)
     assert not list((tmp_path / "run").glob("checkpoint_*")), "Broken weights are not saved."
 
 
