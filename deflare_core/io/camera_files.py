@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from deflare_core.events import SensorSize, check_sensor_size
 from deflare_core.io.evt_words import Clock, decode_evt2, decode_evt3
-from deflare_core.io.oddities import Oddities
+from deflare_core.io.oddities import UNFOLLOWED, Oddities
 from deflare_core.io.reading import HEAD_BYTES, LATEST_US, Columns, Content, Reading
 from deflare_core.system.errors import DeflareError
 
@@ -19,6 +20,16 @@ PIECE_BYTES = 1 << 18
 """Bytes that are decoded at once."""
 WORD_BYTES = {"2": 4, "2.1": 8, "3": 2}
 """Bytes of a word, by the version of EVT."""
+EVT3_WORDS = {
+    **dict.fromkeys((0, 1), "a row without events"),
+    2: "an event",
+    3: "the start of a vector without events",
+    **dict.fromkeys((4, 5), "a vector of events"),
+    **dict.fromkeys((6, 8), "a time"),
+}
+"""What words of EVT3 are, by their kinds."""
+ANNOUNCING = {EVT3_WORDS[kind] for kind in (0, 3)}
+"""The words after which a camera sends more."""
 DAT_TYPES = (0, 12)
 """The types of DAT files that are read: the one of N-Cars, and the usual one."""
 
@@ -62,13 +73,30 @@ def read_evt(path: Path, reading: Reading) -> Content:
             "maker."
         )
     _check_whole_words(path, WORD_BYTES[version], header.num_bytes)
+    last = _name_last_word(path, version, header.num_bytes)
+    num_words = (path.stat().st_size - header.num_bytes) // WORD_BYTES[version]
+    oddities.add(UNFOLLOWED, int(last in ANNOUNCING), num_words, f", its last word is {last}")
     if version == "3":
         pieces = decode_evt3(_read_words(path, header.num_bytes, "<u2"), oddities)
     elif version == "2":
         pieces = decode_evt2(((words, None) for words in _read_words(path, header.num_bytes, "<u4")), oddities)
     else:
         pieces = decode_evt2(_read_halves(path, header), oddities)
-    return Content(header.sensor_size, pieces, f"EVT{version}", oddities)
+    return Content(header.sensor_size, pieces, f"EVT{version}, its last word is {last}", oddities)
+
+
+def _name_last_word(path: Path, version: str, start: int) -> str:
+    """What the last word of a file is: whether it was cut off after an event or a time, nobody can know."""
+    if path.stat().st_size == start:
+        return "its header"
+    with path.open("rb") as file:
+        file.seek(-8 if version == "2.1" else -WORD_BYTES[version], os.SEEK_END)
+        data = file.read()
+    if version == "3":
+        return EVT3_WORDS.get(data[1] >> 4, "no event")
+    # Either half of a word of EVT2.1 may be the one that says what it is.
+    kinds = {data[-1] >> 4} | ({data[3] >> 4} if version == "2.1" else set())
+    return "a time" if kinds & {8} else "an event" if kinds & {0, 1} else "no event"
 
 
 def read_dat(path: Path, reading: Reading) -> Content:

@@ -17,6 +17,7 @@ STRANGE = "words are of no kind of the format and are passed over"
 LATE = "events came after newer ones and are put in order"
 MISSING = "lower halves of the time began again where an upper half is missing, which is added"
 JUMP = "time words jump by more than a second"
+UNFOLLOWED = "words announce events that do not follow: the file may be cut short"
 REFUSALS = {
     BEYOND: (0.01, "give the sensor size of the camera; where the header of the file states another, correct it there"),
     STRANGE: (0.01, "the file is damaged or its header names another format; copy or record it again"),

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.late_imports import import_late
 from deflare_core.system.places import PROJECT_ROOT
 
@@ -81,10 +82,20 @@ def compiled_before(module: str) -> None:
     In the process that compiles functions, they call each other's separate copies; in all that load the result, the
     copies inside it, which the compiler has ordered otherwise and which round otherwise. So the first process would
     simulate other events than all later ones.
+
+    Raises
+    ------
+    DeflareError
+        When there is no folder for compiled code.
     """
     config = load_numba().config
-    if COMPILES in os.environ or config.DISABLE_JIT or not config.CACHE_DIR:
+    if COMPILES in os.environ or config.DISABLE_JIT:
         return
+    if not config.CACHE_DIR:
+        raise DeflareError(
+            "compiled code can be kept nowhere, and one seed would give other events than elsewhere; make room in "
+            f"TMPDIR, or set {CACHE_VARIABLE} to a folder that can be written."
+        )
     done = Path(config.CACHE_DIR) / f"{module}.done"
     if done.exists():
         return

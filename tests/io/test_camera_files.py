@@ -75,6 +75,22 @@ def test_camera_files_are_read_event_by_event(tmp_path, monkeypatch, caplog, nam
     assert warned(caplog) == [], "Nothing is odd about it."
 
 
+def test_a_file_that_was_cut_says_what_can_be_known_of_it(tmp_path, caplog):
+    path, head = tmp_path / "a.raw", b"% evt 3.0\n% geometry 64x12\n% end\n"
+    words = [high3(0), low3(9), 5, change3(3, 1), base3(2, 0), 4 << 12 | 1, 5 << 12 | 4, low3(11), 7]
+    last = ["a time", "a time", "a row w", "an event", "the start of", "a vector", "a vector", "a time", "a row w"]
+    for length, expected in enumerate(last, 1):
+        caplog.clear()
+        read(path, evt3(words[:length], head))
+        assert f"its last word is {expected}" in str(describe(path, Reading())), f"Of {length} words."
+        is_known = expected.endswith((" w", " of"))
+        said = f"1 of {length} words announce events that do not follow: the file may be cut short, its last word is "
+        assert len([line for line in warned(caplog) if line.startswith(said)]) == is_known
+    for data, expected in ((evt2([time2(0), change2(5, 1, 1, 1)]), "an event"), (evt2([time2(0)]), "a time")):
+        path.write_bytes(data)
+        assert f"EVT2, its last word is {expected}" in str(describe(path, Reading()))
+
+
 # Clocks
 
 
@@ -149,7 +165,7 @@ def test_a_file_that_is_refused_is_described_and_may_be_sorted(tmp_path):
         "1 of 2 time words jump by more than a second, first by -2.000 s to 0 us",
         "time goes back 1 times, by up to 1,999,995 us",
     ]
-    assert (found.layout, found.sensor_size, found.tally.num_events) == ("EVT2", SIZE, 2)
+    assert (found.layout, found.sensor_size, found.tally.num_events) == ("EVT2, its last word is an event", SIZE, 2)
     convert(path, tmp_path / "b.h5", sort=True, progress=False)
     assert list_rows(load_events(tmp_path / "b.h5")) == [(5, 2, 1, -1), (2_000_000, 1, 1, 1)]
 

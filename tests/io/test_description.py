@@ -115,7 +115,11 @@ def test_the_command_that_mends_says_again_what_was_said(tmp_path, capsys):
 def test_a_camera_file_is_told(tmp_path, capsys):
     (tmp_path / "a.raw").write_bytes(evt3_bytes(EVENTS))
     said = tell(capsys, tmp_path / "a.raw")
-    assert (said["format"], said["events"], said["odd"]) == ("a Prophesee RAW file: EVT3", "400", "nothing")
+    assert (said["format"], said["events"], said["odd"]) == (
+        "a Prophesee RAW file: EVT3, its last word is an event",
+        "400",
+        "nothing",
+    )
 
 
 def test_coarse_times_are_told(tmp_path, caplog):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deflare_core.kernels import numba_cache as compiled
+from deflare_core.system.errors import DeflareError
 
 
 def test_the_cache_of_other_sources_is_removed(tmp_path):
@@ -60,6 +61,13 @@ def test_without_any_folder_nothing_is_kept(read_only, monkeypatch, caplog):
     monkeypatch.setattr(compiled.tempfile, "tempdir", str(read_only / "user"))
     assert compiled.find_cache() is None
     assert "no temporary folder can be written" in caplog.messages[0]
+
+
+def test_where_nothing_is_kept_no_other_events_are_simulated(monkeypatch):
+    monkeypatch.delenv(compiled.COMPILES, raising=False)
+    monkeypatch.setattr(compiled.load_numba().config, "CACHE_DIR", "")
+    with pytest.raises(DeflareError, match="one seed would give other events than elsewhere; make room"):
+        compiled.compiled_before.__wrapped__("data_simu.tools.warm_up")
 
 
 def test_the_digest_follows_the_sources(tmp_path, monkeypatch):
