@@ -51,7 +51,9 @@ def _address(item: h5py.Group | h5py.Dataset) -> int:
 
 def check_stored(dataset: h5py.Dataset) -> None:
     """Raise a DeflareError if a file declares values that it does not hold: HDF5 reads zeros in their place."""
-    if len(dataset.shape) and dataset.shape[0] > MOST_EVENTS:
+    if not dataset.shape:
+        return
+    if dataset.shape[0] > MOST_EVENTS:
         raise DeflareError(
             f"{dataset.name[1:]} declares {dataset.shape[0]:,} values; no recording has more than {MOST_EVENTS:,}."
         )

@@ -644,6 +644,7 @@ FAULTS = [
     Fault("HDF5 of 10^12 rows that are not there", "a.h5", hollow(10**12, chunks=(9,)), ("the file holds 0",)),
     Fault("HDF5 of 10^12 rows in one piece", "a.h5", hollow(10**12), ("declares 1,000,000,000,000 values",)),
     Fault("HDF5 of more rows than ever were", "a.h5", hollow(2**60, chunks=(9,)), ("no recording has more than",)),
+    Fault("HDF5, a single number as a column", "a.h5", h5_with("events/t", 5), ("one-dimensional",)),
     Fault("HDF5 of ten thousand groups", "a.h5", crowded, ("more than 10,000 groups",), BAF, only=True),
     Fault("HDF5 of 99 groups in each other", "a.h5", nested, ("more than 32 in each other",)),
     Fault("a sensor of 4 billion pixels", "a.h5", sensor(65_536, 65_536), ("at most 67,108,864 in all",)),

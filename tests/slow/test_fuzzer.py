@@ -1,0 +1,23 @@
+"""Whatever comes in, a command ends in time and memory, with exit code 0 or 1 and one line at most."""
+
+import os
+
+import numpy as np
+import pytest
+from support.fuzzing import find_fault, fuzz
+
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
+CORPUS = (("columns", 82),)
+"""Kind and seed of what once failed."""
+
+
+@pytest.mark.parametrize(("kind", "seed"), CORPUS)
+def test_what_once_failed_does_so_no_more(kind, seed, tmp_path):
+    assert find_fault(kind, seed, tmp_path) == ""
+
+
+def test_input_made_by_chance_gets_an_answer():
+    seed = int(os.environ.get("FUZZ_SEED", np.random.default_rng().integers(2**40)))
+    tried, faults = fuzz(SECONDS, seed)
+    assert not faults, f"FUZZ_SEED={seed}, {tried} inputs: " + "\n".join(faults)
+    assert tried > len(faults), f"FUZZ_SEED={seed}: nothing was tried."
