@@ -13,7 +13,7 @@ import secrets
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import tornado.web
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
-from tornado.websocket import WebSocketHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from traitlets import TraitError
 
 from deflare_core.events import WINDOW_US
@@ -190,10 +190,16 @@ class Tab(WebSocketHandler, Guarded):
     def _send(self, content: dict[str, Any], buffers: Sequence[bytes] | None = None) -> None:
         self._tell({"kind": "custom", "content": content, "buffers": len(buffers or ())})
         for buffer in buffers or ():
-            self.write_message(buffer, binary=True)
+            self._write(buffer, binary=True)
 
     def _tell(self, message: dict[str, Any]) -> None:
-        self.write_message(json.dumps(message))
+        self._write(json.dumps(message))
+
+    def _write(self, message: str | bytes, *, binary: bool = False) -> None:
+        """Send a message, unless the tab has been closed or loaded anew in the meantime."""
+        with suppress(WebSocketClosedError):
+            sent = asyncio.ensure_future(self.write_message(message, binary))
+            sent.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def list_folder(name: str) -> dict[str, Any]:

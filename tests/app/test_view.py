@@ -215,6 +215,7 @@ def shown(tmp_path_factory):
     page = Page(folder / "profile", 1440, 1000)
     page.send("Page.navigate", url=address)
     try:
+        page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 3")
         yield SimpleNamespace(page=page, events=events, output=output, said=said, process=process, address=address)
     finally:
         page.close()
@@ -387,6 +388,7 @@ def test_the_marker_of_a_pixel_stays_where_it_is_when_the_theme_changes(fresh):
     box = "(b => [b.left, b.top, b.width].map(Math.round))(document.querySelector('.chosen').getBoundingClientRect())"
     left, top, width, height = fresh.page.box(".voxel-bin-viewer canvas")
     fresh.page.click(left + width * 0.7, top + height * 0.6)
+    fresh.page.wait("document.querySelector('.chosen:not([hidden])')?.offsetWidth > 0")
     before = fresh.page.js(box)
     for theme in ("dark", "light"):
         fresh.page.js("document.querySelector('main').style.display = 'none'")
