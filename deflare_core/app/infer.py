@@ -13,7 +13,7 @@ from deflare_core.app.advice import advise_on_speed, advise_to_look
 from deflare_core.app.commands import OF_INPUT, describe_error
 from deflare_core.config import InferenceConfig
 from deflare_core.io.reading import Reading
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, make_plain
 
 if TYPE_CHECKING:
     from deflare_core.deflaring.method import Method
@@ -76,7 +76,8 @@ def infer(
                 done = deflare_file(method, source, target, settings, rules, progress)
             except (DeflareError, OSError, *OF_INPUT) as error:
                 why = describe_error(error)
-                failures.append(why if source.name in why or str(target) in why else f"{source}: {why}")
+                named = any(make_plain(str(name)) in why for name in (source.name, target))
+                failures.append(why if named else f"{source}: {why}")
                 continue
             if not quiet:
                 skipped = "skipped, since it holds the same recording deflared in the same way"
@@ -86,7 +87,7 @@ def infer(
                 print(f"deflare infer: warning: {target}: {advice}", file=sys.stderr)
         # Before the processes part: torchrun ends all others when the first has failed.
         for failure in failures:
-            print(f"deflare infer: error: {failure}", file=sys.stderr)
+            print(f"deflare infer: error: {make_plain(failure)}", file=sys.stderr)
     return 1 if failures else 0
 
 
