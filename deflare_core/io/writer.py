@@ -165,5 +165,6 @@ def _write_in_header(group: h5py.Group, name: str, value: np.integer) -> None:
     """Write one number as a dataset within its header, whose checksum then holds for it too."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_layout(h5py.h5d.COMPACT)
+    properties.set_obj_track_times(False)  # One recording is the same bytes at any time of day.
     kind, place = h5py.h5t.py_create(value.dtype), h5py.h5s.create(h5py.h5s.SCALAR)
     h5py.Dataset(h5py.h5d.create(group.id, name.encode(), kind, place, properties))[()] = value
