@@ -41,6 +41,7 @@ def test_a_step_learns():
     assert (model(raw) - label).square().mean() < before
 
 
+@pytest.mark.slow
 def test_the_tables_of_a_processor(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "CPU_SENSOR_SIZE", (24, 32))
     monkeypatch.setattr(benchmark, "PROCESSOR_SIZE", (24, 32))

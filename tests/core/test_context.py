@@ -150,6 +150,7 @@ def test_voxels_in_memory_are_decoded_window_by_window():
     assert [(t // WINDOW_US, p) for t, p in zip(found.t, found.p, strict=True)] == [(-1, -1), (0, 1), (0, 1), (1, 1)]
 
 
+@pytest.mark.slow
 def test_a_run_with_context_is_trained_evaluated_and_pictured(pair_folders, tmp_path):
     noisy_dir, clean_dir = pair_folders
     folders = {"noisy_dir": noisy_dir, "clean_dir": clean_dir}

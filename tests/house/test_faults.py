@@ -91,7 +91,8 @@ def long_recording(path: Path, num_windows: int = 60) -> Path:
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_leaves_no_output_and_goes_on(tmp_path, checkpoint, number):
     source, out, journal = long_recording(tmp_path / "in.h5", 150), tmp_path / "out.h5", tmp_path / ".out.h5.journal"
     words = ["infer", "--input", source, "--output", out, "device=cpu", f"checkpoint={checkpoint}"]

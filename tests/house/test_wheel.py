@@ -64,6 +64,7 @@ def test_every_file_of_every_wing_is_in_the_wheel(installed):
     assert not missing, f"The wheel lacks {missing}; see packages and package-data in pyproject.toml."
 
 
+@pytest.mark.slow
 def test_an_installed_package_deflares_a_recording_shows_it_and_is_sound(installed, tmp_path):
     save_events(tmp_path / "in.h5", make_events(num=500, duration_us=40_000), source="test")
     command = [sys.executable, "-c", USES, str(installed)]

@@ -34,7 +34,7 @@ def config(pair_folders, tmp_path) -> AblationConfig:
     return make_config(AblationConfig, settings)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_every_variant_is_trained_scored_and_told(config, workers):
     config = config.model_copy(update={"workers": workers})
     text = run_ablation(config, progress=False)

@@ -310,7 +310,7 @@ def test_one_bad_recording_costs_its_own_row_and_picture_only(settings, data, ca
         assert [row["recording"] for row in csv.DictReader(file)] == others * 2
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("labelled", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_one_command_compares_all_methods(settings, data, labelled, capsys):
     if not labelled:
         for path in (path for pair in data.pairs for path in (pair.noisy, pair.clean)):

@@ -186,6 +186,7 @@ def test_the_windows_of_a_renewed_pool_are_there_in_any_order(tmp_path):
             assert windows[k], f"Window {k} of a pool that ends with {end} is gone."
 
 
+@pytest.mark.slow
 def test_a_process_makes_the_same_pairs():
     pairs = SimulatedPairs(SMALL, "cpu", workers=0)
     with closing(prefetch_from_process(functools.partial(pack_pairs, pairs), 2)) as made:
