@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from deflare_core.io.reading import Reading
 from deflare_core.system.errors import DeflareError
+
+if TYPE_CHECKING:
+    from deflare_core.io.recordings import Recording
 
 Output = Annotated[Path | None, Field(description="file to write; none: the last one named")]
 
@@ -42,7 +45,9 @@ def sheet(
 def pictures(
     files: Annotated[list[Path], Field(description="BEFORE [AFTER]")],
     reading: Reading,
-    window: Annotated[int | None, Field(ge=0, description="its number, from 0; none: the middle one")] = None,
+    window: Annotated[
+        int | None, Field(ge=0, description="its number, from 0; none: where most was removed, of one the middle")
+    ] = None,
     output_dir: Annotated[Path, Field(description="folder of the pictures")] = Path("reports/pictures"),
 ) -> None:
     """Picture a window of a recording, or of two: in 3-D, as a series of red and blue, and as the bins of its voxel."""
@@ -55,7 +60,7 @@ def pictures(
         raise DeflareError(f"Name one or two recordings; received {len(files)} names.")
     with open_together(dict(zip(("before", "after"), files, strict=False)), reading) as recordings:
         starts = recordings["before"].window_starts(WINDOW_US)
-        number = len(starts) // 2 if window is None else window
+        number = choose_window(list(recordings.values()), starts) if window is None else window
         if number >= len(starts):
             raise DeflareError(
                 f"{files[0]}: has {len(starts)} windows, numbered from 0; it has none of number {number}."
@@ -65,6 +70,17 @@ def pictures(
             voxel = events_to_voxel(events, t0_us=starts[number])
             for path in write_window_pictures(output_dir, f"window_{number}_{name}", events, voxel, starts[number]):
                 print(path)
+
+
+def choose_window(recordings: list[Recording], starts: range) -> int:
+    """The number of the window in which the second recording lacks most events of the first; of one, the middle one."""
+    import numpy as np
+
+    if len(recordings) < 2:
+        return len(starts) // 2
+    edges_us = np.array([*starts, starts[-1] + starts.step])
+    before, after = (np.diff(recording.count_before(edges_us, scan=True)) for recording in recordings)
+    return int(np.argmax(before - after))
 
 
 def split_names(files: list[Path], output: Path | None, suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:

@@ -186,6 +186,11 @@ def test_any_window_is_pictured_before_and_after(recording, tmp_path, capsys):
     assert {Path(line).name for line in capsys.readouterr().out.splitlines()} == shown, "It says where they are."
     assert run("pictures", recording, "--output-dir", tmp_path / "middle") == 0
     assert (tmp_path / "middle" / "window_2_before_events_2d.png").exists(), "Of five windows the middle one."
+    events, begin = load_events(recording), 7_000_000_000
+    less = events[(events.t < begin + 60_000) | (events.t >= begin + 80_000)]
+    save_events(tmp_path / "less.h5", less, source="test", clock_us=(begin, begin + 100_000))
+    assert run("pictures", recording, tmp_path / "less.h5", "--output-dir", tmp_path / "most") == 0
+    assert (tmp_path / "most" / "window_3_after_events_2d.png").exists(), "Where most was removed, a picture shows it."
 
 
 def test_a_setting_is_an_option_as_well_as_key_value(recording, tmp_path):
