@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import signal
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -239,7 +240,10 @@ async def _serve(names: Names, reading: Reading, port: int, tell: Callable[[str]
     with TemporaryDirectory(prefix="deflare-view-") as folder:
         if opens:
             threading.Thread(target=partial(open_browser, address, Path(folder)), daemon=True).start()
-        await asyncio.Event().wait()
+        end = asyncio.Event()
+        # An exception that a signal raises within a callback would be the callback's, and the server would go on.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
+        await end.wait()
 
 
 def make_application(names: Names, reading: Reading, port: int, token: str) -> tornado.web.Application:
