@@ -80,7 +80,6 @@ def test_the_app_shows_the_named_recording_and_follows_the_slider(address, recor
         page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 3")
         poll(lambda: choose_bin(page, 5), "bin 5 on show", tries=100, pause_s=0.5)
         page.wait(f"!document.querySelector('{control('next')}').disabled")
-        SHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(SHOTS / "viewer_app.png")
         first = {name: events.window(1_000_000, 1_020_000) for name, events in recordings.items()}
         voxels = {name: events_to_voxel(events, t0_us=1_000_000) for name, events in first.items()}

@@ -181,6 +181,7 @@ class Page:
         return tuple(self.js(f"(b => [b.left, b.top, b.width, b.height])({found}.getBoundingClientRect())"))
 
     def screenshot(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
 
     def close(self) -> None:
