@@ -36,6 +36,9 @@ from deflare_core.system.prefetch import prefetch
 from deflare_core.system.processes import join_processes
 from deflare_core.system.signals import StopFlag, flag_stop_signals
 
+REMEDY = "Lower optimizer.learning_rate, or set optimizer.clip_norm=1 and optimizer.warmup_steps."
+"""What to do where values are no longer finite."""
+
 
 def fit(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> Path:
     """The last checkpoint of a run trained as configured; checkpoints and metrics stand in `trainer.output_dir`.
@@ -172,8 +175,7 @@ def require_finite(run: Run, loss: float, norm: float) -> None:
     what = f"The loss is {loss}" if not math.isfinite(loss) else f"The gradient's norm is {norm}"
     names = ", ".join(run.data.window_name(i) for i in sample_indices(run.config.trainer, run.supply, run.step))
     raise TrainingError(
-        f"{what} at step {run.step + 1} on {names}; nothing was saved since step {run.saved_step}. "
-        "Lower optimizer.learning_rate, or set optimizer.clip_norm=1 and optimizer.warmup_steps."
+        f"{what} at step {run.step + 1} on {names}; nothing was saved since step {run.saved_step}. {REMEDY}"
     )
 
 
@@ -213,9 +215,13 @@ def checkpoint_due(run: Run) -> bool:
 
 def save_run(run: Run) -> None:
     """Write a checkpoint, and let `last` and, after the best validation, `best` lead to it; in the first process."""
-    saved_before, run.saved_step, run.unsaved = run.saved_step, run.step, False
-    if not run.processes.is_first:
-        return
+    if run.processes.is_first:
+        write_checkpoint(run)
+    run.saved_step, run.unsaved = run.step, False
+
+
+def write_checkpoint(run: Run) -> None:
+    """Write a checkpoint and its links; a TrainingError if weights or the optimizer's state are not finite."""
     try:
         path = save_checkpoint(
             run.config.trainer.output_dir,
@@ -228,10 +234,7 @@ def save_run(run: Run) -> None:
             trained=run.model if run.average else None,
         )
     except CheckpointError as error:
-        raise TrainingError(
-            f"{error} Nothing was saved since step {saved_before}. Lower optimizer.learning_rate, or set "
-            "optimizer.clip_norm=1 and optimizer.warmup_steps."
-        ) from error
+        raise TrainingError(f"{error} Nothing was saved since step {run.saved_step}. {REMEDY}") from error
     link_checkpoint(path, "last")
     if run.best_step == run.step:
         link_checkpoint(path, "best")

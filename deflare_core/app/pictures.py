@@ -74,13 +74,12 @@ def pictures(
 
 def choose_window(recordings: list[Recording], starts: range) -> int:
     """The number of the window in which the second recording lacks most events of the first; of one, the middle one."""
-    import numpy as np
+    from deflare_core.show.stretches import INPUT, OUTPUT, Source, Timeline
 
     if len(recordings) < 2:
         return len(starts) // 2
-    edges_us = np.array([*starts, starts[-1] + starts.step])
-    before, after = (np.diff(recording.count_before(edges_us, scan=True)) for recording in recordings)
-    return int(np.argmax(before - after))
+    sources = dict(zip((INPUT, OUTPUT), map(Source, recordings), strict=True))
+    return Timeline(sources, starts.start, len(starts) * starts.step).find_most("removed", starts.step)
 
 
 def split_names(files: list[Path], output: Path | None, suffixes: tuple[str, ...]) -> tuple[dict[str, Path], Path]:

@@ -90,7 +90,7 @@ def _name_last_word(path: Path, version: str, start: int) -> str:
     if path.stat().st_size == start:
         return "its header"
     with path.open("rb") as file:
-        file.seek(-8 if version == "2.1" else -WORD_BYTES[version], os.SEEK_END)
+        file.seek(-WORD_BYTES[version], os.SEEK_END)
         data = file.read()
     if version == "3":
         return EVT3_WORDS.get(data[1] >> 4, "no event")

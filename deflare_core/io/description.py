@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deflare_core.events import SensorSize, is_one_convention
+from deflare_core.io.column_order import LARGEST_SIZE
 from deflare_core.io.formats import HDF5, find_content, find_format
 from deflare_core.io.layouts import find_layout
 from deflare_core.io.polarities import check_polarities
@@ -18,12 +19,11 @@ from deflare_core.io.reading import MICROSECONDS, Content, Reading, RecordingErr
 from deflare_core.io.recordings import open_hdf5
 from deflare_core.io.sorting import WRAP_US
 from deflare_core.system.errors import DeflareError
-from deflare_core.system.limits import HOUR_US, LONGEST_US, MOST_ROWS
+from deflare_core.system.limits import HOUR_US, LONGEST_US
 
 MOST_POLARITIES = 9
 """Distinct polarities that are counted; a column of more holds something else."""
 LONG_SILENCE_US = 1_000_000
-ANY_SENSOR = (MOST_ROWS, MOST_ROWS)
 
 
 class Oddity(NamedTuple):
@@ -143,7 +143,7 @@ def _guesses(reading: Reading) -> Iterator[Reading]:
     """The reading itself, then with the unit of time or the sensor that the file may lack."""
     yield reading
     units = [reading.time_unit] if reading.time_unit else ["us", "s"]
-    sizes = [reading.sensor_size] if reading.sensor_size else [None, ANY_SENSOR]
+    sizes = [reading.sensor_size] if reading.sensor_size else [None, LARGEST_SIZE]
     yield from (replace(reading, time_unit=unit, sensor_size=size) for size in sizes for unit in units)  # type: ignore[arg-type]
 
 

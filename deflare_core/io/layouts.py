@@ -190,7 +190,7 @@ def _find_nodes(file: h5py.File) -> dict[str, h5py.Group | h5py.Dataset]:
     """The groups and tables that hold events, by name."""
     found = {name: item for name, item in walk_file(file) if _holds_events(item)}
     nodes: dict[str, h5py.Group | h5py.Dataset] = {"/": file["/"]} if _holds_events(file["/"]) else {}
-    # Links are not followed by `visititems`, but those at the top lead to what the file is about.
+    # Links are not followed by `walk_file`, but those at the top lead to what the file is about.
     for name in file:
         is_link = not isinstance(file.get(name, getlink=True), h5py.HardLink)
         if is_link and (item := file.get(name)) is not None and _holds_events(item):
@@ -389,10 +389,10 @@ def _read_whole(name: str, value: Any) -> int:
     """An attribute that is to be one whole number; another one is an error."""
     try:
         number = int(np.ravel(value)[0])
-        if np.size(value) == 1 and not isinstance(value, h5py.Empty) and number == np.ravel(value)[0]:
-            return number
+        is_whole = np.size(value) == 1 and not isinstance(value, h5py.Empty) and number == np.ravel(value)[0]
     except (TypeError, ValueError, OverflowError, IndexError):
-        pass
-    raise DeflareError(
-        f"its attribute {name} must be one whole number; it is {quote(np.ravel(value).tolist())}, correct it."
-    )
+        is_whole = False
+    if not is_whole:
+        found = quote(np.ravel(value).tolist())
+        raise DeflareError(f"its attribute {name} must be one whole number; it is {found}, correct it.")
+    return number

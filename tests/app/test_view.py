@@ -240,6 +240,11 @@ def text(page, name):
     return page.js(f"document.querySelector('{control(name)}').textContent")
 
 
+def wait_for(page, words):
+    """Wait until the page says that this bin, window or stretch is on show."""
+    page.wait(f"document.querySelector('{control('bin-text')}').textContent === '{words}'")
+
+
 def notes(page, title):
     """A panel's title with what stands next to it."""
     return page.js(f"document.querySelector('canvas[data-panel={title}]').closest('figure').innerText")
@@ -292,12 +297,10 @@ def test_it_begins_with_enough_of_a_sparse_recording_to_see_something(fresh):
 @needs_browser
 def test_keys_switch_bin_window_and_stretch_before_anything_was_clicked(fresh):
     press(fresh.page, "2", "ArrowRight")
-    fresh.page.wait(f"document.querySelector('{control('bin-text')}').textContent === '7,020.0\u20137,040.0 ms'")
+    wait_for(fresh.page, "7,020.0\u20137,040.0 ms")
     assert_shows(fresh, START_US + 20_000, 20_000)
     press(fresh.page, "1", "ArrowRight")
-    fresh.page.wait(
-        f"document.querySelector('{control('bin-text')}').textContent === 'bin 1 of 0\u20137, 7,022.5\u20137,025.0 ms'"
-    )
+    wait_for(fresh.page, "bin 1 of 0\u20137, 7,022.5\u20137,025.0 ms")
     assert_shows(fresh, START_US + 22_500, 2_500)
 
 
@@ -316,13 +319,13 @@ def test_removed_events_are_counted_and_have_their_own_signs(fresh):
 @needs_browser
 def test_jumps_and_the_strip_go_where_they_say(fresh):
     press(fresh.page, "2", "e")
-    fresh.page.wait(f"document.querySelector('{control('bin-text')}').textContent === '7,600.0\u20137,620.0 ms'")
+    wait_for(fresh.page, "7,600.0\u20137,620.0 ms")
     assert_shows(fresh, START_US + 600_000, 20_000)
     left, top, width, height = fresh.page.box(control("strip"))
     fresh.page.click(left + width * 0.25, top + height / 2)
-    fresh.page.wait(f"document.querySelector('{control('bin-text')}').textContent === '7,240.0\u20137,260.0 ms'")
+    wait_for(fresh.page, "7,240.0\u20137,260.0 ms")
     press(fresh.page, "r")
-    fresh.page.wait(f"document.querySelector('{control('bin-text')}').textContent === '7,600.0\u20137,620.0 ms'")
+    wait_for(fresh.page, "7,600.0\u20137,620.0 ms")
 
 
 @pytest.mark.slow
