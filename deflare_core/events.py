@@ -25,7 +25,6 @@ BACKGROUND, LIGHT, FLARE, NOISE = range(4)
 CAUSES = {BACKGROUND: "background", LIGHT: "light", FLARE: "flare", NOISE: "noise"}
 """What made an event, by the number that simulated recordings keep beside it (column `label`)."""
 
-
 BACKWARDS_ADVICE = (
     "Sort it (deflare convert OLD NEW.h5 --sort) if events are out of order; divide it where its clock starts again."
 )
@@ -263,9 +262,8 @@ def _check_layout(events: Events) -> None:
     for name, dtype in expected.items():
         column = getattr(events, name)
         if not isinstance(column, np.ndarray) or column.dtype != dtype or column.ndim != 1:
-            found = (
-                f"{column.dtype} of shape {column.shape}" if isinstance(column, np.ndarray) else type(column).__name__
-            )
+            array = isinstance(column, np.ndarray)
+            found = f"{column.dtype} of shape {column.shape}" if array else type(column).__name__
             raise ValueError(
                 f"Column {name} must be a one-dimensional {np.dtype(dtype)} array; received {found}. "
                 "Events.from_columns converts other types."
@@ -275,20 +273,23 @@ def _check_layout(events: Events) -> None:
         raise ValueError(f"Columns must have one length; received {lengths}.")
 
 
-def _check_values(events: Events) -> None:
-    if len(events) == 0:
-        return
-    backwards = events.t[1:] < events.t[:-1]
+def check_order(t: np.ndarray, start: int = 0) -> None:
+    """Raise a DeflareError if times go backwards; the first of them belongs to event number `start`."""
+    backwards = t[1:] < t[:-1]
     if backwards.any():
-        i = int(backwards.argmax()) + 1
+        i = int(backwards.argmax())
         raise DeflareError(
-            f"Time must not go backwards: event {i} is at {events.t[i]} us, the one before it at {events.t[i - 1]} us. "
+            f"Time must not go backwards: event {start + i + 1} is at {t[i + 1]} us, the one before it at {t[i]} us. "
             f"{BACKWARDS_ADVICE}"
         )
+
+
+def _check_values(events: Events) -> None:
+    check_order(events.t)
     height, width = events.sensor_size
     for name, limit in (("x", width), ("y", height)):
         column = getattr(events, name)
-        largest = int(column.max())
+        largest = int(column.max(initial=0))
         if largest >= limit:
             i = int((column >= limit).argmax())
             raise DeflareError(

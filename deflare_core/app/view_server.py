@@ -30,6 +30,7 @@ from deflare_core.events import WINDOW_US
 from deflare_core.io.formats import SUFFIX_FORMATS
 from deflare_core.io.reading import Reading
 from deflare_core.io.recordings import Recording, open_together
+from deflare_core.show.stretches import SCANNED_EVENTS
 from deflare_core.show.viewer import VoxelBinViewer
 from deflare_core.system.errors import DeflareError
 
@@ -63,12 +64,15 @@ def open_viewer(names: Names, reading: Reading, stack: ExitStack) -> VoxelBinVie
     Raises
     ------
     DeflareError
-        When a file cannot be read, the sensors differ, or the input holds no events.
+        When a file cannot be read or is out of order, the sensors differ, or the input holds no events.
     """
     paths = {title: Path(name) for title, name in zip(TITLES, names, strict=False) if str(name)}
     if "input" not in paths:
         raise DeflareError("Name a recording to show.")
     recordings = stack.enter_context(open_together(paths, reading))
+    for recording in recordings.values():
+        if len(recording) <= SCANNED_EVENTS:  # More take longer than one who wants to look would wait.
+            recording.check_order()
     return make_viewer(recordings)
 
 

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from deflare_core.events import BACKWARDS_ADVICE, Events, sign_polarities
+from deflare_core.events import BACKWARDS_ADVICE, Events, check_order, sign_polarities
 from deflare_core.io.chunks import CHUNK_EVENTS
 from deflare_core.io.formats import HDF5, find_format, read_stream
 from deflare_core.io.layouts import find_layout
@@ -165,8 +165,22 @@ class Recording:
         with name_errors(self.path):
             if not scan:
                 return np.array([self._first_index(int(edge_us)) for edge_us in edges_us], np.int64)
-            pieces = (self._layout.times[k : k + PIECE_EVENTS] for k in range(0, len(self), PIECE_EVENTS))
+            pieces = self._ordered_times()
             return sum((np.searchsorted(piece, edges_us) for piece in pieces), np.zeros(len(edges_us), np.int64))
+
+    def check_order(self) -> None:
+        """Raise a RecordingError if time goes backwards anywhere in the file; all times are read once."""
+        with name_errors(self.path):
+            for _ in self._ordered_times():
+                pass
+
+    def _ordered_times(self) -> Iterator[np.ndarray]:
+        """All times in microseconds, int64, a piece at a time, none before the one that comes before it."""
+        for first in range(0, len(self), PIECE_EVENTS):
+            before = first - (first > 0)  # Pieces overlap by one event, so that none starts before the last one ends.
+            times = self._layout.times[before : first + PIECE_EVENTS]
+            check_order(times, before)
+            yield times[first - before :]
 
     def column(self, name: str, t_start_us: int, t_end_us: int) -> np.ndarray:
         """The values of an extra per-event column over `[t_start_us, t_end_us)`, in the type that the file holds."""

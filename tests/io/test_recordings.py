@@ -7,6 +7,7 @@ import pytest
 from support.recordings import make_events, same_events
 
 from deflare_core.events import Events
+from deflare_core.io import recordings
 from deflare_core.io.chunks import CHUNK_EVENTS
 from deflare_core.io.convert import convert
 from deflare_core.io.reading import Reading
@@ -77,6 +78,23 @@ def test_a_window_read_from_disk_is_the_window_of_the_whole(tmp_path, indexed):
         for start in (-20_000, 0, 1, 99_999, 250_000, 299_000, 400_000):
             expected = events.window(start, start + 20_000)
             assert same_events(recording.window(start, start + 20_000), expected), f"The window at {start} us differs."
+
+
+@pytest.mark.parametrize(("at", "piece"), [(3, 100), (4, 4), (5, 4), (8, 4), (9, 10)])
+def test_a_time_out_of_order_is_found_in_a_piece_and_between_two(tmp_path, monkeypatch, at, piece):
+    monkeypatch.setattr(recordings, "PIECE_EVENTS", piece)
+    t, nothing = np.arange(10) * 1000 + 5000, np.zeros(10, np.uint16)
+    pixels = {"x": nothing, "y": nothing, "p": np.ones(10, np.int8)}
+    for times, name in ((t, "good.h5"), (np.where(np.arange(10) == at, 0, t), "bad.h5")):
+        write_h5(tmp_path / name, {"height": 4, "width": 4}, t=times, **pixels)
+    with open_recording(tmp_path / "good.h5") as recording:
+        recording.check_order()
+        assert recording.count_before(np.array([0, 5000, 9001, 99_000]), scan=True).tolist() == [0, 0, 5, 10]
+    with open_recording(tmp_path / "bad.h5") as recording:
+        found = f"bad.h5: Time must not go backwards: event {at} is at 0 us, the one before it at {t[at - 1]} us"
+        for read in (recording.check_order, lambda: recording.count_before(t, scan=True)):
+            with pytest.raises(RecordingError, match=found):
+                read()
 
 
 def test_an_index_that_does_not_fit_the_times_is_refused(tmp_path):
