@@ -170,7 +170,7 @@ def deflare_recording(
                 recording.check_all_read(tally.num_in)
             journal.remove()
         recorded_s = (recording.clock_us[1] - recording.clock_us[0]) / 1e6
-    return tally.summarise(len(starts), recorded_s, time.perf_counter() - started)
+    return tally.summarise(starts, recorded_s, time.perf_counter() - started)
 
 
 def deflare_or_recall(

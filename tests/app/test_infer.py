@@ -4,6 +4,7 @@ import re
 import shlex
 
 import h5py
+import numpy as np
 import pytest
 from support.recordings import make_events, same_events
 
@@ -12,6 +13,7 @@ from deflare_core.app.advice import advise_on_speed
 from deflare_core.app.arguments import find_parameters
 from deflare_core.app.commands import COMMANDS, main
 from deflare_core.config import InferenceConfig
+from deflare_core.deflaring.summary import Peak, find_peaks
 from deflare_core.events import Events
 from deflare_core.io.recordings import load_events, save_events
 from deflare_core.system.devices import pick_device
@@ -38,8 +40,27 @@ def test_it_says_what_happened_in_the_words_of_a_person(tmp_path, capsys):
     assert deflare("-i", tmp_path / "in.h5", "-o", tmp_path / "out.h5", "--method", "empty") == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"{tmp_path / 'out.h5'}: 2,000 of 2,000 events removed (100.0%), in 2 of 5 windows; 0 added"
-    assert said[1] == "  events a second: 20,000 before, 0 after", "2,000 events in 0.1 s."
-    assert re.fullmatch(r"  0\.10 s of recording in .* s: .* s of recording per second of work", said[2])
+    assert said[1] == "  most of it from 0 to 0.04 s (100%)"
+    assert said[2] == "  events a second: 20,000 before, 0 after", "2,000 events in 0.1 s."
+    assert re.fullmatch(r"  0\.10 s of recording in .* s: .* s of recording per second of work", said[3])
+
+
+@pytest.mark.parametrize(
+    ("removed", "peaks"),
+    [
+        ([0, 9, 4, 10, 0, 5, 5, 1, 0, 6], [(3, 4, 10), (5, 7, 10), (1, 2, 9)]),
+        ([7, 7, 7], [(0, 3, 21)]),
+        ([0, 0], []),
+        ([], []),
+    ],
+    ids=["three of four", "all alike", "none", "no window"],
+)
+def test_the_stretches_with_most_removed_are_found(removed, peaks):
+    """Windows of 20 ms from 7,000 s on; from half of the most on a window counts, and neighbours are one stretch."""
+    starts = range(CLOCK[0], CLOCK[0] + 20_000 * len(removed), 20_000)
+    found = find_peaks(np.array(removed, np.int64), starts)
+    assert found == tuple((CLOCK[0] + 20_000 * a, CLOCK[0] + 20_000 * b, num) for a, b, num in peaks)
+    assert str(Peak(7_000_060_000, 7_000_080_500, 1)) == "7000.06 to 7000.0805 s"
 
 
 def test_a_network_that_removes_most_events_asks_to_look(tmp_path, recording, monkeypatch, capsys):
