@@ -87,6 +87,27 @@ class Evaluation:
                 scores["psnr_db"] = psnr(scores["mse"], PEAK_EVENTS)
         return means
 
+    def difference(self, method: str, other: str, name: str) -> tuple[float, Interval] | None:
+        """The mean of a score of one method minus that of another, recording by recording, and its 95 % interval.
+
+        None where no recording has the score of both.
+        """
+        rows, others = self.scores[method], self.scores[other]
+        pairs = [(rows[key][name], others[key][name]) for key in rows if name in rows[key] and name in others[key]]
+        if not pairs:
+            return None
+        differences = -np.diff(pairs)[:, 0]
+        return float(differences.mean()), find_interval(differences, 0)
+
+    def comparisons(self) -> list[tuple[str, str]]:
+        """The methods to compare, two by two: each with the untouched input, and the first network with each other.
+
+        A network is a method that has a `loss`.
+        """
+        first, *others = [name for name in self.scores if "loss" in self.names(name)] or [""]
+        inputs = [(name, "input") for name in self.scores if name != "input"] if "input" in self.scores else []
+        return inputs + [(first, other) for other in others]
+
     def rank(self, method: str, name: str = "mse", reference: str = "input") -> list[str]:
         """The recordings in the order of how much the method lowers a score of the reference, most first.
 

@@ -144,6 +144,8 @@ SCORES = {
 """Every score, by the table of a report that it stands in."""
 HEADLINES = ("mse", "r_f1", "chamfer_both", "count_ratio", "flare_removed", "background_kept", "light_kept")
 """The few scores that figures and breakdowns show."""
+DECISIVE = ("mse", "r_f1", "chamfer_both")
+"""Those that say how far from the target a method's events are; the first decides, the others should agree with it."""
 
 
 _BY_NAME = {score.name: score for table in SCORES.values() for score in table}

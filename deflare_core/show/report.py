@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.method import Method
 from deflare_core.io.recordings import load_events
 from deflare_core.scores.evaluation import Evaluation, Interval, Scores
-from deflare_core.scores.metrics import HEADLINES, SCORES, find_score
+from deflare_core.scores.metrics import DECISIVE, HEADLINES, SCORES, find_score
 from deflare_core.scores.predictions import load_or_predict
 from deflare_core.scores.published import PUBLISHED, PUBLISHED_SCORES
 from deflare_core.show.figures import draw_events, draw_scores, save_figure
@@ -32,6 +33,7 @@ NOTES = {
     "Events": "An event is kept only with its own timestamp, pixel and polarity: a method that draws new times, such "
     "as encode_decode, keeps next to none.",
 }
+PAIRED = "Differences of the same recordings, with 95 % intervals: better or worse where these leave out 0."
 LEGACY_NOTE = "With the quirks that `deflare_core/scores/legacy.py` names; none where a method left no events."
 FEW_RECORDINGS = 10
 
@@ -44,6 +46,7 @@ def tabulate_scores(evaluation: Evaluation) -> str:
         if known := _known(summary, [score.name for score in scores]):
             meanings = "; ".join(f"`{name}` is {find_score(name).about}" for name in known)
             parts.append(f"### {title}\n\n{NOTES[title]} {meanings}.\n\n{_table(summary, intervals, known)}\n")
+    parts.append(tabulate_differences(evaluation))
     if known := _known(summary, [f"legacy_{name}" for name in PUBLISHED]):
         parts.append(f"### {LEGACY}\n\n{LEGACY_NOTE}\n\n{_table(summary, intervals, known)}\n")
         parts.append(tabulate_published())
@@ -54,6 +57,28 @@ def tabulate_scores(evaluation: Evaluation) -> str:
             "",
         ]
     return "\n".join(parts)
+
+
+def tabulate_differences(evaluation: Evaluation) -> str:
+    """The table of how methods differ in the scores that decide, and which of them are worse than their input."""
+    rows, worse = [], []
+    for method, other in evaluation.comparisons():
+        found = {name: evaluation.difference(method, other, name) for name in DECISIVE}
+        verdicts = {name: judge(name, one[1]) for name, one in found.items() if one}
+        cells = [f"{_cell(*one, sign='+')} {verdicts[name]}".rstrip() if one else "-" for name, one in found.items()]
+        rows.append([f"{as_text(method)} - {as_text(other)}", *cells])
+        if other == "input" and (names := ", ".join(name for name in DECISIVE if verdicts.get(name) == "worse")):
+            worse.append(f"**{as_text(method)} is worse than its input** by {names}.")
+    if not rows:
+        return ""
+    table = markdown_table(["first - second", *(find_score(name).head for name in DECISIVE)], rows)
+    return "\n".join([f"### Differences\n\n{PAIRED}\n\n{table}\n", *(f"{line}\n" for line in worse)])
+
+
+def judge(name: str, interval: Interval) -> str:
+    """Whether a difference in a score is better or worse, if its interval leaves out 0."""
+    low, high = interval if find_score(name).better == "higher" else (-interval[1], -interval[0])
+    return "better" if low > 0 else "worse" if high < 0 else ""
 
 
 def write_tables(evaluation: Evaluation, folder: str | Path) -> None:
@@ -68,7 +93,15 @@ def write_tables(evaluation: Evaluation, folder: str | Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     means, intervals = evaluation.summary(), _intervals(evaluation)
-    summary = {"mean": means, "interval_95": intervals, "failures": evaluation.failures}
+    summary: dict[str, Any] = {"mean": means, "interval_95": intervals, "failures": evaluation.failures}
+    summary["difference"] = {
+        f"{method} - {other}": {
+            name: {"mean": found[0], "interval_95": found[1]}
+            for name in DECISIVE
+            if (found := evaluation.difference(method, other, name))
+        }
+        for method, other in evaluation.comparisons()
+    }
     _write_text(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     _write_text(folder / "summary.md", tabulate_scores(evaluation))
 
@@ -188,16 +221,16 @@ def _table(summary: dict[str, Scores], intervals: dict[str, dict[str, Interval]]
     return markdown_table(["method", *(find_score(name).head for name in names)], rows)
 
 
-def _cell(mean: float | None, interval: Interval | None) -> str:
-    """A mean and its interval, which is not broken over two lines."""
+def _cell(mean: float | None, interval: Interval | None, sign: str = "") -> str:
+    """A mean and its interval, which is not broken over two lines; with the sign "+" also that of positive numbers."""
     if mean is None:
         return "-"
-    ends = "" if interval is None else f" [{_number(interval[0])},\N{NO-BREAK SPACE}{_number(interval[1])}]"
-    return _number(mean) + ends
+    ends = "" if interval is None else " [{},\N{NO-BREAK SPACE}{}]".format(*(_number(end, sign) for end in interval))
+    return _number(mean, sign) + ends
 
 
-def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.4f}" if abs(value) < 10 else f"{value:{sign}.2f}"
 
 
 def _write_text(path: Path, text: str) -> None:

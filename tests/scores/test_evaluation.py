@@ -103,6 +103,26 @@ def test_means_and_intervals_are_over_recordings():
     assert result.rank("better") == ["d", "c", "b", "a"], "The largest gain comes first."
 
 
+def test_methods_are_compared_recording_by_recording():
+    """Recordings differ more than methods do: only their differences tell that `a` is worse than `b`."""
+    values = {"a": (1.2, 5.2, 9.3, 7.3), "b": (1.0, 5.0, 9.0, 7.0), "input": (1.1, 5.1, 9.1, 8.1)}
+    rows = {name: {key: {"mse": v} for key, v in zip("wxyz", of, strict=True)} for name, of in values.items()}
+    for name in "ab":
+        rows[name]["w"]["loss"] = 1.0
+    result = Evaluation(rows)
+    mean, (low, high) = result.difference("a", "b", "mse")
+    assert mean == pytest.approx(0.25)
+    assert 0.2 <= low + 1e-9 < 0.25 < high - 1e-9 < 0.3 + 1e-9
+    assert result.difference("a", "b", "r_f1") is None, "No recording has it."
+    assert result.comparisons() == [("a", "input"), ("b", "input"), ("a", "b")]
+    told = tabulate_scores(result)
+    assert re.search(r"\| a - b \| \+0\.2500 \[\+0\.2\d*,\s\+0\.\d+\] worse \|", told)
+    assert "is worse than its input" not in told, "It gains where it lost before: nobody knows."
+    for key in "wxyz":
+        rows["b"][key]["mse"] = rows["input"][key]["mse"] + 0.5
+    assert "**b is worse than its input** by mse." in tabulate_scores(Evaluation(rows))
+
+
 def test_a_bootstrap_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered = 0
