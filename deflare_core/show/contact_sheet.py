@@ -12,6 +12,7 @@ from deflare_core.events import Events
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, find_span_us, open_together
 from deflare_core.show.figures import as_label, cut_blocks, draw_signed, find_limit, make_figure, sum_polarities
+from deflare_core.show.stretches import match_events
 
 SHEET_WINDOW_US = 20_000
 MAX_PANEL_PIXELS = 200
@@ -21,6 +22,8 @@ def draw_contact_sheet(
     recordings: Mapping[str, Path | Recording], num: int = 8, reading: Reading = AS_STATED
 ) -> Figure:
     """One row per named recording and one column per window, with the number of events in each panel.
+
+    Below an "input" and its "output" a row shows the events that were removed.
 
     The windows are spread evenly from the start of the recordings to their end. They last 20 ms, or less where `num`
     of them would not fit side by side. Only one window at a time is read; of recordings given by path, `reading` says
@@ -35,7 +38,8 @@ def draw_contact_sheet(
         raise ValueError(f"num must be at least 1; received {num}.")
     with open_together(recordings, reading) as opened:
         windows = spread_windows_us(*find_span_us(opened), num)
-        panels = {name: [_sum_blocks(recording.window(*w)) for w in windows] for name, recording in opened.items()}
+        columns = [_read_window(opened, *window) for window in windows]
+    panels = {name: [_sum_blocks(column[name]) for column in columns] for name in columns[0]}
     return _draw_panels(panels, windows)
 
 
@@ -45,6 +49,15 @@ def spread_windows_us(t_start_us: int, t_end_us: int, num: int) -> list[tuple[in
     length = min(SHEET_WINDOW_US, max(1, (t_end_us - t_start_us) // num))
     starts = ((edges[:-1] + edges[1:] - length) // 2).astype(int).tolist()
     return [(start, start + length) for start in starts]
+
+
+def _read_window(opened: Mapping[str, Recording], start_us: int, end_us: int) -> dict[str, Events]:
+    """The events of a window by recording, and of an input those that its output lacks."""
+    events = {name: recording.window(start_us, end_us) for name, recording in opened.items()}
+    if {"input", "output"} <= events.keys():
+        kept, _ = match_events(events["input"], events["output"])
+        events["removed"] = events["input"][~np.isin(np.arange(len(events["input"])), kept)]
+    return events
 
 
 def _sum_blocks(events: Events) -> tuple[np.ndarray, int]:

@@ -208,6 +208,14 @@ def test_contact_sheet_has_a_panel_for_each_recording_and_window(pair):
     assert counts == ["400", "400", "0", "400"], "Each panel tells its events."
 
 
+def test_contact_sheet_shows_what_an_output_lacks(pair):
+    figure = draw_contact_sheet({"input": pair["before"], "output": pair["after"]}, num=2)
+    panels = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_ylabel() for axes in panels[::2]] == ["input", "output", "removed"]
+    assert [axes.texts[0].get_text() for axes in panels] == ["400", "400", "0", "400", "400", "0"]
+    assert np.array_equal(panels[0].images[0].get_array(), panels[4].images[0].get_array())
+
+
 def test_contact_sheet_sums_blocks_of_a_large_sensor(tmp_path):
     path = save_blocks(tmp_path / "a.h5", block(0, 0, 0, 1, 4), sensor_size=(301, 401))
     picture = draw_contact_sheet({"a": path}, num=1).axes[0].images[0].get_array()
