@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -24,10 +25,12 @@ from deflare_core.system.limits import HOUR_US, LONGEST_US
 MOST_POLARITIES = 9
 """Distinct polarities that are counted; a column of more holds something else."""
 LONG_SILENCE_US = 1_000_000
+SORT = "--sort"
+"""What only `deflare convert` takes; every command takes the other options that say what to make of a file."""
 
 
 class Oddity(NamedTuple):
-    """What is odd about a file, the option of `deflare convert` that mends it, and whether nothing mends it."""
+    """What is odd about a file, the option that says what to make of it, and whether nothing mends it."""
 
     what: str
     option: str = ""
@@ -100,8 +103,11 @@ class Description:
         lines += [f"{'odd':<10}{oddity.what}" for oddity in self.oddities] or [f"{'odd':<10}nothing"]
         options = [oddity.option for oddity in self.oddities if oddity.option]
         if options and not any(oddity.is_fatal for oddity in self.oddities):
-            options = [*list_options(self.reading), *options]
-            lines.append(f"{'mend':<10}deflare convert {self.path} NEW.h5 {' '.join(options)}")
+            name, said = shlex.quote(str(self.path)), " ".join([*list_options(self.reading), *options])
+            commands = {"mend": f"deflare infer -i {name} {said}", "or": f"deflare convert {name} NEW.h5 {said}"}
+            if SORT in options:
+                commands = {"mend": commands["or"]}
+            lines += [f"{name:<10}{command}" for name, command in commands.items()]
         return "\n".join(lines)
 
     def _facts(self) -> Iterator[tuple[str, str]]:
@@ -212,7 +218,7 @@ def _find_oddities(
             f"its clock goes back by {tally.back_us / 1e6:,.1f} s: it started again; divide the recording there"
         )
     elif tally.num_back:
-        yield Oddity(f"time goes back {tally.num_back:,} times, by up to {tally.back_us:,} us", "--sort")
+        yield Oddity(f"time goes back {tally.num_back:,} times, by up to {tally.back_us:,} us", SORT)
     yield from _find_odd_polarities(tally, reading)
     yield from _find_odd_times(tally, clock_us)
 

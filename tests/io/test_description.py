@@ -57,9 +57,18 @@ def test_text_that_says_little_is_told_and_mended(tmp_path, capsys):
     assert f"in s {T[-1] - T[0]} s, in ms {(T[-1] - T[0]) / 1e3:g} s" in unit, "How long it would last tells the unit."
     assert sensor == "its sensor is not stated"
     assert re.match("time goes back 3[0-9]+ times, by up to [0-9,]+ us", order)
-    mended = mend(said["mend"], tmp_path, UNIT="us")
+    mended = mend(said.get("or", said["mend"]), tmp_path, UNIT="us")
     assert np.array_equal(mended.t, T)
     assert sorted(map(tuple, mended.to_array().tolist())) == sorted(map(tuple, EVENTS.to_array().tolist()))
+
+
+def test_what_an_option_mends_needs_no_other_file(tmp_path, capsys):
+    np.savetxt(tmp_path / "a b.csv", EVENTS.to_array()[:, [1, 2, 3, 0]], "%d", ",")
+    command = tell(capsys, tmp_path / "a b.csv", "--time-unit", "us")["mend"]
+    assert command == f"deflare infer -i '{tmp_path / 'a b.csv'}' --time-unit us --sensor-size HEIGHT WIDTH"
+    words = shlex.split(command.replace("HEIGHT WIDTH", "12 16"))[1:]
+    assert main([*words, "-o", str(tmp_path / "out.h5"), "--method", "input"]) == 0
+    assert same_events(load_events(tmp_path / "out.h5"), EVENTS)
 
 
 def test_seconds_are_told_and_mended(tmp_path, capsys):
@@ -67,7 +76,7 @@ def test_seconds_are_told_and_mended(tmp_path, capsys):
     said = tell(capsys, tmp_path / "a.npz")
     assert said["format"] == "an npz archive: ts, xs, ys, ps"
     assert said["odd"].startswith("its unit of time is not stated (s is taken here)")
-    assert same_events(mend(said["mend"], tmp_path, UNIT="s"), EVENTS)
+    assert same_events(mend(said.get("or", said["mend"]), tmp_path, UNIT="s"), EVENTS)
 
 
 @pytest.mark.parametrize(("p", "odd"), [(np.where(P > 0, 1, 255), "1, 255"), (np.arange(400) % 3 - 1, "-1, 0, 1")])
@@ -78,7 +87,7 @@ def test_strange_polarities_are_told_and_mended_only_where_that_is_right(tmp_pat
     if 0 in p:
         assert "mend" not in said, "Nobody knows what an event of 0 is."
     else:
-        assert same_events(mend(said["mend"], tmp_path), EVENTS)
+        assert same_events(mend(said.get("or", said["mend"]), tmp_path), EVENTS)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +118,7 @@ def test_the_command_that_mends_says_again_what_was_said(tmp_path, capsys):
     said = tell(capsys, tmp_path / "two.h5", "--stream", "right", "--time-unit", "s")
     assert said["format"] == "an HDF5 file: t, x, y, p in right"
     assert "--time-unit s --stream right" in said["mend"]
-    assert mend(said["mend"], tmp_path).t.tolist() == T.tolist()
+    assert mend(said.get("or", said["mend"]), tmp_path).t.tolist() == T.tolist()
 
 
 def test_a_camera_file_is_told(tmp_path, capsys):
