@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
 from deflare_core.config import ModelConfig, TrainConfig
@@ -31,10 +30,10 @@ from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.devices import pick_device
 from deflare_core.system.documents import read_json
 from deflare_core.system.errors import DeflareError, shorten
-from deflare_core.system.input_files import check_input
 from deflare_core.system.places import PRETRAINED
 from deflare_core.system.revision import find_revision, list_versions
 from deflare_core.system.settings import list_changes, make_config
+from deflare_core.system.tensors import Tensors, find_misfit, find_odd_kind, find_unfinite, read_tensors
 
 WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.safetensors"
 FORMAT = 1
@@ -224,56 +223,51 @@ def set_level(path: str | Path, level: float) -> None:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Put a checkpoint's weights into the model; CheckpointError when they are damaged or of another network."""
-    _load_state(model, _read_tensors(path / WEIGHTS), path)
+    _load_state(model, _read_tensors(path / WEIGHTS), path / WEIGHTS)
 
 
 def load_training_state(path: Path, optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     """Put back a checkpoint's optimizer state, and the weights in training where it has them besides an average."""
+    file, groups = path / TRAINING, optimizer.state_dict()["param_groups"]
+    tensors = _read_tensors(file)
+    weights = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("weights.")}
+    given = {name: tensor for name, tensor in tensors.items() if not name.startswith("weights.")}
+    own = _state_of_adam([parameter for group in optimizer.param_groups for parameter in group["params"]])
     state: dict[int, dict[str, torch.Tensor]] = {}
-    weights: dict[str, torch.Tensor] = {}
-    for name, tensor in _read_tensors(path / TRAINING).items():
-        kind, _, rest = name.partition(".")
-        if kind == "weights":
-            weights[rest] = tensor
-        elif kind == "optimizer":
-            number, _, entry = rest.partition(".")
+    if given:
+        _check_fit(own, given, file)
+        for name, tensor in given.items():
+            _, number, entry = name.split(".")
             state.setdefault(int(number), {})[entry] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    expected = sum(len(group["params"]) for group in groups)
-    if len(state) not in (0, expected):
-        raise CheckpointError(f"{path / TRAINING}: has state for {len(state)} parameters, the network has {expected}.")
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     if weights:
-        _load_state(model, weights, path / TRAINING)
+        _load_state(model, weights, file)
 
 
-def check_kinds(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Raise CheckpointError where weights are of a kind that torch would turn into the model's with other values."""
-    for name, own in model.state_dict().items():
-        given = weights.get(name, own)
-        if given.is_complex() or given.is_floating_point() != own.is_floating_point():
-            kind = str(given.dtype).removeprefix("torch.")
-            raise CheckpointError(
-                f"{path}: the weights '{name}' are of the type {kind}, and are read as floating-point numbers only; "
-                "save them as float32."
-            )
+def _state_of_adam(parameters: list[torch.Tensor]) -> Tensors:
+    """Tensors of the shapes of Adam's state, by the names of training.safetensors."""
+    number, own = torch.zeros(()), dict(enumerate(parameters))
+    state = {f"optimizer.{i}.{name}": tensor for i, tensor in own.items() for name in ("exp_avg", "exp_avg_sq")}
+    return state | {f"optimizer.{i}.step": number for i in own}
 
 
-def _load_state(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    check_kinds(model, weights, path)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise CheckpointError(f"{path}: the weights are of another network than {CONFIG} says ({reason}).") from error
+def _load_state(model: nn.Module, weights: Tensors, path: Path) -> None:
+    _check_fit(model.state_dict(), weights, path)
+    model.load_state_dict(weights)
+
+
+def _check_fit(own: Tensors, given: Tensors, path: Path) -> None:
+    """Raise CheckpointError unless tensors are those of a network by name, shape and kind, and finite."""
+    if misfit := find_misfit(own, given):
+        raise CheckpointError(
+            f"{path}: the weights are of another network than {CONFIG} says ({misfit}); take both of one checkpoint."
+        )
+    if odd := find_odd_kind(own, given) or find_unfinite(given):
+        raise CheckpointError(f"{path}: {odd}.")
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    check_input(path, CheckpointError)
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); use another checkpoint.") from error
+    return read_tensors(path, CheckpointError, "use another checkpoint")
 
 
 def _name_state(optimizer: torch.optim.Optimizer, trained: nn.Module | None) -> dict[str, torch.Tensor]:

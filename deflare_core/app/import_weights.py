@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 
 from deflare_core.app.weight_files import read_weights
-from deflare_core.checkpoint import CONFIG, CheckpointError, check_kinds, save_checkpoint
+from deflare_core.checkpoint import CONFIG, CheckpointError, save_checkpoint
 from deflare_core.config import ModelConfig
 from deflare_core.loop.optimizer import leave_out_compiler
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.system.errors import QUOTED, quote, shorten
 from deflare_core.system.revision import hash_file
 from deflare_core.system.settings import ConfigError, make_config
+from deflare_core.system.tensors import find_odd_kind
 
 
 def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
@@ -44,7 +45,8 @@ def import_checkpoint(path: str | Path, output_dir: str | Path) -> Path:
     weights = read_weights(path)
     check_place(output_dir)
     model = _build_network(weights, path)
-    check_kinds(model, weights, path)
+    if odd := find_odd_kind(model.state_dict(), weights):
+        raise CheckpointError(f"{path}: {odd}.")
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

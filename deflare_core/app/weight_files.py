@@ -20,14 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch.serialization import safe_globals
 
 from deflare_core.checkpoint import CheckpointError
 from deflare_core.system.errors import quote, shorten
 from deflare_core.system.input_files import check_input
-from deflare_core.system.tensors import find_oddity
+from deflare_core.system.tensors import find_oddity, find_unfinite, read_tensors
 
 Weights = dict[str, torch.Tensor]
 ENTRIES = ("model_state_dict", "state_dict", "model", "network", "weights")
@@ -68,9 +66,11 @@ def read_weights(path: Path) -> Weights:
     check_input(path, CheckpointError)
     with path.open("rb") as file:
         head = file.read(16)
-    content = _read_safetensors(path) if head[8:9] == b"{" else _read_torch(path, head)
+    is_plain = head[8:9] == b"{"
+    content = read_tensors(path, CheckpointError, "download it again") if is_plain else _read_torch(path, head)
     weights = name_weights(find_weights(content, path), path)
-    check_finite(weights, path)
+    if unfit := find_unfinite(weights):
+        raise CheckpointError(f"{path}: {unfit}.")
     return weights
 
 
@@ -107,16 +107,6 @@ def name_weights(weights: Mapping[str, torch.Tensor], path: Path) -> Weights:
     return {f"{BACKBONE}.{name}": value for name, value in named.items()}
 
 
-def check_finite(weights: Weights, path: Path) -> None:
-    """Raise a CheckpointError that names the first tensor with a value that is not finite in 32 bits."""
-    for name, value in weights.items():
-        if unfit := int((~torch.isfinite(value.float())).sum()):
-            raise CheckpointError(
-                f"{path}: {unfit:,} of {value.numel():,} values of '{name}' are nan or infinite; its training failed, "
-                "take an earlier checkpoint."
-            )
-
-
 def _is_named(content: Mapping[Any, Any]) -> bool:
     """Whether a dictionary holds tensors under the names of a network's weights, and not state of other kinds."""
     return any(isinstance(value, torch.Tensor) and "." in str(name) for name, value in content.items())
@@ -131,13 +121,6 @@ def _unwrap(name: str) -> str:
 
 def _first(name: str) -> str:
     return name.split(".")[0]
-
-
-def _read_safetensors(path: Path) -> Weights:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: is a damaged safetensors file ({error}); download it again.") from error
 
 
 def _read_torch(path: Path, head: bytes) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 from xml.etree import ElementTree
@@ -19,7 +19,7 @@ import numpy as np
 import zstandard
 
 from deflare_core.events import SensorSize, check_sensor_size
-from deflare_core.io.oddities import Oddities
+from deflare_core.io.oddities import UNCLOSED, Oddities
 from deflare_core.io.reading import PIECE_EVENTS, Columns, Content, Reading, explain_damage
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.limits import MOST_PACKET_BYTES
@@ -28,7 +28,7 @@ LINE = b"#!AER-DAT4.0\r\n"
 EVENT = np.dtype(
     {"names": ["t", "x", "y", "p"], "formats": ["<i8", "<i2", "<i2", "?"], "offsets": [0, 8, 10, 12], "itemsize": 16}
 )
-CUT_SHORT = "the file is cut short: it ends before its last packet does; copy or record it again."
+CUT_SHORT = "the file is cut short: it ends in its header; copy or record it again."
 DAMAGE = (
     *(struct.error, ValueError, RuntimeError, KeyError, IndexError, MemoryError, OverflowError),
     *(ElementTree.ParseError, zstandard.ZstdError),
@@ -62,22 +62,70 @@ class Stream:
     sensor_size: SensorSize | None
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found of a stream: its packets, their events, and the last of their times."""
+
+    num_packets: int = 0
+    num_events: int = 0
+    last_us: int = 0
+
+    def add(self, events: np.ndarray) -> Found:
+        """What was found with one more packet."""
+        last_us = int(events["t"][-1]) if len(events) else self.last_us
+        return replace(
+            self, num_packets=self.num_packets + 1, num_events=self.num_events + len(events), last_us=last_us
+        )
+
+    def __str__(self) -> str:
+        return f"{self.num_events:,} events" + (f" up to {self.last_us:,} us" if self.num_events else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """Where the packets of a file begin and end, the end as its header says it, and how they are decompressed."""
+
+    path: Path
+    start: int
+    end: int
+    decompress: Callable[[bytes], bytes]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the header says where packets end, as whoever records writes there when he closes the file."""
+        return self.end > self.start
+
+    def explain_end(self, found: Found, at: int, size: int) -> str:
+        """Why a file ends in the packet that begins at a place, what was found before, and what to do."""
+        before = f"before it {found} are whole"
+        if not self.is_closed:
+            return (
+                f"the file is cut short: it was never closed, and its last packet is not whole; {before}. To read "
+                f"these, take what is whole: head -c {at} OLD > NEW.aedat4."
+            )
+        if size < self.end:
+            return (
+                f"the file is cut short: {self.end - size:,} bytes of its packets are missing; {before}. Copy or "
+                "record it again."
+            )
+        return f"the file is damaged: a packet is longer than all that follows; {before}. Copy or record it again."
+
+
 def read_aedat4(path: Path, reading: Reading) -> Content:
     """The content of one of the streams of events of an AEDAT4 file."""
     with explain_damage(*DAMAGE), path.open("rb") as file:
         if file.read(len(LINE)) != LINE:
             raise DeflareError("is an AEDAT file of an unknown version; read is 4.0.")
         header = _read_exactly(file, *struct.unpack("<I", _read_exactly(file, 4)))
-        start = file.tell()
         root = _root(header)
         decompress, end = DECOMPRESS[_scalar(header, root, 0, "<i")], _scalar(header, root, 1, "<q")
+        packets = Packets(path, file.tell(), end, decompress)
         streams, others = _find_streams(_string(header, root, 2))
     if not streams:
         raise DeflareError(f"holds no events, only streams of {', '.join(others) or 'nothing'}; record events as well.")
-    name = reading.choose_stream(streams)
-    stream = streams[name]
-    pieces = _join(_decode(path, stream.number, decompress, start, end))
-    return Content(stream.sensor_size, pieces, f"stream {name}", Oddities(path))
+    name, oddities = reading.choose_stream(streams), Oddities(path)
+    stream, layout = streams[name], f"stream {name}" + (", not closed" if not packets.is_closed else "")
+    return Content(stream.sensor_size, _join(_decode(packets, stream.number, oddities)), layout, oddities)
 
 
 def _find_streams(description: str) -> tuple[dict[str, Stream], list[str]]:
@@ -99,26 +147,35 @@ def _find_streams(description: str) -> tuple[dict[str, Stream], list[str]]:
     return next(names for names in named if len(names) == len(streams) and "" not in names), others
 
 
-def _decode(
-    path: Path, number: int, decompress: Callable[[bytes], bytes], start: int, end: int
-) -> Iterator[np.ndarray]:
+def _decode(packets: Packets, number: int, oddities: Oddities) -> Iterator[np.ndarray]:
     """The events of each packet of a stream, up to the table of packets, if the file was closed with one."""
-    with explain_damage(*DAMAGE), path.open("rb") as file:
+    found = Found()
+    with explain_damage(*DAMAGE), packets.path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        file.seek(start)
-        while file.tell() < (end if end > start else size):
-            stream, num_bytes = struct.unpack("<iI", _read_exactly(file, 8))
-            if file.tell() + num_bytes > size:
-                raise DeflareError(CUT_SHORT)
+        file.seek(packets.start)
+        while (at := file.tell()) < (packets.end if packets.is_closed else size):
+            head = file.read(8)
+            stream, num_bytes = struct.unpack("<iI", head) if len(head) == 8 else (number, 0)
+            if len(head) < 8 or file.tell() + num_bytes > size:
+                raise DeflareError(packets.explain_end(found, at, size))
             if stream != number:
                 file.seek(num_bytes, 1)
                 continue
-            if len(packet := decompress(_read_exactly(file, num_bytes))) > MOST_PACKET_BYTES:
-                raise DeflareError(
-                    f"has a packet of more than {MOST_PACKET_BYTES:,} bytes when decompressed; the file is damaged."
-                )
-            at, length = _vector(packet, _root(packet), 0)
-            yield np.frombuffer(packet, EVENT, length, at)
+            events = _unpack(file.read(num_bytes), packets.decompress)
+            found = found.add(events)
+            yield events
+    if not packets.is_closed:
+        oddities.add(UNCLOSED, found.num_packets, found.num_packets, f": {found}")
+
+
+def _unpack(data: bytes, decompress: Callable[[bytes], bytes]) -> np.ndarray:
+    """The events of a compressed packet."""
+    if len(packet := decompress(data)) > MOST_PACKET_BYTES:
+        raise DeflareError(
+            f"has a packet of more than {MOST_PACKET_BYTES:,} bytes when decompressed; the file is damaged."
+        )
+    at, length = _vector(packet, _root(packet), 0)
+    return np.frombuffer(packet, EVENT, length, at)
 
 
 def _join(packets: Iterator[np.ndarray]) -> Iterator[Columns]:

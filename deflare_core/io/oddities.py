@@ -18,6 +18,7 @@ LATE = "events came after newer ones and are put in order"
 MISSING = "lower halves of the time began again where an upper half is missing, which is added"
 JUMP = "time words jump by more than a second"
 UNFOLLOWED = "words announce events that do not follow: the file may be cut short"
+UNCLOSED = "packets were found in a recording that was never closed, and may lack its end"
 REFUSALS = {
     BEYOND: (0.01, "give the sensor size of the camera; where the header of the file states another, correct it there"),
     STRANGE: (0.01, "the file is damaged or its header names another format; copy or record it again"),

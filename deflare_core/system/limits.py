@@ -42,6 +42,8 @@ MOST_LINE_BYTES = 1 << 16
 """Bytes of a line of a text table."""
 MOST_PACKET_BYTES = 1 << 28
 """Bytes of a packet of AEDAT4 once it is decompressed; those of cameras are a thousandth of it."""
+MOST_HEADER_BYTES = 1 << 24
+"""Bytes of what a file of weights says of its tensors; that of a network of a thousand layers takes a hundredth."""
 FREE_BYTES = 1 << 26
 """What takes less memory than this is not asked about."""
 CONTROL_GROUPS = Path("/sys/fs/cgroup")

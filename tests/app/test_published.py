@@ -179,7 +179,7 @@ def test_other_formats_are_called_by_their_names(tmp_path):
         import_checkpoint(path, tmp_path / "run")
     save_file({"a.b": torch.ones(3)}, path)
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(CheckpointError, match="is a damaged safetensors file"):
+    with pytest.raises(CheckpointError, match=r"cannot be read .*download it again"):
         import_checkpoint(path, tmp_path / "run")
     weights = PublishedNetwork([8, 16]).state_dict()
     torch.save({**in_wrappers("module.")(weights), **weights}, path)

@@ -1,6 +1,7 @@
 """Cameras' files: the right events of every format, by hand and as other readers have them, and oddities in them."""
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -326,18 +327,36 @@ def test_aedat4_of_every_compression_is_read_up_to_the_table_that_closes_it(tmp_
     assert same_events(read(tmp_path / "a.aedat4", data), events)
 
 
-def test_aedat4_that_is_cut_short_anywhere_is_refused(tmp_path):
-    events = make_events(num=50)
-    streams = {("A", "events"): [list_rows(events)], ("B", "events"): [list_rows(events)]}
-    data, closed = aedat4(streams), aedat4(streams, closing=b"table")
-    first = len(aedat4({**streams, ("B", "events"): []}))
-    for name, cut in (
-        ("another stream", data[:-1]),
-        ("a head", data[: first + 5]),
-        ("before a packet", closed[:first]),
+def test_aedat4_that_is_cut_short_anywhere_says_what_is_whole(tmp_path):
+    rows = list_rows(make_events(num=50))
+    streams = {("A", "events"): [rows[:30], rows[30:]], ("B", "events"): [rows]}
+    closed, last_us = aedat4(streams), rows[-1][0]
+    first = len(aedat4({**streams, ("B", "events"): []}, closing=b""))
+    one_packet = f"before it 30 events up to {rows[29][0]:,} us are whole. Copy"
+    for name, cut, said in (
+        ("in another stream", closed[: first + 99], f"before it 50 events up to {last_us:,} us are whole. Copy"),
+        ("in a head", closed[: first + 5], f"before it 50 events up to {last_us:,} us are whole. Copy"),
+        ("between packets", closed[:first], f"{len(closed) - 5 - first:,} bytes of its packets are missing"),
+        ("in a packet", closed[: first - 1], one_packet),
     ):
-        with pytest.raises(RecordingError, match="the file is cut short"):
+        with pytest.raises(RecordingError, match=f"the file is cut short: .*{said}"):
             read(tmp_path / f"{name}.aedat4", cut, stream="A")
+
+
+def test_aedat4_that_was_never_closed_is_read_as_far_as_it_is_whole(tmp_path, caplog):
+    rows = list_rows(events := make_events(num=50))
+    data = aedat4({("A", "events"): [rows[:30], rows[30:]]}, closing=b"")
+    assert same_events(read(tmp_path / "a.aedat4", data), events)
+    assert warned(caplog) == [
+        "2 of 2 packets were found in a recording that was never closed, and may lack its end: 50 events up to "
+        f"{rows[-1][0]:,} us."
+    ]
+    with pytest.raises(
+        RecordingError, match=r"before it 30 events up to .* are whole.*head -c \d+ OLD > NEW"
+    ) as refusal:
+        read(tmp_path / "b.aedat4", data[:-1])
+    num_bytes = int(re.search(r"head -c (\d+)", str(refusal.value))[1])
+    assert same_events(read(tmp_path / "b.aedat4", data[:num_bytes]), events[:30])
 
 
 def test_a_container_without_events_says_what_it_holds(tmp_path):
@@ -351,4 +370,4 @@ def test_a_container_without_events_says_what_it_holds(tmp_path):
 @pytest.mark.parametrize("encode", ENCODERS.values(), ids=ENCODERS)
 def test_camera_files_that_end_inside_an_event_are_refused(tmp_path, encode):
     with pytest.raises(RecordingError, match=r"a\.bin: the file is (cut short|damaged)"):
-        read(tmp_path / "a.bin", encode(make_events(t_start_us=64))[:-1])
+        read(tmp_path / "a.bin", encode(make_events(t_start_us=64)).removesuffix(b"table")[:-1])

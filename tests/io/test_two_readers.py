@@ -107,7 +107,7 @@ READERS = [
     (EVT, encoded(evt3_bytes), lambda path: decode_evt3(path.read_bytes()[len(HEAD3) :])),
     (DAT, encoded(dat_bytes), by_faery("dat")),
     (ES, encoded(lambda events: es(list_rows(events))), by_faery("es")),
-    (AEDAT4, encoded(lambda events: aedat4({("A", "events"): [list_rows(events)]})), by_faery("aedat")),
+    (AEDAT4, encoded(lambda events: aedat4({("A", "events"): [list_rows(events)]}, closing=b"")), by_faery("aedat")),
 ]
 """For each format what writes a file of it, and another reader."""
 

@@ -88,8 +88,8 @@ def es(rows, kind=1, size=(12, 16)):
     return data
 
 
-def aedat4(streams, size=(12, 16), identifier="EVTS", compression=1, closing=b""):
-    """AEDAT4 of streams by camera and output, each a list of packets of rows t, x, y, p, and a table that closes it."""
+def aedat4(streams, size=(12, 16), identifier="EVTS", compression=1, closing=b"table"):
+    """AEDAT4 of streams by camera and output, each a list of packets of rows t, x, y, p, and a table at the end."""
     nodes, packets = "", b""
     for number, ((camera, output), stream) in enumerate(streams.items()):
         said = {"originalOutputName": output, "typeIdentifier": identifier}

@@ -27,7 +27,7 @@ from typing import IO
 import h5py
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from deflare_core.app.commands import main
 from deflare_core.checkpoint import load_model
@@ -250,15 +250,32 @@ def tar_archive(path: Path) -> None:
         file.add(__file__)
 
 
-def of_kind(kind: torch.dtype) -> Make:
-    """A checkpoint of which some weights are of this kind."""
+def checkpoint_of(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor] | bytes]) -> Make:
+    """A checkpoint whose weights are others, or whose file of weights holds these bytes."""
 
     def make(path: Path) -> None:
         shutil.copytree(save_small_checkpoint(path.parent), path)
-        weights = load_file(path / "model.safetensors")
-        save_file(weights | {LAST: weights[LAST].to(kind)}, path / "model.safetensors")
+        file = path / "model.safetensors"
+        changed = change(load_file(file))
+        file.write_bytes(changed if isinstance(changed, bytes) else save(changed))
 
     return make
+
+
+def of_kind(kind: torch.dtype) -> Make:
+    """A checkpoint of which some weights are of this kind."""
+    return checkpoint_of(lambda w: w | {LAST: w[LAST].to(kind)})
+
+
+def with_last(values: torch.Tensor) -> Make:
+    """A checkpoint of which some weights have these values."""
+    return checkpoint_of(lambda w: w | {LAST: values})
+
+
+def header(text: str, num_bytes: int | None = None) -> Make:
+    """A checkpoint whose file of weights has this header, said to be of so many bytes."""
+    said = len(text) if num_bytes is None else num_bytes
+    return checkpoint_of(lambda _: said.to_bytes(8, "little") + text.encode())
 
 
 def damaged_weights(path: Path) -> None:
@@ -412,6 +429,9 @@ def zip_of_text(path: Path) -> None:
 NETWORK = torch.nn.Linear(2, 2)
 LAST, FIRST = "backbone.final_conv.bias", "backbone.encoders.0.basic_module.conv1.bias"
 ONE = torch.zeros(1)
+WITH_MORE = lambda w: w | {"a": ONE + 1, "b": ONE + 2}  # noqa: E731
+WITHOUT = lambda w: {name: value for name, value in w.items() if name != LAST}  # noqa: E731
+OF_NO_KIND = '{"a": {"dtype": "X9", "shape": [], "data_offsets": [0, 0]}}'
 NO_WINDOWS = b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 8, 4, 4)}"
 NO_WINDOWS = b"\x93NUMPY\x01\x00v\x00" + NO_WINDOWS.ljust(117) + b"\n"
 SPARSE = weights_of(lambda w: w.update({LAST: w[LAST].to_sparse()}))
@@ -430,6 +450,9 @@ NOWHERE = text("data: &none {noisy_dir: nowhere/noisy, clean_dir: nowhere/clean}
 VERIFY = "verify IN/noisy IN/clean"
 TRAIN_PAIR = "train --config IN/train.yaml trainer.output_dir=OUT trainer.device=cpu"
 ROWS = EVENTS.to_array().tolist()
+PACKETS = {("A", "events"): [ROWS[:1_000], ROWS[1_000:]]}
+UNCLOSED = aedat4(PACKETS, closing=b"")
+FIRST_PACKET = len(aedat4({("A", "events"): [ROWS[:1_000]]}, closing=b""))
 TWO_CAMERAS = aedat4({("left", "events"): [ROWS], ("right", "events"): [ROWS]})
 AHEAD_AND_BACK = evt2([time2(2_000_000), change2(2_000_000, 1, 1, 1), time2(0), change2(0, 1, 1, 1)])
 EVERY_READER = (
@@ -570,6 +593,11 @@ FAULTS = [
     Fault("AEDAT4 of no known compression", "a.aedat4", content(aedat4({}, compression=9)), ("is damaged",)),
     Fault("DAT of no start", "a.dat", content(dat(ROWS, lines=b"% T0 1.5\n")), ("T0 1.5", "whole microseconds"), SIZED),
     Fault("AEDAT4, cut short", "a.aedat4", content(aedat4({("A", "events"): [ROWS]})[:-9]), ("the file is cut short",)),
+    Fault(
+        "AEDAT4, never closed and cut short", "a.aedat4", content(UNCLOSED[:-9]),
+        ("never closed", "before it 1,000 events up to", "are whole", "head -c"),
+    ),
+    Fault("AEDAT4, cut between packets", "a.aedat4", content(aedat4(PACKETS)[:FIRST_PACKET]), ("cut short",)),
     Fault("AEDAT4 of nothing", "a.aedat4", content(b"#!AER-DAT4.0\r\n\x10\0"), ("cut short",)),
     Fault("an Event Stream of colours", "a.es", content(es(ROWS, kind=4)), ("type 4", "1 (DVS) and 2 (ATIS)")),
     Fault("an Event Stream, cut short", "a.es", content(es(ROWS)[:-1]), ("in the middle of an event",)),
@@ -691,6 +719,18 @@ FAULTS = [
     Fault("weights with a nan", "a.pth", weights_of(lambda w: w[LAST].fill_(NAN)), (f"of '{LAST}' are nan",), IMPORT),
     Fault("weights of int8", "a.pth", weights_of(lambda w: w.update({LAST: w[LAST].char()})), ("int8", LAST), IMPORT),
     Fault("weights of complex64 in a checkpoint", "other", of_kind(torch.complex64), ("complex64", "float32"), USE),
+    Fault("weights of int8 in a checkpoint", "odd", of_kind(torch.int8), ("safetensors: ", "int8", "as float32"), USE),
+    Fault("a checkpoint with one weight missing", "odd", checkpoint_of(WITHOUT), ("is missing", "take both of"), USE),
+    Fault("a checkpoint with more weights", "odd", checkpoint_of(WITH_MORE), ("'a' and 1 more are no part",), USE),
+    Fault("weights of another shape", "odd", with_last(torch.zeros(9)), ("the shape (9,), not (1,)",), USE),
+    Fault("no weights of a shape", "odd", with_last(torch.zeros(0)), ("the shape (0,), not (1,)",), USE),
+    Fault("a nan in a checkpoint", "odd", with_last(ONE * NAN), (f"safetensors: 1 of 1 values of '{LAST}'",), USE),
+    Fault("weights beyond float32", "odd", with_last(ONE.double() + 1e300), ("nan or infinite", "an earlier"), USE),
+    Fault("weights without a header", "odd", header("", 0), ("safetensors: cannot be read", "use another"), USE),
+    Fault("weights of a huge header", "odd", header("{}", 2**62), ("a header of 4,611,686,018,427,387,904",), USE),
+    Fault("weights that are named twice", "odd", header('{"a": {}, "a": {}}'), ("names 'a' twice",), USE),
+    Fault("weights of a deep header", "odd", header("[" * 100_000), ("safetensors: cannot be read",), USE),
+    Fault("weights of no known kind", "odd", header(OF_NO_KIND), ("cannot be read", "X9"), USE),
     Fault("truth values as weights", "other", of_kind(torch.bool), ("of the type bool", LAST), USE),
     Fault("weights with one missing", "a.pth", weights_of(lambda w: w.pop(LAST)), ("Missing key", LAST), IMPORT),
     Fault("a state of an optimizer", "a.pth", torch_file({"optimizer": {}}), ("of weights; it holds a",), IMPORT),
