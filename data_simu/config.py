@@ -33,6 +33,10 @@ PositiveRange = Annotated[tuple[Annotated[float, Field(gt=0)], float], AfterVali
 """Bounds of a number above 0."""
 SpreadRange = Annotated[tuple[Annotated[float, Field(ge=0)], float], AfterValidator(_ordered)]
 """Bounds of a standard deviation."""
+ShareRange = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], AfterValidator(_ordered)
+]
+"""Bounds of a share."""
 LogRange = Annotated[Range, AfterValidator(_log_ordered)]
 """Positive bounds of a number that is drawn evenly over its logarithm; [0, 0] is 0."""
 
@@ -165,6 +169,13 @@ class SensorConfig(StrictModel):
     """Share of hot pixels, which fire at a rate of their own on top."""
     hot_hz: LogRange = (50.0, 2_000.0)
     """Rate of a hot pixel in the dark, hertz."""
+    brownian_share: float = Field(0.0, ge=0, le=1)
+    """Share of the recordings whose pixels have no lag and are noisy in their voltage, a Brownian motion, instead of
+    having a corner frequency and noise events (data_simu/sensor/brownian.py)."""
+    brownian_floor: ShareRange = (0.1, 0.5)
+    """Share of that noise in the dark that heat keeps up under any light; the rest falls with the root of the light."""
+    brownian_leak_hz: SpreadRange = (0.0, 0.5)
+    """Rate of positive leak events of such a pixel at intensity 1, hertz, beside leak_hz; it grows with the light."""
 
 
 class SimulationConfig(StrictModel):

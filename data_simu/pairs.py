@@ -35,6 +35,7 @@ LATER = {
     "scene": ("roll_deg",),
     "sources": ("broad_share", "broad_mrad", "size_power", "outside_share", "sparkle_share"),
     "optics": ("perfect_share",),
+    "sensor": ("brownian_share", "brownian_floor", "brownian_leak_hz"),
 }
 """Settings that came after data sets had been made: at their defaults they change nothing, nor a set's digest."""
 FLARE_FOLDER, CLEAN_FOLDER = "background_with_flare_events", "background_with_light_events"

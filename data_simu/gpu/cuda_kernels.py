@@ -23,7 +23,7 @@ from data_simu.scene.raycast import (
     turn_ray,
     uncovered_share,
 )
-from data_simu.sensor import firing
+from data_simu.sensor import brownian, firing
 from data_simu.sensor.firing import NUM_ROWS
 from data_simu.sensor.pixel import log, step_part, step_pole
 from data_simu.sensor.targets import pair_up
@@ -225,38 +225,8 @@ def mix_flare(flare, mixes, k, group, pixel):
     return flare[first, group, pixel] * (ONE - along) + flare[first + 1, group, pixel] * along
 
 
-@cuda.jit
-def sense(which, offsets, clock_us, pixels, dark, touched, shown, moments, direct, flare, mixes, events, counts):
-    """Let pixels see everything and write down their events; count them, even beyond the room there is.
-
-    Parameters
-    ----------
-    which : for each thread which pixel it is, those of the real view after all of the clean one, `(T,)` int64.
-    offsets : where each thread's events begin, `(T + 1,)` int64.
-    clock_us : start and end of the recording, microseconds, `(2,)` int64.
-    pixels, dark : constants of the sensor, and the light of darkness.
-    touched, shown : where flare reaches, and whose flicker shows; see `look_ahead`.
-    moments : knots' times, brightness, bends, lowest and highest brightness, and the first knot of each key time;
-        shapes as of `look_times.Moments`.
-    direct, flare : what is rendered, `(K, 1 + groups, N)` and `(F, groups, N)` float32.
-    mixes : for each key time the flare before it, and how far it is towards the next, `(K, 2)` float32.
-    events, counts : filled, `(offsets[-1],)` and `(T,)` int64; an event as in `firing`.
-    """
-    i = cuda.grid(1)
-    if i < len(which):
-        view, pixel = which[i] // len(touched), which[i] % len(touched)
-        work = cuda.local.array(NUM_ROWS, float32)
-        cursor = cuda.local.array(3, int64)
-        cursor[0], cursor[1], cursor[2] = 0, clock_us[0], clock_us[1]
-        if view != REAL or touched[pixel]:
-            room = slice(offsets[i], offsets[i + 1])
-            watch(view, pixel, shown[view, pixel], work, pixels, dark, moments, direct, flare, mixes, events[room],
-                  cursor)  # fmt: skip
-        counts[i] = cursor[0]
-
-
 @cuda.jit(device=True)
-def watch(view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes, events, cursor):
+def watch(act, view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes, events, cursor):
     """Carry a pixel from the first key time to the last."""
     # Rows: direct light of each group at the last key time and at the next, then its flare at both.
     ends = cuda.local.array((4, MOST_GROUPS), float32)
@@ -295,12 +265,24 @@ def watch(view, pixel, shown, work, pixels, dark, moments, direct, flare, mixes,
             level = respond(
                 work, total, next_total, light, next_light, glare, next_glare, level, dt_us, pixels.constants
             )
-            moved = work[firing.MOVED]
-            if (moved > work[firing.UP] or moved < work[firing.DOWN] or work[firing.DEAD_US] > ZERO
-                    or work[firing.NOISE_US] < ZERO):  # fmt: skip
-                firing.fire(work, 1, 0, pixel, t_us[before], dt_us, constants, events, cursor)
+            act(work, pixel, t_us[before], dt_us, constants, events, cursor)
             total, light, glare = next_total, next_light, next_glare
         ground = next_ground
+
+
+@cuda.jit(device=True)
+def fire_if_due(work, pixel, t_us, dt_us, constants, events, cursor):
+    """Let a pixel that may fire in a step do what it does; see `firing`."""
+    moved = work[firing.MOVED]
+    if (moved > work[firing.UP] or moved < work[firing.DOWN] or work[firing.DEAD_US] > ZERO
+            or work[firing.NOISE_US] < ZERO):  # fmt: skip
+        firing.fire(work, 1, 0, pixel, t_us, dt_us, constants, events, cursor)
+
+
+@cuda.jit(device=True)
+def walk(work, pixel, t_us, dt_us, constants, events, cursor):
+    """Let a pixel whose voltage is a Brownian motion do what it does in a step; see `brownian`."""
+    brownian.walk(work, 1, 0, pixel, t_us, dt_us, constants, events, cursor)
 
 
 @cuda.jit(device=True)
@@ -339,6 +321,47 @@ def respond(work, total, next_total, light, next_light, glare, next_glare, level
     work[firing.FLARE_ERROR], work[firing.FLARE_RAMP], work[firing.FLARE_SWING] = error, ramp, swing
     work[firing.FLARE_MOVED] += ramp + error - before
     return next_level
+
+
+def make_sense(act):
+    """The kernel that lets pixels see everything and `act` after each step.
+
+    A kernel of its own for each kind of pixel, since one that could do both would need more registers for either.
+    """
+
+    @cuda.jit
+    def sense(which, offsets, clock_us, pixels, dark, touched, shown, moments, direct, flare, mixes, events, counts):
+        """Let pixels see everything and write down their events; count them, even beyond the room there is.
+
+        Parameters
+        ----------
+        which : for each thread which pixel it is, those of the real view after all of the clean one, `(T,)` int64.
+        offsets : where each thread's events begin, `(T + 1,)` int64.
+        clock_us : start and end of the recording, microseconds, `(2,)` int64.
+        pixels, dark : constants of the sensor, and the light of darkness.
+        touched, shown : where flare reaches, and whose flicker shows; see `look_ahead`.
+        moments : knots' times, brightness, bends, lowest and highest brightness, and the first knot of each key time;
+            shapes as of `look_times.Moments`.
+        direct, flare : what is rendered, `(K, 1 + groups, N)` and `(F, groups, N)` float32.
+        mixes : for each key time the flare before it, and how far it is towards the next, `(K, 2)` float32.
+        events, counts : filled, `(offsets[-1],)` and `(T,)` int64; an event as in `firing`.
+        """
+        i = cuda.grid(1)
+        if i < len(which):
+            view, pixel = which[i] // len(touched), which[i] % len(touched)
+            work = cuda.local.array(NUM_ROWS, float32)
+            cursor = cuda.local.array(3, int64)
+            cursor[0], cursor[1], cursor[2] = 0, clock_us[0], clock_us[1]
+            if view != REAL or touched[pixel]:
+                room = slice(offsets[i], offsets[i + 1])
+                watch(act, view, pixel, shown[view, pixel], work, pixels, dark, moments, direct, flare, mixes,
+                      events[room], cursor)  # fmt: skip
+            counts[i] = cursor[0]
+
+    return sense
+
+
+sense, sense_brownian = make_sense(fire_if_due), make_sense(walk)
 
 
 @cuda.jit

@@ -21,11 +21,12 @@ from data_simu.config import SimulationConfig
 from data_simu.gpu import cuda_kernels
 from data_simu.optics.flare import plan_flare_times
 from data_simu.optics.lens import Lens
+from data_simu.scalars import DARK
 from data_simu.scene.poses import Poses, find_emitters, find_poses
 from data_simu.scene.row_bands import measure_band_flows, plan_key_times
 from data_simu.sensor.firing import FLARE, LABEL_SHIFT, PIXEL_SHIFT, TIME_SHIFT
 from data_simu.sensor.look_times import find_moments
-from data_simu.sensor.sensor import DARK, Pixels
+from data_simu.sensor.sensor import Pixels
 from data_simu.sensor.tiles import CLEAN, CODE, REAL
 from data_simu.simulation import set_up
 from deflare_core.kernels.event_tensors import EventTensors
@@ -176,13 +177,14 @@ def sense_events(prepared: Preparation, direct: torch.Tensor, flare: torch.Tenso
     ahead = (_as_array(touched), _as_array(shown), *pictures, moments[3], moments[4], DARK)
     _launch(cuda_kernels.look_ahead, device, (num_pixels,), *ahead, np.float32(config.min_flare_share))
     clock_us = _move(device, np.array([0, config.duration_us]))
+    kernel = cuda_kernels.sense_brownian if prepared.pixels.constants.is_brownian else cuda_kernels.sense
     seen = (clock_us, pixels, DARK, _as_array(touched), _as_array(shown), moments, *pictures)
     # A first pass gives every pixel of both views the same room. Those few that fire more are simulated again.
     which = torch.arange(2 * num_pixels, device=device)
-    events, counts = _sense(which, ROOM * torch.arange(2 * num_pixels + 1, device=device), seen)
+    events, counts = _sense(kernel, which, ROOM * torch.arange(2 * num_pixels + 1, device=device), seen)
     crowded = which[counts > ROOM]
     room = torch.cat([counts.new_zeros(1), counts[crowded].cumsum(0)])
-    more, _ = _sense(crowded, room, seen)
+    more, _ = _sense(kernel, crowded, room, seen)
     more_views = torch.repeat_interleave(crowded // num_pixels, counts[crowded])
     fits = torch.arange(ROOM, device=device) < torch.where(counts <= ROOM, counts, 0)[:, None]
     few = zip(events.view(2, num_pixels, ROOM), fits.view(2, num_pixels, ROOM), strict=True)
@@ -217,13 +219,15 @@ def snap(clean: CodedEvents, wanted: CodedEvents, sensor_size: tuple[int, int]) 
     return _sort(moved << TIME_SHIFT | ordered[0].code)
 
 
-def _sense(which: torch.Tensor, offsets: torch.Tensor, seen: tuple[Any, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def _sense(
+    kernel: Any, which: torch.Tensor, offsets: torch.Tensor, seen: tuple[Any, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The events and their counts of some pixels, those of each from its offset on."""
     events = torch.empty(int(offsets[-1]), dtype=torch.int64, device=which.device)
     counts = torch.empty(len(which), dtype=torch.int64, device=which.device)
     if len(which):
         threads = (_as_array(which), _as_array(offsets))
-        _launch(cuda_kernels.sense, which.device, (len(which),), *threads, *seen, _as_array(events), _as_array(counts))
+        _launch(kernel, which.device, (len(which),), *threads, *seen, _as_array(events), _as_array(counts))
     return events, counts
 
 

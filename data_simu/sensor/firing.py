@@ -18,6 +18,7 @@ import numpy as np
 
 from data_simu.scalars import ONE, ZERO, F
 from data_simu.sensor.pixel import (
+    NEVER_US,
     exp_of_negative,
     jitter,
     noise_strength,
@@ -151,4 +152,4 @@ def rest_pixel(work, n, i, pixel, pixels):
     work[UP * n + i], work[DOWN * n + i] = on, -off
     work[MOVED * n + i] = start * (on if start > ZERO else off)
     wait_us = waiting_us(pixels.noise_hz[pixel], constants.noise_seed, constants.first + pixel, ZERO)
-    work[NOISE_US * n + i] = wait_us
+    work[NOISE_US * n + i] = NEVER_US if constants.is_brownian else wait_us

@@ -12,6 +12,8 @@ two recordings are identical event for event.
 
 Every event has a label. Alongside the log intensity, the changes due to the lamps' direct light and due to their flare
 run through the same pole; of the shares of the move that fired an event, the largest names it.
+
+A share of the sensors has pixels of other physics, without a pole and with noise in the voltage: see `brownian`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_simu.config import Range, SensorConfig
+from data_simu.scalars import DARK
 from data_simu.sensor import tiles
 from data_simu.sensor.firing import LABEL_SHIFT, PIXEL_SHIFT, TIME_SHIFT
 from data_simu.sensor.look_times import Moments
@@ -31,8 +34,8 @@ from data_simu.sensor.tiles import CLEAN, CODE, REAL
 from data_simu.sensor.time_order import sort_events
 from deflare_core.events import Events, SensorSize
 
-DARK = np.float32(0.03)
-"""Photocurrent in the dark, as intensity: of a surface of albedo 1 under average light it is 3 %."""
+AT_ONCE_HZ = np.float32(1e9)
+"""Corner frequency of a pixel that follows the light without lag."""
 Picture = NDArray[np.float32]
 
 
@@ -47,6 +50,10 @@ class Constants(NamedTuple):
     leak_per_us : drift of a pixel towards positive events, logarithm of intensity per microsecond.
     seed, noise_seed : seeds of the jitter and of the noise.
     first : number of the first pixel, where these are a part of a sensor.
+    is_brownian : whether the pixels are those of `brownian`, which take the noise rates for their voltage's, and:
+    dark : the light that darkness counts as.
+    noise_floor : share of the voltage's noise in the dark that stays however much light there is.
+    light_leak_per_us : drift towards positive events at intensity 1, which grows with the light.
     """
 
     corner_hz: np.float32
@@ -57,6 +64,10 @@ class Constants(NamedTuple):
     seed: np.uint64
     noise_seed: np.uint64
     first: int = 0
+    is_brownian: bool = False
+    dark: np.float32 = DARK
+    noise_floor: np.float32 = np.float32(0)
+    light_leak_per_us: np.float32 = np.float32(0)
 
 
 class Pixels(NamedTuple):
@@ -81,9 +92,10 @@ class Pixels(NamedTuple):
         columns = {name: getattr(self, name)[first:last] for name in ("on", "off", "start", "noise_hz")}
         return self._replace(constants=self.constants._replace(first=self.constants.first + first), **columns)
 
-    def describe(self) -> dict[str, float]:
+    def describe(self) -> dict[str, float | str]:
         """The constants in figures, for the record of a recording."""
-        return {
+        model = {"model": "brownian"} if self.constants.is_brownian else {}
+        return model | {
             "threshold_on": round(float(self.on.mean()), 4),
             "threshold_off": round(float(self.off.mean()), 4),
             "mismatch": round(float(self.on.std() / self.on.mean()), 4),
@@ -134,6 +146,14 @@ def draw_pixels(config: SensorConfig, sensor_size: SensorSize, rng: np.random.Ge
         seed=np.uint64(rng.integers(2**62)),
         noise_seed=np.uint64(rng.integers(2**62)),
     )
+    if rng.random() < config.brownian_share:
+        constants = constants._replace(
+            corner_hz=AT_ONCE_HZ,
+            ceiling_hz=AT_ONCE_HZ,
+            is_brownian=True,
+            noise_floor=np.float32(rng.uniform(*config.brownian_floor)),
+            light_leak_per_us=np.float32(rng.uniform(*config.brownian_leak_hz) * threshold / 1e6),
+        )
     on, off = np.float32(threshold) * on, np.float32(threshold * off_ratio) * off
     return Pixels(on, off, start, noise_hz.astype(np.float32), constants)
 

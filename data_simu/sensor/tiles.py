@@ -22,7 +22,7 @@ none does:
 import numpy as np
 
 from data_simu.scalars import ONE, ZERO, F
-from data_simu.sensor import firing
+from data_simu.sensor import brownian, firing
 from data_simu.sensor.firing import NUM_STATES, PIXEL_SHIFT, TIME_SHIFT
 from data_simu.sensor.pixel import log, step_part, step_pole
 from deflare_core.kernels.numba_cache import compiled
@@ -119,10 +119,22 @@ def step_through(view, work, visible, constants, dark, touched, moments, picture
             illuminate(work, view, shown, along, dark, pictures, key, span)
             dt_us = F(t_us[k_next] - t_us[k])
             respond(work, view, dt_us, constants)
+            if constants.is_brownian:
+                walk_all(work, view, touched[span[0] : span[1]], span[0], t_us[k], dt_us, constants, events, cursor)
+                k = k_next
+                continue
             for j in range(find_alarmed(work, alarmed, view, touched[span[0] : span[1]])):
                 i = alarmed[j]
                 firing.fire(work, TILE, i, span[0] + i, t_us[k], dt_us, constants, events, cursor)
             k = k_next
+
+
+@kernel
+def walk_all(work, view, touched, first, t_us, dt_us, constants, events, cursor):
+    """Let the pixels of a tile whose voltage is a Brownian motion do all that they do in a step."""
+    for i in range(len(touched)):
+        if view == CLEAN or touched[i]:
+            brownian.walk(work, TILE, i, first + i, t_us, dt_us, constants, events, cursor)
 
 
 @kernel

@@ -18,9 +18,10 @@ from data_simu import SimulationConfig, render, simulate, write_dataset
 from data_simu.config import OpticsConfig, SourceConfig
 from data_simu.optics.lens import draw_lens
 from data_simu.pairs import derive_seed, digest_config, list_pair_files
+from data_simu.scalars import DARK
 from data_simu.scene import row_bands as bands
 from data_simu.sensor.firing import FLARE, NOISE
-from data_simu.sensor.sensor import DARK, LabelledEvents
+from data_simu.sensor.sensor import LabelledEvents
 from data_simu.sensor.targets import make_target
 from data_simu.simulation import set_up
 from data_simu.tools.pictures import FAINTEST, draw_pair, main, name_lamps

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from data_simu.config import SensorConfig, SimulationConfig
+from data_simu.scalars import DARK
 from data_simu.scene.flicker import make_mains, make_pulses, make_rectified
 from data_simu.sensor.firing import BACKGROUND, FLARE, LIGHT, NOISE
 from data_simu.sensor.look_times import find_moments
 from data_simu.sensor.pixel import exp_of_negative, jitter, log, shortfall
-from data_simu.sensor.sensor import DARK, Constants, PairedSensor, Pixels, View, draw_pixels, merge_recording
+from data_simu.sensor.sensor import Constants, PairedSensor, Pixels, View, draw_pixels, merge_recording
 from data_simu.sensor.tiles import CLEAN, REAL
 from data_simu.sensor.time_order import sort_events
 from deflare_core.system.places import PROJECT_ROOT

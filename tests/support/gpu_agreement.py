@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_simu import SimulationConfig, simulate
-from data_simu.config import SceneConfig, SourceConfig
+from data_simu.config import SceneConfig, SensorConfig, SourceConfig
 from data_simu.gpu.simulation import prepare, simulate_on
 
 SMALL = SimulationConfig(sensor_size=(16, 24), duration_us=12_000, warmup_us=3_000)
@@ -23,7 +23,8 @@ BROAD = SMALL.model_copy(
         "scene": SceneConfig(roll_deg=(-30, 30)),
     }
 )
-CASES = [(SMALL, 1), (BROAD, 1), *((SMALL, seed) for seed in SEEDS[1:]), (BROAD, 2)]
+BROWNIAN = SMALL.model_copy(update={"sensor": SensorConfig(brownian_share=1.0, noise_hz=(0.3, 0.3))})
+CASES = [(SMALL, 1), (BROAD, 1), *((SMALL, seed) for seed in SEEDS[1:]), (BROAD, 2), (BROWNIAN, 4)]
 FIRST = 2
 """Cases of the quick test; the others take a minute and a half in numba's simulator."""
 
@@ -52,7 +53,9 @@ def main(device: str, folder: Path | None, numbers: list[int]) -> None:
     cases = {number: CASES[number] for number in numbers}
     if device == "cuda":
         large = {"sensor_size": (480, 640), "duration_us": 100_000, "warmup_us": 20_000}
-        full = [(config.model_copy(update=large), seed) for config in (SMALL, BROAD) for seed in (108, 112, 113)]
+        full = [
+            (config.model_copy(update=large), seed) for config in (SMALL, BROAD, BROWNIAN) for seed in (108, 112, 113)
+        ]
         cases = dict(enumerate(full))
     for number, (config, seed) in cases.items():
         flare, clean, label = on_gpu(config, seed, device)
