@@ -73,6 +73,8 @@ def write_dataset(
     standing = _standing_entries(config, root)
     files = list(list_pair_files(config, root))
     entries = list(tqdm(_write_pairs(config, files, workers), total=len(files), unit="pair", disable=not progress))
+    if missing := [root / file for entry in entries for file in entry["files"] if not (root / file).exists()]:
+        raise RecordingError(f"{missing[0]}: was removed meanwhile; run it again to make it anew.")
     by_file = {entry["files"][0]: entry for entry in [*standing, *entries]}
     recordings = sorted(by_file.values(), key=lambda entry: (entry["split"] == "test", entry["files"]))
     counts = {f"num_{split}": sum(entry["split"] == split for entry in recordings) for split in ("train", "test")}

@@ -129,9 +129,9 @@ def check_command(words: list[str], parser: argparse.ArgumentParser) -> None:
 
 
 def describe_error(error: Exception) -> str:
-    """What an error says in one line, without the number of one of the operating system that names no file."""
+    """What an error says in one line; of one of the operating system its words and its file, without its number."""
     if isinstance(error, MemoryError):
         return f"there is not enough memory ({make_plain(shorten(error))}); close other programs, or ask for less."
-    if isinstance(error, OSError) and not error.filename and error.strerror:
-        return make_plain(error.strerror)
+    if isinstance(error, OSError) and error.strerror:
+        return make_plain(f"{error.filename}: {error.strerror}." if error.filename else error.strerror)
     return make_plain(str(error))

@@ -12,7 +12,6 @@ import difflib
 import importlib.util
 import json
 import os
-import shutil
 import sys
 import time
 from contextlib import suppress
@@ -36,7 +35,7 @@ from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PROJECT_ROOT, REPORTS, make_dated_folder
 from deflare_core.system.revision import find_revision, hash_file, list_versions
 from deflare_core.system.settings import read_value
-from deflare_core.system.signals import Terminated
+from deflare_core.system.unfinished import dated_folder
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 TEXTS = (
@@ -64,14 +63,13 @@ def run_notebook(name: str | Path, parameters: dict[str, Any], *, reports: Path 
     NotebookError
         When there is no such notebook or parameter, a cell fails, or the last cell is not reached.
     """
-    source, folder, declared, given = prepare_run(name, parameters, reports)
+    source, declared = find_declared(name, parameters)
     started = time.perf_counter()
-    try:
+    with dated_folder(reports.resolve(), source.stem) as folder:
+        given = fill_parameters(parameters, declared, folder)
         error = execute_notebook(source, folder / source.name, given)
-    except (KeyboardInterrupt, Terminated):
-        shutil.rmtree(folder)  # It is this run's own, and half of a report misleads.
-        raise
-    write_report(folder, source, declared, given, time.perf_counter() - started, error)
+        write_report(folder, source, declared, given, time.perf_counter() - started, error)
+    write_index(folder.parent)
     if error:
         raise NotebookError(f"{folder / source.name}: {error}")
     return folder
@@ -84,7 +82,9 @@ def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, r
     """
     if importlib.util.find_spec("voila") is None:
         raise NotebookError("Apps need the package 'voila', which is not installed; `pip install voila`.")
-    source, folder, _, given = prepare_run(name, parameters, reports)
+    source, declared = find_declared(name, parameters)
+    folder = make_dated_folder(reports, source.stem).resolve()
+    given = fill_parameters(parameters, declared, folder)
     notebook = parameterize_notebook(load_notebook_node(str(source)), given)
     notebook.cells = [cell for cell in notebook.cells if "report" not in cell.metadata.get("tags", [])]
     nbformat.write(notebook, folder / source.name)
@@ -93,19 +93,21 @@ def serve_notebook(name: str | Path, parameters: dict[str, Any], *, port: int, r
     os.execv(sys.executable, [sys.executable, *words])
 
 
-def prepare_run(
-    name: str | Path, parameters: dict[str, Any], reports: Path
-) -> tuple[Path, Path, dict[str, Any], dict[str, Any]]:
-    """The notebook's path, a new folder for its report, its declared parameters, and the given ones to set."""
+def find_declared(name: str | Path, parameters: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The notebook's path and its declared parameters; a NotebookError if one of those given is not among them."""
     source = find_notebook(name)
     declared = read_parameters(source)
     if unknown := [key for key in parameters if key not in declared]:
         near = difflib.get_close_matches(unknown[0], declared, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(declared)}."
         raise NotebookError(f"{source.name}: has no parameter '{unknown[0]}'; {hint}")
-    folder = make_dated_folder(reports, source.stem).resolve()
+    return source, declared
+
+
+def fill_parameters(parameters: dict[str, Any], declared: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The parameters to set: those given, and the folder of the report where the notebook writes there."""
     defaults = {"output_dir": str(folder)} if "output_dir" in declared else {}
-    return source, folder, declared, defaults | {key: make_absolute(value) for key, value in parameters.items()}
+    return defaults | {key: make_absolute(value) for key, value in parameters.items()}
 
 
 def execute_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> str | None:
@@ -123,7 +125,7 @@ def execute_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> 
 def write_report(
     folder: Path, source: Path, declared: dict[str, Any], given: dict[str, Any], elapsed_s: float, error: str | None
 ) -> None:
-    """Write the HTML page, the figures and `run.json` beside the executed notebook, and the list of all runs."""
+    """Write the HTML page, the figures and `run.json` beside the executed notebook."""
     parameters = declared | given
     # What a progress bar overwrote is left out.
     notebook, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(folder / source.name, 4), {})
@@ -144,7 +146,6 @@ def write_report(
     with complete_or_absent(folder / "run.json") as path:
         path.write_text(json.dumps(record, indent=2, default=str) + "\n")
     (folder / f"{source.stem}.html").write_text(make_notebook_page(notebook, record))
-    write_index(folder.parent)
 
 
 def write_figures(notebook: nbformat.NotebookNode, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,8 @@ from pydantic import Field
 from deflare_core.config import TestConfig
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.markdown import align_tables
-from deflare_core.system.places import PRETRAINED, make_dated_folder
+from deflare_core.system.places import PRETRAINED
+from deflare_core.system.unfinished import dated_folder
 
 Settings = Annotated[TestConfig, "configs/test_config.yaml"]
 
@@ -54,9 +56,9 @@ def score(config: TestConfig, folder: Path | None, title: str, debug_dir: Path |
         print(f"deflare: error: {name} was not scored: {message}", file=sys.stderr)
     if len(result.failures) == len(data.pairs):
         return 1
-    folder = folder or make_dated_folder(Path("reports"), title.lower())
-    page, last = write_report(result, methods, data, cache, folder, title), methods[-1]
-    write_breakdown(result, last.name, config.data.noisy_dir, folder / "breakdown.md")
+    with nullcontext(folder) if folder else dated_folder(Path("reports"), title.lower()) as folder:
+        page, last = write_report(result, methods, data, cache, folder, title), methods[-1]
+        write_breakdown(result, last.name, config.data.noisy_dir, folder / "breakdown.md")
     list_report(folder)
     print(align_tables(tabulate_scores(result)) + f"\nReport in {page}")
     if debug_dir:

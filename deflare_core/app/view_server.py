@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import tornado.web
@@ -33,6 +32,7 @@ from deflare_core.io.recordings import Recording, open_together
 from deflare_core.show.stretches import SCANNED_EVENTS
 from deflare_core.show.viewer import VoxelBinViewer
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.unfinished import temporary_folder
 
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
@@ -241,9 +241,9 @@ async def _serve(names: Names, reading: Reading, port: int, tell: Callable[[str]
     server.add_sockets([socket])
     address = f"http://{HOST}:{port}/?token={token}"
     tell(address)
-    with TemporaryDirectory(prefix="deflare-view-") as folder:
+    with temporary_folder() as folder:
         if opens:
-            threading.Thread(target=partial(open_browser, address, Path(folder)), daemon=True).start()
+            threading.Thread(target=partial(open_browser, address, folder), daemon=True).start()
         end = asyncio.Event()
         # An exception that a signal raises within a callback would be the callback's, and the server would go on.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)

@@ -13,6 +13,7 @@ from deflare_core.deflaring.method import Method
 from deflare_core.io.formats import HDF5_SUFFIXES, SUFFIX_FORMATS, TEXT
 from deflare_core.io.reading import RecordingError
 from deflare_core.io.recordings import Recording
+from deflare_core.system.input_files import check_input
 from deflare_core.system.revision import hash_sources
 
 WORK_KEY = "work_key"
@@ -31,6 +32,7 @@ def is_deflared(method: Method, source: Path, target: Path, settings: Mapping[st
 def work_key(method: Method, source: str | Path, settings: Mapping[str, Any]) -> str:
     """A digest of all that decides what becomes of a recording: sources, method, file, and every setting by name."""
     # Path, size and time of change tell a recording from any other without reading it whole.
+    check_input(source, RecordingError)
     path = Path(source).resolve()
     parts = [hash_sources(), method.key, (str(path), path.stat().st_size, path.stat().st_mtime_ns), settings]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=asdict).encode()).hexdigest()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from deflare_core.io.recordings import Recording, open_recording, write_stream
 from deflare_core.io.sorting import count_late, sort_by_time
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import check_output, complete_or_absent
+from deflare_core.system.unfinished import temporary_folder
 
 
 def convert(
@@ -40,9 +40,9 @@ def convert(
     if sort and SUFFIX_FORMATS[target.suffix.lower()] is HDF5:
         return _write_sorted(target, source, reading)
     if sort:
-        with TemporaryDirectory(prefix="deflare-") as folder:
-            _write_sorted(Path(folder) / "sorted.h5", source, reading)
-            return convert(Path(folder) / "sorted.h5", target, progress=progress)
+        with temporary_folder() as folder:
+            _write_sorted(folder / "sorted.h5", source, reading)
+            return convert(folder / "sorted.h5", target, progress=progress)
     form = SUFFIX_FORMATS[target.suffix.lower()]
     if form is HDF5 and find_format(source) is not HDF5:
         return write_stream(target, source, reading, progress)

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 
 import h5py
@@ -38,6 +37,7 @@ from deflare_core.system.atomic_files import NO_ROOM
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.input_files import check_input
 from deflare_core.system.limits import EVENT_BYTES, HOUR_US, LONGEST_US, MOST_WINDOWS, check_memory
+from deflare_core.system.unfinished import temporary_folder
 from deflare_core.windows import Window, derive_seed
 
 CACHE_BYTES = 1 << 24
@@ -417,12 +417,11 @@ def _open_copy(path: Path, reading: Reading, progress: bool) -> Recording:
     """A recording in a format that can only be read from its start, opened as a temporary HDF5 copy.
 
     The copy is in the folder for temporary files (the environment variable TMPDIR moves it). It loses its name as soon
-    as it is open, and its disk space when it is closed: nothing of it stays, however the process ends. Only one that
-    is killed (SIGKILL) while it still copies leaves what it has written, in a folder `deflare-*`.
+    as it is open, and its disk space when it is closed: nothing of it stays, however the process ends. What one leaves
+    that is killed (SIGKILL) while it still copies is cleared away by the next.
     """
-    # On a network's disk the name of an open file cannot be taken, and its folder stays.
-    with TemporaryDirectory(prefix="deflare-", ignore_cleanup_errors=True) as folder:
-        copy = Path(folder) / "recording.h5"
+    with temporary_folder() as folder:
+        copy = folder / "recording.h5"
         _write_copy(copy, path, reading, progress)
         recording = Recording(copy)
     recording.path = path

@@ -69,14 +69,14 @@ def _check(path: Path, reading: Reading) -> RecordingCheck:
 
 def _find_mismatch(noisy_path: Path, clean_path: Path, reading: Reading) -> str | None:
     """Why the two readable files of a pair do not belong together, or None if they do."""
-    with open_recording(noisy_path, reading) as noisy, open_recording(clean_path, reading) as clean:
-        try:
+    try:
+        with open_recording(noisy_path, reading) as noisy, open_recording(clean_path, reading) as clean:
             check_spans(noisy, clean)
             find_clock_us(noisy, clean, WINDOW_US)
             check_differ(noisy, clean)
-        except RecordingError as error:
-            return str(error)
-        seeds = [str(recording.attributes["seed"]) for recording in (noisy, clean) if "seed" in recording.attributes]
+            seeds = [str(each.attributes["seed"]) for each in (noisy, clean) if "seed" in each.attributes]
+    except RecordingError as error:
+        return str(error)
     if len(set(seeds)) < 2:
         return None
     return (

@@ -23,6 +23,7 @@ from typing import Any
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.late_imports import import_late
 from deflare_core.system.places import PROJECT_ROOT
+from deflare_core.system.unfinished import TEMPORARY, mark_unfinished, remove_abandoned
 
 PACKAGES = (PROJECT_ROOT / "deflare_core", PROJECT_ROOT / "data_simu")
 _PREFIX = "compiled-"
@@ -124,7 +125,9 @@ def make_temporary_cache(compiled: Path, place: Path) -> Path | None:
     """A temporary folder for compiled code, with a copy of what is there already; none if it cannot be made."""
     advice = f"set {CACHE_VARIABLE} to a folder that can be"
     try:
-        parent = tempfile.TemporaryDirectory(prefix="deflare-")
+        remove_abandoned(Path(tempfile.gettempdir()), f"{TEMPORARY}*")
+        parent = tempfile.TemporaryDirectory(prefix=TEMPORARY)
+        mark_unfinished(Path(parent.name))
         folder = Path(parent.name) / name_cache()
         if compiled.is_dir():
             shutil.copytree(compiled, folder)

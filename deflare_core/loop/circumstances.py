@@ -19,12 +19,15 @@ import torch
 from deflare_core.config import SimulatedDataConfig, TrainConfig
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.loop.training_data import TrainingWindows
-from deflare_core.system.atomic_files import explain_unwritable
+from deflare_core.system.atomic_files import explain_unwritable, remove_parts
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.input_files import check_input
 from deflare_core.system.settings import load_config
 
 KEY = "circumstances"
 """Where they stand in what a checkpoint says of its training."""
+WRITTEN = r"checkpoint_epoch_\d+_iter_\d+|best|last|metrics\.jsonl"
+"""What a run writes into its folder; after a stop it may not write again what it was writing when it was killed."""
 BLOCK_BYTES, MOST_BLOCKS = 1 << 16, 64
 """What is read of a file to know it again: all of 4 MB, and of larger ones as many blocks, the last one too."""
 
@@ -80,6 +83,7 @@ def hold_folder(folder: Path, writes: bool) -> Iterator[None]:
         raise explain_unwritable(folder, error) from error
     try:
         _lock(descriptor, folder)
+        remove_parts(folder, WRITTEN)
         yield
     finally:
         os.close(descriptor)
@@ -115,6 +119,7 @@ def _digest(*parts: bytes) -> str:
 
 def _sample(path: Path) -> bytes:
     """The digest of a file's size and of blocks from its start to its end."""
+    check_input(path)
     size = path.stat().st_size
     total = hashlib.sha256(str(size).encode())
     step = max(BLOCK_BYTES, (size - BLOCK_BYTES) // (MOST_BLOCKS - 1))

@@ -23,6 +23,7 @@ from deflare_core.io.pairs import RecordingPair
 from deflare_core.io.recordings import RecordingError, open_recording, save_events
 from deflare_core.scores.metrics import mse
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.input_files import check_input
 from deflare_core.system.revision import hash_file, hash_sources
 
 
@@ -71,6 +72,8 @@ def prediction_path(cache: Path, method: Method, pair: RecordingPair) -> Path:
 
 def prediction_key(method: Method, data: EventVoxelDataset, pair: RecordingPair) -> str:
     """A digest of all that decides a prediction and its loss."""
+    for path in (pair.noisy, pair.clean):
+        check_input(path, RecordingError)
     files = hash_file(pair.noisy), hash_file(pair.clean)
     parts = [method.key, hash_sources(), *data.cut, asdict(data.reading), len(data.starts_us(pair)), *files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

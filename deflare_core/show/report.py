@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,7 +16,8 @@ from matplotlib.figure import Figure
 
 from deflare_core.dataset import EventVoxelDataset
 from deflare_core.deflaring.method import Method
-from deflare_core.io.recordings import load_events
+from deflare_core.io.pairs import RecordingPair
+from deflare_core.io.recordings import RecordingError, load_events
 from deflare_core.scores.evaluation import Evaluation, Interval, Scores
 from deflare_core.scores.metrics import DECISIVE, HEADLINES, SCORES, find_score
 from deflare_core.scores.predictions import load_or_predict
@@ -123,16 +126,22 @@ def draw_cases(
     ranked = evaluation.rank(method.name)
     figures = {}
     for place, name in (("best", ranked[0]), ("median", ranked[len(ranked) // 2]), ("worst", ranked[-1])):
-        pair = pairs[name]
-        starts_us = data.starts_us(pair)
-        middle = starts_us[len(starts_us) // 2]
-        shown = {
-            "input": load_events(pair.noisy, data.reading),
-            "output": load_or_predict(method, data, pair, cache).events,
-            "target": load_events(pair.clean, data.reading),
-        }
-        figures[f"{place}_{name}"] = draw_events(shown, middle, middle + data.cut.window_us)
+        try:
+            figures[f"{place}_{name}"] = _draw_case(pairs[name], method, data, cache)
+        except RecordingError as error:
+            logging.warning(f"{name} is scored but not pictured: {error}")
     return figures
+
+
+def _draw_case(pair: RecordingPair, method: Method, data: EventVoxelDataset, cache: Path | None) -> Figure:
+    starts_us = data.starts_us(pair)
+    middle = starts_us[len(starts_us) // 2]
+    shown = {
+        "input": load_events(pair.noisy, data.reading),
+        "output": load_or_predict(method, data, pair, cache).events,
+        "target": load_events(pair.clean, data.reading),
+    }
+    return draw_events(shown, middle, middle + data.cut.window_us)
 
 
 def describe_case(stem: str, evaluation: Evaluation, method: Method) -> str:
@@ -192,8 +201,11 @@ def _about(evaluation: Evaluation, data: EventVoxelDataset) -> str:
     """What was scored, and how to read the tables."""
     count, first = len(data.pairs) - len(evaluation.failures), data.pairs[0]
     height, width = data.sensor_size
-    numbers = {len(data.starts_us(pair)) for pair in data.pairs if pair.name not in evaluation.failures}
-    windows = " to ".join(str(number) for number in sorted({min(numbers), max(numbers)}))
+    numbers = set()
+    for pair in data.pairs:
+        with suppress(RecordingError):  # It was not scored, or has been removed since.
+            numbers.add(len(data.starts_us(pair)))
+    windows = " to ".join(str(number) for number in sorted({min(numbers, default=0), max(numbers, default=0)}))
     missing = f" ({len(evaluation.failures)} more could not be scored)" if evaluation.failures else ""
     few = f" Of fewer than {FEW_RECORDINGS} recordings such intervals are too narrow." if count < FEW_RECORDINGS else ""
     return (

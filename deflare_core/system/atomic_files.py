@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import io
 import os
 import re
@@ -49,12 +48,12 @@ def complete_or_absent(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     make_folder_of(path)
     remove_leftovers(path)
-    # What a killed process of the same number left would otherwise be taken for the block's.
-    _remove(temporary)
     try:
         yield temporary
         _replace(temporary, path)
     except OSError as error:
+        if not path.parent.exists():
+            raise OSError(errno.ENOENT, f"{path}: its folder was removed meanwhile; run it again.") from error
         if error.errno in NO_ROOM or (error.errno in NOT_ALLOWED and str(error.filename) == str(temporary)):
             raise explain_unwritable(path, error) from error
         raise
@@ -78,14 +77,21 @@ def explain_unwritable(path: Path, error: OSError) -> OSError:
 
 def remove_leftovers(path: Path) -> None:
     """Remove what processes that no longer run left of `path`; files that others have named alike stay."""
-    named = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.part")
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        if (found := named.fullmatch(part.name)) and not _runs(int(found[1])):
+    remove_parts(path.parent, re.escape(path.name))
+
+
+def remove_parts(folder: Path, names: str) -> None:
+    """Remove what processes that no longer run left of the files of a folder whose names a regular expression fits."""
+    named = re.compile(rf"\.(?:{names})\.(\d+)\.part")
+    for part in folder.glob(".*.part"):
+        if (found := named.fullmatch(part.name)) and not _is_another(int(found[1])):
             _remove(part)
 
 
-def _runs(process: int) -> bool:
-    """Whether a process of this number runs, of whichever user."""
+def _is_another(process: int) -> bool:
+    """Whether a process of this number runs, of whichever user, that is not this one."""
+    if process == os.getpid():  # In a container, every run may have the number of the one that was killed.
+        return False
     try:
         os.kill(process, 0)
     except PermissionError:

@@ -14,13 +14,12 @@ from deflare_core.app.notebook import (
     NotebookError,
     find_notebook,
     parameter_value,
-    prepare_run,
     read_parameters,
     reading_parameters,
     run_notebook,
 )
 from deflare_core.io.reading import AS_STATED, Reading
-from deflare_core.system.places import PROJECT_ROOT
+from deflare_core.system.places import PROJECT_ROOT, make_dated_folder
 
 NOTEBOOKS = sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb"))
 
@@ -103,7 +102,7 @@ def test_the_reading_options_of_the_command_become_parameters():
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
-    folders = [prepare_run("01", {}, tmp_path)[1] for _ in range(3)]
+    folders = [make_dated_folder(tmp_path, "01") for _ in range(3)]
     assert len({folder.name for folder in folders}) == 3
     assert all(folder.is_dir() for folder in folders)
 

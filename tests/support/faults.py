@@ -19,10 +19,12 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import IO
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -60,6 +62,10 @@ class Fault:
     command: str = "infer --input IN --output OUT device=cpu"
     only: bool = False
     """Whether other commands may read the file all the same."""
+    at: str = ""
+    """The function, by its dotted name, before whose first call the input changes; none: it is bad from the start."""
+    change: Make = Path.unlink
+    """What happens to it then."""
 
     @property
     def is_of_a_recording(self) -> bool:
@@ -349,6 +355,17 @@ def h5_flipped(path: Path) -> None:
     path.write_bytes(data)
 
 
+def replace_by_pipe(path: Path) -> None:
+    """Put a pipe, which nothing writes to, in a file's place."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def remove_partner(path: Path) -> None:
+    """Remove one file of a pair."""
+    (path / "clean" / "a.h5").unlink()
+
+
 LOCKED: list[IO[bytes]] = []
 """Files that stay locked until this process ends."""
 
@@ -468,6 +485,10 @@ OF_25_HOURS = h5(t=changed("t", -1, 9 * 10**10))
 OF_30_YEARS = h5(t=changed("t", -1, 10**15))
 AN_HOUR = h5(t=changed("t", -1, 3_600_000_000))
 CONVERT = "convert IN OUT"
+PAIR = pair(EVENTS[::2])
+FOUND, CHECKED = "deflare_core.inference.deflare_recording", "deflare_core.io.verify._find_mismatch"
+OPENED = "deflare_core.loop.run.find_supply"
+"""What commands call once they have found a recording, or have read it a first time."""
 IN_US = SIZED + " --time-unit us"
 LENIENT = "convert IN OUT --sensor-size 12 16 --polarity lenient"
 ON = (COLUMNS["p"] > 0).astype(np.int64)
@@ -787,6 +808,10 @@ FAULTS = [
     Fault("an empty partner", "pair", pair(EVENTS[:0]), ("clean/a.h5: holds no events", "a.h5 2,000;"), VERIFY),
     Fault("the same, trained on", "pair", pair(EVENTS[:0]), ("clean/a.h5: holds no events",), TRAIN_PAIR),
     Fault("a folder that another run trains in", "pair", pair_and_run, ("another run is training there",), TRAIN_PAIR),
+    Fault("a recording removed meanwhile", "a.h5", h5(), ("a.h5: no such file",), READ, True, FOUND),
+    Fault("a pipe in its place", "a.h5", h5(), ("is a pipe",), READ, True, FOUND, replace_by_pipe),
+    Fault("a partner removed meanwhile", "pair", PAIR, ("no such file",), VERIFY, True, CHECKED, remove_partner),
+    Fault("the same, trained on", "pair", PAIR, ("no such file",), TRAIN_PAIR, True, OPENED, remove_partner),
     Fault("a partner in milliseconds", "pair", pair(in_thousandths()), ("span 0.1 ms", "one unit of time"), VERIFY),
     Fault("the same, trained on", "pair", pair(in_thousandths()), ("span 0.1 ms", "99.933"), TRAIN_PAIR),
     Fault("a partner cut short", "pair", pair(EVENTS[:300]), ("300 events span", "where the silence is real"), VERIFY),
@@ -841,9 +866,29 @@ def answer(fault: Fault, folder: Path, command: str = "") -> tuple[int, list[str
     ]
     before = set(folder.rglob("*"))
     said = io.StringIO()
-    with contextlib.chdir(folder), contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+    changing = change_at(fault.at, lambda: fault.change(places["IN"])) if fault.at else contextlib.nullcontext()
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(io.StringIO()),
+        changing,
+    ):
         code = main(words)
     return code, said.getvalue().strip().splitlines(), sorted(set(folder.rglob("*")) - before)
+
+
+@contextlib.contextmanager
+def change_at(name: str, change: Callable[[], object]) -> Iterator[None]:
+    """Let something happen just before the first call of a function, by its dotted name, inside the block."""
+    called, changes = resolve_name(name), [change]
+
+    def calling(*arguments: object, **settings: object) -> object:
+        if changes:
+            changes.pop()()
+        return called(*arguments, **settings)
+
+    with mock.patch(name, calling):
+        yield
 
 
 def table() -> str:
