@@ -139,7 +139,7 @@ function connect(model, store) {
   const receive = (message, buffers) => {
     if (message.kind === "window") store.window = unpack(message, buffers);
     else if (message.kind === "rates") store.rates = message;
-    else if (message.kind === "film") return download(new Blob(buffers.map(bytesOf)), message.name);
+    else if (message.kind === "film") download(new Blob(buffers.map(bytesOf)), message.name);
     else return;
     if (message.kind === "window" && store.restarts) change(model, { bin_index: 0 });
     store.restarts &&= message.kind !== "window";
@@ -492,6 +492,7 @@ class View {
 
   rebuild() {
     this.parts.waiting.hidden = this.window !== null;
+    this.parts.film.disabled = false;
     this.parts.stage.hidden = this.parts.status.hidden = this.window === null;
     if (!this.window) return;
     const titles = this.window.panels.map((panel) => panel.title);
@@ -956,7 +957,7 @@ class View {
     b: () => this.canBlink && this.set({ blinking: !this.model.get("blinking") }),
     m: () => this.maximise(this.model.get("maximised") || this.pointed || "Input"),
     s: () => this.save(),
-    g: () => this.window && this.model.send({ kind: "film please" }),
+    g: () => this.film(),
   };
 
   /** Sets a trait to the next of its choices. */
@@ -976,6 +977,13 @@ class View {
     const part = this.showsBin ? `_bin${this.bin}` : "";
     const name = `voxel_${this.model.get("span") === "stretch" ? "stretch" : "window"}${this.window.index}${part}.png`;
     this.picture().toBlob((blob) => download(blob, name));
+  }
+
+  /** Asks for the film, which takes seconds to make of a long stretch: until it is here, it is not asked for again. */
+  film() {
+    if (!this.window || this.parts.film.disabled) return;
+    this.parts.film.disabled = true;
+    this.model.send({ kind: "film please" });
   }
 
   /** The panels in sight with their titles and the colour bar, side by side on white, as a canvas. */

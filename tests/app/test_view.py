@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 from support.chromium import BINARY, Page
 from support.recordings import make_events
 from support.viewer_page import choice, control, expected_pixels, panel_pixels
@@ -351,6 +352,25 @@ def test_a_panel_alone_and_input_and_output_in_turns(fresh):
     press(fresh.page, "m", "b")
     for title in ("Input", "Output", "Input"):
         fresh.page.wait(f"{in_sight} === '{title}'")
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_window_is_saved_as_a_picture_and_as_a_film_of_its_bins(fresh, tmp_path):
+    fresh.page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    press(fresh.page, "2", "ArrowRight")
+    wait_for(fresh.page, "7,020.0\u20137,040.0 ms")
+    press(fresh.page, "s", "g")
+    poll((tmp_path / "voxel_window1.gif").exists, "the film")
+    with Image.open(tmp_path / "voxel_window1.gif") as film:
+        assert film.n_frames == 8
+        for b in range(8):
+            film.seek(b)
+            shown = (np.asarray(film.convert("RGB")) < 250).any(axis=2)[24:-24, :640]
+            start_us = START_US + 20_000 + 2_500 * b
+            assert np.array_equal(shown, whole(fresh.events, start_us, 2_500) != 0), "The input's panel, cell by cell."
+    poll((tmp_path / "voxel_window1.png").exists, "the picture")
+    fresh.page.wait(f"!document.querySelector('{control('film')}').disabled")
 
 
 @pytest.mark.slow
