@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from keyword import iskeyword
 from pathlib import Path
@@ -95,10 +95,18 @@ def list_flags(parameters: Parameters) -> list[str]:
     return [*flags, *(["--config"] if parameters.config else []), *settings, "--help"]
 
 
+def list_examples(program: str) -> list[str]:
+    """The uses of a command, such as "deflare view", that the README of this folder shows."""
+    lines = Path(__file__).with_name("README.md").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if f"{line} ".startswith(f"{program} ")]
+
+
 def _make_parser(program: str, about: str, parameters: Parameters) -> ArgumentParser:
     settings = ["[KEY=VALUE ...]"] if parameters.config else []
     usage = " ".join(["%(prog)s", *parameters.positionals, "[OPTION ...]", *settings])
-    parser = ArgumentParser(program, usage, about, allow_abbrev=False)
+    examples = "\n".join(f"  {line}" for line in list_examples(program))
+    parser = ArgumentParser(program, usage, about, f"examples:\n{examples}", allow_abbrev=False)
+    parser.formatter_class = RawDescriptionHelpFormatter
     options = [name for name in SHORTCUTS if name in parameters.options.model_fields]
     style: dict[str, Any] = {
         "cli_shortcuts": {name: SHORTCUTS[name] for name in options if name.upper() not in parameters.positionals},

@@ -13,7 +13,7 @@ import torch
 from support.recordings import make_events, same_events
 
 from deflare_core.app import doctor
-from deflare_core.app.arguments import find_parameters
+from deflare_core.app.arguments import find_parameters, list_examples
 from deflare_core.app.commands import COMMANDS, main
 from deflare_core.app.notebook import parameter_value
 from deflare_core.checkpoint import load_pretrained
@@ -174,6 +174,10 @@ def test_help_names_every_setting_with_its_default_and_meaning(command, capsys):
     for name, field in expected.items():
         assert list_groups(field) or re.search(rf"^  {name}\b", shown, re.MULTILINE), f"The help does not name {name}."
         assert " ".join(str(field.description).split()) in " ".join(shown.split()), f"{name} has no meaning."
+    examples = [line.strip() for line in shown.split("examples:\n")[1].splitlines()]
+    assert examples == list_examples(f"deflare {command.name}"), "It ends with the examples of the README."
+    assert examples, "There is one, which a shell takes."
+    assert not any("[--" in line for line in examples)
 
 
 def test_any_window_is_pictured_before_and_after(recording, tmp_path, capsys):

@@ -54,7 +54,7 @@ def installed(wheel, tmp_path_factory) -> Path:
 def packed_files() -> set[str]:
     """The files of the two packages that the code needs to run."""
     folders = [Path(deflare_core.__file__).parent, PROJECT_ROOT / "data_simu"]
-    kinds = ("*.py", "*.js", "*.css", "pretrained/*")
+    kinds = ("*.py", "*.js", "*.css", "pretrained/*", "app/README.md")
     found = [path for folder in folders for kind in kinds for path in folder.rglob(kind) if path.is_file()]
     return {path.relative_to(PROJECT_ROOT).as_posix() for path in found}
 
