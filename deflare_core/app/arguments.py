@@ -147,14 +147,24 @@ def _parse_words(parser: ArgumentParser, parameters: Parameters, words: list[str
 
     A word that is neither ends the program with a message that names the nearest option.
     """
+    # Before it is parsed: of a misspelt option that is required, argparse says only that it is missing.
+    before_names = words[: words.index("--")] if "--" in words else words
+    known = parser._option_string_actions
+    misspelt = [word for word in before_names if word.startswith("--") and word.partition("=")[0] not in known]
+    _refuse(misspelt, parser, parameters)
     found, rest = parser.parse_known_args(words)
-    if strange := [word for word in rest if word.startswith("-") or "=" not in word or not parameters.config]:
-        flags = list_flags(parameters)
-        near = difflib.get_close_matches(strange[0].partition("=")[0], flags, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        hint += "; a setting is written key=value" if parameters.config else ""
-        parser.error(make_plain(f"unrecognized arguments: {shorten(' '.join(strange))}{hint}"))
+    strange = [word for word in rest if word.startswith("-") or "=" not in word or not parameters.config]
+    _refuse(strange, parser, parameters)
     given = vars(found)
     options = {name: given.pop(name) for name in ("config", *parameters.options.model_fields) if name in given}
     settings = {name: str(text).lower() if isinstance(text, bool) else text for name, text in given.items()}
     return options, [*rest, *(f"{name}={text}" for name, text in settings.items())]
+
+
+def _refuse(strange: list[str], parser: ArgumentParser, parameters: Parameters) -> None:
+    """End the program with the nearest option to the first of some words, if there are any."""
+    if strange:
+        near = difflib.get_close_matches(strange[0].partition("=")[0], list_flags(parameters), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        hint += "; a setting is written key=value" if parameters.config else ""
+        parser.error(make_plain(f"unrecognized arguments: {shorten(' '.join(strange))}{hint}"))

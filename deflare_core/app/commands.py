@@ -81,7 +81,7 @@ def main(words: list[str] | None = None) -> int:
             function = command.load()
             return function(**read_arguments(function, command.name, command.about, words[1:])) or 0
     except (DeflareError, OSError, *OF_INPUT) as error:
-        message, status = f"error: {describe_error(error)}", 1
+        message, status = f"error: {describe_error(error).removeprefix(f'deflare {command.name}: ')}", 1
     except (KeyboardInterrupt, Terminated) as stop:
         message = "interrupted; nothing half-written was left. Run it again to go on."
         status = stop.code if isinstance(stop, Terminated) else 130
@@ -120,12 +120,15 @@ def find_command(words: list[str]) -> Command:
 
 
 def check_command(words: list[str], parser: argparse.ArgumentParser) -> None:
-    """End the program if the first word is no command, with the nearest that there is."""
-    names = [command.name for command in COMMANDS]
-    if words and not words[0].startswith("-") and words[0] not in names:
-        near = difflib.get_close_matches(words[0], names, n=1)
+    """End the program if the first word is no command or option, with the nearest that there is."""
+    word = words[0] if words else "--help"
+    kind, names = "command", [command.name for command in COMMANDS]
+    if word.startswith("-"):
+        kind, names = "option", ["--help", "--version", "-h"]
+    if word not in names:
+        near = difflib.get_close_matches(word, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
-        parser.error(f"there is no command {quote(words[0])}; {hint}")
+        parser.error(f"there is no {kind} {quote(word)}; {hint}")
 
 
 def describe_error(error: Exception) -> str:

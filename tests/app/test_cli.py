@@ -217,6 +217,8 @@ def test_an_unknown_option_is_refused_with_the_nearest(capsys):
         ("train --trainer.max_step 10", "--trainer.max_steps"),
         ("train --data.noisy_dri x", "--data.noisy_dir"),
         ("convert a.h5 b.h5 --polarty lenient", "--polarity"),
+        ("infer --inptu a.h5", "--input"),
+        ("--vresion", "--version"),
     ):
         with pytest.raises(SystemExit, match="2"):
             main(words.split())
