@@ -6,10 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 # A worker has one processor; more threads would only wait for each other. Libraries read these when they are imported.
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
+# The notebooks that tests run leave nothing in the reports; workers have the folder of the process that started them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    RUNS = tempfile.TemporaryDirectory(prefix="deflare-notebooks-", ignore_cleanup_errors=True)
+    os.environ["DEFLARE_INTERACTIVE"] = RUNS.name
 # Processes that tests start find `support` too.
 HERE = str(Path(__file__).parent)
 os.environ["PYTHONPATH"] = os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)

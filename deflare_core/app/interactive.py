@@ -14,13 +14,15 @@ from deflare_core.system.places import PROJECT_ROOT, REPORTS, make_dated_folder
 def enter(output_dir: str | Path | None) -> Path:
     """The folder for a notebook's output after the notebook has been set up; none makes one of its own.
 
-    That is `reports/interactive/<date>_<time>_<name>`; the name is that of the notebook where Jupyter tells it.
+    That is `reports/interactive/<date>_<time>_<name>`, or one in the folder that DEFLARE_INTERACTIVE of the environment
+    names, as tests do; the name is that of the notebook where Jupyter tells it.
     Setting up means: relative paths count from the project's root, as on the command line, and matplotlib figures
     are shown as PNG.
     """
     os.chdir(PROJECT_ROOT)
     name = Path(os.environ.get("JPY_SESSION_NAME", "notebook")).stem
-    folder = Path(output_dir) if output_dir else make_dated_folder(REPORTS / "interactive", name)
+    parent = Path(os.environ.get("DEFLARE_INTERACTIVE") or REPORTS / "interactive")
+    folder = Path(output_dir) if output_dir else make_dated_folder(parent, name)
     folder.mkdir(parents=True, exist_ok=True)
     if shell := get_ipython():
         select_figure_formats(shell, {"png"})

@@ -111,11 +111,14 @@ def test_a_notebook_that_is_told_of_no_folder_gets_one_of_its_own(tmp_path, monk
     monkeypatch.setattr(interactive, "REPORTS", tmp_path)
     monkeypatch.setattr(interactive, "PROJECT_ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DEFLARE_INTERACTIVE")
     monkeypatch.setenv("JPY_SESSION_NAME", "/notebooks/03_training.ipynb")
     folders = [interactive.enter(None) for _ in range(2)]
     assert len(set(folders)) == 2, "Plain papermill overwrites no other run."
     assert all(folder.parent.name == "interactive" and "03_training" in folder.name for folder in folders)
     assert interactive.enter("mine") == Path("mine")
+    monkeypatch.setenv("DEFLARE_INTERACTIVE", str(tmp_path / "elsewhere"))
+    assert interactive.enter(None).parent == tmp_path / "elsewhere"
 
 
 def tiny_notebook(tmp_path, *sources, parameters="value = 1\noutput_dir = None"):
