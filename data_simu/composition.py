@@ -8,6 +8,8 @@ unite_events         ignores the weights.
 thin_events          guesses them from counts of events and draws lots.
 integrate_events     is given them, and lets every pixel sum its weighted events.
 rethreshold_events   is given the flare's light itself, and fires again on the logarithm of the sum.
+compose_events       is given what flare and lamps fire over a grey background, and puts it over a recorded one.
+                     `simulate` and training use it (`backgrounds`); the others are there for comparison.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from data_simu.scalars import ONE, ZERO
+from data_simu.sensor.firing import BACKGROUND, LABEL_SHIFT, PIXEL_SHIFT
+from data_simu.sensor.sensor import LabelledEvents, label_events
 from deflare_core.events import Events, trust_columns
 from deflare_core.kernels.numba_cache import compiled
 
@@ -22,6 +27,7 @@ BACKGROUND_SHARE = 0.2
 TOLERANCE = 1e-6
 """A sum may miss a whole event or threshold by so much and still fires: steps of 0.1 do not add up to 1 exactly."""
 MIN_RATIO = 0.002
+LONG_AGO_US = np.int64(-1) << np.int64(62)
 
 
 def unite_events(background: Events, flare: Events) -> Events:
@@ -127,6 +133,64 @@ def rethreshold_events(
     is_on_lit = is_lit[_pixel(background)]
     fired = _fire_again(background[is_on_lit], brightness_ratio, np.flatnonzero(is_lit), times_us, thresholds)
     return unite_events(background[~is_on_lit], fired)
+
+
+def compose_events(
+    background: Events,
+    layer: LabelledEvents,
+    weight: NDArray[np.float32],
+    phase: NDArray[np.float32],
+    dead_us: float,
+) -> LabelledEvents:
+    """The events of a recorded background under a simulated layer, and what caused each.
+
+    The layer is what pixels fire that see lamps and flare over a background of constant light: dL_f with its weight.
+    Of a pixel's n recorded events w n are kept, evenly: number k where the whole part of phase + k w grows. So many
+    survive in simulated pairs, too. An event within the dead time of the pixel's last one is lost, but for a recorded
+    one after a recorded one: what stands there, the camera could do.
+
+    Parameters
+    ----------
+    background : the recording's N events.
+    layer : the simulated events and their labels, on the same sensor and clock.
+    weight : the background's share w of each pixel's light, `(H * W,)` float32 in [0, 1]; at 1, and without events of
+        the layer, a pixel keeps its events as they are.
+    phase : where each pixel begins to count, `(H * W,)` float32 in [0, 1).
+    dead_us : dead time of a pixel, microseconds.
+    """
+    t = np.concatenate([background.t, layer.events.t])
+    pixel = np.concatenate([_pixel(background), _pixel(layer.events)])
+    is_positive = np.concatenate([background.p, layer.events.p]) > 0
+    label = np.concatenate([np.full(len(background), BACKGROUND, np.uint8), layer.label])
+    is_recorded = np.arange(len(t)) < len(background)
+    order = np.lexsort((t, pixel))
+    first = np.searchsorted(pixel[order], np.arange(len(weight) + 1))
+    kept = np.empty(len(t), np.bool_)
+    _compose(t[order], is_recorded[order], first, weight, phase, np.float32(dead_us), kept)
+    left = order[kept]
+    code = pixel[left] << PIXEL_SHIFT | label[left].astype(np.int64) << LABEL_SHIFT | is_positive[left]
+    in_time = np.lexsort((code, t[left]))
+    return label_events(t[left][in_time], code[in_time].astype(np.uint32), background.sensor_size)
+
+
+@compiled()
+def compose_pixel(t_us, is_recorded, first, last, weight, phase, dead_us, kept):  # type: ignore[no-untyped-def]
+    """Fill `kept`, from `first` to before `last`, with which of a pixel's events are left, in the order of time."""
+    count, last_us, was_recorded = phase, LONG_AGO_US, False
+    for i in range(first, last):
+        kept[i] = t_us[i] - last_us >= dead_us or (is_recorded[i] and was_recorded)
+        if kept[i] and is_recorded[i]:
+            count += weight
+            kept[i] = count >= ONE
+            count -= ONE if kept[i] else ZERO
+        if kept[i]:
+            last_us, was_recorded = t_us[i], is_recorded[i]
+
+
+@compiled()
+def _compose(t_us, is_recorded, first, weight, phase, dead_us, kept):  # type: ignore[no-untyped-def]
+    for pixel in range(len(weight)):
+        compose_pixel(t_us, is_recorded, first[pixel], first[pixel + 1], weight[pixel], phase[pixel], dead_us, kept)
 
 
 def _check_sizes(background: Events, flare: Events) -> None:

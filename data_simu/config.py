@@ -198,6 +198,11 @@ class SimulationConfig(StrictModel):
     input where there are such within 5 ms (snapped), or the input's events that flare did not cause (subset)."""
     min_flare_share: float = Field(0.002, ge=0)
     """Flare below this share of a pixel's light leaves its events untouched in both recordings."""
+    backgrounds: str | None = None
+    """Folder of recordings without flare, or one, of any format that is read, whose events are the background in place
+    of those of the drawn scene; none: drawn scenes. How: data_simu/README.md."""
+    background_share: float = Field(1.0, ge=0, le=1)
+    """Share of the pairs that have such a background, where there are recordings."""
     scene: SceneConfig = SceneConfig()
     """The scene."""
     sources: SourceConfig = SourceConfig()

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_simu.config import SimulationConfig
+from data_simu.recorded import check_backgrounds
 from data_simu.simulation import Pair, simulate
 from deflare_core.events import digest_events
 from deflare_core.io.recordings import RecordingError, open_recording, save_events
@@ -38,6 +39,8 @@ LATER = {
     "sensor": ("brownian_share", "brownian_floor", "brownian_leak_hz"),
 }
 """Settings that came after data sets had been made: at their defaults they change nothing, nor a set's digest."""
+LATER_ABOVE = ("backgrounds", "background_share")
+"""And those above the sections."""
 FLARE_FOLDER, CLEAN_FOLDER = "background_with_flare_events", "background_with_light_events"
 
 
@@ -67,9 +70,10 @@ def write_dataset(
     Raises
     ------
     RecordingError
-        When pairs of another configuration stand there.
+        When pairs of another configuration stand there, or a recorded background does not fit.
     """
     root = Path(root)
+    check_backgrounds(config)
     standing = _standing_entries(config, root)
     files = list(list_pair_files(config, root))
     entries = list(tqdm(_write_pairs(config, files, workers), total=len(files), unit="pair", disable=not progress))
@@ -149,7 +153,7 @@ def describe_pair(file: PairFile, pair: Pair) -> dict[str, Any]:
 def digest_config(config: SimulationConfig) -> str:
     """A digest of everything in the configuration that decides one pair's events, names and sizes of files included."""
     settings = config.model_dump_json(exclude={"num_train": True, "num_test": True, "seed": True} | _unused(config))
-    for source in (config.scene.backdrops, config.optics.flare_images):
+    for source in (config.scene.backdrops, config.optics.flare_images, config.backgrounds):
         if source is not None:
             settings += json.dumps(_listing(Path(source)))
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
@@ -158,7 +162,9 @@ def digest_config(config: SimulationConfig) -> str:
 def _unused(config: SimulationConfig) -> dict[str, Any]:
     """The later settings of each section that stand at their defaults, as pydantic excludes them."""
     sections = {name: getattr(config, name) for name in LATER}
-    return {
+    usual = SimulationConfig()
+    above = {name: True for name in LATER_ABOVE if getattr(config, name) == getattr(usual, name)}
+    return above | {
         name: {key for key in LATER[name] if getattr(section, key) == type(section).model_fields[key].default}
         for name, section in sections.items()
     }
@@ -168,7 +174,7 @@ def _add_later(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of a manifest, with the later ones that it lacks at their defaults."""
     defaults = SimulationConfig().model_dump(mode="json")
     added = {name: {key: defaults[name][key] for key in keys} | settings[name] for name, keys in LATER.items()}
-    return settings | added
+    return {name: defaults[name] for name in LATER_ABOVE} | settings | added
 
 
 def _listing(source: Path) -> list[tuple[str, int]]:

@@ -18,22 +18,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_simu.composition import compose_events
 from data_simu.config import SimulationConfig
 from data_simu.optics.flare import MovingFlare, plan_flare_times, render_flare
 from data_simu.optics.lens import Lens, draw_lens
+from data_simu.recorded import Recorded, draw_recorded, weigh
 from data_simu.scene.poses import Poses, find_emitters, find_poses, find_width
 from data_simu.scene.rendering import render_rows
 from data_simu.scene.row_bands import Band, plan_bands
 from data_simu.scene.scene import Scene, draw_scene
 from data_simu.sensor.look_times import find_moments
-from data_simu.sensor.sensor import PairedSensor, Pixels, View, draw_pixels, merge_recording
+from data_simu.sensor.sensor import LabelledEvents, PairedSensor, Pixels, View, draw_pixels, merge_recording
 from data_simu.sensor.targets import make_target
 from data_simu.sensor.tiles import CLEAN, REAL
 from deflare_core.events import Events, SensorSize
 from deflare_core.kernels.numba_cache import compiled_before
 
 Image = NDArray[np.float32]
-SCENE, LENS, PIXELS = range(3)
+SCENE, LENS, PIXELS, RECORDED = range(4)
+LOOKS = 3
+"""Times of a pair at which it is looked how much light falls on a recorded background."""
 EXPOSURES = 1_000
 """Moments of an exposure at which the lamps are looked at: 20 us apart in 20 ms."""
 KEYS_AT_ONCE = 8
@@ -63,26 +67,41 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a seed stands for: a scene, a lens and a sensor."""
+    """What a seed stands for: a scene, a lens, a sensor, and the recording that is the background, if there is one."""
 
     scene: Scene
     lens: Lens
     pixels: Pixels
+    recorded: Recorded | None = None
 
     def describe(self, config: SimulationConfig, seed: int) -> dict[str, Any]:
         """Everything that was drawn, as plain figures."""
         drawn = {"scene": self.scene.describe(), "lens": self.lens.plan, "sensor": self.pixels.describe()}
+        drawn |= {"background": self.recorded.plan} if self.recorded else {}
         return {"seed": seed, "target": config.target, **drawn}
 
 
 def set_up(config: SimulationConfig, seed: int) -> Setup:
     """The scene, lens and sensor of a seed."""
     compiled_before("data_simu.tools.warm_up")
-    of_scene, of_lens, of_pixels = (np.random.default_rng([seed, part]) for part in (SCENE, LENS, PIXELS))
+    parts = (np.random.default_rng([seed, part]) for part in (SCENE, LENS, PIXELS, RECORDED))
+    of_scene, of_lens, of_pixels, of_recorded = parts
     scene = draw_scene(config.scene, config.sources, of_scene)
     lens = draw_lens(config.optics, config.sensor_size, of_lens)
     lens = lens.see_broad(find_width(scene, source, config.sensor_size) for source in scene.sources if source.flares)
-    return Setup(scene, lens, draw_pixels(config.sensor, config.sensor_size, of_pixels))
+    pixels = draw_pixels(config.sensor, config.sensor_size, of_pixels)
+    recorded = draw_recorded(config, scene.ambient, of_recorded)
+    if recorded is None:
+        return Setup(scene, lens, pixels)
+    return Setup(scene, lens, pixels.without_noise(), weigh_recorded(config, scene, lens, recorded))
+
+
+def weigh_recorded(config: SimulationConfig, scene: Scene, lens: Lens, recorded: Recorded) -> Recorded:
+    """The recording with its share of the light, on average over the pair."""
+    times_us = np.linspace(0, config.duration_us, LOOKS)
+    direct = [render_scene(scene, config.sensor_size, t_us)[1:].sum(0) for t_us in times_us]
+    flare = [render_flare(scene, lens, config.sensor_size, t_us).sum(0) for t_us in times_us]
+    return weigh(recorded, np.mean(direct, 0), np.mean(flare, 0), config.min_flare_share)
 
 
 def simulate(config: SimulationConfig, seed: int, workers: int = 1) -> Pair:
@@ -97,10 +116,21 @@ def simulate(config: SimulationConfig, seed: int, workers: int = 1) -> Pair:
     setup = set_up(config, seed)
     parts = record(config, setup, workers)
     clean, real = (merge_recording(parts, view, config.sensor_size) for view in (CLEAN, REAL))
+    if setup.recorded is not None:
+        seen = ((CLEAN, clean), (REAL, real))
+        clean, real = (put_over(setup.recorded, view, layer, setup.pixels) for view, layer in seen)
     target = make_target(config.target, clean, real)
     return Pair(
         real.events, target.events, real.label, target.label, (0, config.duration_us), setup.describe(config, seed)
     )
+
+
+def put_over(recorded: Recorded, view: int, layer: LabelledEvents, pixels: Pixels) -> LabelledEvents:
+    """What lamps and flare fire in a view, put over the recorded background."""
+    y, x = (part.astype(np.uint16) for part in np.divmod(recorded.pixel, layer.events.sensor_size[1]))
+    background = Events(recorded.t_us, x, y, recorded.p, layer.events.sensor_size)
+    dead_us = float(pixels.constants.refractory_us)
+    return compose_events(background, layer, recorded.weights[view], recorded.phase, dead_us)
 
 
 def record(config: SimulationConfig, setup: Setup, workers: int = 1) -> list[PairedSensor]:
@@ -158,6 +188,8 @@ def render_views(
     at = 0
     for k, t_us in enumerate(band.times_us):
         render_scene_rows(scene, poses, k, direct[at], band.first, config.sensor_size[0])
+        if setup.recorded is not None:
+            direct[at, 0] = setup.recorded.light
         moving.show(t_us, flare[at])
         if at == KEYS_AT_ONCE or k == len(band.times_us) - 1:
             yield View(direct[: at + 1], flare[: at + 1])
@@ -173,6 +205,8 @@ def render(config: SimulationConfig, seed: int, t_us: float, exposure_us: float 
     """
     setup = set_up(config, seed)
     direct = render_scene(setup.scene, config.sensor_size, t_us)
+    if setup.recorded is not None:
+        direct[0] = setup.recorded.light
     flare = render_flare(setup.scene, setup.lens, config.sensor_size, t_us)
     exposed_us = t_us + exposure_us * (np.arange(EXPOSURES) + 0.5) / EXPOSURES if exposure_us else np.array([t_us])
     brightness = np.array([waveform.at(exposed_us).mean() for waveform in setup.scene.waveforms], np.float32)

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from data_simu.config import SimulationConfig
 from data_simu.gpu.simulation import Preparation, TensorPair, as_tensor, map_arrays, prepare, simulate_on
 from data_simu.pairs import derive_seed
+from data_simu.recorded import check_backgrounds
 from data_simu.simulation import simulate
 from deflare_core.codec import encode_window
 from deflare_core.events import WINDOW_US
@@ -83,6 +84,8 @@ class SimulatedPairs(IterableDataset[Sample]):
         num_ahead: int = 2,
     ) -> None:
         self.order = config if isinstance(config, PairOrder) else PairOrder((config,), np.zeros(1, np.int64))
+        for each in self.order.configs:
+            check_backgrounds(each)
         self.device, self.split = torch.device(device), split
         self.split_polarity, self.first, self.workers, self.num_ahead = split_polarity, first, workers, num_ahead
 

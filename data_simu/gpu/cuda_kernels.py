@@ -8,6 +8,7 @@ where numba's vectors are what makes tiles fast; Triton has no CPU target.
 
 from numba import boolean, cuda, float32, int64
 
+from data_simu.composition import compose_pixel
 from data_simu.scalars import HALF, ONE, ZERO, F, Int, floor
 from data_simu.scene.raycast import (
     TEXTURE,
@@ -370,3 +371,11 @@ def snap(first, wanted_first, times, wanted_times, moved):
     key = cuda.grid(1)
     if key + 1 < len(first):
         pair_up(times, moved, first[key], first[key + 1], wanted_times, wanted_first[key], wanted_first[key + 1])
+
+
+@cuda.jit
+def compose(first, t_us, is_recorded, weight, phase, kept, dead_us):
+    """Fill which events of a recording and a layer are left, in the order of pixel, then time; a thread is a pixel."""
+    pixel = cuda.grid(1)
+    if pixel < len(weight):
+        compose_pixel(t_us, is_recorded, first[pixel], first[pixel + 1], weight[pixel], phase[pixel], dead_us, kept)

@@ -21,6 +21,7 @@ from data_simu.config import SimulationConfig
 from data_simu.gpu import cuda_kernels
 from data_simu.optics.flare import plan_flare_times
 from data_simu.optics.lens import Lens
+from data_simu.recorded import Recorded
 from data_simu.scalars import DARK
 from data_simu.scene.poses import Poses, find_emitters, find_poses
 from data_simu.scene.row_bands import measure_band_flows, plan_key_times
@@ -49,6 +50,7 @@ class Preparation(NamedTuple):
     spots, places, sprites : the pictures that make the flare, `(F, spots, 5)` float32, `(sprites, 2)` int32 and one
         float32 after the other; see `cuda_kernels.render_flare`.
     mixes : for each key time the flare before it, and how far it is towards the next, `(K, 2)`.
+    recorded : the recording that is the background, if any.
     """
 
     config: SimulationConfig
@@ -63,6 +65,7 @@ class Preparation(NamedTuple):
     places: NDArray[np.int32]
     sprites: NDArray[np.float32]
     mixes: NDArray[np.float32]
+    recorded: Recorded | None = None
 
 
 class TensorPair(NamedTuple):
@@ -129,6 +132,7 @@ def prepare(config: SimulationConfig, seed: int) -> Preparation:
         places=places,
         sprites=sprites,
         mixes=np.column_stack([first, along]).astype(np.float32),
+        recorded=setup.recorded,
     )
 
 
@@ -141,6 +145,8 @@ def simulate_on(prepared: Preparation, device: torch.device | str = "cuda") -> T
     with torch.cuda.device(device) if torch.device(device).type == "cuda" else torch.no_grad():
         direct, flare = render_pictures(prepared, torch.device(device))
         clean, real = sense_events(prepared, direct, flare)
+        if prepared.recorded is not None:
+            clean, real = (compose(prepared, view, seen) for view, seen in ((CLEAN, clean), (REAL, real)))
         target = make_target(config.target, clean, real, config.sensor_size)
     clock_us = (0, config.duration_us)
     views = [_decode(found, config.sensor_size) for found in (real, target)]
@@ -158,6 +164,8 @@ def render_pictures(prepared: Preparation, device: torch.device) -> tuple[torch.
     flare = torch.empty((len(prepared.spots), groups, num_pixels), device=device)
     scene = _move(device, (prepared.poses, prepared.mapping, prepared.textures, prepared.ambient))
     _launch(cuda_kernels.render, device, (num_pixels, len(direct)), _as_array(direct), height, width, *scene)
+    if prepared.recorded is not None:
+        direct[:, 0] = float(prepared.recorded.light)
     lens = _move(device, (prepared.spots, prepared.places, prepared.sprites))
     _launch(cuda_kernels.render_flare, device, (num_pixels, len(flare)), _as_array(flare), width, *lens)
     return direct, flare
@@ -193,6 +201,24 @@ def sense_events(prepared: Preparation, direct: torch.Tensor, flare: torch.Tenso
     # Where flare does not reach, the real view has the clean view's events.
     shared = found[CLEAN][~touched[(found[CLEAN] & CODE) >> PIXEL_SHIFT]]
     return clean, _sort(torch.cat([found[REAL], shared]))
+
+
+def compose(prepared: Preparation, view: int, layer: CodedEvents) -> CodedEvents:
+    """What lamps and flare fire in a view, put over the recorded background; see `composition.compose_events`."""
+    recorded, device = prepared.recorded, layer.t_us.device
+    assert recorded is not None
+    t_us, pixel, p, weights, phase = (as_tensor(values).to(device) for values in recorded[:5])
+    t = torch.cat([t_us, layer.t_us])
+    code = torch.cat([pixel.long() << PIXEL_SHIFT | (p > 0).long(), layer.code])
+    # Stable, so that recorded events come first where times are equal.
+    order = torch.sort(code >> PIXEL_SHIFT << TIME_SHIFT | t, stable=True).indices
+    is_recorded = order < len(t_us)
+    t, code = t[order], code[order]
+    first = torch.searchsorted(code >> PIXEL_SHIFT, torch.arange(len(phase) + 1, device=device))
+    kept = torch.empty_like(is_recorded)
+    arrays = [_as_array(values) for values in (first, t, is_recorded, weights[view].contiguous(), phase, kept)]
+    _launch(cuda_kernels.compose, device, (len(phase),), *arrays, np.float32(prepared.pixels.constants.refractory_us))
+    return _sort(t[kept] << TIME_SHIFT | code[kept])
 
 
 def make_target(kind: str, clean: CodedEvents, real: CodedEvents, sensor_size: tuple[int, int]) -> CodedEvents:

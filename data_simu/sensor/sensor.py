@@ -92,6 +92,15 @@ class Pixels(NamedTuple):
         columns = {name: getattr(self, name)[first:last] for name in ("on", "off", "start", "noise_hz")}
         return self._replace(constants=self.constants._replace(first=self.constants.first + first), **columns)
 
+    def without_noise(self) -> Pixels:
+        """The same pixels without noise and leaks, midway between their thresholds at first.
+
+        So nothing but light moves them, and each event has its cause from the first on.
+        """
+        quiet = self.constants._replace(leak_per_us=np.float32(0), light_leak_per_us=np.float32(0))
+        nothing = np.zeros_like(self.noise_hz)
+        return self._replace(noise_hz=nothing, start=nothing, constants=quiet)
+
     def describe(self) -> dict[str, float | str]:
         """The constants in figures, for the record of a recording."""
         model = {"model": "brownian"} if self.constants.is_brownian else {}

@@ -12,7 +12,20 @@ CORE = (
     *("deflaring", "checkpoint", "loop", "training", "inference", "scores", "show", "app", "__main__", "__init__"),
 )
 SIMULATOR = (
-    *("config", "scalars", "scene", "optics", "sensor", "simulation", "gpu", "composition", "pairs", "stream", "tools"),
+    *(
+        "config",
+        "scalars",
+        "scene",
+        "optics",
+        "sensor",
+        "composition",
+        "recorded",
+        "simulation",
+        "gpu",
+        "pairs",
+        "stream",
+        "tools",
+    ),
 )
 FLOORS = [f"deflare_core.{name}" for name in CORE] + [f"data_simu.{name}" for name in (*SIMULATOR, "__init__")]
 """Every room, from the bottom up, of each package."""

@@ -8,17 +8,22 @@ import sys
 import numpy as np
 import pytest
 from support import gpu_agreement
+from support.recordings import make_events
 
 from data_simu import SimulationConfig, simulate
 from data_simu.gpu.simulation import prepare
+from deflare_core.io.recordings import save_events
 
 ALL, FIRST = range(len(gpu_agreement.CASES)), gpu_agreement.FIRST
 
 
 @pytest.mark.parametrize("numbers", [ALL[:FIRST], pytest.param(ALL[FIRST:], marks=pytest.mark.slow)])
 def test_the_gpu_makes_the_events_that_the_cpu_makes(tmp_path, numbers):
+    background = make_events(0, 400, sensor_size=(20, 30), duration_us=20_000)
+    save_events(tmp_path / "background.h5", background, source="test", clock_us=(0, 20_000))
     for number in numbers:
         config, seed = gpu_agreement.CASES[number]
+        config = gpu_agreement.place(config, tmp_path)
         pair = simulate(config, seed)
         np.savez(
             tmp_path / f"{number}.npz",

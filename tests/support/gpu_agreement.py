@@ -24,7 +24,8 @@ BROAD = SMALL.model_copy(
     }
 )
 BROWNIAN = SMALL.model_copy(update={"sensor": SensorConfig(brownian_share=1.0, noise_hz=(0.3, 0.3))})
-CASES = [(SMALL, 1), (BROAD, 1), *((SMALL, seed) for seed in SEEDS[1:]), (BROAD, 2), (BROWNIAN, 4)]
+RECORDED = SMALL.model_copy(update={"backgrounds": "background.h5"})
+CASES = [(SMALL, 1), (BROAD, 1), *((SMALL, seed) for seed in SEEDS[1:]), (BROAD, 2), (BROWNIAN, 4), (RECORDED, 4)]
 FIRST = 2
 """Cases of the quick test; the others take a minute and a half in numba's simulator."""
 
@@ -48,6 +49,11 @@ def on_gpu(config: SimulationConfig, seed: int, device: str):
     return pair.flare.to_events(), pair.clean.to_events(), pair.flare_label.cpu().numpy()
 
 
+def place(config: SimulationConfig, folder: Path | None) -> SimulationConfig:
+    """The configuration with its recorded background, if it has one, in that folder."""
+    return config.model_copy(update={"backgrounds": f"{folder}/{config.backgrounds}"}) if config.backgrounds else config
+
+
 def main(device: str, folder: Path | None, numbers: list[int]) -> None:
     found = []
     cases = {number: CASES[number] for number in numbers}
@@ -58,6 +64,7 @@ def main(device: str, folder: Path | None, numbers: list[int]) -> None:
         ]
         cases = dict(enumerate(full))
     for number, (config, seed) in cases.items():
+        config = place(config, folder)
         flare, clean, label = on_gpu(config, seed, device)
         again = on_gpu(config, seed, device)[0] if device == "cuda" else flare
         if folder is None:
