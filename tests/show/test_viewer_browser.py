@@ -1,6 +1,7 @@
 """The viewer in a real browser: JupyterLab runs a notebook, hands move the controls, and every pixel is checked."""
 
 import json
+import os
 import re
 import statistics
 
@@ -159,37 +160,48 @@ def test_a_bin_set_in_python_is_drawn(page, windows):
     assert_shows(page, windows[0], 6)
 
 
+HAND = """
+(() => {
+  const root = document.querySelector(".voxel-bin-viewer");
+  const [slider, canvas] = [root.querySelector(".bins"), root.querySelector("canvas")];
+  const shown = (bin) => {
+    const at = Math.round(((bin + 0.5) * canvas.width) / 8);
+    const [red, , blue] = canvas.getContext("2d").getImageData(at, canvas.height / 2, 1, 1).data;
+    return red - blue > 60;
+  };
+  let moved = 0;
+  globalThis.times = [];
+  slider.addEventListener("pointermove", (event) => (moved = event.timeStamp));
+  slider.addEventListener("input", () => {
+    const [bin, hand, heard] = [slider.valueAsNumber, moved, performance.now()];
+    const drawn = () => (shown(bin) ? times.push([hand, heard].map((from) => performance.now() - from)) : look());
+    const look = () => requestAnimationFrame(() => setTimeout(drawn));
+    look();
+  }, true);
+})()
+"""
+"""Notes how long each bin took from the hand's move, and from the slider's event, until a frame shows its block."""
+
+
 @pytest.mark.slow
 def test_slider_to_pixels_is_far_below_a_blink(page, record_property):
-    """From the slider's event until the frame with the bin's block of colour in the input panel has been drawn."""
-    measure = """
-    (async () => {
-      const root = document.querySelector(".voxel-bin-viewer");
-      const [slider, canvas] = [root.querySelector(".bins"), root.querySelector("canvas")];
-      const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-      const shown = (bin) => {
-        const at = Math.round(((bin + 0.5) * canvas.width) / 8);
-        const [red, , blue] = canvas.getContext("2d").getImageData(at, canvas.height / 2, 1, 1).data;
-        return red - blue > 60;
-      };
-      const times = [];
-      for (let i = 1; i <= 48; i++) {
-        const bin = (i * 3) % 8;
-        await new Promise((done) => setTimeout(done, 20 + (i % 7) * 3));
-        const start = performance.now();
-        slider.value = bin;
-        slider.dispatchEvent(new Event("input", { bubbles: true }));
-        do await frame(); while (!shown(bin));
-        times.push(performance.now() - start);
-      }
-      return times;
-    })()
-    """
-    times = sorted(page.js(measure))
-    record_property("slider_to_pixels_median_ms", round(statistics.median(times), 1))
-    record_property("slider_to_pixels_95_percent_ms", round(times[int(0.95 * len(times))], 1))
-    (SHOTS / "slider_to_pixels_ms.json").write_text(json.dumps([round(t, 1) for t in times]))
-    assert statistics.median(times) < 500
+    """A hand drags the slider. The browser itself tells the slider of a move only when its next frame begins."""
+    left, top, width, height = page.box(control("bins"))
+    xs = [left + 8 + (width - 16) * (i * 3 % 8) / 7 for i in range(49)]
+    page.js(HAND)
+    page.mouse("Pressed", xs[0], top + height / 2, button="left", clickCount=1)
+    for i, x in enumerate(xs[1:], 1):
+        page.mouse("Moved", x, top + height / 2, button="left", buttons=1)
+        page.wait(f"times.length === {i}")
+    page.mouse("Released", xs[-1], top + height / 2, button="left", clickCount=1)
+    measured = {"load": os.getloadavg()[0]}
+    for name, times in zip(("from_the_hand", "from_the_event"), zip(*page.js("times"), strict=True), strict=True):
+        measured[f"{name}_median_ms"] = round(statistics.median(times), 1)
+        measured[f"{name}_95_percent_ms"] = round(sorted(times)[int(0.95 * len(times))], 1)
+    for name, value in measured.items():
+        record_property(name, value)
+    (SHOTS / "slider_to_pixels_ms.json").write_text(json.dumps(measured))
+    assert measured["from_the_hand_median_ms"] < 500
 
 
 @pytest.mark.slow
