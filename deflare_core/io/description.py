@@ -14,10 +14,10 @@ import numpy as np
 from deflare_core.events import SensorSize, is_one_convention
 from deflare_core.io.column_order import LARGEST_SIZE
 from deflare_core.io.formats import HDF5, find_content, find_format
+from deflare_core.io.hdf5_files import open_hdf5
 from deflare_core.io.layouts import find_layout
 from deflare_core.io.polarities import check_polarities
 from deflare_core.io.reading import MICROSECONDS, Content, Reading, RecordingError, name_errors
-from deflare_core.io.recordings import open_hdf5
 from deflare_core.io.sorting import WRAP_US
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.limits import HOUR_US, LONGEST_US
@@ -157,7 +157,7 @@ def _describe(path: Path, guess: Reading, said: Reading, refusal: DeflareError |
     form, tally = find_format(path), Tally()
     with name_errors(path):
         if form is HDF5:
-            with open_hdf5(path) as file:
+            with open_hdf5(path, guess) as file:
                 layout = find_layout(file, guess)
                 content = Content(layout.sensor_size, layout.pieces(), str(layout))
                 clock_us = layout.clock_us

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.input_files import check_input
 from deflare_core.system.limits import DEEPEST_GROUP, MOST_EVENTS, MOST_GROUPS
 
 UNASKED = "what is in other files is read only if it is asked for: add --follow-links (follow_links=true)"
@@ -20,33 +21,49 @@ DEEPEST = 10
 """Virtual datasets of virtual datasets that are looked into."""
 
 
-def walk_file(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
+def walk_file(file: h5py.File, follows_links: bool) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
     """Every group and dataset of a file with its name, each once, by what is not only a link.
 
-    HDF5's own way through a file takes hours where groups are many or deep; here that is a DeflareError.
+    HDF5's own way through a file takes hours where groups are many or deep; here that is a DeflareError, as is what
+    points at another file unless links are followed.
     """
-    known = {_address(file["/"])}
-    waiting: list[tuple[str, h5py.Group | h5py.Dataset]] = [("", file["/"])]
+    root = file["/"]
+    known, waiting = {h5py.h5o.get_info(root.id).addr}, [("", root)]
     while waiting:
         place, node = waiting.pop()
         if place:
             yield place, node
         if isinstance(node, h5py.Dataset):
+            if not follows_links:
+                _check_values(place, node)
             continue
         if place.count("/") >= DEEPEST_GROUP or len(node) + len(known) > MOST_GROUPS:
             raise DeflareError(
                 f"holds more than {MOST_GROUPS:,} groups and datasets, or more than {DEEPEST_GROUP} in each other; "
                 "write its events into a file of their own."
             )
-        names = [name for name in node if isinstance(node.get(name, getlink=True), h5py.HardLink)]
-        items = [(f"{place}/{name}".lstrip("/"), node[name]) for name in names]
-        new = [(name, item) for name, item in items if isinstance(item, h5py.Group | h5py.Dataset)]
-        waiting += reversed([(name, item) for name, item in new if _address(item) not in known])
-        known |= {_address(item) for _, item in new}
+        below: list[tuple[str, h5py.Group | h5py.Dataset]] = []
+        for name in node:
+            link = node.id.links.get_info(name.encode(errors="surrogateescape"))
+            if link.type == h5py.h5l.TYPE_EXTERNAL and not follows_links:
+                _refuse_link(place, node, name)
+            if link.type == h5py.h5l.TYPE_HARD and link.u not in known:
+                known.add(link.u)
+                below.append((f"{place}/{name}".lstrip("/"), node[name]))
+        waiting += reversed([(name, item) for name, item in below if isinstance(item, h5py.Group | h5py.Dataset)])
 
 
-def _address(item: h5py.Group | h5py.Dataset) -> int:
-    return h5py.h5o.get_info(item.id).addr
+def _check_values(place: str, dataset: h5py.Dataset) -> None:
+    """Raise a DeflareError if a dataset has values in other files."""
+    virtual = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
+    others = [name for name in virtual if name != "."] + [str(name) for name, _, _ in dataset.external or ()]
+    if others:
+        raise DeflareError(f"{place} has its values in {others[0]}; {UNASKED}.")
+
+
+def _refuse_link(place: str, group: h5py.Group, name: str) -> None:
+    link, link_place = group.get(name, getlink=True), f"{place}/{name}".lstrip("/")
+    raise DeflareError(f"{link_place} is a link to {link.path} in the file {link.filename}; {UNASKED}.")
 
 
 def check_stored(dataset: h5py.Dataset) -> None:
@@ -70,25 +87,6 @@ def check_stored(dataset: h5py.Dataset) -> None:
         )
 
 
-def check_is_whole(file: h5py.File) -> None:
-    """Raise a DeflareError if links or datasets of a file point at other files."""
-    for place, node in [("", file["/"]), *walk_file(file)]:
-        if others := _other_files(node):
-            raise DeflareError(f"{place} has its values in {others[0]}; {UNASKED}.")
-        for name in node if isinstance(node, h5py.Group) else ():
-            if isinstance(link := node.get(name, getlink=True), h5py.ExternalLink):
-                link_place = f"{place}/{name}".lstrip("/")
-                raise DeflareError(f"{link_place} is a link to {link.path} in the file {link.filename}; {UNASKED}.")
-
-
-def _other_files(item: h5py.Group | h5py.Dataset) -> list[str]:
-    """The other files that a dataset has values in."""
-    if not isinstance(item, h5py.Dataset):
-        return []
-    virtual = [source.file_name for source in item.virtual_sources()] if item.is_virtual else []
-    return [name for name in virtual if name != "."] + [str(name) for name, _, _ in item.external or ()]
-
-
 def check_links(group: h5py.Group, names: Iterable[str]) -> None:
     """Raise a DeflareError if one of these entries of a group is a link to what is not there."""
     for name in names:
@@ -108,8 +106,9 @@ def check_sources(dataset: h5py.Dataset, depth: int = 0) -> None:
     """Raise a DeflareError if values of a dataset are in files that are not there: HDF5 reads zeros in their place."""
     folder = Path(dataset.file.filename).parent
     for name, _, _ in dataset.external or ():
-        if not (folder / name).exists() and not Path(name).exists():
+        if not (found := folder / name).exists() and not (found := Path(name)).exists():
             raise _missing(dataset, name, name)
+        check_input(found)
     if not dataset.is_virtual:
         return
     for source in dataset.virtual_sources():
@@ -126,6 +125,8 @@ def check_sources(dataset: h5py.Dataset, depth: int = 0) -> None:
 def _check_source(dataset: h5py.Dataset, folder: Path, source: h5py._hl.vds.VDSmap, depth: int) -> None:
     """Raise a DeflareError unless what a virtual dataset takes from a source is all there."""
     file_name, name = source.file_name, source.dset_name
+    if file_name != "." and (folder / file_name).exists():
+        check_input(folder / file_name)
     try:
         with nullcontext(dataset.file) if file_name == "." else h5py.File(folder / file_name, "r") as file:
             found = file.get(name)

@@ -21,7 +21,7 @@ import numpy as np
 from deflare_core.events import SensorSize, check_sensor_size
 from deflare_core.io.column_names import NAMES, find_columns, meaning_of, require_columns, unit_of
 from deflare_core.io.column_order import find_order
-from deflare_core.io.hdf5_sources import check_is_whole, check_links, check_sources, check_stored, walk_file
+from deflare_core.io.hdf5_sources import check_links, check_sources, check_stored, walk_file
 from deflare_core.io.reading import (
     LATEST_US,
     PIECE_EVENTS,
@@ -133,8 +133,6 @@ class Layout:
 @explain_damage(*HDF5_ERRORS)
 def find_layout(file: h5py.File, reading: Reading) -> Layout:
     """The layout of an open file, read as the caller says; one without readable events is an error."""
-    if not reading.follow_links:
-        check_is_whole(file)
     node = _find_node(file, reading)
     attributes = _attributes_of(node)
     size = _stated_size(attributes, _first(file, f"{node.name}/calib/resolution"), reading)
@@ -159,7 +157,7 @@ def find_layout(file: h5py.File, reading: Reading) -> Layout:
 
 def _find_node(file: h5py.File, reading: Reading) -> h5py.Group | h5py.Dataset:
     """The group or table that holds the events of the stream that is asked for, or of the only one."""
-    nodes = _find_nodes(file)
+    nodes = _find_nodes(file, reading.follow_links)
     named = {name: node for name, node in nodes.items() if _answers_to(name, reading.stream)}
     if reading.stream is None and len(nodes) > 1:
         # A stereo recording is read from its left camera.
@@ -186,9 +184,9 @@ def _answers_to(name: str, stream: str | None) -> bool:
     return stream is None or stream.strip("/") == name or stream in name.split("/")
 
 
-def _find_nodes(file: h5py.File) -> dict[str, h5py.Group | h5py.Dataset]:
+def _find_nodes(file: h5py.File, follows_links: bool) -> dict[str, h5py.Group | h5py.Dataset]:
     """The groups and tables that hold events, by name."""
-    found = {name: item for name, item in walk_file(file) if _holds_events(item)}
+    found = {name: item for name, item in walk_file(file, follows_links) if _holds_events(item)}
     nodes: dict[str, h5py.Group | h5py.Dataset] = {"/": file["/"]} if _holds_events(file["/"]) else {}
     # Links are not followed by `walk_file`, but those at the top lead to what the file is about.
     for name in file:

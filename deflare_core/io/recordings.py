@@ -6,7 +6,6 @@ read of HDF5 is in `layouts`, the other formats are in `formats`, and writing is
 
 from __future__ import annotations
 
-import errno
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,18 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-import h5py
 import numpy as np
 from tqdm import tqdm
 
 from deflare_core.events import BACKWARDS_ADVICE, Events, check_order, sign_polarities
 from deflare_core.io.chunks import CHUNK_EVENTS
 from deflare_core.io.formats import HDF5, find_format, read_stream
+from deflare_core.io.hdf5_files import open_hdf5
 from deflare_core.io.layouts import find_layout
 from deflare_core.io.polarities import check_all
 from deflare_core.io.reading import (
     AS_STATED,
-    OF_THE_MACHINE,
     PIECE_EVENTS,
     Columns,
     Reading,
@@ -35,13 +33,9 @@ from deflare_core.io.reading import (
 from deflare_core.io.writer import Attributes, RecordingWriter, check_length
 from deflare_core.system.atomic_files import NO_ROOM
 from deflare_core.system.errors import DeflareError
-from deflare_core.system.input_files import check_input
 from deflare_core.system.limits import EVENT_BYTES, HOUR_US, LONGEST_US, MOST_WINDOWS, check_memory
 from deflare_core.system.unfinished import temporary_folder
 from deflare_core.windows import Window, derive_seed
-
-CACHE_BYTES = 1 << 24
-"""Decompressed chunks kept of each column, so that neighbouring windows do not decompress one twice."""
 
 
 class Recording:
@@ -57,7 +51,7 @@ class Recording:
         self.path = Path(path)
         self._rule, self._signs_are_known = reading.polarity, False
         with name_errors(self.path), ExitStack() as unfinished:
-            self._file = unfinished.enter_context(open_hdf5(self.path))
+            self._file = unfinished.enter_context(open_hdf5(self.path, reading))
             self._layout = find_layout(self._file, reading)
             self.sensor_size = reading.agree_on_size(self._layout.sensor_size)
             unfinished.pop_all()
@@ -439,19 +433,3 @@ def _write_copy(copy: Path, path: Path, reading: Reading, progress: bool) -> Non
             f"{copy.parent.parent}: no room for the temporary copy of {path}; make some, or set TMPDIR to another "
             "folder.",
         ) from error
-
-
-def open_hdf5(path: Path) -> h5py.File:
-    """An open HDF5 file; one that cannot be opened is a DeflareError that says why."""
-    check_input(path, RecordingError)
-    try:
-        return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES)
-    except OSError as error:
-        if error.errno == errno.EAGAIN or "unable to lock" in str(error) or "open for write" in str(error):
-            raise DeflareError(
-                f"is open in a program that writes it, or was not closed by one ({error}); wait until it is closed; if "
-                "that program has crashed, h5clear -s FILE of HDF5's tools may mend it."
-            ) from error
-        if error.errno in OF_THE_MACHINE:
-            raise
-        raise DeflareError(f"cannot be opened as HDF5 ({error}); copy or record it again.") from error

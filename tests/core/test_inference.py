@@ -21,7 +21,8 @@ from deflare_core.deflaring.jobs import list_jobs
 from deflare_core.deflaring.journal import Journal
 from deflare_core.deflaring.method import BaselineMethod, NetworkMethod
 from deflare_core.inference import deflare_recording
-from deflare_core.io.recordings import CACHE_BYTES, Recording, RecordingError, load_events, open_recording, save_events
+from deflare_core.io.hdf5_files import CACHE_BYTES
+from deflare_core.io.recordings import Recording, RecordingError, load_events, open_recording, save_events
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.model import build_model
 from deflare_core.streams.baselines import BASELINES

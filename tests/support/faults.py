@@ -366,6 +366,21 @@ def remove_partner(path: Path) -> None:
     (path / "clean" / "a.h5").unlink()
 
 
+def h5_endless(path: Path) -> None:
+    """A recording as it is written here, one bit of which lets HDF5 seek a text for ever: the length of one."""
+    data = bytearray(recording(path))
+    data[data.index(b"GCOL") + 24] ^= 128
+    path.write_bytes(data)
+
+
+def h5_crashing(path: Path) -> None:
+    """A plain HDF5 recording, one bit of which lets HDF5 read where there is no memory: the kind of a text."""
+    h5_attributes(note="a text")(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"\x19\1\1\0\x10\0\0\0") + 1] ^= 2
+    path.write_bytes(data)
+
+
 LOCKED: list[IO[bytes]] = []
 """Files that stay locked until this process ends."""
 
@@ -682,6 +697,8 @@ FAULTS = [
     Fault("HDF5, values in another file", "a.h5", h5_of_another, ("values in other.bin", "only if it is asked for")),
     Fault("HDF5, an offset in another file", "a.h5", h5_with("t_offset", h5py.ExternalLink("b.h5", "t")), ("b.h5",)),
     Fault("HDF5, a bit changed", "a.h5", h5_flipped, ("the file is damaged", "record it again"), only=True),
+    Fault("HDF5 in which HDF5 seeks for ever", "a.h5", h5_endless, ("HDF5 comes to no end",), BAF, only=True),
+    Fault("HDF5 on which HDF5 crashes", "a.h5", h5_crashing, ("HDF5 crashes (SIGSEGV)", "record it again"), BAF),
     Fault("HDF5, a link to nothing", "a.h5", h5_with("events/p", h5py.SoftLink("/gone")), ("not in the file",)),
     Fault("HDF5, a virtual dataset of no file", "a.h5", h5_virtual, ("has its values in gone.h5", "--follow-links")),
     Fault("HDF5, a null dataspace", "a.h5", h5_with("events/p", h5py.Empty("i8")), ("null dataspace", "shape (0,)")),
