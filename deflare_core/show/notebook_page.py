@@ -51,10 +51,13 @@ def _tags(cell: nbformat.NotebookNode) -> set[str]:
 
 
 def _render_cell(cell: nbformat.NotebookNode) -> str:
-    """What a cell gave, above its code, unless it stands in the summary; a text is rendered."""
+    """What a cell gave, above its code, or where that is to be seen; a text is rendered."""
     if cell.cell_type == "markdown":
         return render_markdown(cell.source)
-    return ("" if "summary" in _tags(cell) else _render_outputs(cell)) + _fold_code(cell)
+    outputs = _render_outputs(cell)
+    if outputs and "summary" in _tags(cell):
+        outputs = "<p>It stands in the summary above.</p>"
+    return outputs + _fold_code(cell)
 
 
 def _fold_code(cell: nbformat.NotebookNode) -> str:

@@ -84,6 +84,7 @@ def test_a_notebooks_page_begins_with_its_summary_and_folds_its_code():
     )
     assert page.index("Title: what?") < page.index("Summary") < page.index("recording") < page.index("<strong>42")
     assert page.index("<strong>42") < page.index("first = 1") < page.index("<pre>answer"), "Code stays in its place."
+    assert page.index("first = 1") < page.index("It stands in the summary above"), "No heading is left without words."
     assert not [text for text in ("import", "seed = 3", "Markdown") if text in page]
     assert "<details><summary>code</summary><pre>first = 1  # here</pre></details>" in page
     assert "<pre>done</pre>" in page, "What else was said than progress stays."
