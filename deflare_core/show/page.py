@@ -15,7 +15,7 @@ STYLE = (
     "th,td{padding:.3em .45em;border-bottom:1px solid #8885;text-align:right;vertical-align:top}"
     "th{vertical-align:bottom}th:first-child,td:first-child{text-align:left}"
     "img,video{max-width:100%;height:auto;background:#fff}"
-    "pre{overflow-x:auto;padding:.6em .9em;background:#8881;font-size:13px}"
+    "pre{white-space:pre-wrap;overflow-wrap:anywhere;padding:.6em .9em;background:#8881;font-size:13px}"
     "details{color:#777;font-size:13px;margin:.4em 0}summary{cursor:pointer}"
     ".summary{border-left:4px solid #2f9e6e;padding-left:1.2em}.failed{color:#c1272d}"
 )
