@@ -8,6 +8,7 @@ a share t on gives a precision and a recall whose harmonic mean is expected to b
 and it is greatest, F*, at t = F*/2 (Zhao et al. 2013, "Beyond Fano's inequality"): where little can be told, the best
 level is low. Networks are too sure just there, so a window's level is a factor times F*^1.5. A greater factor removes
 more flare, and more of the lamps with it; the words and the power were chosen on validation recordings.
+`python -m data_simu.tools.levels` says what each factor trades, and chooses those of another network.
 """
 
 from __future__ import annotations
@@ -26,11 +27,16 @@ LEAST = 0.01
 
 
 def find_window_level(rule: str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """The level of a window by a rule, a word of `FACTORS`.
+    """The level of a window by a rule, a word of `FACTORS`; arguments and kind as of `find_certainty`."""
+    return (FACTORS[rule] * find_certainty(before, after)).clamp(min=LEAST)
 
-    `before` and `after` are its own voxel and the network's output, of one shape, signed or not. The level is a float64
-    scalar on their device, for which the host does not wait. An output that is not finite counts as none; the decode
-    refuses it.
+
+def find_certainty(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """What a factor is multiplied with, from 0 to 1: F* of a window to the power 1.5.
+
+    `before` and `after` are its own voxel and the network's output, of one shape, signed or not. The result is a
+    float64 scalar on their device, for which the host does not wait. An output that is not finite counts as none; the
+    decode refuses it.
     """
     before, after = before.flatten(), after.flatten()
     share = (after / before).nan_to_num(0, 0, 0).clamp(0, 1)
@@ -39,8 +45,7 @@ def find_window_level(rule: str, before: torch.Tensor, after: torch.Tensor) -> t
     events = torch.zeros(STEPS + SPARE, device=before.device).index_add_(0, place, before.abs())[:STEPS]
     taken = events.double().cumsum(0)
     stay = (events.double() * torch.linspace(1, 0, STEPS, dtype=torch.float64, device=before.device)).cumsum(0)
-    best = (2 * stay / (taken + stay[-1]).clamp(min=1)).max()
-    return (FACTORS[rule] * best**POWER).clamp(min=LEAST)
+    return (2 * stay / (taken + stay[-1]).clamp(min=1)).max() ** POWER
 
 
 def find_level(level: float | str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor | float:

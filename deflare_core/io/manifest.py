@@ -4,6 +4,7 @@
 configs/test_manifest.json fixes the held-out test set in this way. On another one the same draws give the same scenes,
 but numpy and numba choose other instructions, which round otherwise: most events are the same, some come a microsecond
 earlier or later, and of a million events a few more or fewer. Digests then differ, and numbers of events hardly.
+Numpy's functions for AVX-512 alone do that: without them 16 of 16 small recordings had other digests, and equal counts.
 """
 
 from __future__ import annotations

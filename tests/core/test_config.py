@@ -5,7 +5,15 @@ import pytest
 import yaml
 
 from data_simu import SimulationConfig
-from deflare_core.config import AblationConfig, DataConfig, InferenceConfig, TestConfig, TrainConfig, TrainerConfig
+from deflare_core.config import (
+    AblationConfig,
+    DataConfig,
+    InferenceConfig,
+    SimulatedDataConfig,
+    TestConfig,
+    TrainConfig,
+    TrainerConfig,
+)
 from deflare_core.io.reading import Reading
 from deflare_core.system.places import PRETRAINED, PROJECT_ROOT
 from deflare_core.system.settings import ConfigError, StrictModel, list_set, load_config, make_config
@@ -19,6 +27,7 @@ SCHEMAS = {
     "test_config": TestConfig,
     "inference_config": InferenceConfig,
     "ablation_config": AblationConfig,
+    "held_out_config": SimulatedDataConfig,
 }
 
 
