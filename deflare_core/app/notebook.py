@@ -25,6 +25,7 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
+from traitlets.config import Config
 
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.show.notebook_page import make_notebook_page
@@ -35,7 +36,7 @@ from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PROJECT_ROOT, REPORTS, make_dated_folder
 from deflare_core.system.revision import find_revision, hash_file, list_versions
 from deflare_core.system.settings import read_value
-from deflare_core.system.unfinished import dated_folder
+from deflare_core.system.unfinished import dated_folder, temporary_folder
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 TEXTS = (
@@ -114,8 +115,13 @@ def execute_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> 
     """Why the run failed, or None; the executed notebook is at `target` either way, its streams in the terminal."""
     streams = {"stdout_file": sys.stdout, "stderr_file": sys.stderr, "progress_bar": False}
     settings = {"kernel_name": "python3", "cwd": str(PROJECT_ROOT), **streams}
+    # What a kernel logs is of its own machinery, such as a traceback when it is ended in the middle of a message.
+    settings |= {"extra_arguments": ["--log-level=50"]}
     try:
-        papermill.execute_notebook(str(source), str(target), parameters, **settings)
+        # Jupyter's own file of the connection stays where a run is stopped.
+        with temporary_folder() as folder:
+            place = Config({"ConnectionFileMixin": {"connection_file": str(folder / "kernel.json")}})
+            papermill.execute_notebook(str(source), str(target), parameters, config=place, **settings)
     except PapermillExecutionError as error:
         return f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
     cells = [cell for cell in nbformat.read(target, 4).cells if cell.cell_type == "code"]
