@@ -15,17 +15,16 @@ from support.waiting import poll
 
 SERVER = multiprocessing.get_context("forkserver")
 # What the commands import, down to what they import late; a name that cannot be imported costs time, and no more.
-SERVER.set_forkserver_preload(
-    [
-        "support.processes",
-        "deflare_core.app.infer",
-        "deflare_core.app.recordings",
-        "deflare_core.app.runs",
-        "deflare_core.app.simulate",
-        "deflare_core.show.debug",
-        "support.killed_run",
-    ]
+PRELOADED = (
+    "support.processes",
+    "deflare_core.app.infer",
+    "deflare_core.app.recordings",
+    "deflare_core.app.runs",
+    "deflare_core.app.simulate",
+    "deflare_core.show.debug",
+    "support.killed_run",
 )
+SERVER.set_forkserver_preload(list(PRELOADED))
 
 
 def start_server() -> None:

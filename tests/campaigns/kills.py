@@ -1,0 +1,61 @@
+"""Kill every command at moments spread over its run, and print a table of what the next run found.
+
+    PYTHONPATH=tests:. python tests/campaigns/kills.py [--moments 30] [--minutes 60] [COMMAND ...]
+
+Two of three moments are of SIGKILL, the others of SIGTERM and SIGINT in turn. `README.md` has the last table.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from support.commands_at_work import WORKS
+from support.killing import Found, run_whole, try_moment
+from support.processes import PRELOADED, SERVER, start_server
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGKILL)
+
+
+def try_command(name: str, moments: int, minutes: float, folder: Path) -> Found:
+    """What was found when a command was stopped at so many moments from its start to its end, as far as time allows."""
+    whole, found, end = run_whole(WORKS[name], folder), Found(), time.monotonic() + 60 * minutes
+    for k in sorted(range(moments), key=lambda k: k * 0.618 % 1):  # Those of a short campaign are spread too.
+        if time.monotonic() > end:
+            break
+        try_moment(WORKS[name], whole, folder, (k + 0.5) / moments * whole.seconds, SIGNALS[k % len(SIGNALS)], found)
+    say(f"| `{name}` | {whole.seconds:.1f} | {found.trials} | {found.stopped} | {len(found.faults)} |")
+    for fault in found.faults:
+        say(f"{name}: {fault}")
+    return found
+
+
+def say(line: str) -> None:
+    """Write a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def run_campaign() -> int:
+    """Print the table, and return 1 if anything was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--moments", type=int, default=30)
+    parser.add_argument("--minutes", type=float, default=60, help="the most for one command")
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(WORKS))
+    given = parser.parse_args()
+    say("| command | undisturbed, s | moments | stopped before its end | faults |\n|---|---|---|---|---|")
+    num_faults = 0
+    with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+        SERVER.set_forkserver_preload([*PRELOADED, "support.commands_at_work", "deflare_core.app.notebook"])
+        start_server()
+        for name in given.commands or WORKS:
+            num_faults += len(
+                try_command(name, given.moments, given.minutes, Path(folder) / name.replace(" ", "_")).faults
+            )
+    return 1 if num_faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_campaign())

@@ -1,0 +1,114 @@
+"""Killing: a command is ended by a signal in the middle of its work, and must come to the same end when run again."""
+
+import os
+import re
+import shutil
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.commands_at_work import Work
+from support.waiting import poll
+
+MARK = "DEFLARE_CAMPAIGN"
+"""The environment variable by which all processes of a trial are known."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An undisturbed run: the folder that it began with, what stood there at its end, and how long it took."""
+
+    begun: Path
+    digests: dict[str, str]
+    seconds: float
+
+
+@dataclass
+class Found:
+    """What the trials of a command have found; the lists hold a line for each fault."""
+
+    stopped: int = 0
+    trials: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def run_whole(work: Work, folder: Path) -> Whole:
+    """An undisturbed run in a folder of its own, the second one: the first also imports and compiles."""
+    seconds, digests = 0.0, []
+    work.make(prepare(folder / "begun"))
+    for name in ("first", "second"):
+        place = copy_begun(folder / "begun", folder / "work")
+        started = time.perf_counter()
+        run = work.start(place, folder / name)
+        assert run.wait() == 0, run.err
+        seconds = time.perf_counter() - started
+        digests.append(work.digests(place))
+    assert digests[0] == digests[1], "Two undisturbed runs are equal."
+    return Whole(folder / "begun", digests[0], seconds)
+
+
+def prepare(folder: Path) -> Path:
+    """A new folder, in place of what stood there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def copy_begun(begun: Path, place: Path) -> Path:
+    """A copy of the folder that a run begins with; times of files are kept, since they are part of what is known."""
+    shutil.rmtree(place, ignore_errors=True)
+    return Path(shutil.copytree(begun, place, symlinks=True))
+
+
+def try_moment(work: Work, whole: Whole, folder: Path, after_s: float, number: signal.Signals, found: Found) -> None:
+    """Send a signal to a run after some seconds, run it again, and note what is wrong then."""
+    place, temporary = copy_begun(whole.begun, folder / "work"), prepare(folder / "temporary")
+    os.environ |= {MARK: f"{folder}-{found.trials}", "TMPDIR": str(temporary)}
+    mark, about = os.environ[MARK], f"{number.name} after {after_s:.2f} s"
+    found.trials += 1
+    run = work.start(place, folder / f"killed-{found.trials}")
+    run.wait_for((folder / f"killed-{found.trials}" / "stderr").exists)
+    time.sleep(after_s)
+    run.send(number)
+    # Python drops a signal that comes while it frees an object, so it is sent until it is heard.
+    poll(lambda: not run.runs() or (number != signal.SIGKILL and run.send(number)), "the end", tries=240, pause_s=0.5)
+    found.stopped += run.wait() != 0
+    if "Traceback" in run.err:
+        found.faults.append(f"{about}: a traceback: {run.err[-2_000:]}")
+    try:
+        poll(lambda: not processes_of(mark), "the end of all processes", tries=200, pause_s=0.1)
+    except AssertionError:
+        found.faults.append(f"{about}: processes are left: {processes_of(mark)}")
+    again = work.start(place, folder / f"again-{found.trials}", again=True)
+    if again.wait() != 0:
+        found.faults.append(f"{about}: the next run fails: {again.err[-2_000:]}")
+        return
+    note_differences(work, whole, place, about, found)
+    if left := sorted(map(str, temporary.rglob("*"))):
+        found.faults.append(f"{about}: temporary files are left: {left}")
+
+
+def note_differences(work: Work, whole: Whole, place: Path, about: str, found: Found) -> None:
+    """Note where the second run has come to another end than an undisturbed one."""
+    digests = work.digests(place)
+    if gone := sorted(whole.digests.keys() - digests):
+        found.faults.append(f"{about}: files are missing: {gone}")
+    more = [name for name in sorted(digests.keys() - whole.digests) if not re.fullmatch(work.may_be_more, name)]
+    more += [name for name in digests if ".part" in name and name not in more]
+    if more:
+        found.faults.append(f"{about}: files are left: {more}")
+    if other := sorted(name for name in digests.keys() & whole.digests if digests[name] != whole.digests[name]):
+        found.faults.append(f"{about}: other bytes in {other}")
+
+
+def processes_of(mark: str) -> list[str]:
+    """The processes, and what they run, that belong to a trial."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(f"{folder.name} {(folder / 'cmdline').read_bytes()[:200]!r}")
+        except OSError:
+            continue
+    return found
