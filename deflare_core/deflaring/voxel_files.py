@@ -8,6 +8,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,6 @@ from deflare_core.system.limits import LONGEST_US, check_memory
 from deflare_core.system.tensors import find_oddity
 from deflare_core.windows import derive_seed
 
-SUFFIXES = (".npy", ".pt")
 ShowWindow = Callable[[Events, np.ndarray, int], object]
 """Is given the events of a window, its voxel `(bins, H, W)`, and its start in microseconds."""
 
@@ -59,13 +59,10 @@ def encode_file(
         if 0 in shape:
             raise VoxelFileError(f"{source}: is empty and declares no duration, so there is no window to encode.")
         _check_room(target, shape)
-        is_npy = target.suffix.lower() == ".npy"
-        num_windows, what = (
-            (1, "a window") if is_npy else (2 * len(starts), "all windows, which .pt holds twice at once,")
-        )
-        check_memory(4 * num_windows * math.prod(shape[1:]), f"{source}: {what}", "encode a part, or as .npy")
-        write = _write_npy if is_npy else _write_pt
-        write(temporary, shape, _encode_windows(recording, starts, show_first))
+        writer = WRITERS[target.suffix.lower()]
+        num_held = writer.count_held(len(starts))
+        check_memory(4 * num_held * math.prod(shape[1:]), f"{source}: {writer.holds}", "encode a part, or as .npy")
+        writer.write(temporary, shape, _encode_windows(recording, starts, show_first))
         return starts.start, shape
 
 
@@ -107,6 +104,22 @@ def _write_pt(path: Path, shape: tuple[int, ...], voxels: Iterable[np.ndarray]) 
     content = io.BytesIO()
     torch.save(torch.from_numpy(array), content)
     path.write_bytes(content.getbuffer())
+
+
+class Writer(NamedTuple):
+    """What writes voxels to a file, how many of so many windows it holds in memory at once, and these in words."""
+
+    write: Callable[[Path, tuple[int, ...], Iterable[np.ndarray]], None]
+    count_held: Callable[[int], int]
+    holds: str
+
+
+WRITERS = {
+    ".npy": Writer(_write_npy, lambda num_windows: 1, "a window"),
+    ".pt": Writer(_write_pt, lambda num_windows: 2 * num_windows, "all windows, which .pt holds twice at once,"),
+}
+"""By the endings of voxel files."""
+SUFFIXES = tuple(WRITERS)
 
 
 def decode_file(

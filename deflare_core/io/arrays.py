@@ -32,6 +32,8 @@ from deflare_core.system.limits import check_memory
 DAMAGED_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, TokenError)
 """What numpy raises where an array's header or its length is damaged."""
 DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGED_ARRAY)
+EVIMO2 = ("events_t", "events_xy", "events_p")
+"""What the arrays of EVIMO2's archives are called."""
 SIZE_NAMES = ("sensor_size", "height", "width")
 Named = dict[str, np.ndarray]
 """The columns of a table, by the names that it gives them."""
@@ -121,11 +123,21 @@ def _find_events(archive: np.lib.npyio.NpzFile, names: list[str], reading: Readi
     if len(found := find_columns(names)) == len(NAMES):
         reading.choose_stream(["events"])
         return {name: archive[name] for name in found.values()}
+    if set(EVIMO2) <= set(names):
+        return _columns_of_evimo2(archive)
     tables = {name: array for name in names if _is_table(array := archive[name])}
     if not tables:
         require_columns(names)
     named = "events" if reading.stream is None and "events" in tables else reading.choose_stream(tables)
     return _columns_of(tables[named], reading, size)
+
+
+def _columns_of_evimo2(archive: np.lib.npyio.NpzFile) -> Named:
+    """The columns of an archive of EVIMO2, whose times are in seconds unless they are whole numbers."""
+    t, xy, p = (archive[name] for name in EVIMO2)
+    if xy.ndim != 2 or xy.shape[1] != 2:
+        raise DeflareError(f"expected x and y as columns of events_xy, (N, 2); its shape is {xy.shape}.")
+    return {"t_s" if t.dtype.kind == "f" else "t": t, "x": xy[:, 0], "y": xy[:, 1], "p": p}
 
 
 def _is_table(array: np.ndarray) -> bool:
@@ -158,10 +170,22 @@ def _lies_on_its_side(array: np.ndarray) -> bool:
 
 def _pieces(path: Path, named: Named, reading: Reading) -> Iterator[Columns]:
     names = require_columns(named)
-    unit = reading.agree_on_unit({names["t"]: unit} if (unit := unit_of(names["t"])) else {})
+    kind = named[names["t"]].dtype
+    stated: dict[str, str] = {names["t"]: unit} if (unit := unit_of(names["t"])) else {}
+    if kind.kind in "mM":
+        # Dates count from 1970, as they do in numpy.
+        named = named | {names["t"]: named[names["t"]].view(np.dtype(f"{kind.byteorder}i8"))}
+        stated[f"its type {kind}"] = _unit_of_type(kind)
+    unit = reading.agree_on_unit(stated)
     columns = pick_columns({column: named[name] for column, name in names.items()})
     warn_of_coarse_times(path, columns[0][-1:], unit)
     return _cut(columns, unit)
+
+
+def _unit_of_type(kind: np.dtype) -> str:
+    """The unit of a type of dates or durations; one of several units, such as 25 s, is named as numpy does."""
+    unit, count = np.datetime_data(kind)
+    return unit if count == 1 else f"{count} {unit}"
 
 
 def _cut(columns: Columns, unit: TimeUnit | None) -> Iterator[Columns]:

@@ -81,7 +81,7 @@ HDF5 = Format(
 NPZ = Format(
     "an npz archive",
     ".npz",
-    "`t, x, y, p` by any of their names, or one array as in npy",
+    "`t, x, y, p` by any of their names, EVIMO2's `events_t, events_xy, events_p`, or one array as in npy",
     begins(b"PK\x03\x04"),
     read_npz,
     write_npz,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.recfunctions import repack_fields
 from support.camera_bytes import dat_bytes, evt3_bytes
-from support.recordings import make_events, same_events
+from support.recordings import list_rows, make_events, same_events
 
 from deflare_core.config import ModelConfig
 from deflare_core.events import Events
@@ -308,3 +308,29 @@ def test_an_error_of_the_program_is_not_damage_of_the_file(tmp_path, monkeypatch
     with pytest.raises(bug) as caught:
         load_events(tmp_path / f"b{suffix}", Reading(SIZE))
     assert not isinstance(caught.value, DeflareError), "It shows where it was made."
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("kind", ["timedelta64", "datetime64"])
+def test_dates_and_durations_carry_their_unit(tmp_path, unit, kind):
+    t = np.array([0, 3_000_000_000], "timedelta64[ns]").astype(f"timedelta64[{unit}]")
+    t = t if kind == "timedelta64" else np.datetime64("1970-01-02", unit) + t
+    start_us = 0 if kind == "timedelta64" else 86_400_000_000
+    np.savez(tmp_path / "a.npz", t=t, x=[1, 2], y=[3, 4], p=[0, 1])
+    table = np.zeros(2, [("t", t.dtype), ("x", "u2"), ("y", "u2"), ("p", "?")])
+    table["t"], table["x"], table["y"], table["p"] = t, [1, 2], [3, 4], [0, 1]
+    np.save(tmp_path / "a.npy", table)
+    for name in ("a.npz", "a.npy"):
+        events = load_events(tmp_path / name, Reading((12, 16)))
+        assert list_rows(events) == [(start_us, 1, 3, -1), (start_us + 3_000_000, 2, 4, 1)]
+    with pytest.raises(RecordingError, match="the unit of time must be one"):
+        load_events(tmp_path / "a.npz", Reading((12, 16), time_unit="us" if unit != "us" else "s"))
+
+
+def test_archives_of_evimo2_are_read_in_seconds(tmp_path):
+    xy = np.array([[1, 3], [15, 11]], np.uint16)
+    np.savez(tmp_path / "a.npz", events_t=[0.000_005, 2.25], events_xy=xy, events_p=[0, 1], K=np.eye(3))
+    assert list_rows(load_events(tmp_path / "a.npz", Reading((12, 16)))) == [(5, 1, 3, -1), (2_250_000, 15, 11, 1)]
+    np.savez(tmp_path / "a.npz", events_t=[0.1], events_xy=[[1, 2, 3]], events_p=[1])
+    with pytest.raises(RecordingError, match=r"events_xy, \(N, 2\); its shape is \(1, 3\)"):
+        load_events(tmp_path / "a.npz", Reading((12, 16)))
