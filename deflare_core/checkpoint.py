@@ -4,6 +4,7 @@
         model.safetensors      weights, named as in pytorch-3dunet with the prefix `backbone.`
         config.json            model and training configuration, step, metrics, versions, revision
         training.safetensors   optimizer state; the weights in training, where model.safetensors has their average
+        partner/               a second network's checkpoint, where two judge together (`deflaring/committee.py`)
     best, last                 links to two of these folders
 
 There is no random-number state: each step of training is seeded by its number. No pickle is ever read, so a checkpoint
@@ -24,6 +25,7 @@ from safetensors.torch import save
 from torch import nn
 
 from deflare_core.config import ModelConfig, TrainConfig
+from deflare_core.deflaring.committee import Committee
 from deflare_core.events import NUM_BINS, WINDOW_US
 from deflare_core.model import VoxelNetwork, build_model
 from deflare_core.system.atomic_files import complete_or_absent
@@ -35,7 +37,7 @@ from deflare_core.system.revision import find_revision, list_versions
 from deflare_core.system.settings import list_changes, make_config
 from deflare_core.system.tensors import Tensors, find_misfit, find_odd_kind, find_unfinite, read_tensors
 
-WEIGHTS, CONFIG, TRAINING = "model.safetensors", "config.json", "training.safetensors"
+WEIGHTS, CONFIG, TRAINING, PARTNER = "model.safetensors", "config.json", "training.safetensors", "partner"
 FORMAT = 1
 HOW_AND_WHERE = {
     *("level", "use_checkpoint", "precision", "device", "workers", "num_workers"),
@@ -60,6 +62,8 @@ class Checkpoint:
     """Validation figures at that step."""
     training: dict[str, Any]
     """The training configuration it was made with."""
+    shares: tuple[float, ...] = ()
+    """Where it has a partner, how much its own judgement counts, and how much the partner's."""
 
 
 def save_checkpoint(
@@ -150,13 +154,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         model = make_config(ModelConfig, description["model"], origin=str(path / CONFIG))
         step, metrics, training = (description[key] for key in ("step", "metrics", "training"))
-        numbers, groups = (step, *metrics.values()), [training.get(name, {}) for name in ("data", "trainer")]
+        shares = tuple(description.get("shares", ()))
+        numbers, groups = (step, *metrics.values(), *shares), [training.get(name, {}) for name in ("data", "trainer")]
         if not all(isinstance(n, float | int) for n in numbers) or not all(isinstance(g, dict) for g in groups):
-            raise TypeError("its step, metrics or training are of no such kind")
+            raise TypeError("its step, metrics, shares or training are of no such kind")
     except (KeyError, TypeError, AttributeError) as error:
         why = shorten(repr(error))
         raise CheckpointError(f"{path / CONFIG}: is damaged ({why}); use another checkpoint.") from error
-    return Checkpoint(path, model, step, metrics, training)
+    return Checkpoint(path, model, step, metrics, training, shares)
 
 
 def check_cut(checkpoint: Checkpoint, window_us: int, num_bins: int) -> None:
@@ -197,6 +202,8 @@ def load_model(path: str | Path, device: str = "auto") -> VoxelNetwork:
     checkpoint = read_checkpoint(find_checkpoint(path))
     model = build_model(checkpoint.model, seed=0)
     load_weights(model, checkpoint.path)
+    if checkpoint.shares:
+        model = Committee([model, load_model(checkpoint.path / PARTNER, "cpu")], checkpoint.shares)
     return model.to(pick_device(device)).eval()
 
 

@@ -49,6 +49,7 @@ COMMANDS = (
     ),
     Command("compare", "Score a checkpoint, every baseline and the oracle into a report of its own.", "score"),
     Command("ablate", "Train and score variants of a training configuration, and write one table of them.", "runs"),
+    Command("combine", "Make a checkpoint of two networks that judge every event together.", "runs"),
     Command("import-weights", "Make a checkpoint from published weights.", "runs"),
     Command("infer", "Deflare a recording, or every recording of a folder.", "infer"),
     Command("view", "Show a recording in a browser, before and after, through all of its time.", "view"),

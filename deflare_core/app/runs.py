@@ -1,4 +1,4 @@
-"""The commands on runs of training: train, ablate, curves and import-weights."""
+"""The commands on runs of training: train, ablate, curves, combine and import-weights."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pydantic import Field
 
 from deflare_core.config import AblationConfig, TrainConfig
 from deflare_core.system.markdown import align_tables
+
+Share = Annotated[float, Field(gt=0, le=10)]
 
 
 def train(
@@ -53,6 +55,24 @@ def curves(
     from deflare_core.show.curves import write_curves
 
     print(f"{write_curves(run_dir, detailed)}")
+
+
+def combine(
+    first: Annotated[Path, Field(description="checkpoint or run folder; the level is this one's")],
+    second: Annotated[Path, Field(description="checkpoint or run folder of a gate that sees the same windows")],
+    output_dir: Annotated[Path, Field(description="folder of the checkpoint to make")],
+    shares: Annotated[
+        tuple[Share, Share],
+        Field(
+            description="how much the judgement of each counts",
+            json_schema_extra={"nargs": 2, "metavar": "FIRST SECOND"},
+        ),
+    ] = (0.5, 0.5),
+) -> None:
+    """Make a checkpoint of two networks that judge every event together, and print its path."""
+    from deflare_core.app.combine import combine_checkpoints
+
+    print(f"{combine_checkpoints(first, second, shares, output_dir)}")
 
 
 def import_weights(

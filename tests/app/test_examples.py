@@ -16,7 +16,18 @@ from deflare_core.system.places import PROJECT_ROOT
 
 PLACE = "data_simu/physics_method"
 PAIRS = ("background_with_flare_events", "background_with_light_events")
-ELSEWHERE = {"simulate", "train", "curves", "compare", "ablate", "import-weights", "view", "benchmark", "notebook"}
+ELSEWHERE = {
+    "simulate",
+    "train",
+    "curves",
+    "compare",
+    "ablate",
+    "combine",
+    "import-weights",
+    "view",
+    "benchmark",
+    "notebook",
+}
 ELSEWHERE |= {"doctor", "completion"}
 """Commands that take minutes, or need what only others make; further tests run them on less."""
 EXAMPLES = {command.name: list_examples(f"deflare {command.name}") for command in COMMANDS}

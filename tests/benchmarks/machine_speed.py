@@ -8,6 +8,7 @@ what is done side by side, the slowest part.
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import importlib.util
@@ -160,7 +161,8 @@ def name_limit(ms: float, floors_ms: Mapping[str, float]) -> str:
 
 def name_limit_of(model: VoxelNetwork, voxel: torch.Tensor, dtype: torch.dtype, ms: float, passes: int = 1) -> str:
     """What bounds a network that multiplies in `dtype`: its products, or its maps on their way to memory and back."""
-    operations, numbers = count_work(model.config, tuple(voxel.shape))
+    members = [part.config for part in model.modules() if isinstance(part, VoxelNetwork) and hasattr(part, "backbone")]
+    operations, numbers = map(sum, zip(*(count_work(config, tuple(voxel.shape)) for config in members), strict=True))
     ceilings = find_ceilings(voxel.device, torch.get_num_threads())
     floors = {
         "products": operations / 1e12 * ceilings.product_ms[dtype],
@@ -271,10 +273,11 @@ def list_ways(model: VoxelNetwork, voxel: torch.Tensor) -> Iterator[tuple[str, C
 
 def copy_in(model: VoxelNetwork, precision: str) -> VoxelNetwork:
     """The same network in a precision."""
-    config = model.config.model_copy(update={"precision": precision})
-    copy = build_model(config, seed=0).to(model.device).eval()
-    copy.load_state_dict(model.state_dict())
-    return copy
+    copied = copy.deepcopy(model).eval()
+    for network in copied.modules():  # Of a committee each member's too.
+        if isinstance(network, VoxelNetwork):
+            network.config = network.config.model_copy(update={"precision": precision})
+    return copied
 
 
 def measure_processor(size: SensorSize) -> Iterator[Row]:
