@@ -1,7 +1,8 @@
 """HDF5 files: opened once a trial has shown that HDF5 comes to an end with them.
 
-Of about 7,100 files of which one to three bits were changed, HDF5 hangs on 10 and crashes on 4, nearly always where it reads
-texts of any length; code of filters crashes on others. A trial of a sound file takes about 10 ms, once in a process.
+Of about 7,100 files of which one to three bits were changed, HDF5 hangs on 10 and crashes on 4, nearly always where it
+reads texts of any length; code of filters crashes on others. A trial of a sound file takes about 10 ms, once in a
+process.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from deflare_core.events import Events
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, find_span_us, open_together
 from deflare_core.show.figures import as_label, cut_blocks, draw_signed, find_limit, make_figure, sum_polarities
-from deflare_core.show.stretches import match_events
+from deflare_core.streams.matching import match_events
 
 SHEET_WINDOW_US = 20_000
 MAX_PANEL_PIXELS = 200

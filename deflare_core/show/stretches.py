@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from deflare_core.codec import bin_edges_us, events_to_voxel
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
 from deflare_core.io.recordings import Recording
+from deflare_core.streams.matching import match_events
 
 What = Literal["events", "removed"]
 INPUT, TARGET, OUTPUT, REMOVED = "Input", "Target", "Output", "Removed"
@@ -204,17 +205,6 @@ def rank_causes(events: Events, causes: NDArray[np.uint8], start_us: int, length
     return ranked
 
 
-def match_events(before: Events, after: Events) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The numbers of the events that stand in both, `(M,)` of the first and of the second, pair by pair.
-
-    Events are the same that agree in time, pixel and polarity; of doubles as many match as stand in both.
-    """
-    start_us = min([part.t[0] for part in (before, after) if len(part)], default=0)
-    (key, order), (other_key, other_order) = (_sort_keys(part, start_us) for part in (before, after))
-    _, mine, others = np.intersect1d(key, other_key, assume_unique=True, return_indices=True)
-    return order[mine], other_order[others]
-
-
 def merge_bins(cells: Cells) -> Cells:
     """All bins `(bins, H, W)` in one picture of the signs "both", "positive" and "negative", float32 `(3, H, W)`.
 
@@ -260,17 +250,6 @@ def choose_length_us(timeline: Timeline) -> tuple[str, int]:
         return "window", WINDOW_US
     fitting = [length for length in lengths if per_window * length / WINDOW_US >= enough]
     return "stretch", (fitting or lengths[-1:])[0]
-
-
-def _sort_keys(events: Events, start_us: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A sorted number for each event, different for doubles, and the events' order by it."""
-    height, width = events.sensor_size
-    pixel = events.y.astype(np.int64) * width + events.x
-    key = ((events.t - start_us) * (height * width) + pixel) * 2 + (events.p > 0)
-    order = np.argsort(key, kind="stable")
-    key = key[order]
-    first = np.maximum.accumulate(np.where(np.diff(key, prepend=-1) != 0, np.arange(len(key)), 0))
-    return key * 64 + np.minimum(np.arange(len(key)) - first, 63), order
 
 
 def _count_bins(t_us: NDArray[np.int64], start_us: int, length_us: int) -> NDArray[np.float64]:

@@ -21,6 +21,17 @@ def find_matched(estimate: Events, recorded: Events) -> NDArray[np.bool_]:
     return _find_matches(np.sort(ours, kind="stable"), order, theirs[order])
 
 
+def match_events(before: Events, after: Events) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The numbers of the events that stand in both, `(M,)` of the first and of the second, pair by pair.
+
+    Events are the same that agree in time, pixel and polarity; of doubles as many match as stand in both.
+    """
+    start_us = min([part.t[0] for part in (before, after) if len(part)], default=0)
+    (key, order), (other_key, other_order) = (_sort_keys(part, start_us) for part in (before, after))
+    _, mine, others = np.intersect1d(key, other_key, assume_unique=True, return_indices=True)
+    return order[mine], other_order[others]
+
+
 def _keys(events: Events, start_us: int) -> NDArray[np.int64]:
     """An int64 for each event's time, pixel and polarity, the time weighing most: nearly sorted already."""
     height, width = events.sensor_size
@@ -45,3 +56,12 @@ def _find_matches(keys, order, recorded_keys):  # type: ignore[no-untyped-def]
             found[order[k]] = True
             i += 1
     return found
+
+
+def _sort_keys(events: Events, start_us: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """A sorted number for each event, different for doubles, and the events' order by it."""
+    key = _keys(events, start_us)
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    first = np.maximum.accumulate(np.where(np.diff(key, prepend=-1) != 0, np.arange(len(key)), 0))
+    return key * 64 + np.minimum(np.arange(len(key)) - first, 63), order

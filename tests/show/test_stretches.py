@@ -16,10 +16,10 @@ from deflare_core.show.stretches import (
     draw_surface,
     keep_highest,
     load_panels,
-    match_events,
     merge_bins,
     rank_causes,
 )
+from deflare_core.streams.matching import match_events
 
 SIZE = (1, 4)
 
