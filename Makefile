@@ -21,7 +21,7 @@ help:
 	@echo "make check        lint, format and type check"
 	@echo "make benchmark    codec speed against its peers; table in reports/"
 	@echo "make gallery      run the notebooks, and take the pictures of reports/gallery anew"
-	@echo "make pretrained   train the package's network anew, or go on with it, on a GPU (with EXTRAS=test,gpu; SEED=1)"
+	@echo "make pretrained   train the package's two networks, or go on with them, on a GPU (with EXTRAS=test,gpu; SEED=1)"
 	@echo "make clean        remove .venv (data, reports and runs stay)"
 
 setup: $(STAMP)
@@ -73,6 +73,8 @@ gallery: $(STAMP)
 pretrained: $(RUN)/first/.complete
 	$(DEFLARE) train --resume --config configs/pretrained_more_train_config.yaml \
 	  trainer.seed=$(SEED) trainer.output_dir=$(RUN)/more trainer.start_from=$(RUN)/first/last
+	$(DEFLARE) train --resume --config configs/lamps_train_config.yaml trainer.seed=$(SEED) trainer.output_dir=$(RUN)/lamps
+	$(DEFLARE) combine $(RUN)/more/last $(RUN)/lamps $(RUN)/both
 
 $(RUN)/first/.complete: | $(STAMP)
 	$(DEFLARE) train --resume --config configs/pretrained_train_config.yaml trainer.seed=$(SEED) trainer.output_dir=$(RUN)/first
