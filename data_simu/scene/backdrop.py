@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def read_values(path: Path, rng: np.random.Generator) -> tuple[NDArray[Any], boo
     check_input(path, ConfigError)
     try:
         values, encoded = loader(path, rng)
-    except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError, Image.DecompressionBombError) as error:
         raise ConfigError(f"{path}: cannot be read as a picture: {error}") from error
     if values.ndim not in (2, 3) or not values.size or values.dtype.kind != "f" or not np.isfinite(values).all():
         raise ConfigError(

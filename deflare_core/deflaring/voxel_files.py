@@ -15,7 +15,7 @@ import torch
 
 from deflare_core.codec import events_to_voxel, voxel_to_events
 from deflare_core.events import NUM_BINS, WINDOW_US, Events, check_sensor_size
-from deflare_core.io.arrays import write_npy_header
+from deflare_core.io.arrays import DAMAGED_ARRAY, write_npy_header
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, open_recording, read_windows
@@ -171,7 +171,7 @@ def _read_windows(path: Path) -> np.ndarray:
         array = _map_npy(path) if suffix == ".npy" else _load_pt(path)
     except pickle.UnpicklingError as error:
         raise VoxelFileError(f"{path}: is not a plain array, but needs code to be read, which is never run.") from error
-    except (OSError, ValueError, EOFError, RuntimeError, AttributeError, TypeError, OverflowError) as error:
+    except (OSError, RuntimeError, AttributeError, OverflowError, *DAMAGED_ARRAY) as error:
         reason = shorten((str(error).splitlines() or [type(error).__name__])[0])
         raise VoxelFileError(f"{path}: is not a plain array ({reason}).") from error
     if array.dtype.kind not in "iuf" or array.ndim < 3:

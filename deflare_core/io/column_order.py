@@ -12,7 +12,7 @@ import numpy as np
 
 from deflare_core.events import PolarityRule, SensorSize, find_polarities
 from deflare_core.io.polarities import check_polarities
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, quote
 from deflare_core.system.limits import MOST_ROWS
 
 ORDERS = ("txyp", "xypt", "xytp")
@@ -94,4 +94,5 @@ def _distinct(orders: list[str], columns: Sequence[np.ndarray]) -> list[str]:
 
 def _list_values(values: np.ndarray) -> str:
     found = np.unique(values)
-    return ", ".join(f"{value:g}" for value in found[:4]) + (", ..." if len(found) > 4 else "")
+    listed = [f"{value:g}" if values.dtype.kind in "iuf" else quote(value) for value in found[:4].tolist()]
+    return ", ".join(listed) + (", ..." if len(found) > 4 else "")

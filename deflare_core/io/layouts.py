@@ -138,7 +138,7 @@ def find_layout(file: h5py.File, reading: Reading) -> Layout:
     size = _stated_size(attributes, _first(file, f"{node.name}/calib/resolution"), reading)
     columns, names = _find_columns(node, size, reading)
     offset = _find_offset(file, node, attributes)
-    index = _first(file, f"{node.name}/ms_to_idx", "ms_to_idx")
+    index = _find_index(file, node)
     unit = reading.agree_on_unit(_stated_units(columns["t"], names["t"], index, attributes))
     warn_of_coarse_times(Path(file.filename), columns["t"][-1:], unit)
     return Layout(
@@ -153,6 +153,16 @@ def find_layout(file: h5py.File, reading: Reading) -> Layout:
         size,
         _declared_clock(attributes),
     )
+
+
+def _find_index(file: h5py.File, node: h5py.Group | h5py.Dataset) -> h5py.Dataset | None:
+    """The numbers of the first events of each millisecond, `ms_to_idx`, if the file has them."""
+    index = _first(file, f"{node.name}/ms_to_idx", "ms_to_idx")
+    if index is not None and (index.ndim != 1 or index.dtype.kind not in "iu"):
+        raise DeflareError(
+            f"ms_to_idx must be a row of whole numbers; it is {index.dtype} of shape {index.shape}; remove it."
+        )
+    return index
 
 
 def _find_node(file: h5py.File, reading: Reading) -> h5py.Group | h5py.Dataset:
@@ -278,7 +288,15 @@ def _is_extra(item: Any, num_events: int) -> bool:
 
 def _attributes_of(node: h5py.Group | h5py.Dataset) -> dict[str, Any]:
     """The attributes of a group or table and of the groups that it is in; the nearest one counts."""
-    return dict(node.attrs) if node.name == "/" else {**_attributes_of(node.parent), **node.attrs}
+    own = {_repair(name): _repair(value) for name, value in node.attrs.items()}
+    return own if node.name == "/" else _attributes_of(node.parent) | own
+
+
+def _repair(value: Any) -> Any:
+    """The value, in texts of which what is no UTF-8, and could not be written again, has become a question mark."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return np.array([_repair(each) for each in value.flat], object).reshape(value.shape)
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def _stated_units(

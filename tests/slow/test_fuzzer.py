@@ -7,7 +7,7 @@ import pytest
 from support.fuzzing import find_fault, fuzz
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
-CORPUS = (("columns", 82),)
+CORPUS = (("columns", 82), ("columns", 145426275286), ("attributes", 145426275453))
 """Kind and seed of what once failed."""
 
 

@@ -500,6 +500,7 @@ OF_25_HOURS = h5(t=changed("t", -1, 9 * 10**10))
 OF_30_YEARS = h5(t=changed("t", -1, 10**15))
 AN_HOUR = h5(t=changed("t", -1, 3_600_000_000))
 CONVERT = "convert IN OUT"
+ENDLESS_HEADER = b"\x93NUMPY\x01\0\x40\0" + b"{'descr': '<f4', 'fortran_order': False, 'shape': ((((}".ljust(63) + b"\n"
 PAIR = pair(EVENTS[::2])
 FOUND, CHECKED = "deflare_core.inference.deflare_recording", "deflare_core.io.verify._find_mismatch"
 OPENED = "deflare_core.loop.run.find_supply"
@@ -588,6 +589,7 @@ FAULTS = [
     Fault("an x of half a pixel", "a.h5", h5(x=changed("x", 3, 2.5, float)), ("whole numbers",)),
     Fault("a polarity of 2", "a.h5", h5(p=changed("p", 3, 2)), ("found the values", "lenient")),
     Fault("a polarity that is nan", "a.h5", h5(p=changed("p", 3, NAN, float)), ("p",)),
+    Fault("an index of one number", "a.h5", h5(ms_to_idx=np.int64(3)), ("ms_to_idx must be a row",), only=True),
     Fault("an index that does not fit", "a.h5", h5(ms_to_idx=np.full(101, 1_999)), ("ms_to_idx",), only=True),
     Fault("a sensor of two sizes", "a.h5", h5(), ("but (99, 99)",), SIZED.replace("12 16", "99 99")),
     Fault("HDF5, 2 kB cut off", "a.h5", cut(0.92), ("truncated", "copy or record it again")),
@@ -602,6 +604,7 @@ FAULTS = [
     Fault("npz with a pickle", "a.npz", npz(t=np.array([Malicious()] * 3, object)), ("pickle",)),
     Fault("a web page named h5", "a.h5", content(b"<html>Not found</html>\n"), ("is text, but line 1",), SIZED),
     Fault("npy of three columns", "a.npy", npy(np.ones((5, 3))), ("(N, 4)",), SIZED),
+    Fault("npy of texts", "a.npy", npy(np.full((5, 4), "b")), ("fit neither t x y p", "'b'"), SIZED),
     Fault("npy without a sensor size", "a.npy", npy(np.ones((5, 4), int)), ("does not state its sensor",)),
     Fault("npy, cut short", "a.npy", content(b"\x93NUMPY\x01\x00v\x00{'descr'"), ("cannot be read",), SIZED),
     Fault("text without a unit of time", "a.csv", content(b"t,x,y,p\n1,2,3,1\n"), ("unit of time",), SIZED),
@@ -820,6 +823,7 @@ FAULTS = [
     Fault("a seed beyond 64 bits", "a.yaml", content(b"seed: 9223372036854775808"), ("less than 92233720",), SET),
     Fault("a setting of the wrong kind", "a.yaml", content(b"seed: lots"), ("seed",), SET),
     Fault("an output nobody may write", "a.h5", h5(), ("nowhere",), "convert IN /proc/nowhere/a.h5"),
+    Fault("voxels of a header without end", "a.npy", content(ENDLESS_HEADER), ("is not a plain array",), DECODE),
     Fault("voxels with one nan", "a.npy", nan_voxel, ("nan at (3, 4, 5)", "Check the network"), DECODE),
     Fault("no training pairs", "a.yaml", NOWHERE, ("nowhere/noisy", "deflare simulate"), TRAIN),
     Fault("an empty partner", "pair", pair(EVENTS[:0]), ("clean/a.h5: holds no events", "a.h5 2,000;"), VERIFY),
