@@ -78,7 +78,9 @@ def test_hostile_recordings_come_out_as_the_output_demands_and_no_more(tmp_path_
         assert kept[first:end][untouched].all(), "An untouched cell passes everything, cancelling pairs included."
 
 
-@pytest.mark.parametrize("sensor_size", [(260, 346), (180, 240), (720, 1280), (61, 83), (1, 1)])
+@pytest.mark.parametrize(
+    "sensor_size", [(260, 346), (180, 240), pytest.param((720, 1280), marks=pytest.mark.slow), (61, 83), (1, 1)]
+)
 def test_nothing_is_lost_at_the_borders_of_any_sensor(tmp_path, sensor_size):
     height, width = sensor_size
     inside = make_events(num=3_000, sensor_size=sensor_size)

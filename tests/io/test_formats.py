@@ -3,7 +3,7 @@ import hashlib
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.recfunctions import repack_fields
 from support.camera_bytes import dat_bytes, evt3_bytes
@@ -200,6 +200,7 @@ def test_a_recording_is_told_by_its_content_whatever_its_name(tmp_path, right, w
 # Conversion
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.integers(0, 300), st.integers(0, 10**15), st.sampled_from(ARRAY_SUFFIXES))
 def test_conversion_there_and_back_changes_no_event(tmp_path_factory, seed, num, t_start_us, suffix):
     folder = tmp_path_factory.mktemp("convert")
