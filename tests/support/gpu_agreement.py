@@ -26,7 +26,7 @@ BROAD = SMALL.model_copy(
 BROWNIAN = SMALL.model_copy(update={"sensor": SensorConfig(brownian_share=1.0, noise_hz=(0.3, 0.3))})
 RECORDED = SMALL.model_copy(update={"backgrounds": "background.h5"})
 CASES = [(SMALL, 1), (BROAD, 1), *((SMALL, seed) for seed in SEEDS[1:]), (BROAD, 2), (BROWNIAN, 4), (RECORDED, 4)]
-FIRST = 1
+FIRST = 2
 """Cases of the quick test; the others take a minute and a half in numba's simulator."""
 
 
