@@ -2,7 +2,6 @@
 
 import os
 
-import numpy as np
 import pytest
 from support.fuzzing import find_fault, fuzz
 
@@ -17,7 +16,8 @@ def test_what_once_failed_does_so_no_more(kind, seed, tmp_path):
 
 
 def test_input_made_by_chance_gets_an_answer():
-    seed = int(os.environ.get("FUZZ_SEED", np.random.default_rng().integers(2**40)))
+    # The same tree gets the same answer; FUZZ_SEED=$RANDOM FUZZ_SECONDS=600 looks further.
+    seed = int(os.environ.get("FUZZ_SEED", "20261129"))
     tried, faults = fuzz(SECONDS, seed)
     assert not faults, f"FUZZ_SEED={seed}, {tried} inputs: " + "\n".join(faults)
     assert tried > len(faults), f"FUZZ_SEED={seed}: nothing was tried."
