@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
 from data_simu.config import SimulationConfig
 from data_simu.pairs import derive_seed
@@ -27,9 +26,10 @@ from deflare_core.codec import encode_window
 from deflare_core.config import SimulatedDataConfig, TrainConfig
 from deflare_core.deflaring.decision_level import LEAST, find_certainty
 from deflare_core.deflaring.method import NetworkMethod
-from deflare_core.events import BACKGROUND, FLARE, LIGHT, WINDOW_US, Events
+from deflare_core.events import BACKGROUND, FLARE, LIGHT, WINDOW_US
 from deflare_core.inference import load_method
 from deflare_core.kernels.event_tensors import EventTensors, find_cells
+from deflare_core.scores.evaluation import mark_near_flare
 from deflare_core.system.places import PRETRAINED, PROJECT_ROOT
 from deflare_core.system.settings import load_config
 from deflare_core.windows import USUAL_CUT, Window
@@ -40,7 +40,6 @@ PRICES = {"careful": 3.0, "balanced": 1.0, "thorough": 1 / 3}
 """Points of flare removed that a point of light or background is worth, the worse kept of the two."""
 FEWEST = 100
 """A recording with fewer events of a cause says nothing about it."""
-NEAR_PIXELS = 2
 COLUMNS = ("flare removed", "light kept", "background kept", "near flare")
 
 
@@ -78,7 +77,7 @@ def measure_kept(method: NetworkMethod, pair: Pair) -> NDArray[np.float64]:
     for k, part in enumerate(method.deflare(windows, USUAL_CUT)):
         assert part.output is not None, "A network has an output."
         label = pair.flare_label[edges[k] : edges[k + 1]]
-        near = (label == BACKGROUND) & find_near(windows[k].events, label == FLARE)
+        near = (label == BACKGROUND) & mark_near_flare(windows[k].events, label)
         groups = (label == FLARE, label == LIGHT, label == BACKGROUND, near)
         shares = find_kept_shares(windows[k], part.output.cpu())
         kept += [[share[group].sum() for group in groups] for share in shares]
@@ -96,13 +95,6 @@ def find_kept_shares(window: Window, after: torch.Tensor) -> NDArray[np.float64]
     whole = np.floor(has + (1 - levels))
     # Where a signed cell's events cancel, the decode leaves them.
     return np.where(had > 0, np.minimum(whole, had) / np.maximum(had, 1), 1.0)
-
-
-def find_near(events: Events, is_flare: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether each event is within two pixels of one of flare."""
-    picture = np.zeros(events.sensor_size, np.bool_)
-    picture[events.y[is_flare], events.x[is_flare]] = True
-    return maximum_filter(picture, 2 * NEAR_PIXELS + 1)[events.y, events.x]
 
 
 def average(trades: Iterable[Trade]) -> dict[str, NDArray[np.float64]]:

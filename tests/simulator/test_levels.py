@@ -8,10 +8,11 @@ from support.networks import gate
 from support.recordings import make_events
 
 from data_simu.simulation import Pair
-from data_simu.tools.levels import COLUMNS, PRICES, TRIED, Trade, average, choose_factors, find_near, measure_kept
+from data_simu.tools.levels import COLUMNS, PRICES, TRIED, Trade, average, choose_factors, measure_kept
 from deflare_core.deflaring.decision_level import FACTORS, LEAST, find_certainty
 from deflare_core.deflaring.method import NetworkMethod
 from deflare_core.events import BACKGROUND, FLARE, LIGHT, Events
+from deflare_core.scores.evaluation import mark_near_flare
 
 
 def test_what_factors_keep_is_what_the_decode_keeps():
@@ -31,7 +32,7 @@ def test_background_near_flare_is_within_two_pixels_of_it():
     x = np.arange(8)
     events = Events.from_columns(x, x, np.zeros(8), np.ones(8), (1, 8))
     label = np.array([BACKGROUND, BACKGROUND, BACKGROUND, FLARE, LIGHT, BACKGROUND, BACKGROUND, BACKGROUND])
-    assert find_near(events, label == FLARE).tolist() == [False, True, True, True, True, True, False, False]
+    assert mark_near_flare(events, label).tolist() == [False, True, True, True, True, True, False, False]
 
 
 def test_kinds_weigh_alike_and_words_have_their_price():
