@@ -46,12 +46,7 @@ class Committee(TrueResidualUNet3D):
         nn.Module.__init__(self)  # The backbones are those of the members.
         check_members(members, shares)
         first = members[0]
-        self.config, self.channels, self.inputs, self.is_flat = (
-            first.config,
-            first.channels,
-            first.inputs,
-            first.is_flat,
-        )
+        self.config, self.channels, self.inputs, self.is_flat = first.config, first.channels, first.inputs, True
         self.members: Any = nn.ModuleList(members)
         self.register_buffer("shares", torch.tensor(shares))
 

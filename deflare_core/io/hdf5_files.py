@@ -54,11 +54,9 @@ def _try_once(path: Path, reading: Reading) -> None:
     file = (str(path), state.st_ino, state.st_size, state.st_mtime_ns)
     if (*file, str(reading)) in SURVIVED:
         return
-    if file not in FAILURES:
-        FAILURES[file] = find_failure(lambda: _read_as(path, reading))
-    if failure := FAILURES[file]:
+    if failure := FAILURES.get(file) or find_failure(lambda: _read_as(path, reading)):
+        FAILURES[file] = failure
         raise DeflareError(f"the file is damaged: HDF5 {failure} when it reads this; copy or record it again.")
-    del FAILURES[file]
     SURVIVED.add((*file, str(reading)))
 
 
