@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from deflare_core import __version__
 from deflare_core.system.errors import DeflareError, make_plain, quote, shorten
-from deflare_core.system.signals import Terminated, raise_termination
+from deflare_core.system.signals import Terminated, raise_termination, resend_dropped
 
 
 class Command(NamedTuple):
@@ -75,7 +75,7 @@ def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     command = find_command(words)
     try:
-        with raise_termination():
+        with raise_termination(), resend_dropped():
             # Help on all commands needs none of the libraries that the arguments of one are made with.
             from deflare_core.app.arguments import read_arguments
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -12,6 +13,8 @@ from types import FrameType
 from typing import Any
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SOON_S = 0.01
+"""After how long a signal is sent again: by then Python has freed what it was freeing."""
 Handler = Callable[[int, FrameType | None], Any]
 
 
@@ -69,6 +72,26 @@ def raise_termination() -> Iterator[None]:
 
     with replace_handlers(handle, signal.SIGTERM):
         yield
+
+
+@contextmanager
+def resend_dropped() -> Iterator[None]:
+    """Send a signal again inside the block if Python drops its exception, as it does while it frees an object."""
+    before = sys.unraisablehook
+
+    def hear(dropped: Any) -> None:
+        if not isinstance(dropped.exc_value, KeyboardInterrupt | Terminated):
+            return before(dropped)
+        number = signal.SIGTERM if isinstance(dropped.exc_value, Terminated) else signal.SIGINT
+        timer = threading.Timer(SOON_S, os.kill, (os.getpid(), number))  # Here it would be dropped too.
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = hear
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

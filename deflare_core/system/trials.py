@@ -15,6 +15,8 @@ import signal
 import warnings
 from collections.abc import Callable
 
+from deflare_core.system.signals import hold_signals
+
 MOST_SECONDS = 2
 """Seconds of a processor that a trial may take, unless it asks for more; 10,000 groups of HDF5 take one."""
 MOST_WAITED_SECONDS = 60
@@ -27,18 +29,20 @@ def find_failure(function: Callable[[], object]) -> str:
 
     Whether the function raised an error makes no difference: it will do so again.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of other threads: the copy has but one.
-        child = os.fork()
-    if not child:
-        _call(function)
+    child = 0
     try:
+        # Python drops the exception of a signal that comes while it copies the process, and prints a traceback.
+        with warnings.catch_warnings(), hold_signals():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of other threads: the copy has but one.
+            if not (child := os.fork()):
+                _call(function)
         _, status = os.waitpid(child, 0)
     except ChildProcessError:
         return ""  # Where the ends of processes are ignored (SIGCHLD), nobody learns how this one ended.
     except BaseException:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        if child:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
         raise
     if not os.WIFSIGNALED(status):
         return ""

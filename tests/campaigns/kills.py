@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests:. python tests/campaigns/kills.py [--moments 30] [--minutes 60] [COMMAND ...]
 
-Two of three moments are of SIGKILL, the others of SIGTERM and SIGINT in turn. `README.md` has the last table.
+Two of three moments are of SIGKILL, the others of SIGTERM and SIGINT in turn; at every fourth the run that goes on is
+stopped too. `README.md` has the last table.
 """
 
 import argparse
@@ -13,10 +14,12 @@ import time
 from pathlib import Path
 
 from support.commands_at_work import WORKS
-from support.killing import Found, run_whole, try_moment
+from support.killing import Found, Stop, run_whole, try_stops
 from support.processes import PRELOADED, SERVER, start_server
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGKILL)
+
+HEAD = ("command", "undisturbed, s", "moments", "stopped before its end", "stopped again", "faults")
 
 
 def try_command(name: str, moments: int, minutes: float, folder: Path) -> Found:
@@ -25,8 +28,12 @@ def try_command(name: str, moments: int, minutes: float, folder: Path) -> Found:
     for k in sorted(range(moments), key=lambda k: k * 0.618 % 1):  # Those of a short campaign are spread too.
         if time.monotonic() > end:
             break
-        try_moment(WORKS[name], whole, folder, (k + 0.5) / moments * whole.seconds, SIGNALS[k % len(SIGNALS)], found)
-    say(f"| `{name}` | {whole.seconds:.1f} | {found.trials} | {found.stopped} | {len(found.faults)} |")
+        stops = [Stop((k + 0.5) / moments * whole.seconds, SIGNALS[k % len(SIGNALS)])]
+        if k % 4 == 1:  # The run that goes on is stopped too.
+            stops.append(Stop(k * 0.382 % 1 * whole.seconds, SIGNALS[(k // 4) % len(SIGNALS)]))
+        try_stops(WORKS[name], whole, folder, stops, found)
+    first, second = found.stopped
+    say(f"| `{name}` | {whole.seconds:.1f} | {found.trials} | {first} | {second} | {len(found.faults)} |")
     for fault in found.faults:
         say(f"{name}: {fault}")
     return found
@@ -45,7 +52,7 @@ def run_campaign() -> int:
     parser.add_argument("--minutes", type=float, default=60, help="the most for one command")
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(WORKS))
     given = parser.parse_args()
-    say("| command | undisturbed, s | moments | stopped before its end | faults |\n|---|---|---|---|---|")
+    say(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
     num_faults = 0
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
         SERVER.set_forkserver_preload([*PRELOADED, "support.commands_at_work", "deflare_core.app.notebook"])

@@ -5,10 +5,14 @@ import re
 import shutil
 import signal
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from support.commands_at_work import Work
+from support.processes import Started
 from support.waiting import poll
 
 MARK = "DEFLARE_CAMPAIGN"
@@ -24,12 +28,20 @@ class Whole:
     seconds: float
 
 
+class Stop(NamedTuple):
+    """A signal, and the seconds of a run after which it is sent."""
+
+    after_s: float
+    number: signal.Signals
+
+
 @dataclass
 class Found:
-    """What the trials of a command have found; the lists hold a line for each fault."""
+    """What the trials of a command have found; `faults` holds a line for each."""
 
-    stopped: int = 0
     trials: int = 0
+    stopped: list[int] = field(default_factory=lambda: [0, 0])
+    """How many runs were stopped before their end, and how many of those that went on with them."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -61,32 +73,56 @@ def copy_begun(begun: Path, place: Path) -> Path:
     return Path(shutil.copytree(begun, place, symlinks=True))
 
 
-def try_moment(work: Work, whole: Whole, folder: Path, after_s: float, number: signal.Signals, found: Found) -> None:
-    """Send a signal to a run after some seconds, run it again, and note what is wrong then."""
+def try_stops(work: Work, whole: Whole, folder: Path, stops: Sequence[Stop], found: Found) -> None:
+    """Stop a run, and each that goes on with it, as long as stops are given; let the next end, and note what is wrong.
+
+    A run that ends before its stop is not gone on with but by the last.
+    """
     place, temporary = copy_begun(whole.begun, folder / "work"), prepare(folder / "temporary")
     os.environ |= {MARK: f"{folder}-{found.trials}", "TMPDIR": str(temporary)}
-    mark, about = os.environ[MARK], f"{number.name} after {after_s:.2f} s"
     found.trials += 1
-    run = work.start(place, folder / f"killed-{found.trials}")
-    run.wait_for((folder / f"killed-{found.trials}" / "stderr").exists)
-    time.sleep(after_s)
-    run.send(number)
-    # Python drops a signal that comes while it frees an object, so it is sent until it is heard.
-    poll(lambda: not run.runs() or (number != signal.SIGKILL and run.send(number)), "the end", tries=240, pause_s=0.5)
-    found.stopped += run.wait() != 0
-    if "Traceback" in run.err:
-        found.faults.append(f"{about}: a traceback: {run.err[-2_000:]}")
-    try:
-        poll(lambda: not processes_of(mark), "the end of all processes", tries=200, pause_s=0.1)
-    except AssertionError:
-        found.faults.append(f"{about}: processes are left: {processes_of(mark)}")
+    about = ", then ".join(f"{stop.number.name} after {stop.after_s:.2f} s" for stop in stops)
+    for k, stop in enumerate(stops):
+        if not stop_run(work.start(place, folder / f"stopped-{found.trials}-{k}", again=k > 0), stop, about, found):
+            break
+        found.stopped[k] += 1
     again = work.start(place, folder / f"again-{found.trials}", again=True)
     if again.wait() != 0:
         found.faults.append(f"{about}: the next run fails: {again.err[-2_000:]}")
         return
     note_differences(work, whole, place, about, found)
+    note_processes(about, found)
     if left := sorted(map(str, temporary.rglob("*"))):
         found.faults.append(f"{about}: temporary files are left: {left}")
+
+
+def stop_run(run: Started, stop: Stop, about: str, found: Found) -> bool:
+    """Whether a signal has stopped a run before its end; notes a traceback, and processes that are left."""
+    run.wait_for((run.folder / "stderr").exists)
+    time.sleep(stop.after_s)
+    run.send(stop.number)
+    try:
+        poll(lambda: not run.runs(), "the end", tries=400, pause_s=0.1)
+    except AssertionError:
+        found.faults.append(f"{about}: the signal is not heard in 40 s: {run.err[-500:]}")
+        run.send_all(signal.SIGKILL)
+    if "Traceback" in run.err:
+        found.faults.append(f"{about}: a traceback: {run.err[-2_000:]}")
+    note_processes(about, found)
+    return run.wait() != 0
+
+
+def note_processes(about: str, found: Found) -> None:
+    """Note the processes of a trial that do not end, and end them."""
+    mark = os.environ[MARK]
+    try:
+        poll(lambda: not processes_of(mark), "the end of all processes", tries=200, pause_s=0.1)
+    except AssertionError:
+        left = processes_of(mark)
+        found.faults.append(f"{about}: processes are left: {left}")
+        for line in left:
+            with suppress(ProcessLookupError):
+                os.kill(int(line.split()[0]), signal.SIGKILL)
 
 
 def note_differences(work: Work, whole: Whole, place: Path, about: str, found: Found) -> None:

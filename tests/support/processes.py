@@ -37,7 +37,7 @@ class Started:
 
     def __init__(self, function: Callable[..., object], *arguments: object, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self.folder = folder
         given = (function, arguments, folder, dict(os.environ), Path.cwd())
         self._process = SERVER.Process(target=_work, args=given)
         self._process.start()
@@ -50,12 +50,12 @@ class Started:
     @property
     def out(self) -> str:
         """What it has written to standard output."""
-        return (self._folder / "stdout").read_text()
+        return (self.folder / "stdout").read_text()
 
     @property
     def err(self) -> str:
         """What it has written to standard error."""
-        return (self._folder / "stderr").read_text()
+        return (self.folder / "stderr").read_text()
 
     def runs(self) -> bool:
         """Whether it has not ended yet."""

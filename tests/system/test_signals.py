@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from support.processes import Started, start_command, start_server
 from support.recordings import make_events
+from support.waiting import poll
 
 from deflare_core.io.convert import convert
 from deflare_core.io.recordings import open_recording
 from deflare_core.io.writer import RecordingWriter
 from deflare_core.system.atomic_files import EnduringFile
-from deflare_core.system.signals import Terminated, hold_signals, raise_termination
+from deflare_core.system.signals import Terminated, hold_signals, raise_termination, resend_dropped
 
 
 @pytest.fixture
@@ -74,6 +75,24 @@ def test_a_signal_that_is_held_takes_effect_afterwards(number, error):
         signal.raise_signal(number)
         done.append(True)
     assert done, "The block is not interrupted."
+
+
+class Freed:
+    """What gets a signal while it is freed."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_that_comes_while_an_object_is_freed_takes_effect_soon(number, error, capfd):
+    with pytest.raises(error), raise_termination(), resend_dropped():
+        Freed(number)
+        poll(lambda: False, "the signal that is sent again")
+    assert capfd.readouterr() == ("", ""), "Nothing is said of it."
 
 
 def test_an_interrupted_write_does_not_crash_hdf5(tmp_path):

@@ -53,3 +53,11 @@ def test_nothing_stays_of_a_trial_that_is_interrupted(monkeypatch):
         find_failure(signal.pause)
     with pytest.raises(ProcessLookupError):
         os.kill(started[0], 0)
+
+
+def test_a_signal_that_comes_while_the_process_is_copied_is_heard(capfd):
+    coming = [signal.SIGINT]
+    os.register_at_fork(after_in_parent=lambda: coming and signal.raise_signal(coming.pop()))
+    with pytest.raises(KeyboardInterrupt):
+        find_failure(int)
+    assert capfd.readouterr() == ("", ""), "Python says nothing of an exception that it has dropped."
