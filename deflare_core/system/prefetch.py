@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import pickle
 import queue
+import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NamedTuple, TypeVar, cast
 
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.signals import ignore_signals
+from deflare_core.system.unfinished import temporary_folder
+from deflare_core.system.workers import follow_parent
 
 Item = TypeVar("Item")
 END = object()
 """What the iterator gives when it has no more items; None is an item like any other."""
 LOOK_AGAIN_S = 5.0
 """How often to look whether a process that gives nothing still lives, seconds."""
+MOST_LETTERS = 60
+"""Of a folder for temporary files in which a socket can be made: its path has at most 107 bytes."""
 
 
 class _End:
@@ -60,8 +68,15 @@ def prefetch_from_process(make: Callable[[], Iterable[Item]], size: int) -> Gene
 
     context = torch.multiprocessing.get_context("spawn")
     made: Any = context.Queue(size)
-    process = context.Process(target=_make_items, args=(make, made))
-    process.start()
+    is_short = len(gettempdir()) <= MOST_LETTERS
+    with temporary_folder(None if is_short else Path("/tmp")) as folder:
+        process = context.Process(target=_make_items, args=(make, made, folder))
+        process.start()
+        yield from _take_items(made, process)
+
+
+def _take_items(made: Any, process: BaseProcess) -> Generator[Any, None, None]:
+    """Yield the items that a process puts into a queue, and end the process."""
     try:
         while True:
             try:
@@ -77,29 +92,21 @@ def prefetch_from_process(make: Callable[[], Iterable[Item]], size: int) -> Gene
                 raise item.error
             if isinstance(item, _End):
                 return
-            yield item
+            yield pickle.loads(item)
     finally:
         process.kill()  # It ignores gentler signals, which may be sent to all processes of a run.
         process.join()
 
 
-def _make_items(make: Callable[[], Iterable[Item]], made: Any) -> None:
+def _make_items(make: Callable[[], Iterable[Item]], made: Any, folder: Path) -> None:
     """Put every item, and what ends them, into the queue; end with the process that takes them."""
+    follow_parent()
     ignore_signals(0)
+    tempfile.tempdir = str(folder)  # Tensors pass through a socket there, which a process that is killed leaves.
     try:
         for item in make():
-            _put(item, made)
-        _put(_End(), made)
+            # The queue's own thread would print an error of this, and leave the item out.
+            made.put(bytes(ForkingPickler.dumps(item)))
+        made.put(_End())
     except Exception as error:
-        _put(_Failed(error), made)
-
-
-def _put(item: object, made: Any) -> None:
-    """Put an item into the queue once there is room; end this process if its parent was killed meanwhile."""
-    parent = multiprocessing.parent_process()
-    while True:
-        try:
-            return made.put(item, timeout=LOOK_AGAIN_S)
-        except queue.Full:
-            if parent and not parent.is_alive():
-                os._exit(1)
+        made.put(_Failed(error))

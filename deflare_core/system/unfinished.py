@@ -49,11 +49,11 @@ def dated_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     """A temporary folder (TMPDIR moves it) that goes when the block ends; those of killed processes go before."""
-    remove_abandoned(Path(gettempdir()), f"{TEMPORARY}*")
+    remove_abandoned(parent or Path(gettempdir()), f"{TEMPORARY}*")
     # On a network's disk the name of an open file cannot be taken, and its folder stays.
-    with TemporaryDirectory(prefix=TEMPORARY, ignore_cleanup_errors=True) as name, _unfinished(Path(name)):
+    with TemporaryDirectory(prefix=TEMPORARY, dir=parent, ignore_cleanup_errors=True) as name, _unfinished(Path(name)):
         yield Path(name)
 
 

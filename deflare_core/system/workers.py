@@ -34,7 +34,7 @@ def worker_processes(count: int) -> Iterator[Submit]:
     if count <= 1:
         yield lambda function, *arguments: hold_result(function(*arguments))
         return
-    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_follow)
+    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=follow_parent)
     try:
         yield pool.submit
     except BrokenProcessPool as error:
@@ -60,7 +60,7 @@ def is_worker() -> bool:
     return parent_process() is not None
 
 
-def _follow() -> None:
+def follow_parent() -> None:
     """Let the process that started this one decide when it ends: leave Ctrl-C to it, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()

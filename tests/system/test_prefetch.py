@@ -2,12 +2,19 @@
 
 import multiprocessing
 import os
+import pickle
+import signal
+import tempfile
 import threading
 from contextlib import closing
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import pytest
+import torch
+from support.processes import Started
+from support.waiting import poll
 
 from deflare_core.system.errors import DeflareError
 from deflare_core.system.prefetch import prefetch, prefetch_from_process
@@ -62,7 +69,48 @@ def test_what_ends_the_process_comes_out(ends, error, monkeypatch):
         list(prefetch_from_process(partial(make_numbers, 0, ends), size=2))
 
 
-def test_no_process_is_left_when_the_rest_is_not_wanted():
-    with closing(prefetch_from_process(partial(make_numbers, 100, "well"), size=2)) as items:
-        next(items)
-    assert not multiprocessing.active_children()
+def make_tensors():
+    return (torch.full((3,), k) for k in count())
+
+
+@pytest.mark.parametrize("name", ["short", pytest.param("long" * 25, marks=pytest.mark.slow)])
+def test_no_process_and_no_file_is_left_when_the_rest_is_not_wanted(name, monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as parent:
+        (temporary := Path(parent, name)).mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        with closing(prefetch_from_process(make_tensors, size=2)) as items:
+            next(items)
+            assert next(items).tolist() == [1, 1, 1]
+        assert not multiprocessing.active_children()
+        assert not list(temporary.iterdir()), "The socket through which tensors pass is taken away."
+
+
+@pytest.mark.slow
+def test_an_item_that_cannot_pass_is_an_error():
+    with pytest.raises((AttributeError, pickle.PicklingError), match="local"):
+        list(prefetch_from_process(make_functions, size=2))
+
+
+def make_functions():
+    yield lambda: None
+
+
+def work_for_ever(folder):
+    (folder / str(os.getpid())).touch()
+    while True:
+        pass
+
+
+def take_for_ever(folder):
+    next(prefetch_from_process(partial(work_for_ever, folder), size=2))
+
+
+@pytest.mark.slow
+def test_the_process_ends_with_a_killed_one_while_it_makes_an_item(tmp_path):
+    (tmp_path / "made").mkdir()
+    run = Started(take_for_ever, tmp_path / "made", folder=tmp_path / "streams")
+    run.wait_for(lambda: list((tmp_path / "made").iterdir()))
+    (maker,) = (tmp_path / "made").iterdir()
+    run.send(signal.SIGKILL)
+    run.wait()
+    poll(lambda: not Path("/proc", maker.name, "exe").exists(), "the end of the process that makes items")
