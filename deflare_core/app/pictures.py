@@ -55,6 +55,7 @@ def pictures(
     from deflare_core.events import WINDOW_US
     from deflare_core.io.recordings import open_together
     from deflare_core.show.debug import write_window_pictures
+    from deflare_core.show.room import PICTURES, TAKE_A_PART, check_room
 
     if len(files) > 2:
         raise DeflareError(f"Name one or two recordings; received {len(files)} names.")
@@ -65,6 +66,8 @@ def pictures(
             raise DeflareError(
                 f"{files[0]}: has {len(starts)} windows, numbered from 0; it has none of number {number}."
             )
+        window_us = [(starts[number], starts[number] + WINDOW_US)]
+        check_room(PICTURES, recordings["before"].sensor_size, recordings.values(), window_us, TAKE_A_PART)
         for name, recording in recordings.items():
             events = recording.window(starts[number], starts[number] + WINDOW_US)
             voxel = events_to_voxel(events, t0_us=starts[number])

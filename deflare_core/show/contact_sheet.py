@@ -12,6 +12,7 @@ from deflare_core.events import Events
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, find_span_us, open_together
 from deflare_core.show.figures import as_label, cut_blocks, draw_signed, find_limit, make_figure, sum_polarities
+from deflare_core.show.room import SHEET, TAKE_A_PART, check_room
 from deflare_core.streams.matching import match_events
 
 SHEET_WINDOW_US = 20_000
@@ -32,14 +33,15 @@ def draw_contact_sheet(
     Raises
     ------
     ValueError
-        For no recordings, sensors that differ, recordings without duration, or less than one window.
+        For no recordings, sensors that differ, recordings without duration, less than one window, or no room in memory.
     """
     if num < 1:
         raise ValueError(f"num must be at least 1; received {num}.")
     with open_together(recordings, reading) as opened:
         windows = spread_windows_us(*find_span_us(opened), num)
-        columns = [_read_window(opened, *window) for window in windows]
-    panels = {name: [_sum_blocks(column[name]) for column in columns] for name in columns[0]}
+        check_room(SHEET, next(iter(opened.values())).sensor_size, opened.values(), windows, TAKE_A_PART)
+        columns = [_sum_window(opened, *window) for window in windows]
+    panels = {name: [column[name] for column in columns] for name in columns[0]}
     return _draw_panels(panels, windows)
 
 
@@ -49,6 +51,11 @@ def spread_windows_us(t_start_us: int, t_end_us: int, num: int) -> list[tuple[in
     length = min(SHEET_WINDOW_US, max(1, (t_end_us - t_start_us) // num))
     starts = ((edges[:-1] + edges[1:] - length) // 2).astype(int).tolist()
     return [(start, start + length) for start in starts]
+
+
+def _sum_window(opened: Mapping[str, Recording], start_us: int, end_us: int) -> dict[str, tuple[np.ndarray, int]]:
+    """What a panel shows of a window, by recording."""
+    return {name: _sum_blocks(events) for name, events in _read_window(opened, start_us, end_us).items()}
 
 
 def _read_window(opened: Mapping[str, Recording], start_us: int, end_us: int) -> dict[str, Events]:

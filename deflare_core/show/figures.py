@@ -23,6 +23,7 @@ from PIL import ImageColor
 from deflare_core.events import Events
 from deflare_core.streams.statistics import count_events
 from deflare_core.system.atomic_files import complete_or_absent
+from deflare_core.system.limits import MOST_INCHES
 from deflare_core.system.markdown import printable
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def find_limit(pictures: Sequence[np.ndarray], percent: float = 99) -> float:
 
 def make_figure(width_inches: float, height_inches: float) -> Figure:
     """An empty figure in which labels and legends find room by themselves."""
-    return Figure(figsize=(width_inches, height_inches), dpi=110, layout="constrained")
+    return Figure(figsize=(width_inches, min(height_inches, MOST_INCHES)), dpi=110, layout="constrained")
 
 
 def _draw_dots(axes: Axes, events: Events) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from deflare_core.codec import bin_edges_us, events_to_voxel
 from deflare_core.events import NUM_BINS, WINDOW_US, Events
 from deflare_core.io.recordings import Recording
+from deflare_core.show.room import PANELS, TAKE_A_PART, check_room
 from deflare_core.streams.matching import match_events
 
 What = Literal["events", "removed"]
@@ -28,6 +29,7 @@ SEEN_SHARE = 0.015
 NICE_MS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 MAX_BARS = 1500
 """More bars of event rate than this are narrower than a pixel of most screens."""
+SHOW_LESS = f"show a shorter stretch, fewer recordings, or {TAKE_A_PART}"
 SCANNED_EVENTS = 20_000_000
 """Events whose times are read at once, in a second, rather than sought one by one."""
 
@@ -154,7 +156,12 @@ class Rates(NamedTuple):
 def load_panels(sources: Mapping[str, Source], start_us: int, length_us: int, look: str = "counts") -> dict[str, Panel]:
     """The panels by title of the stretch `[start_us, start_us + length_us)`; with an output also what it removed."""
     before_us = HISTORY * length_us if look == "surface" else 0
-    read = {title: source.read(start_us - before_us, start_us + length_us) for title, source in sources.items()}
+    span_us = start_us - before_us, start_us + length_us
+    recordings = [source.events for source in sources.values() if isinstance(source.events, Recording)]
+    if recordings:
+        num_panels = len(sources) + (OUTPUT in sources)
+        check_room(PANELS, recordings[0].sensor_size, recordings, [span_us], SHOW_LESS, num_panels)
+    read = {title: source.read(*span_us) for title, source in sources.items()}
     events, causes = read[INPUT]
     for title in read.keys() & {TARGET, OUTPUT}:
         kept, found = match_events(events, read[title].events)

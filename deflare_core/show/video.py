@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import av
@@ -26,14 +26,20 @@ from deflare_core.events import Events, SensorSize
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.io.recordings import Recording, find_span_us, open_together
 from deflare_core.show.figures import NEGATIVE, NEUTRAL, POSITIVE
+from deflare_core.show.room import FILM, TAKE_A_PART, check_room
 from deflare_core.system.atomic_files import complete_or_absent
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.limits import LONGEST_SIDE
+from deflare_core.windows import Clock
 
 WHITE = "#ffffff"
 GROUND = "#e8e8e8"
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 """The font that matplotlib brings: the one of the figures, and the same on every machine."""
 MIN_PANEL_WIDTH = 480
+MOST_SCALE = 60
+"""How many times as wide a panel is as its sensor at most: each time costs another pass through the events."""
+SMALLEST_FONT = 8
 READ_US = 100_000
 # Dense frames of two 640 x 480 panels take 17 ms on two cores, against 27 ms with x264's next slower preset.
 ENCODER_OPTIONS = {"preset": "superfast", "crf": "23"}
@@ -84,7 +90,8 @@ def write_video(
     Raises
     ------
     DeflareError
-        For no recordings, sensors that differ, an empty span, a length or rate below 1, or another file type.
+        For no recordings, sensors that differ, an empty span, a length or rate below 1, another file type, or a film
+        that is too long, too large or does not fit into memory.
     """
     target = Path(target)
     _check_arguments(target, frame_us, frames_per_s)
@@ -95,7 +102,9 @@ def write_video(
         sheet = Sheet(list(opened), next(iter(opened.values())).sensor_size, caption)
         num_frames = -(-(end - start) // frame_us)
         _check_length(num_frames, frames_per_s, end - start)
-        frames = (sheet.frame(panels, t_us) for t_us, panels in _slices(opened, start, end, frame_us))
+        pieces = _cut_pieces(start, end, frame_us)
+        _check_size(sheet.size, opened, pieces)
+        frames = (sheet.frame(panels, t_us) for t_us, panels in _slices(opened, pieces, frame_us))
         with complete_or_absent(target) as temporary:
             _encode(tqdm(frames, "video", num_frames, unit="frame"), temporary, sheet.size, frames_per_s)
     return Video(target, num_frames, *sheet.size, slowdown)
@@ -122,20 +131,35 @@ def _check_length(num_frames: int, frames_per_s: int, span_us: int) -> None:
         )
 
 
+def _check_size(size: tuple[int, int], recordings: Mapping[str, Recording], pieces_us: Sequence[Clock]) -> None:
+    """Raise a DeflareError if a film would be larger than H.264 or the memory allows."""
+    advice = ("film one recording alone, " if len(recordings) > 1 else "") + f"or {TAKE_A_PART}"
+    if max(size) > LONGEST_SIDE:
+        raise DeflareError(
+            f"The film would be {size[0]:,} pixels high and {size[1]:,} wide, and H.264 has at most {LONGEST_SIDE:,}; "
+            f"{advice.removeprefix('or ')}."
+        )
+    check_room(FILM, size, recordings.values(), pieces_us, f"show less in a frame (--frame-us), {advice}")
+
+
 class Sheet:
     """The paper on which frames are painted: titles above the panels, time and caption below, drawn once."""
 
     def __init__(self, names: Sequence[str], sensor_size: SensorSize, caption: str) -> None:
         height, width = sensor_size
-        self._scale = -(-MIN_PANEL_WIDTH // width)
+        self._scale = min(-(-MIN_PANEL_WIDTH // width), MOST_SCALE)
         self._panel = (height * self._scale, width * self._scale)
-        font_size = self._panel[1] // 30
+        font_size = max(self._panel[1] // 30, SMALLEST_FONT)
         self._font = ImageFont.truetype(FONT, font_size)
         self._strip, self._gap = 2 * font_size, font_size // 2
         # H.264 halves the colours' resolution: sizes must be even, and panels start at even pixels to look alike.
         self._lefts = [k * _even(self._panel[1] + self._gap) for k in range(len(names))]
         self.size = _even(self._panel[0] + 2 * self._strip), _even(self._lefts[-1] + self._panel[1])
-        self._blank = to_yuv(self._draw_blank(names, caption))
+        self._names, self._caption = names, caption
+
+    @cached_property
+    def _blank(self) -> np.ndarray:
+        return to_yuv(self._draw_blank())
 
     def frame(self, panels: Sequence[Events], t_us: int) -> np.ndarray:
         """The planes of what each panel shows from `t_us` on, uint8 `(1.5 height, width)`, as `to_yuv` lays them."""
@@ -149,14 +173,14 @@ class Sheet:
         planes[self.size[0] - self._strip : self.size[0], : time.width] = time
         return planes
 
-    def _draw_blank(self, names: Sequence[str], caption: str) -> Image.Image:
+    def _draw_blank(self) -> Image.Image:
         height, width = self.size
         image = Image.new("RGB", (width, height), GROUND)
         draw = ImageDraw.Draw(image)
-        for left, name in zip(self._lefts, names, strict=True):
+        for left, name in zip(self._lefts, self._names, strict=True):
             image.paste(WHITE, (left, self._strip, left + self._panel[1], self._strip + self._panel[0]))
             draw.text((left + self._panel[1] // 2, self._strip // 2), name, NEUTRAL, self._font, anchor="mm")
-        draw.text((width - self._gap, height - self._strip // 2), caption, NEUTRAL, self._font, anchor="rm")
+        draw.text((width - self._gap, height - self._strip // 2), self._caption, NEUTRAL, self._font, anchor="rm")
         return image
 
 
@@ -205,14 +229,18 @@ def _check_arguments(target: Path, frame_us: int, frames_per_s: int) -> None:
             raise DeflareError(f"{name} must be at least 1; received {value}.")
 
 
-def _slices(
-    recordings: Mapping[str, Recording], start_us: int, end_us: int, frame_us: int
-) -> Iterator[tuple[int, list[Events]]]:
-    """The start of each frame and its events in each recording."""
+def _cut_pieces(start_us: int, end_us: int, frame_us: int) -> list[Clock]:
+    """Start and end of what is read at once: one frame or many."""
     # Finding a window in a compressed file costs more than reading the few events of a frame, so many are read.
     read_us = max(1, READ_US // frame_us) * frame_us
-    for first_us in range(start_us, end_us, read_us):
-        last_us = min(first_us + read_us, end_us)
+    return [(first_us, min(first_us + read_us, end_us)) for first_us in range(start_us, end_us, read_us)]
+
+
+def _slices(
+    recordings: Mapping[str, Recording], pieces_us: Iterable[Clock], frame_us: int
+) -> Iterator[tuple[int, list[Events]]]:
+    """The start of each frame and its events in each recording."""
+    for first_us, last_us in pieces_us:
         held = [recording.window(first_us, last_us) for recording in recordings.values()]
         for t_us in range(first_us, last_us, frame_us):
             yield t_us, [events.window(t_us, min(t_us + frame_us, last_us)) for events in held]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from deflare_core.show.stretches import (
     keep_last,
     load_panels,
 )
-from deflare_core.show.viewer_film import write_gif
+from deflare_core.show.viewer_film import check_film, write_gif
 
 Voxel = np.ndarray | torch.Tensor
 LoadWindow = Callable[[int], Sequence[Any]]
@@ -245,8 +245,14 @@ class VoxelBinViewer(anywidget.AnyWidget):
         num = self.num_bins
         if self._timeline is not None:
             num = int(np.clip(self.window_us // FRAME_US, self.num_bins, MOST_FRAMES))
+        shown = [self._crop(panel.cells[0]).shape for title, panel in self._panels.items() if self._is_in_sight(title)]
+        check_film(num, len(shown), shown[0])
+        limit = self.limit or find_limits(self._panels)[0]
+        return write_gif(self._draw_frames(num), limit, 2 if self.look == "counts" else 1)
+
+    def _draw_frames(self, num: int) -> Iterator[tuple[str, dict[str, NDArray[np.float32]]]]:
+        """The words below each of so many frames of what is on show, and its pictures by title."""
         edges_us = bin_edges_us(num, self.window_us, self.start_us)
-        frames = []
         for k, (start_us, end_us) in enumerate(itertools.pairwise(edges_us.tolist())):
             if self._timeline is None:
                 pictures = {title: self._draw(panel, k) for title, panel in self._panels.items()}
@@ -254,9 +260,7 @@ class VoxelBinViewer(anywidget.AnyWidget):
                 panels = load_panels(self._timeline.sources, start_us, end_us - start_us, self.look)
                 pictures = {title: self._draw(panel, None) for title, panel in panels.items()}
             shown = {title: self._crop(picture) for title, picture in pictures.items() if self._is_in_sight(title)}
-            frames.append((f"{start_us / 1000:,.1f} to {end_us / 1000:,.1f} ms", shown))
-        limit = self.limit or find_limits(self._panels)[0]
-        return write_gif(frames, limit, 2 if self.look == "counts" else 1)
+            yield f"{start_us / 1000:,.1f} to {end_us / 1000:,.1f} ms", shown
 
     def _is_in_sight(self, title: str) -> bool:
         return self.maximised not in self._panels or title == self.maximised

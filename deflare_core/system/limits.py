@@ -44,6 +44,11 @@ MOST_PACKET_BYTES = 1 << 28
 """Bytes of a packet of AEDAT4 once it is decompressed; those of cameras are a thousandth of it."""
 MOST_HEADER_BYTES = 1 << 24
 """Bytes of what a file of weights says of its tensors; that of a network of a thousand layers takes a hundredth."""
+LONGEST_SIDE = 1 << 14
+"""Rows or columns of a film: H.264 has no more."""
+LONGEST_GIF_SIDE = (1 << 16) - 1
+MOST_INCHES = 200
+"""Height of a figure, in inches of 110 pixels, so that a sensor of one column is no picture of gigabytes."""
 FREE_BYTES = 1 << 26
 """What takes less memory than this is not asked about."""
 CONTROL_GROUPS = Path("/sys/fs/cgroup")

@@ -1,6 +1,7 @@
 """Videos and contact sheets: what is written is decoded again and looked at pixel by pixel."""
 
 import io
+import re
 
 import av
 import h5py
@@ -17,6 +18,7 @@ from deflare_core.io.convert import convert
 from deflare_core.io.recordings import RecordingError, open_recording, save_events
 from deflare_core.show.contact_sheet import draw_contact_sheet, spread_windows_us
 from deflare_core.show.video import describe_speed, read_poster, write_video
+from deflare_core.system import limits
 
 SIZE = (120, 160)  # enlarged three times: panels of 480 x 360 under a strip of 32 pixels
 STRIP, SCALE, NEXT_PANEL = 32, 3, 488
@@ -176,6 +178,26 @@ def test_bad_recordings_and_targets_are_named(pair, tmp_path):
         write_video({"before": pair["before"], "other": other}, tmp_path / "out.mp4")
     with pytest.raises(ValueError, match=r"after\.h5"):
         write_video({"before": pair["before"]}, pair["after"])
+
+
+@pytest.mark.parametrize(
+    "command", ["video IN OUT.mp4", "sheet IN OUT.png", "pictures IN --output-dir OUT", "view IN --no-browser"]
+)
+def test_a_frame_that_does_not_fit_into_memory_is_refused_before_anything_is_drawn(
+    tmp_path, monkeypatch, capsys, command
+):
+    path = save_blocks(tmp_path / "a.h5", block(0, 0, 0, 1), sensor_size=(2_048, 2_048))
+    (tmp_path / "group").mkdir()
+    for name, num_bytes in {"max": 2_000_000_000, "current": 1_950_000_000}.items():
+        (tmp_path / "group" / f"memory.{name}").write_text(f"{num_bytes}\n")
+    monkeypatch.setattr(limits, "CONTROL_GROUPS", tmp_path / "group")
+    places = {"IN": str(path), "OUT": str(tmp_path / "out")}
+    assert main(re.sub("IN|OUT", lambda match: places[match[0]], command).split()) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(
+        r"a\.h5: to show 400 events at once on 2,\d{3} x 2,048 pixels would take at least 0\.[1-9] GB", line
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"a.h5", "group"}, "Nothing is written."
 
 
 def test_how_slow_is_said_in_words():

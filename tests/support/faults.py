@@ -524,6 +524,14 @@ def hollow(num_rows: int, **settings: object) -> Make:
     return make
 
 
+def burst(path: Path) -> None:
+    """Ten billion events of one microsecond, of which the disk holds none: they are zeros that nobody wrote."""
+    with h5py.File(path, "w") as file:
+        for name, column in COLUMNS.items():
+            file.create_dataset(f"events/{name}", (10**10,), column.dtype, fill_time="never")[0] = 0
+        file["events"].attrs.update({"height": 12, "width": 16})
+
+
 def nested(path: Path, depth: int = 99) -> None:
     """A plain HDF5 recording with groups in groups."""
     h5()(path)
@@ -543,6 +551,7 @@ MANY = np.full((8, 480, 640), 32_767, np.int16)
 LAUGHS = ["a0: &a0 [ha, ha]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 30))]
 MERGES = ["a0: &a0 {b: 1}", *(f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 9)}]}}" for k in range(1, 30))]
 SIMULATE = f"simulate --config {PROJECT_ROOT / 'configs' / 'simu_config.yaml'} --output-dir OUT"
+PICTURES = "pictures IN --output-dir OUT"
 SETTING = "infer --input GOOD --output OUT method=baf"
 FAULTS = [
     Fault("no such recording", "a.h5", nothing, ("no such file",)),
@@ -865,6 +874,12 @@ FAULTS = [
     Fault("a misspelt parameter", "none", nothing, ("did you mean 'max_steps'",), "notebook 00 -p max_step 5"),
     Fault("a suffix nobody writes", "a.h5", h5(), (".npz",), "convert IN OUT.avi", only=True),
     Fault("an hour of film", "a.h5", AN_HOUR, ("would last 20 hours", "--frame-us 40"), "video IN OUT.mp4", only=True),
+    Fault("a film of a narrow sensor", "a.h5", sensor(2_000, 16), ("16,384",), "video IN OUT.mp4", only=True),
+    Fault("a film of a burst", "a.h5", burst, ("a.h5: to show 10,000,000,000", "250.0 GB"), "video IN OUT.mp4", True),
+    Fault("a sheet of a burst", "a.h5", burst, ("a.h5: to show 10,000,000,000", "250.0 GB"), "sheet IN OUT.png", True),
+    Fault("pictures of a burst", "a.h5", burst, ("1,000.0 GB", "take a part of the frame first"), PICTURES, True),
+    Fault("a burst to view", "a.h5", burst, ("200.0 GB", "show a shorter stretch"), "view IN --no-browser", True),
+    Fault("a burst to deflare", "a.h5", burst, ("to read 10,000,000,000 events at once", "shorter windows"), BAF, True),
     Fault("voxels of 30 years", "a.h5", OF_30_YEARS, ("at most 16,777,216",), "encode IN OUT.npy", only=True),
     Fault("voxels of an hour", "a.h5", hour_of_vga, ("windows would take", "GB free"), "encode IN OUT.npy", only=True),
     Fault("the same as .pt", "a.h5", hour_of_vga, ("would take", "GB"), "encode IN OUT.pt", only=True),
