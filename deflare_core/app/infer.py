@@ -170,9 +170,11 @@ def deflare_file(
         When the recording cannot be deflared, or another file is there that is not to be replaced.
     """
     from deflare_core.deflaring.jobs import is_deflared
+    from deflare_core.deflaring.journal import remove_journal
     from deflare_core.inference import deflare_recording
 
     if asked.rules.skips_done and is_deflared(method, source, target, asked.settings):
+        remove_journal(target)
         return None
     if target.exists() and not asked.rules.replaces:
         raise DeflareError(

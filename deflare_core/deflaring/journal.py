@@ -163,6 +163,14 @@ class Journal:
             raise explain_unwritable(self.path, error) from error
 
 
+def remove_journal(target: Path) -> None:
+    """Take away what a run left that was killed when its output was complete; another run's journal stays."""
+    journal = Journal(target, "of no run")
+    if journal.path.exists():
+        with suppress(RecordingError, OSError), journal:
+            journal.remove()
+
+
 def _may_pass(cause: BaseException | None) -> bool:
     """Whether a failure may not be there the next time; of a damaged file HDF5 makes an OSError without a number."""
     return isinstance(cause, PASSING) and not (isinstance(cause, OSError) and cause.errno is None)

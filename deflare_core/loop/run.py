@@ -16,6 +16,7 @@ from deflare_core.checkpoint import (
     compare_settings,
     describe_changes,
     find_checkpoint,
+    link_checkpoint,
     load_training_state,
     load_weights,
     read_checkpoint,
@@ -153,3 +154,7 @@ def restore_run(run: Run, path: Path) -> None:
     for entry in read_log(run.config.trainer.output_dir):
         if "validation" in entry and entry["step"] <= run.step:
             run.note_validation(entry["step"], entry["validation"])
+    if run.processes.is_first:  # The run may have been killed between a checkpoint and its links.
+        link_checkpoint(path, "last")
+        if run.best_step >= 0:
+            link_checkpoint(find_checkpoint(run.config.trainer.output_dir), "best")

@@ -13,6 +13,7 @@ from deflare_core.app.advice import advise_on_speed
 from deflare_core.app.arguments import find_parameters
 from deflare_core.app.commands import COMMANDS, main
 from deflare_core.config import InferenceConfig
+from deflare_core.deflaring.journal import FIRST_LINE
 from deflare_core.deflaring.summary import Peak, find_peaks
 from deflare_core.events import Events
 from deflare_core.io.recordings import load_events, save_events
@@ -84,7 +85,9 @@ def test_without_an_output_it_writes_next_to_the_input_and_replaces_nothing(tmp_
     words, output = ["-i", recording, "--method", "input"], tmp_path / "in_deflared.h5"
     assert deflare(*words) == 0
     assert same_events(load_events(output), load_events(recording))
+    (tmp_path / ".in_deflared.h5.journal").write_bytes(FIRST_LINE)  # As of a run killed when its output was complete.
     assert deflare(*words) == 0
+    assert not list(tmp_path.glob(".*")), "Nothing hidden is left."
     assert "skipped" in capsys.readouterr().out, "The same work is not done twice."
     before = output.read_bytes()
     assert deflare("-i", recording, "--method", "empty") == 1

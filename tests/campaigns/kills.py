@@ -2,11 +2,12 @@
 
     PYTHONPATH=tests:. python tests/campaigns/kills.py [--moments 30] [--minutes 60] [COMMAND ...]
 
-Two of three moments are of SIGKILL, the others of SIGTERM and SIGINT in turn; at every fourth the run that goes on is
-stopped too. `README.md` has the last table.
+Moments are shares of the processor's time that an undisturbed run takes. Two of three are of SIGKILL, the others of
+SIGTERM and SIGINT in turn; at every fourth the run that goes on is stopped too. `README.md` has the last table.
 """
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -28,9 +29,9 @@ def try_command(name: str, moments: int, minutes: float, folder: Path) -> Found:
     for k in sorted(range(moments), key=lambda k: k * 0.618 % 1):  # Those of a short campaign are spread too.
         if time.monotonic() > end:
             break
-        stops = [Stop((k + 0.5) / moments * whole.seconds, SIGNALS[k % len(SIGNALS)])]
+        stops = [Stop((k + 0.5) / moments * whole.used_s, SIGNALS[k % len(SIGNALS)])]
         if k % 4 == 1:  # The run that goes on is stopped too.
-            stops.append(Stop(k * 0.382 % 1 * whole.seconds, SIGNALS[(k // 4) % len(SIGNALS)]))
+            stops.append(Stop(k * 0.382 % 1 * whole.used_s, SIGNALS[(k // 4) % len(SIGNALS)]))
         try_stops(WORKS[name], whole, folder, stops, found)
     first, second = found.stopped
     say(f"| `{name}` | {whole.seconds:.1f} | {found.trials} | {first} | {second} | {len(found.faults)} |")
@@ -55,6 +56,7 @@ def run_campaign() -> int:
     say(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
     num_faults = 0
     with tempfile.TemporaryDirectory(prefix="campaign-") as folder:
+        os.environ["OMP_NUM_THREADS"] = "1"  # Threads that wait for each other use up a processor.
         SERVER.set_forkserver_preload([*PRELOADED, "support.commands_at_work", "deflare_core.app.notebook"])
         start_server()
         for name in given.commands or WORKS:

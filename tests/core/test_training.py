@@ -138,6 +138,16 @@ def test_a_killed_run_resumes_to_the_bit(config, start, tmp_path):
     assert equal(weights(fit(killed, resume=True, progress=False)), weights(whole))
 
 
+def test_a_run_killed_between_a_checkpoint_and_its_links_gets_them_when_resumed(config):
+    folder = fit(config(), progress=False).parent
+    expected = {}
+    for name in ("best", "last"):
+        expected[name] = (folder / name).readlink()
+        (folder / name).unlink()
+    fit(config(), resume=True, progress=False)
+    assert {name: (folder / name).readlink() for name in expected} == expected
+
+
 def interrupt_after(last_step, number, monkeypatch):
     step = training.train_step
 

@@ -30,6 +30,7 @@ validation: *pairs
 trainer: {max_steps: 12, device: cpu, num_workers: 0, output_dir: run, checkpoint_every: 4, validate_every: 6}
 """
 SIMULATION = "sensor_size: [24, 32]\nduration_us: 60000\nnum_train: 4\nnum_test: 2\n"
+TRAIN = "train --config train.yaml"
 CELLS = (
     "output_dir = None\nvalue = 1",
     "from pathlib import Path\nfrom deflare_core.app.interactive import enter\noutput_dir = enter(output_dir)",
@@ -164,10 +165,15 @@ WORKS = {
     "simulate": Work(make_simulation, "simulate --config simu.yaml --output-dir data --workers 1"),
     "simulate, two": Work(make_simulation, "simulate --config simu.yaml --output-dir data --workers 2"),
     "train": Work(
-        make_pairs, "train --config train.yaml", "train --config train.yaml --resume",
+        make_pairs, TRAIN, f"{TRAIN} --resume",
+        differs=((r"run/metrics\.jsonl", digest_log),), may_be_more=r"run/checkpoint_.*",
+    ),
+    "train, two loaders": Work(
+        make_pairs, f"{TRAIN} trainer.num_workers=2", f"{TRAIN} trainer.num_workers=2 --resume",
         differs=((r"run/metrics\.jsonl", digest_log),), may_be_more=r"run/checkpoint_.*",
     ),
     "evaluate": Work(make_trained, "evaluate --config test.yaml"),
+    "evaluate, two": Work(make_trained, "evaluate --config test.yaml workers=2"),
     "notebook": Work(
         make_notebook, "notebook tiny.ipynb", run=run_notebook,
         differs=(

@@ -1,5 +1,6 @@
 """Killing: a command is ended by a signal in the middle of its work, and must come to the same end when run again."""
 
+import math
 import os
 import re
 import shutil
@@ -21,15 +22,19 @@ MARK = "DEFLARE_CAMPAIGN"
 
 @dataclass(frozen=True)
 class Whole:
-    """An undisturbed run: the folder that it began with, what stood there at its end, and how long it took."""
+    """An undisturbed run: the folder that it began with, what stood there at its end, and what it took of time.
+
+    `used_s` are seconds of a processor: what else a machine does makes little difference to them.
+    """
 
     begun: Path
     digests: dict[str, str]
     seconds: float
+    used_s: float
 
 
 class Stop(NamedTuple):
-    """A signal, and the seconds of a run after which it is sent."""
+    """A signal, and after how many seconds of a processor that a run has used it is sent."""
 
     after_s: float
     number: signal.Signals
@@ -47,17 +52,18 @@ class Found:
 
 def run_whole(work: Work, folder: Path) -> Whole:
     """An undisturbed run in a folder of its own, the second one: the first also imports and compiles."""
-    seconds, digests = 0.0, []
+    seconds, used_s, digests = 0.0, 0.0, []
     work.make(prepare(folder / "begun"))
     for name in ("first", "second"):
         place = copy_begun(folder / "begun", folder / "work")
         started = time.perf_counter()
         run = work.start(place, folder / name)
+        used_s = watch(run)
         assert run.wait() == 0, run.err
         seconds = time.perf_counter() - started
         digests.append(work.digests(place))
     assert digests[0] == digests[1], "Two undisturbed runs are equal."
-    return Whole(folder / "begun", digests[0], seconds)
+    return Whole(folder / "begun", digests[0], seconds, used_s)
 
 
 def prepare(folder: Path) -> Path:
@@ -99,7 +105,7 @@ def try_stops(work: Work, whole: Whole, folder: Path, stops: Sequence[Stop], fou
 def stop_run(run: Started, stop: Stop, about: str, found: Found) -> bool:
     """Whether a signal has stopped a run before its end; notes a traceback, and processes that are left."""
     run.wait_for((run.folder / "stderr").exists)
-    time.sleep(stop.after_s)
+    watch(run, stop.after_s)
     run.send(stop.number)
     try:
         poll(lambda: not run.runs(), "the end", tries=400, pause_s=0.1)
@@ -110,6 +116,29 @@ def stop_run(run: Started, stop: Stop, about: str, found: Found) -> bool:
         found.faults.append(f"{about}: a traceback: {run.err[-2_000:]}")
     note_processes(about, found)
     return run.wait() != 0
+
+
+def watch(run: Started, until_s: float = math.inf) -> float:
+    """The seconds of a processor that a run has used when it ends, or has used so many."""
+    used_s = [0.0]
+
+    def is_there() -> bool:
+        used_s.append(max(used_s[-1], find_used_s(run.pid)))
+        return used_s[-1] >= until_s or not run.runs()
+
+    poll(is_there, "the moment", tries=100_000, pause_s=0.003)
+    return used_s[-1]
+
+
+def find_used_s(process: int) -> float:
+    """The seconds of a processor that a process has used, and all that it has started."""
+    try:
+        folder = Path(f"/proc/{process}")
+        ticks = map(int, (folder / "stat").read_text().rpartition(")")[2].split()[11:15])
+        children = [child for file in folder.glob("task/*/children") for child in file.read_text().split()]
+    except OSError:
+        return 0.0
+    return sum(ticks) / os.sysconf("SC_CLK_TCK") + sum(find_used_s(int(child)) for child in children)
 
 
 def note_processes(about: str, found: Found) -> None:
