@@ -70,10 +70,11 @@ def open_viewer(names: Names, reading: Reading, stack: ExitStack) -> VoxelBinVie
     if "input" not in paths:
         raise DeflareError("Name a recording to show.")
     recordings = stack.enter_context(open_together(paths, reading))
-    for recording in recordings.values():
-        if len(recording) <= SCANNED_EVENTS:  # More take longer than one who wants to look would wait.
-            recording.check_order()
-    return make_viewer(recordings)
+    viewer = make_viewer(recordings)  # It counts the events of input and output over time, and so knows their order.
+    target = recordings.get("target")
+    if target and len(target) <= SCANNED_EVENTS:  # More take longer than one who wants to look would wait.
+        target.check_order()
+    return viewer
 
 
 def make_viewer(recordings: dict[str, Recording]) -> VoxelBinViewer:

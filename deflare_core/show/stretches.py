@@ -120,10 +120,11 @@ class Timeline:
     def count(self, what: What, start_us: int, length_us: int, num: int) -> NDArray[np.int64]:
         """How many events of the input each of `num` stretches holds, or how many fewer the output, int64 `(num,)`."""
         edges = start_us + np.arange(num + 1, dtype=np.int64) * length_us
-        counts = np.diff(self.sources[INPUT].count_before(edges))
-        if what == "removed":
-            counts = np.maximum(counts - np.diff(self.sources[OUTPUT].count_before(edges)), 0)
-        return counts
+        events = self._count_between(edges, INPUT)
+        return events if what == "events" else np.maximum(events - self._count_between(edges, OUTPUT), 0)
+
+    def _count_between(self, edges_us: NDArray[np.int64], title: str) -> NDArray[np.int64]:
+        return np.diff(self.sources[title].count_before(edges_us))
 
     def find_most(self, what: What, length_us: int) -> int:
         """The number of the stretch with the most events, or from which most were removed."""
@@ -140,9 +141,11 @@ class Timeline:
     def rates(self) -> Rates:
         """What each stretch of the whole recording holds, at most `MAX_BARS` of them, a window or longer."""
         bar_us = WINDOW_US * -(-self.total_us // (WINDOW_US * MAX_BARS))
-        span = self.t0_us, bar_us, self.count_stretches(bar_us)
-        removed = self.count("removed", *span) if OUTPUT in self.sources else None
-        return Rates(bar_us, self.count("events", *span), removed)
+        edges = self.t0_us + np.arange(self.count_stretches(bar_us) + 1, dtype=np.int64) * bar_us
+        events = self._count_between(edges, INPUT)
+        has_output = OUTPUT in self.sources
+        removed = np.maximum(events - self._count_between(edges, OUTPUT), 0) if has_output else None
+        return Rates(bar_us, events, removed)
 
 
 class Rates(NamedTuple):

@@ -27,8 +27,9 @@ from deflare_core.app.view_server import MOST_TABS, list_folder, make_applicatio
 from deflare_core.codec import events_to_voxel
 from deflare_core.events import Events
 from deflare_core.io.reading import AS_STATED
-from deflare_core.io.recordings import save_events
+from deflare_core.io.recordings import Recording, save_events
 from deflare_core.show.stretches import merge_bins
+from deflare_core.system.errors import DeflareError
 from deflare_core.system.places import PROJECT_ROOT
 
 SIZE = (60, 80)
@@ -160,6 +161,20 @@ def test_a_file_that_breaks_while_it_is_shown_costs_a_line(files):
         await hear(tab, "done")
 
     talk(files[1:], ask)
+
+
+@pytest.mark.parametrize("backwards", ["before", "after", "target"])
+def test_the_times_of_each_recording_are_gone_through_once_and_are_in_order(files, monkeypatch, backwards):
+    names, read, go_through = [*files, files[0].with_stem("target")], [], Recording._ordered_times
+    names[2].write_bytes(files[0].read_bytes())
+    monkeypatch.setattr(Recording, "_ordered_times", lambda self: read.append(self.path.stem) or go_through(self))
+    with ExitStack() as stack:
+        open_viewer(names, AS_STATED, stack)
+    assert sorted(read) == ["after", "before", "target"]
+    with h5py.File(files[0].with_stem(backwards), "a") as file:
+        file["events/t"][2_000] = 0
+    with ExitStack() as stack, pytest.raises(DeflareError, match=f"{backwards}.h5: Time must not go backwards"):
+        open_viewer(names, AS_STATED, stack)
 
 
 def test_a_recording_that_begins_with_silence_is_shown_where_it_does_not(tmp_path):
