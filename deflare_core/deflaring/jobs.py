@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deflare_core.deflaring.method import Method
+from deflare_core.io.arrays import list_parts
 from deflare_core.io.formats import HDF5_SUFFIXES, SUFFIX_FORMATS, TEXT
 from deflare_core.io.reading import RecordingError
 from deflare_core.io.recordings import Recording
@@ -80,5 +81,7 @@ def list_text_files(source: Path) -> list[Path]:
 
 
 def _files_of_formats(folder: Path) -> list[Path]:
-    """The files of a folder whose names end as those of recordings do, in order."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIX_FORMATS and not p.name.startswith("."))
+    """The files of a folder whose names end as those of recordings do, in order; of three that are one the first."""
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIX_FORMATS and not p.name.startswith("."))
+    threes = [parts for path in files if (parts := [*list_parts(path).values()]) and set(parts) <= set(files)]
+    return [path for path in files if path not in {part for _, *others in threes for part in others}]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
@@ -27,13 +27,14 @@ from deflare_core.io.reading import (
     warn_of_coarse_times,
 )
 from deflare_core.system.errors import DeflareError
+from deflare_core.system.input_files import check_input
 from deflare_core.system.limits import check_memory
 
 DAMAGED_ARRAY = (ValueError, TypeError, SyntaxError, EOFError, TokenError)
 """What numpy raises where an array's header or its length is damaged."""
 DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, *DAMAGED_ARRAY)
 EVIMO2 = ("events_t", "events_xy", "events_p")
-"""What the arrays of EVIMO2's archives are called."""
+"""What the arrays of EVIMO2's archives are called, and how its files of one array each end."""
 SIZE_NAMES = ("sensor_size", "height", "width")
 Named = dict[str, np.ndarray]
 """The columns of a table, by the names that it gives them."""
@@ -54,12 +55,31 @@ def read_npz(path: Path, reading: Reading) -> Content:
 
 
 def read_npy(path: Path, reading: Reading) -> Content:
-    """The content of an array, which stays on disk."""
-    with _explain_damage("array", DAMAGED_ARRAY):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    """The content of an array, or of the three of EVIMO2 of which it is one; they stay on disk."""
+    array, parts = _map_array(path), list_parts(path)
     reading.choose_stream(["events"])
-    columns = _columns_of(array, reading, None)
+    if parts and not _is_table(array):
+        if missing := [part.name for part in parts.values() if not part.exists()]:
+            raise DeflareError(f"is one of the three arrays of a recording of EVIMO2; put {missing[0]} next to it.")
+        columns = _columns_of_evimo2({name: _map_array(part) for name, part in parts.items()})
+    else:
+        columns = _columns_of(array, reading, None)
     return Content(None, _pieces(path, columns, reading), ", ".join(columns))
+
+
+def list_parts(path: Path) -> dict[str, Path]:
+    """The three files of a recording of EVIMO2 by the names of their arrays; none where the file is not one of them."""
+    ending = next((name for name in EVIMO2 if path.name.endswith(f"{name}.npy")), None)
+    if ending is None:
+        return {}
+    stem = path.name.removesuffix(f"{ending}.npy")
+    return {name: path.with_name(f"{stem}{name}.npy") for name in EVIMO2}
+
+
+def _map_array(path: Path) -> np.ndarray:
+    check_input(path)
+    with _explain_damage("array", DAMAGED_ARRAY):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def write_npz(path: Path, sensor_size: SensorSize, num_events: int, pieces: Callable[[], Iterator[Events]]) -> None:
@@ -132,9 +152,9 @@ def _find_events(archive: np.lib.npyio.NpzFile, names: list[str], reading: Readi
     return _columns_of(tables[named], reading, size)
 
 
-def _columns_of_evimo2(archive: np.lib.npyio.NpzFile) -> Named:
-    """The columns of an archive of EVIMO2, whose times are in seconds unless they are whole numbers."""
-    t, xy, p = (archive[name] for name in EVIMO2)
+def _columns_of_evimo2(arrays: Mapping[str, np.ndarray]) -> Named:
+    """The columns of the arrays of EVIMO2, whose times are in seconds unless they are whole numbers."""
+    t, xy, p = (arrays[name] for name in EVIMO2)
     if xy.ndim != 2 or xy.shape[1] != 2:
         raise DeflareError(f"expected x and y as columns of events_xy, (N, 2); its shape is {xy.shape}.")
     return {"t_s" if t.dtype.kind == "f" else "t": t, "x": xy[:, 0], "y": xy[:, 1], "p": p}

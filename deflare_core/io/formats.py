@@ -90,7 +90,8 @@ NPZ = Format(
 NPY = Format(
     "an npy array",
     ".npy",
-    "fields `t, x, y, p` by any of their names, or the columns `t x y p`",
+    "fields `t, x, y, p` by any of their names, the columns `t x y p`, or EVIMO2's files `events_t`, `events_xy` and "
+    "`events_p`, by one of them",
     begins(b"\x93NUMPY"),
     read_npy,
     write_npy,

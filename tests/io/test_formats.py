@@ -9,6 +9,7 @@ from numpy.lib.recfunctions import repack_fields
 from support.camera_bytes import dat_bytes, evt3_bytes
 from support.recordings import list_rows, make_events, same_events
 
+from deflare_core.app.commands import main
 from deflare_core.config import ModelConfig
 from deflare_core.events import Events
 from deflare_core.inference import deflare_recording
@@ -335,3 +336,17 @@ def test_archives_of_evimo2_are_read_in_seconds(tmp_path):
     np.savez(tmp_path / "a.npz", events_t=[0.1], events_xy=[[1, 2, 3]], events_p=[1])
     with pytest.raises(RecordingError, match=r"events_xy, \(N, 2\); its shape is \(1, 3\)"):
         load_events(tmp_path / "a.npz", Reading((12, 16)))
+
+
+def test_three_arrays_of_evimo2_are_one_recording_by_the_name_of_each(tmp_path, capsys):
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    for name, values in {"t": [0.000_005, 2.25], "xy": np.array([[1, 3], [15, 11]], np.uint16), "p": [0, 1]}.items():
+        np.save(folder / f"dataset_events_{name}.npy", values)
+    for path in folder.iterdir():
+        assert list_rows(load_events(path, Reading((12, 16)))) == [(5, 1, 3, -1), (2_250_000, 15, 11, 1)]
+    words = ["infer", "-i", str(folder), "-o", str(tmp_path / "out"), "--method", "input", "--sensor-size", "12", "16"]
+    assert main([*words, "--quiet"]) == 0, capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset_events_t.npy.h5"]
+    np.save(folder / "other_events_p.npy", make_events(num=9).to_structured())
+    assert len(load_events(folder / "other_events_p.npy", Reading(SIZE))) == 9, "A table is a recording of its own."

@@ -653,6 +653,7 @@ FAULTS = [
     Fault("an old AEDAT", "a.aedat", content(b"#!AER-DAT3.1\r\n\0\0"), ("is an AEDAT file older than 4",), SIZED),
     Fault("npy, data cut short", "a.npy", npy_cut, ("cut short",), SIZED),
     Fault("npy, a time that is nan", "a.npy", npy(np.array([[NAN, 0, 0, 1]])), ("nan at event 0",), SIZED),
+    Fault("npy, one of EVIMO2's three", "a_events_t.npy", npy(np.zeros(9)), ("put a_events_xy.npy next to it",), SIZED),
     Fault("npy of nine columns", "a.npy", npy(np.zeros((4, 9))), ("its shape is (4, 9)",), SIZED),
     Fault("npy without the field p", "a.npy", npy(np.zeros(3, [(n, int) for n in "txy"])), ("lacks ['p']",), SIZED),
     Fault("npy of objects", "a.npy", npy(np.array([{}], object)), ("objects", "save numbers"), SIZED),
