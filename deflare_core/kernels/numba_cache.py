@@ -16,8 +16,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from deflare_core.system.errors import DeflareError
@@ -29,6 +31,8 @@ PACKAGES = (PROJECT_ROOT / "deflare_core", PROJECT_ROOT / "data_simu")
 _PREFIX = "compiled-"
 COMPILES = "DEFLARE_COMPILES"
 """The environment variable that marks a process which only compiles."""
+LOOK_AGAIN_S = 1.0
+"""How often a process that compiles looks whether the one that waits for it is there, seconds."""
 CACHE_VARIABLE = "NUMBA_CACHE_DIR"
 """The environment variable that names a folder for compiled code; processes that this one starts share it."""
 _temporary: list[tempfile.TemporaryDirectory[str]] = []
@@ -90,6 +94,8 @@ def compiled_before(module: str) -> None:
         When there is no folder for compiled code.
     """
     config = load_numba().config
+    if COMPILES in os.environ:
+        Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if COMPILES in os.environ or config.DISABLE_JIT:
         return
     if not config.CACHE_DIR:
@@ -103,6 +109,13 @@ def compiled_before(module: str) -> None:
     environment = os.environ | {COMPILES: module}
     subprocess.run([sys.executable, "-m", module], env=environment, stdout=subprocess.DEVNULL, check=True)
     done.touch()
+
+
+def _end_with(parent: int) -> None:
+    """End this process, which compiles for another one, when that one has been killed."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_AGAIN_S)
+    os._exit(1)
 
 
 def find_cache() -> Path | None:

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
+from support.processes import Started
+from support.waiting import poll
 
 from deflare_core.kernels import numba_cache as compiled
 from deflare_core.system.errors import DeflareError
@@ -68,6 +71,24 @@ def test_where_nothing_is_kept_no_other_events_are_simulated(monkeypatch):
     monkeypatch.setattr(compiled.load_numba().config, "CACHE_DIR", "")
     with pytest.raises(DeflareError, match="one seed would give other events than elsewhere; make room"):
         compiled.compiled_before.__wrapped__("data_simu.tools.warm_up")
+
+
+def compile_in(folder):
+    os.environ[compiled.CACHE_VARIABLE] = str(folder)
+    for cached in (compiled.load_numba, compiled.compiled_before):
+        cached.cache_clear()
+    compiled.compiled_before("data_simu.tools.warm_up")
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_ends_with_the_one_that_was_killed(tmp_path):
+    run = Started(compile_in, tmp_path / "cache", folder=tmp_path / "streams")
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    run.wait_for(lambda: list((tmp_path / "cache").rglob("*.nbi")))
+    (compiling,) = children.read_text().split()
+    run.send(signal.SIGKILL)
+    run.wait()
+    poll(lambda: not Path("/proc", compiling, "exe").exists(), "the end of the process that compiles")
 
 
 def test_the_digest_follows_the_sources(tmp_path, monkeypatch):
