@@ -1,6 +1,8 @@
 """Long recordings, a large folder with bad files in it, and two runs on one folder; prints what each took.
 
-    PYTHONPATH=tests:. python tests/campaigns/soak.py [--seconds 10] [--hours 1] [--minutes 3]
+    PYTHONPATH=tests:. python tests/campaigns/soak.py [--seconds 10] [--hours 1] [--minutes 10]
+
+What is asked for zero of is left out.
 
 An hour at 5 million events a second is 18 billion events; what is run here of it are the hour, at a lower rate, and
 the rate, for a shorter time. `README.md` has the last table.
@@ -133,7 +135,7 @@ def run_campaign() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10, help="at 5 million events a second")
     parser.add_argument("--hours", type=float, default=1, help="at 5,000 events a second")
-    parser.add_argument("--minutes", type=float, default=3, help="through a network, on a small sensor")
+    parser.add_argument("--minutes", type=float, default=10, help="through a network, on a small sensor")
     given = parser.parse_args()
     sys.stdout.write("| recording | seconds of it | events | events after | seconds of work | events/s | peak GB |\n")
     sys.stdout.write("|---|---|---|---|---|---|---|\n")
@@ -144,8 +146,9 @@ def run_campaign() -> None:
             ("an hour", given.hours * 3600, RATE_HZ / 1000, (480, 640), "baf"),
             ("a small sensor", given.minutes * 60, 20_000, (24, 32), "network"),
         ):
-            sys.stdout.write(soak(folder, *row) + "\n")
-            sys.stdout.flush()
+            if row[1]:
+                sys.stdout.write(soak(folder, *row) + "\n")
+                sys.stdout.flush()
         sys.stdout.write("\n".join(["", *deflare_folder(folder), ""]))
 
 

@@ -29,7 +29,7 @@ data: &pairs {noisy_dir: noisy, clean_dir: clean}
 validation: *pairs
 trainer: {max_steps: 12, device: cpu, num_workers: 0, output_dir: run, checkpoint_every: 4, validate_every: 6}
 """
-SIMULATION = "sensor_size: [24, 32]\nduration_us: 60000\nnum_train: 4\nnum_test: 2\n"
+SIMULATION = "sensor_size: [24, 32]\nduration_us: 40000\nnum_train: 3\nnum_test: 2\n"
 TRAIN = "train --config train.yaml"
 CELLS = (
     "output_dir = None\nvalue = 1",
