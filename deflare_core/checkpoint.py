@@ -33,7 +33,7 @@ from deflare_core.system.devices import pick_device
 from deflare_core.system.documents import read_json
 from deflare_core.system.errors import DeflareError, shorten
 from deflare_core.system.places import PRETRAINED
-from deflare_core.system.revision import find_revision, list_versions
+from deflare_core.system.revision import find_revision, hash_file, list_versions
 from deflare_core.system.settings import list_changes, make_config
 from deflare_core.system.tensors import Tensors, find_misfit, find_odd_kind, find_unfinite, read_tensors
 
@@ -105,6 +105,7 @@ def save_checkpoint(
         for name, tensors in files.items():
             # Python's own writing, unlike safetensors', says of a full disk that it is full.
             (temporary / name).write_bytes(save({k: tensor.detach().contiguous() for k, tensor in tensors.items()}))
+        description["training_digest"] = hash_file(temporary / TRAINING)
         (temporary / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
     return path
 
@@ -230,13 +231,16 @@ def set_level(path: str | Path, level: float) -> None:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Put a checkpoint's weights into the model; CheckpointError when they are damaged or of another network."""
-    _load_state(model, _read_tensors(path / WEIGHTS), path / WEIGHTS)
+    _load_state(model, read_tensors(path / WEIGHTS, CheckpointError, "use another checkpoint"), path / WEIGHTS)
 
 
 def load_training_state(path: Path, optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     """Put back a checkpoint's optimizer state, and the weights in training where it has them besides an average."""
     file, groups = path / TRAINING, optimizer.state_dict()["param_groups"]
-    tensors = _read_tensors(file)
+    advice = f"remove {path}, and --resume goes on from the checkpoint before it, or from the start"
+    tensors = read_tensors(file, CheckpointError, advice)
+    if read_json(path / CONFIG, CheckpointError).get("training_digest", digest := hash_file(file)) != digest:
+        raise CheckpointError(f"{file}: holds other bytes than were written with its checkpoint; {advice}.")
     weights = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("weights.")}
     given = {name: tensor for name, tensor in tensors.items() if not name.startswith("weights.")}
     own = _state_of_adam([parameter for group in optimizer.param_groups for parameter in group["params"]])
@@ -271,10 +275,6 @@ def _check_fit(own: Tensors, given: Tensors, path: Path) -> None:
         )
     if odd := find_odd_kind(own, given) or find_unfinite(given):
         raise CheckpointError(f"{path}: {odd}.")
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    return read_tensors(path, CheckpointError, "use another checkpoint")
 
 
 def _name_state(optimizer: torch.optim.Optimizer, trained: nn.Module | None) -> dict[str, torch.Tensor]:

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import shutil
@@ -548,6 +549,63 @@ def test_damaged_or_foreign_checkpoints_are_refused(config, tmp_path):
     (last / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="is damaged"):
         read_checkpoint(last)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def flip(path):
+    """Change one bit of a value, which stays a finite number."""
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def fill(value):
+    """Replace every value of Adam's squares."""
+
+    def write(path):
+        state = load_file(path)
+        save_file(state | {k: torch.full_like(v, value) for k, v in state.items() if k.endswith("_sq")}, path)
+
+    return write
+
+
+def shorten(path):
+    save_file({name: value.reshape(-1)[:1] for name, value in load_file(path).items()}, path)
+
+
+def pickled(path):
+    torch.save({"optimizer": Path}, path)
+
+
+@pytest.mark.parametrize("keeps_digest", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_damaged_state_of_training_is_told_in_a_line_whose_remedy_helps(config, keeps_digest, tmp_path, capsys):
+    """Checkpoints of before have no digest of their state; one bit of it can go unseen there."""
+    damages = {cut: "cannot be read", pickled: "cannot be read", Path.unlink: "no such file"}
+    if keeps_digest:
+        damages |= dict.fromkeys([flip, fill(-1.0), fill(math.nan), shorten], "holds other bytes than were written")
+    else:
+        damages |= {fill(math.nan): "values of", shorten: "has the shape"}
+    settings = config(max_steps=3, checkpoint_every=2, validate_every=3)
+    last = fit(settings, progress=False)
+    (tmp_path / "config.yaml").write_text(settings.model_dump_json())
+    words, state = ["train", "--config", str(tmp_path / "config.yaml"), "--resume"], last / "training.safetensors"
+    if not keeps_digest:
+        description = json.loads((last / "config.json").read_text())
+        del description["training_digest"]
+        (last / "config.json").write_text(json.dumps(description))
+    for damage, answer in damages.items():
+        sound = state.read_bytes()
+        damage(state)
+        assert main(words) == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert f"{state}: " in line, line
+        assert answer in line
+        state.write_bytes(sound)
+    shutil.rmtree(last)
+    assert main(words) == 0, "What the line says helps."
 
 
 def test_pairs_that_do_not_fit_the_gpu_are_told_in_words(tmp_path, monkeypatch):
