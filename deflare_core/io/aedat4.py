@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -28,6 +28,8 @@ LINE = b"#!AER-DAT4.0\r\n"
 EVENT = np.dtype(
     {"names": ["t", "x", "y", "p"], "formats": ["<i8", "<i2", "<i2", "?"], "offsets": [0, 8, 10, 12], "itemsize": 16}
 )
+EMPTY_BYTES = 32
+"""Bytes of a packet that has no field for its events; one of none may leave it out."""
 CUT_SHORT = "the file is cut short: it ends in its header; copy or record it again."
 DAMAGE = (
     *(struct.error, ValueError, RuntimeError, KeyError, IndexError, MemoryError, OverflowError),
@@ -83,12 +85,19 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """Where the packets of a file begin and end, the end as its header says it, and how they are decompressed."""
+    """Where the packets of a file begin and end, how they are decompressed, and what the header says of them.
+
+    Parameters
+    ----------
+    end : as the header says it.
+    streams : the numbers of those that it describes.
+    """
 
     path: Path
     start: int
     end: int
     decompress: Callable[[bytes], bytes]
+    streams: set[str | None]
 
     @property
     def is_closed(self) -> bool:
@@ -119,8 +128,9 @@ def read_aedat4(path: Path, reading: Reading) -> Content:
         header = _read_exactly(file, *struct.unpack("<I", _read_exactly(file, 4)))
         root = _root(header)
         decompress, end = DECOMPRESS[_scalar(header, root, 0, "<i")], _scalar(header, root, 1, "<q")
-        packets = Packets(path, file.tell(), end, decompress)
-        streams, others = _find_streams(_string(header, root, 2))
+        nodes = ElementTree.fromstring(_string(header, root, 2)).findall("node[@name='outInfo']/node")
+        packets = Packets(path, file.tell(), end, decompress, {node.get("name") for node in nodes})
+        streams, others = _find_streams(nodes)
     if not streams:
         raise DeflareError(f"holds no events, only streams of {', '.join(others) or 'nothing'}; record events as well.")
     name, oddities = reading.choose_stream(streams), Oddities(path)
@@ -128,13 +138,13 @@ def read_aedat4(path: Path, reading: Reading) -> Content:
     return Content(stream.sensor_size, _join(_decode(packets, stream.number, oddities)), layout, oddities)
 
 
-def _find_streams(description: str) -> tuple[dict[str, Stream], list[str]]:
+def _find_streams(nodes: Iterable[ElementTree.Element]) -> tuple[dict[str, Stream], list[str]]:
     """The streams of events by name, and what the others hold.
 
     A stream is called as its output is, where cameras have one each as the camera is, or else as both are.
     """
     streams, others = [], []
-    for node in ElementTree.fromstring(description).iterfind("node[@name='outInfo']/node"):
+    for node in nodes:
         said = {attr.get("key"): attr.text or "" for attr in node.iter("attr")}
         if said.get("typeIdentifier") != "EVTS":
             others.append(said.get("originalOutputName", "an unknown kind"))
@@ -158,6 +168,8 @@ def _decode(packets: Packets, number: int, oddities: Oddities) -> Iterator[np.nd
             stream, num_bytes = struct.unpack("<iI", head) if len(head) == 8 else (number, 0)
             if len(head) < 8 or file.tell() + num_bytes > size:
                 raise DeflareError(packets.explain_end(found, at, size))
+            if str(stream) not in packets.streams:
+                raise DeflareError(f"the file is damaged: a packet is of stream {stream}, which it does not describe.")
             if stream != number:
                 file.seek(num_bytes, 1)
                 continue
@@ -175,6 +187,10 @@ def _unpack(data: bytes, decompress: Callable[[bytes], bytes]) -> np.ndarray:
             f"has a packet of more than {MOST_PACKET_BYTES:,} bytes when decompressed; the file is damaged."
         )
     at, length = _vector(packet, _root(packet), 0)
+    said, end = struct.unpack_from("<I", packet)[0], at + length * EVENT.itemsize
+    ends = (len(packet), 0) if len(packet) <= EMPTY_BYTES else (len(packet),)
+    if said != len(packet) - 4 or packet[8:12] != b"EVTS" or end not in ends:
+        raise DeflareError("the file is damaged: a packet holds something else than it says; copy or record it again.")
     return np.frombuffer(packet, EVENT, length, at)
 
 

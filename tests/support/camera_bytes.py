@@ -88,20 +88,31 @@ def es(rows, kind=1, size=(12, 16)):
     return data
 
 
-def aedat4(streams, size=(12, 16), identifier="EVTS", compression=1, closing=b"table"):
-    """AEDAT4 of streams by camera and output, each a list of packets of rows t, x, y, p, and a table at the end."""
+def as_it_is(part, data):
+    """The bytes of a part of a file, unchanged."""
+    return data
+
+
+def aedat4(streams, size=(12, 16), identifier="EVTS", compression=1, closing=b"table", change=as_it_is):
+    """AEDAT4 of streams by camera and output, each a list of packets of rows t, x, y, p, and a table at the end.
+
+    Each part is changed before it is put into the next: the "text", the "header"; of a packet its "table", its "frame"
+    of compressed bytes, and its "head" of 8.
+    """
     nodes, packets = "", b""
     for number, ((camera, output), stream) in enumerate(streams.items()):
         said = {"originalOutputName": output, "typeIdentifier": identifier}
         info = {"sizeX": size[1], "sizeY": size[0], "source": camera}
         inner = f'<node name="info">{_attributes(info)}</node>'
         nodes += f'<node name="{number}">{_attributes(said)}{inner}</node>'
-        packets += b"".join(_packet(number, rows, compression) for rows in stream)
+        packets += b"".join(_packet(number, rows, compression, change) for rows in stream)
     xml = f'<dv version="2.0"><node name="outInfo">{nodes}</node></dv>'.encode() + b"\0"
+    xml = change("text", xml)
     end = 14 + 4 + 44 + len(xml + packets) if closing else -1
     # The root table at 20 has three fields, at 4 the compression, at 8 where packets end, at 16 the text's place.
     table = struct.pack("<I4s5H2xiiqII", 20, b"IOHE", 10, 20, 4, 8, 16, 12, compression, end, 4, len(xml) - 1)
-    return b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(table + xml)) + table + xml + packets + closing
+    header = change("header", table + xml)
+    return b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(header)) + header + packets + closing
 
 
 def _attributes(said):
@@ -109,10 +120,10 @@ def _attributes(said):
     return "".join(f'<attr key="{key}" type="{kinds[type(value)]}">{value}</attr>' for key, value in said.items())
 
 
-def _packet(number, rows, compression):
+def _packet(number, rows, compression, change):
     # The root table at 16 has one field at 4, the place of the vector.
     table = struct.pack("<I4s3H2xiII", 16, b"EVTS", 6, 8, 4, 8, 4, len(rows))
     data = table + b"".join(struct.pack("<qhh?3x", *row[:3], row[3] > 0) for row in rows)
     compress = (bytes, lz4.frame.compress, lz4.frame.compress, zstandard.compress, zstandard.compress)[compression]
-    packed = compress(struct.pack("<I", len(data)) + data)
-    return struct.pack("<iI", number, len(packed)) + packed
+    packed = change("frame", compress(change("table", struct.pack("<I", len(data)) + data)))
+    return change("head", struct.pack("<iI", number, len(packed))) + packed

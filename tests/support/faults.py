@@ -21,6 +21,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import IO
@@ -355,6 +356,11 @@ def h5_flipped(path: Path) -> None:
     path.write_bytes(data)
 
 
+def put_byte(wanted: str, at: int, value: int, part: str, data: bytes) -> bytes:
+    """The bytes of a part of a file, one of them another if it is the one that is wanted."""
+    return data[:at] + bytes([value]) + data[at + 1 :] if part == wanted else data
+
+
 def replace_by_pipe(path: Path) -> None:
     """Put a pipe, which nothing writes to, in a file's place."""
     path.unlink()
@@ -486,6 +492,7 @@ PACKETS = {("A", "events"): [ROWS[:1_000], ROWS[1_000:]]}
 UNCLOSED = aedat4(PACKETS, closing=b"")
 FIRST_PACKET = len(aedat4({("A", "events"): [ROWS[:1_000]]}, closing=b""))
 TWO_CAMERAS = aedat4({("left", "events"): [ROWS], ("right", "events"): [ROWS]})
+of_part = lambda part, at, value: content(aedat4(PACKETS, change=partial(put_byte, part, at, value)))  # noqa: E731
 AHEAD_AND_BACK = evt2([time2(2_000_000), change2(2_000_000, 1, 1, 1), time2(0), change2(0, 1, 1, 1)])
 EVERY_READER = (
     "infer --method baf --input IN --output OUT",
@@ -646,6 +653,9 @@ FAULTS = [
         ("never closed", "before it 1,000 events up to", "are whole", "head -c"),
     ),
     Fault("AEDAT4, cut between packets", "a.aedat4", content(aedat4(PACKETS)[:FIRST_PACKET]), ("cut short",)),
+    Fault("AEDAT4, a stream's number changed", "a.aedat4", of_part("head", 1, 9), ("stream 2304, which", "damaged")),
+    Fault("AEDAT4, a packet of fewer events", "a.aedat4", of_part("table", 28, 9), ("something else than it says",)),
+    Fault("AEDAT4, a packet without its events", "a.aedat4", of_part("table", 16, 0), ("something else than it says",)),
     Fault("AEDAT4 of nothing", "a.aedat4", content(b"#!AER-DAT4.0\r\n\x10\0"), ("cut short",)),
     Fault("an Event Stream of colours", "a.es", content(es(ROWS, kind=4)), ("type 4", "1 (DVS) and 2 (ATIS)")),
     Fault("an Event Stream, cut short", "a.es", content(es(ROWS)[:-1]), ("in the middle of an event",)),

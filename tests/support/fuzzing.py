@@ -6,6 +6,7 @@ By hand: `PYTHONPATH=.:tests python -m support.fuzzing SECONDS [SEED]`.
 import contextlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -149,6 +150,44 @@ def odd_packets(rng: Random, path: Path) -> None:
     path.write_bytes(flip(rng, whole, int(pick(rng, (800, len(whole))))))
 
 
+def odd_tables(rng: Random, path: Path) -> None:
+    """An AEDAT4 file with odd numbers in its tables, sizes, times and frames of compression, or an odd text."""
+    chosen = str(pick(rng, ("text", "header", "table", "frame", "head")))
+
+    def change(part: str, data: bytes) -> bytes:
+        if part != chosen or rng.uniform() < 0.3:
+            return data
+        return odd_text(rng, data) if part == "text" else odd_number(rng, data)
+
+    rows = EVENTS.to_array().tolist()
+    streams = {("A", "events"): [rows[:999], rows[999:]]}
+    closing = pick(rng, (b"table", b""))
+    path.write_bytes(aedat4(streams, compression=int(rng.integers(5)), closing=closing, change=change))
+
+
+def odd_number(rng: Random, data: bytes) -> bytes:
+    """The bytes with an odd number at one of the first places, where tables say what is where, or cut off there."""
+    at, length = int(rng.integers(min(60, len(data)))), int(pick(rng, (1, 2, 4, 8)))
+    number = (int(pick(rng, NUMBERS)) if rng.uniform() < 0.6 else int(rng.integers(256))) % 256**length
+    put = number.to_bytes(length, "little")
+    end = pick(rng, (at + length, at + length, at + length, at, len(data)))
+    return data[:at] + put + data[end:]
+
+
+def odd_text(rng: Random, data: bytes) -> bytes:
+    """The text of a header with a piece of it in another one's place."""
+    pieces = re.split(rb"([<>\"= ])", data)
+    deep = b"<node>" * 100_000 + b"</node>" * 100_000
+    laughs = b"<!DOCTYPE a [<!ENTITY a '%s'>%s]>" % (
+        b"ha" * 99,
+        b"".join(b"<!ENTITY %c '%s'>" % (98 + k, b"&%c;" % (97 + k) * 30) for k in range(8)),
+    )
+    odd = [str(value).encode(errors="replace") for value in ODD] + [b"&i;", b"\0", b"", deep, laughs, *pieces]
+    for _ in range(int(rng.integers(1, 4))):
+        pieces[int(rng.integers(len(pieces)))] = odd[int(rng.integers(len(odd)))]
+    return b"".join(pieces)
+
+
 def odd_bytes(rng: Random, path: Path) -> None:
     """A recording of ours with changed bytes where HDF5 keeps its tables."""
     save_events(path, EVENTS, source="test")
@@ -180,6 +219,7 @@ KINDS: dict[str, tuple[Callable[[Random, Path], None], str, tuple[str, ...]]] = 
     "header": (odd_header, "a.npy", (*(f"{reader} --sensor-size 12 16" for reader in READERS), "decode IN OUT")),
     "words": (odd_words, "a.raw", READERS),
     "packets": (odd_packets, "a.aedat4", READERS),
+    "tables": (odd_tables, "a.aedat4", READERS),
     "settings": (odd_settings, "a.yaml", ("infer -i GOOD -o OUT --config IN --method baf",)),
     "checkpoint": (odd_checkpoint, "odd", ("infer -i GOOD -o OUT device=cpu checkpoint=IN",)),
 }
