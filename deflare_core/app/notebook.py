@@ -27,6 +27,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from traitlets.config import Config
 
+from deflare_core.app.kernel import own_kernels
 from deflare_core.io.reading import AS_STATED, Reading
 from deflare_core.show.notebook_page import make_notebook_page
 from deflare_core.show.run_index import write_index
@@ -119,9 +120,10 @@ def execute_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> 
     settings |= {"extra_arguments": ["--log-level=50"]}
     try:
         # Jupyter's own file of the connection stays where a run is stopped.
-        with temporary_folder() as folder:
+        with temporary_folder() as folder, own_kernels() as kernel:
             place = Config({"ConnectionFileMixin": {"connection_file": str(folder / "kernel.json")}})
-            papermill.execute_notebook(str(source), str(target), parameters, config=place, **settings)
+            settings |= {"config": place, "kernel_manager_class": kernel}
+            papermill.execute_notebook(str(source), str(target), parameters, **settings)
     except PapermillExecutionError as error:
         return f"cell {error.exec_count} failed: {error.ename}: {error.evalue}"
     cells = [cell for cell in nbformat.read(target, 4).cells if cell.cell_type == "code"]

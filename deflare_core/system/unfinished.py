@@ -53,8 +53,14 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     """A temporary folder (TMPDIR moves it) that goes when the block ends; those of killed processes go before."""
     remove_abandoned(parent or Path(gettempdir()), f"{TEMPORARY}*")
     # On a network's disk the name of an open file cannot be taken, and its folder stays.
-    with TemporaryDirectory(prefix=TEMPORARY, dir=parent, ignore_cleanup_errors=True) as name, _unfinished(Path(name)):
-        yield Path(name)
+    with TemporaryDirectory(prefix=TEMPORARY, dir=parent, ignore_cleanup_errors=True) as name:
+        descriptor = mark_unfinished(Path(name))
+        try:
+            yield Path(name)
+        finally:
+            _empty(Path(name))
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 @contextmanager
@@ -63,7 +69,7 @@ def _unfinished(folder: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated):
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         raise
     finally:
         (folder / MARK).unlink(missing_ok=True)
@@ -84,6 +90,21 @@ def _remove_if_abandoned(folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Whoever held it may have finished it in between.
         if os.fstat(descriptor).st_uid == os.getuid() and (folder / MARK).exists():
-            shutil.rmtree(folder)
+            _remove(folder)
     finally:
         os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    _empty(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    """Remove all but the mark, which goes last: a process that is killed meanwhile leaves what the next run finds."""
+    for path in (path for path in folder.iterdir() if path.name != MARK):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
