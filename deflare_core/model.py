@@ -13,8 +13,6 @@ blocks ignore `conv_padding` and `dropout_prob`; dropout acts only if `layer_ord
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from deflare_core.config import ModelConfig
+from deflare_core.kernels.compiler import has_triton
 from deflare_core.kernels.group_norm import speed_up_norms
 from deflare_core.system.devices import multiplies_bfloat16
 from deflare_core.system.errors import DeflareError
@@ -164,10 +163,15 @@ class VoxelNetwork(nn.Module):
         )
 
     def is_folded_on(self, device: torch.device) -> bool:
-        """Whether the backbone runs through `kernels/folded_unet.py` there, or as pytorch-3dunet has it."""
+        """Whether the backbone runs through `kernels/folded_unet.py` there, or as pytorch-3dunet has it.
+
+        A folded norm makes weights of each window's own. So 2-D ones train unfolded: all windows are one tensor.
+        """
         known = self.config.backbone != "UNet3D" and self.config.layer_order == "gcr"
         fits = not any(n % FOLDED_CHANNELS for n in self.config.f_maps)
-        return known and fits and device.type == "cuda" and self.is_half_on(device) and has_triton()
+        is_one_tensor = self.is_flat and torch.is_grad_enabled() and not self.config.use_checkpoint
+        on_gpu = device.type == "cuda" and self.is_half_on(device) and has_triton()
+        return known and fits and on_gpu and not is_one_tensor
 
     def _check_shape(self, voxel: torch.Tensor) -> None:
         if voxel.ndim != 5 or voxel.shape[1] != self.inputs:
@@ -223,12 +227,6 @@ def build_model(config: ModelConfig, seed: int) -> VoxelNetwork:
         if config.name == "TrueResidualUNet3D":
             return TrueResidualUNet3D(**config.model_dump(exclude={"name"}))
         return VoxelNetwork(config.model_copy(update={"backbone": config.name}))
-
-
-@functools.cache
-def has_triton() -> bool:
-    """Whether the compiler of the GPU kernels is installed, as it is with torch's CUDA builds for Linux."""
-    return importlib.util.find_spec("triton") is not None
 
 
 def count_parameters(model: nn.Module) -> int:

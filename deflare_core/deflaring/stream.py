@@ -19,7 +19,8 @@ from deflare_core.codec import AppliedVoxel
 from deflare_core.deflaring.host import HostPath
 from deflare_core.deflaring.overlap import look_once, look_overlapping
 from deflare_core.deflaring.silence import SilentDecode, SilentVoxel, recall_silence
-from deflare_core.model import VoxelNetwork, has_triton
+from deflare_core.kernels.compiler import has_triton
+from deflare_core.model import VoxelNetwork
 from deflare_core.system.workers import delay_items
 from deflare_core.windows import Cut, Window
 

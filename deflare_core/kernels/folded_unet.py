@@ -19,7 +19,6 @@ ones.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,9 +28,8 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from deflare_core.kernels import folded_steps as steps
+from deflare_core.kernels.compiler import compile_for_training
 
-MOST_WIDTHS = 64
-"""Numbers of feature maps that folding is compiled for in one process."""
 PROJECTED_CHANNELS = 2
 """So many channels of output are summed up by `project_kernel`; cuBLAS is faster for more."""
 CONVOLVED_CHANNELS = (16, 32)
@@ -151,7 +149,7 @@ def _residual_block(block: Any, x: Measured) -> torch.Tensor:
 def _folded(layer: Any, x: Measured) -> tuple[torch.Tensor, torch.Tensor]:
     """A norm and the convolution after it as one `(27, C, C)`, and the shift's part of each tap `(27, C)`."""
     norm, means = layer.groupnorm, x.sums / x.values[..., 0].numel()
-    fold = _compiled_fold() if means.is_cuda and torch.is_grad_enabled() else _fold
+    fold = compile_for_training(_fold) if means.is_cuda and torch.is_grad_enabled() else _fold
     return fold(layer.conv.weight, norm.weight, norm.bias, means, norm.num_groups, norm.eps)
 
 
@@ -162,19 +160,6 @@ def _fold(
     scale, shift = _affine(gain, bias, means, groups, eps)
     taps = steps.taps_of(weight)
     return taps * scale[:, None], (taps * shift[:, None]).sum(1)
-
-
-@functools.cache
-def _compiled_fold() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """`_fold` in a few kernels, backwards too, where plain torch starts dozens of tiny ones for each convolution.
-
-    Where torch can be told to, it chooses these kernels without timing them, so that every run sums in the same order.
-    """
-    from torch import _dynamo, _inductor  # Seconds to load, and of use in training only.
-
-    _dynamo.config.recompile_limit = MOST_WIDTHS
-    known = "deterministic" in _inductor.list_options()
-    return torch.compile(_fold, dynamic=False, options={"deterministic": True} if known else None)
 
 
 def _affine(

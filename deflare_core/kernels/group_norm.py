@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from deflare_core.kernels.compiler import compile_for_training, has_triton
+
 PIECES = 256
 """Pieces that each group's cells are cut into."""
 
@@ -34,24 +36,36 @@ class PiecewiseGroupNorm(nn.GroupNorm):
         return self._scaled(x, mean, variance)
 
     def by_channel(self, x: torch.Tensor) -> torch.Tensor:
-        """The normalised feature maps in float32 of ones in 16 bits, by way of each channel's float32 sums.
-
-        Where channels are the last in memory, those of a group do not lie together; such sums are read as they lie.
-        """
-        axes = tuple(range(2, x.ndim))
-        total = x.sum(axes, dtype=torch.float32)
-        squares = torch.linalg.vector_norm(x, 2, axes, dtype=torch.float32).square()
-        count = x[0].numel() // self.num_groups
-        mean, square = (sums.view(len(x), self.num_groups, -1).sum(2) / count for sums in (total, squares))
-        return self._scaled(x, mean, (square - mean.square()).clamp(min=0))
+        """The normalised feature maps of ones in 16 bits, in 16 bits."""
+        trains = x.is_cuda and torch.is_grad_enabled() and has_triton()
+        normalise = compile_for_training(normalise_by_channel) if trains else normalise_by_channel
+        return normalise(x, self.weight, self.bias, self.num_groups, self.eps)
 
     def _scaled(self, x: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
-        """The feature maps normalised by each group's mean and variance, `(N, groups)`."""
-        rate, per_channel = torch.rsqrt(variance + self.eps), (len(x), self.num_channels, *[1] * (x.ndim - 2))
-        channels = self.num_channels // self.num_groups
-        scale = self.weight * rate.repeat_interleave(channels, 1)
-        shift = self.bias - scale * mean.repeat_interleave(channels, 1)
-        return x * scale.view(per_channel) + shift.view(per_channel)
+        return scale_channels(x, self.weight, self.bias, mean, torch.rsqrt(variance + self.eps))
+
+
+def normalise_by_channel(
+    x: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, groups: int, eps: float
+) -> torch.Tensor:
+    """GroupNorm of feature maps `(N, C, ...)`, of their dtype, by way of each channel's float32 sums.
+
+    Where channels are the last in memory, those of a group do not lie together; such sums are read as they lie.
+    """
+    axes, count, wide = tuple(range(2, x.ndim)), x[0].numel() // groups, x.float()
+    mean, square = (sums.view(len(x), groups, -1).sum(2) / count for sums in (wide.sum(axes), wide.square().sum(axes)))
+    rate = torch.rsqrt((square - mean.square()).clamp(min=0) + eps)
+    return scale_channels(wide, gain, bias, mean, rate).to(x.dtype)
+
+
+def scale_channels(
+    x: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, rate: torch.Tensor
+) -> torch.Tensor:
+    """The feature maps `(N, C, ...)` less each group's mean, times its rate, both `(N, groups)`, and gain and bias."""
+    channels, per_channel = len(gain) // mean.shape[1], (len(x), len(gain), *[1] * (x.ndim - 2))
+    scale = gain * rate.repeat_interleave(channels, 1)
+    shift = bias - scale * mean.repeat_interleave(channels, 1)
+    return x * scale.view(per_channel) + shift.view(per_channel)
 
 
 def speed_up_norms(network: nn.Module) -> None:
