@@ -18,14 +18,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from deflare_core.checkpoint import CheckpointError, find_checkpoint, link_checkpoint, save_checkpoint
+from deflare_core.checkpoint import CheckpointError, find_checkpoint, save_checkpoint
 from deflare_core.config import TrainConfig
 from deflare_core.kernels.cuda_graphs import GraphedGradient
 from deflare_core.loop.augmentation import Batch, augment_batch
 from deflare_core.loop.circumstances import KEY, hold_folder
 from deflare_core.loop.gpu_memory import memory_advice
 from deflare_core.loop.optimizer import learning_rate
-from deflare_core.loop.run import Run, TrainingError, start_run
+from deflare_core.loop.run import Run, TrainingError, link_checkpoints, start_run
 from deflare_core.loop.run_log import RunLog
 from deflare_core.loop.sampling import derive_batch_seed, sample_indices, step_batches
 from deflare_core.loop.training_data import make_loader
@@ -62,6 +62,8 @@ def fit(config: TrainConfig, *, resume: bool = False, progress: bool = True) -> 
     """
     with join_processes(config.trainer.device) as processes, hold_folder(config.trainer.output_dir, processes.is_first):
         run = start_run(config, resume, processes)
+        if run.step and processes.is_first:
+            link_checkpoints(run)  # It may have been killed before it had set them.
 
         def advise() -> tuple[str, str]:
             return f"at step {run.step + 1}", memory_advice(run.config, run.data.sensor_size)
@@ -223,7 +225,7 @@ def save_run(run: Run) -> None:
 def write_checkpoint(run: Run) -> None:
     """Write a checkpoint and its links; a TrainingError if weights or the optimizer's state are not finite."""
     try:
-        path = save_checkpoint(
+        save_checkpoint(
             run.config.trainer.output_dir,
             run.network,
             run.optimizer,
@@ -235,9 +237,7 @@ def write_checkpoint(run: Run) -> None:
         )
     except CheckpointError as error:
         raise TrainingError(f"{error} Nothing was saved since step {run.saved_step}. {REMEDY}") from error
-    link_checkpoint(path, "last")
-    if run.best_step == run.step:
-        link_checkpoint(path, "best")
+    link_checkpoints(run)
 
 
 def advance_bar(bar: tqdm, entry: dict[str, float], metrics: dict[str, float]) -> None:

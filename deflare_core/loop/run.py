@@ -6,7 +6,7 @@ import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch.optim.swa_utils import AveragedModel
@@ -154,7 +154,11 @@ def restore_run(run: Run, path: Path) -> None:
     for entry in read_log(run.config.trainer.output_dir):
         if "validation" in entry and entry["step"] <= run.step:
             run.note_validation(entry["step"], entry["validation"])
-    if run.processes.is_first:  # The run may have been killed between a checkpoint and its links.
-        link_checkpoint(path, "last")
-        if run.best_step >= 0:
-            link_checkpoint(find_checkpoint(run.config.trainer.output_dir), "best")
+
+
+def link_checkpoints(run: Run) -> None:
+    """Let `last` in the run's folder lead to the checkpoint of its step, and `best` to that of the best validation."""
+    steps: dict[Literal["best", "last"], int] = {"last": run.step, "best": run.best_step}
+    for name, step in steps.items():
+        for path in run.config.trainer.output_dir.glob(f"checkpoint_epoch_*_iter_{step:06d}"):
+            link_checkpoint(path, name)
