@@ -59,9 +59,10 @@ def verify(
                 f"{num_rounded} of {report.num_pairs} pairs have other digests than the manifest, but its numbers of "
                 "events to 1 in 10,000: another processor rounds otherwise, which hardly moves a score"
             )
-    for problem in problems:
-        print(f"deflare verify: error: {make_plain(problem)}", file=sys.stderr)
-    if not problems:
+    for kind, lines in {"warning": report.warnings, "error": problems}.items():
+        for line in lines:
+            print(f"deflare verify: {kind}: {make_plain(line)}", file=sys.stderr)
+    if not problems and not report.warnings:
         print("all is well: every recording can be read, and fits its partner")
     return 1 if problems else 0
 

@@ -76,7 +76,8 @@ def tabulate_integrity(reports: dict[str, FolderReport]) -> str:
     """A Markdown table with a row for each pair of folders that `verify_folders` checked, then all that is wrong."""
     head = ["", "pairs", "orphans", "unreadable", "sensor, pixels", "length, ms", "events a file", "problems"]
     table = markdown_table(head, [[name, *_integrity(report)] for name, report in reports.items()])
-    problems = [f"- {as_text(problem)}" for report in reports.values() for problem in report.problems]
+    found = [line for report in reports.values() for line in (*report.problems, *report.warnings)]
+    problems = [f"- {as_text(line)}" for line in found]
     return "\n".join([table, "", *(problems or ["Nothing is wrong."])])
 
 
