@@ -232,7 +232,8 @@ class Recording:
     def _read(self, first: int, last: int) -> Columns:
         """Times in microseconds, x, y and polarities in {-1, +1} of some events, in the order of the file."""
         what = f"to read {last - first:,} events at once"
-        check_memory(EVENT_BYTES * (last - first), what, "use shorter windows, or show less of it at once")
+        advice = "use shorter windows, or take a part of it first (`deflare infer --method input --from --to`)"
+        check_memory(EVENT_BYTES * (last - first), what, advice)
         self._check_polarities()
         x, y, p = (column[first:last] for column in (*self._layout.pixels, self._layout.polarities))
         return self._layout.times[first:last], x, y, sign_polarities(p)

@@ -76,8 +76,9 @@ def verify_folders(noisy_dir: str | Path, clean_dir: str | Path, reading: Readin
 def _check(path: Path, reading: Reading) -> RecordingCheck:
     try:
         with open_recording(path, reading) as recording:
-            events = recording.load()
-            return RecordingCheck(path, None, len(events), events.sensor_size, recording.clock_us)
+            recording.check_order()
+            num_events = sum(len(events) for events, _ in recording.pieces())
+            return RecordingCheck(path, None, num_events, recording.sensor_size, recording.clock_us)
     except RecordingError as error:
         return RecordingCheck(path, str(error))
 
