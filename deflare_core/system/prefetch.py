@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from tempfile import gettempdir
+from threading import Event
 from typing import Any, NamedTuple, TypeVar, cast
 
 from deflare_core.system.errors import DeflareError
@@ -80,19 +81,21 @@ def _take_items(made: Any, process: BaseProcess) -> Generator[Any, None, None]:
     try:
         while True:
             try:
-                item = made.get(timeout=LOOK_AGAIN_S)
-            except queue.Empty:
-                if process.is_alive():
+                item = pickle.loads(made.get(timeout=LOOK_AGAIN_S))
+            except (queue.Empty, OSError, EOFError) as error:
+                if not process.is_alive():
+                    raise DeflareError(
+                        f"A process that makes items ahead ended with exit code {process.exitcode}; run it again with "
+                        "less work at once if memory was short."
+                    ) from None
+                if isinstance(error, queue.Empty):
                     continue
-                raise DeflareError(
-                    f"A process that makes items ahead ended with exit code {process.exitcode}; run it again with less "
-                    "work at once if memory was short."
-                ) from None
+                raise
             if isinstance(item, _Failed):
                 raise item.error
             if isinstance(item, _End):
                 return
-            yield pickle.loads(item)
+            yield item
     finally:
         process.kill()  # It ignores gentler signals, which may be sent to all processes of a run.
         process.join()
@@ -103,10 +106,15 @@ def _make_items(make: Callable[[], Iterable[Item]], made: Any, folder: Path) -> 
     follow_parent()
     ignore_signals(0)
     tempfile.tempdir = str(folder)  # Tensors pass through a socket there, which a process that is killed leaves.
+
+    def put(item: object) -> None:
+        # The queue's own thread would print an error of this, and leave the item out.
+        made.put(bytes(ForkingPickler.dumps(item)))
+
     try:
         for item in make():
-            # The queue's own thread would print an error of this, and leave the item out.
-            made.put(bytes(ForkingPickler.dumps(item)))
-        made.put(_End())
+            put(item)
+        put(_End())
     except Exception as error:
-        made.put(_Failed(error))
+        put(_Failed(error))
+    Event().wait()  # Tensors that have not been taken end with the process; it is killed when they have.

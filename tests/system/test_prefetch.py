@@ -48,15 +48,18 @@ def test_no_thread_is_left_when_the_rest_is_not_wanted():
 
 def make_numbers(num, ends):
     yield os.getpid()
-    yield from range(num)
+    yield from torch.arange(num)
     if ends == "raises":
         raise ValueError("no more numbers")
     if ends == "dies":
         os._exit(3)
 
 
-def test_items_come_from_another_process():
-    pid, *numbers = prefetch_from_process(partial(make_numbers, 3, "well"), size=2)
+def test_items_come_from_another_process(monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        pid, *numbers = prefetch_from_process(partial(make_numbers, 3, "well"), size=2)
+        assert not list(Path(temporary).iterdir()), "The socket through which tensors pass is taken away."
     assert pid != os.getpid()
     assert numbers == [0, 1, 2]
     assert not multiprocessing.active_children()
@@ -66,14 +69,15 @@ def test_items_come_from_another_process():
 def test_what_ends_the_process_comes_out(ends, error, monkeypatch):
     monkeypatch.setattr("deflare_core.system.prefetch.LOOK_AGAIN_S", 0.1)
     with pytest.raises((ValueError, DeflareError), match=error):
-        list(prefetch_from_process(partial(make_numbers, 0, ends), size=2))
+        list(prefetch_from_process(partial(make_numbers, 1, ends), size=2))
 
 
 def make_tensors():
     return (torch.full((3,), k) for k in count())
 
 
-@pytest.mark.parametrize("name", ["short", pytest.param("long" * 25, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["short", "long" * 25])
 def test_no_process_and_no_file_is_left_when_the_rest_is_not_wanted(name, monkeypatch):
     with tempfile.TemporaryDirectory(dir="/tmp") as parent:
         (temporary := Path(parent, name)).mkdir()
@@ -82,7 +86,7 @@ def test_no_process_and_no_file_is_left_when_the_rest_is_not_wanted(name, monkey
             next(items)
             assert next(items).tolist() == [1, 1, 1]
         assert not multiprocessing.active_children()
-        assert not list(temporary.iterdir()), "The socket through which tensors pass is taken away."
+        assert not list(temporary.iterdir())
 
 
 @pytest.mark.slow
