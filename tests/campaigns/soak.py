@@ -99,7 +99,8 @@ def soak(folder: Path, name: str, seconds: float, rate_hz: float, sensor_size: t
 
 def make_folder(folder: Path) -> None:
     """Two hundred recordings, of which every tenth is a bad one, each of another kind."""
-    bad = [fault for fault in FAULTS if fault.is_of_a_recording and fault.file == "a.h5"][:NUM_BAD]
+    bad = [fault for fault in FAULTS if fault.is_of_a_recording and fault.file == "a.h5"]
+    bad = bad[1 : NUM_BAD + 1]  # The first is a recording that is not there.
     for k in range(NUM_FILES):
         path = folder / f"{k:03d}.h5"
         if k % (NUM_FILES // NUM_BAD):
