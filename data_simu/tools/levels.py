@@ -86,15 +86,14 @@ def measure_kept(method: NetworkMethod, pair: Pair) -> NDArray[np.float64]:
 
 
 def find_kept_shares(window: Window, after: torch.Tensor) -> NDArray[np.float64]:
-    """For each factor the share of its cell that each of a window's N events would keep, `(len(TRIED), N)`."""
+    """For each factor whether the cell of each of a window's N events stays, 1 or 0, `(len(TRIED), N)`."""
     tensors = EventTensors.from_events(window.events)
     before = encode_window(tensors, window.t0_us, USUAL_CUT, len(after))
     cells = find_cells(tensors, USUAL_CUT.num_bins, WINDOW_US, window.t0_us, split_polarity=len(after) == 2)
     had, has = (voxel.flatten()[cells].abs().double().numpy() for voxel in (before, after))
     levels = np.maximum(np.array(TRIED)[:, None] * float(find_certainty(before, after)), LEAST)
-    whole = np.floor(has + (1 - levels))
     # Where a signed cell's events cancel, the decode leaves them.
-    return np.where(had > 0, np.minimum(whole, had) / np.maximum(had, 1), 1.0)
+    return ((had == 0) | (has >= levels * had)).astype(np.float64)
 
 
 def average(trades: Iterable[Trade]) -> dict[str, NDArray[np.float64]]:

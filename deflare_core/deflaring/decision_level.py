@@ -54,13 +54,21 @@ def find_level(level: float | str, before: torch.Tensor, after: torch.Tensor) ->
 
 
 def round_at_level(level: float | str, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """The output in whole events, where from the level on a part of one counts as one; at 0.5 as it is, for the decode.
+    """The output in whole events; at 0.5 as it is, for the decode.
+
+    From a number on, a part of an event counts as one. A word judges each cell as a whole: from the window's level on
+    all of its events stay, below it none. What an output invents is rounded as by a number.
 
     `before` and `after` are the window's own voxel and the network's output, float32 `(C, bins, H, W)`.
     """
     if level == 0.5:
         return after
-    return torch.copysign((after.abs() + (1 - find_level(level, before, after))).floor(), after)
+    least = find_level(level, before, after)
+    rounded = torch.copysign((after.abs() + (1 - least)).floor(), after)
+    if isinstance(level, float):
+        return rounded
+    share = after / before  # Not a number in cells without events, which no comparison takes.
+    return torch.where((share >= 0) & (share <= 1), torch.where(share >= least, before, 0), rounded)
 
 
 def list_constants(level: float | str) -> list[float]:

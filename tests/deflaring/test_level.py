@@ -5,12 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support.by_hand import deflare_window, look_at
+from support.by_hand import look_at
 from support.networks import gate
-from support.recordings import make_events, same_events
+from support.recordings import make_events
 
+from deflare_core.codec import encode_window
 from deflare_core.config import LEVEL_WORDS, InferenceConfig, ModelConfig
-from deflare_core.deflaring.decision_level import FACTORS, LEAST, POWER, find_level, find_window_level
+from deflare_core.deflaring.decision_level import FACTORS, LEAST, POWER, find_level, find_window_level, round_at_level
 from deflare_core.deflaring.method import NetworkMethod
 from deflare_core.deflaring.stream import deflare_windows
 from deflare_core.inference import configure_method, load_method
@@ -62,15 +63,24 @@ def adaptive(**settings):
     return gate(**{"std": 2, "level": "balanced"} | settings)
 
 
-@pytest.mark.parametrize("settings", [{}, {"context": 1}, {"polarity": "signed", "residual": "free"}])
-def test_a_network_counts_from_its_windows_level_on(settings):
+def test_a_word_judges_whole_cells():
+    before, after = torch.tensor([4.0, -4, 5, 2, 0, 3, 1]), torch.tensor([3.2, -3.2, 0.5, 2, 0, 4, -1])
+    assert 0.1 < find_level("balanced", before, after) < 0.8
+    # Of shares from the level on all events stay, below it none; what is invented, or turned, is rounded as it is.
+    assert round_at_level("balanced", before, after).tolist() == [4, -4, 0, 2, 0, 4, -1]
+    assert round_at_level(0.42, before, after).tolist() == [3, -3, 1, 2, 0, 4, -1], "A number rounds parts of events."
+
+
+@pytest.mark.parametrize("settings", [{}, {"context": 1}])
+def test_a_gates_cells_stay_whole_or_go(settings):
     model, events = adaptive(**settings), make_events(0, 3000)
     seen, output = look_at(model, events, 0)
-    level = float(find_level("balanced", *map(torch.from_numpy, (seen[: model.channels], output))))
+    before = seen[: model.channels]
+    level = float(find_level("balanced", torch.from_numpy(before), torch.from_numpy(output)))
     assert LEAST < level < FACTOR
-    expected = deflare_window(adaptive(**settings | {"level": level}), events, 0, seed=0)
     found = next(deflare_windows(model, [Window(0, events, 0)], USUAL_CUT))
-    assert same_events(found.events, expected.events)
+    expected = np.where(output >= level * before, before, 0)
+    assert np.array_equal(encode_window(found.events, 0, channels=2), expected)
     assert 0 < found.kept.sum() < len(events)
 
 

@@ -2,29 +2,25 @@
 
 import numpy as np
 import pytest
-import torch
-from support.by_hand import deflare_window, look_at
+from support.by_hand import deflare_window
 from support.networks import gate
 from support.recordings import make_events
 
 from data_simu.simulation import Pair
 from data_simu.tools.levels import COLUMNS, PRICES, TRIED, Trade, average, choose_factors, measure_kept
-from deflare_core.deflaring.decision_level import FACTORS, LEAST, find_certainty
+from deflare_core.deflaring.decision_level import FACTORS
 from deflare_core.deflaring.method import NetworkMethod
 from deflare_core.events import BACKGROUND, FLARE, LIGHT, Events
 from deflare_core.scores.evaluation import mark_near_flare
 
 
-def test_what_factors_keep_is_what_the_decode_keeps():
-    model, events = gate(std=2, level="balanced"), make_events(0, 3_000)
+@pytest.mark.parametrize("word", FACTORS)
+def test_what_factors_keep_is_what_the_decode_keeps(word):
+    model, events = gate(std=2, level=word), make_events(0, 3_000)
     label = np.full(3_000, FLARE, np.uint8)
     kept = measure_kept(NetworkMethod(model), Pair(events, events, label, label, (0, 20_000), {}))
-    for factor in (0.25, 0.42, 0.7):
-        seen, output = look_at(model, events, 0)
-        certainty = float(find_certainty(torch.from_numpy(seen[: model.channels]), torch.from_numpy(output)))
-        own = gate(std=2, level=max(factor * certainty, LEAST))
-        expected = deflare_window(own, events, 0, seed=0).kept.mean()
-        assert kept[TRIED.index(factor), 0] == pytest.approx(expected, abs=1e-3)
+    expected = deflare_window(model, events, 0, seed=0).kept.mean()
+    assert kept[TRIED.index(FACTORS[word]), 0] == pytest.approx(expected, abs=1e-3)
     assert np.isnan(kept[:, 1:]).all(), "Of causes without events nothing is said."
 
 
