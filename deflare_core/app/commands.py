@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from deflare_core import __version__
-from deflare_core.system.errors import DeflareError, make_plain, quote, shorten
+from deflare_core.system.errors import MOST_SAID, DeflareError, make_plain, quote, shorten
 from deflare_core.system.signals import Terminated, raise_termination, resend_dropped
 
 
@@ -138,4 +138,4 @@ def describe_error(error: Exception) -> str:
         return f"there is not enough memory ({make_plain(shorten(error))}); close other programs, or ask for less."
     if isinstance(error, OSError) and error.strerror:
         return make_plain(f"{error.filename}: {error.strerror}." if error.filename else error.strerror)
-    return make_plain(str(error))
+    return make_plain(shorten(error, MOST_SAID))

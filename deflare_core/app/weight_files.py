@@ -89,7 +89,8 @@ def find_weights(content: Any, path: Path) -> Mapping[str, Any]:
             if odd := find_oddity(value):
                 raise CheckpointError(f"{path}: '{shorten(name)}' is {odd}; {ADVICE}, of plain tensors.")
         return inside
-    found = f"a dictionary of {sorted(map(str, content))}" if isinstance(content, Mapping) else type(content).__name__
+    is_mapping = isinstance(content, Mapping)
+    found = f"a dictionary of {quote(sorted(map(str, content)))}" if is_mapping else type(content).__name__
     raise CheckpointError(f"{path}: has no dictionary '{ENTRIES[0]}' or '{ENTRIES[1]}' of weights; it holds {found}.")
 
 

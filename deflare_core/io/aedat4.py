@@ -21,7 +21,7 @@ import zstandard
 from deflare_core.events import SensorSize, check_sensor_size
 from deflare_core.io.oddities import UNCLOSED, Oddities
 from deflare_core.io.reading import PIECE_EVENTS, Columns, Content, Reading, explain_damage
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, shorten
 from deflare_core.system.limits import MOST_PACKET_BYTES
 
 LINE = b"#!AER-DAT4.0\r\n"
@@ -132,7 +132,9 @@ def read_aedat4(path: Path, reading: Reading) -> Content:
         packets = Packets(path, file.tell(), end, decompress, {node.get("name") for node in nodes})
         streams, others = _find_streams(nodes)
     if not streams:
-        raise DeflareError(f"holds no events, only streams of {', '.join(others) or 'nothing'}; record events as well.")
+        raise DeflareError(
+            f"holds no events, only streams of {shorten(', '.join(others)) or 'nothing'}; record events as well."
+        )
     name, oddities = reading.choose_stream(streams), Oddities(path)
     stream, layout = streams[name], f"stream {name}" + (", not closed" if not packets.is_closed else "")
     return Content(stream.sensor_size, _join(_decode(packets, stream.number, oddities)), layout, oddities)

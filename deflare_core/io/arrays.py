@@ -26,7 +26,7 @@ from deflare_core.io.reading import (
     to_microseconds,
     warn_of_coarse_times,
 )
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, quote
 from deflare_core.system.input_files import check_input
 from deflare_core.system.limits import check_memory
 
@@ -46,7 +46,9 @@ def read_npz(path: Path, reading: Reading) -> Content:
         # numpy gives the bytes of what is no array.
         names = [name for name in archive.files if f"{name}.npy" in archive.zip.namelist()]
         if not names:
-            raise DeflareError(f"is a zip of {archive.files[:9]}, no npz archive; unpack it and name one of its files.")
+            raise DeflareError(
+                f"is a zip of {quote(archive.files[:9])}, no npz archive; unpack it and name one of its files."
+            )
         num_bytes = sum(archive.zip.getinfo(f"{name}.npy").file_size for name in names)
         check_memory(num_bytes, "the arrays of the archive", "write it as HDF5 on another machine")
         stated = _stated_size(archive, names, reading)

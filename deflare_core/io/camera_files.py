@@ -14,7 +14,7 @@ from deflare_core.events import SensorSize, check_sensor_size
 from deflare_core.io.evt_words import Clock, decode_evt2, decode_evt3
 from deflare_core.io.oddities import UNFOLLOWED, Oddities
 from deflare_core.io.reading import HEAD_BYTES, LATEST_US, Columns, Content, Reading
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, shorten
 
 PIECE_BYTES = 1 << 18
 """Bytes that are decoded at once."""
@@ -50,7 +50,7 @@ class Header:
         """What is said of a name, or ''; two different values are an error."""
         values = self.said.get(name, set())
         if len(values) > 1:
-            raise DeflareError(f"its header says {name} twice, {' and '.join(sorted(values))}; correct it.")
+            raise DeflareError(f"its header says {name} twice, {shorten(' and '.join(sorted(values)))}; correct it.")
         return next(iter(values), "")
 
     @property
@@ -69,8 +69,8 @@ def read_evt(path: Path, reading: Reading) -> Content:
         raise DeflareError("the file is cut short in its header; copy or record it again.")
     if version not in WORD_BYTES:
         raise DeflareError(
-            f"is EVT{version}; read are EVT2, EVT2.1 and EVT3. Convert it to DAT or CSV with the tools of the camera's "
-            "maker."
+            f"is EVT{shorten(version)}; read are EVT2, EVT2.1 and EVT3. Convert it to DAT or CSV with the tools of the "
+            "camera's maker."
         )
     _check_whole_words(path, WORD_BYTES[version], header.num_bytes)
     last = _name_last_word(path, version, header.num_bytes)
@@ -109,7 +109,9 @@ def read_dat(path: Path, reading: Reading) -> Content:
     if kind not in DAT_TYPES or num_bytes != 8:
         raise DeflareError(f"holds events of type {kind} and {num_bytes} bytes; read are changes, types 0 and 12 of 8.")
     if not (begin_us := header.get("t0") or "0").isdecimal() or int(begin_us) >= LATEST_US:
-        raise DeflareError(f"its header says T0 {begin_us}; expected whole microseconds less than 2^62, correct it.")
+        raise DeflareError(
+            f"its header says T0 {shorten(begin_us)}; expected whole microseconds less than 2^62, correct it."
+        )
     start = header.num_bytes + 2
     _check_whole_words(path, 8, start)
     pieces = _decode_dat(_read_words(path, start, "<u4"), header.get("version"), int(begin_us))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from deflare_core.io.reading import MICRO_SIGNS, MICROSECONDS, UNIT_WORDS, TimeUnit
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, quote
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps"),
@@ -40,7 +40,7 @@ def require_columns(names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     found = find_columns(names)
     if missing := [column for column in NAMES if column not in found]:
-        raise DeflareError(f"lacks {missing}; it holds {sorted(names)}.")
+        raise DeflareError(f"lacks {missing}; it holds {quote(sorted(names))}.")
     return {column: found[column] for column in NAMES}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py
 
-from deflare_core.system.errors import DeflareError
+from deflare_core.system.errors import DeflareError, shorten
 from deflare_core.system.input_files import check_input
 from deflare_core.system.limits import DEEPEST_GROUP, MOST_EVENTS, MOST_GROUPS
 
@@ -58,12 +58,12 @@ def _check_values(place: str, dataset: h5py.Dataset) -> None:
     virtual = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
     others = [name for name in virtual if name != "."] + [str(name) for name, _, _ in dataset.external or ()]
     if others:
-        raise DeflareError(f"{place} has its values in {others[0]}; {UNASKED}.")
+        raise DeflareError(f"{place} has its values in {shorten(others[0])}; {UNASKED}.")
 
 
 def _refuse_link(place: str, group: h5py.Group, name: str) -> None:
     link, link_place = group.get(name, getlink=True), f"{place}/{name}".lstrip("/")
-    raise DeflareError(f"{link_place} is a link to {link.path} in the file {link.filename}; {UNASKED}.")
+    raise DeflareError(f"{shorten(link_place)} is a link to {name_target(link)}; {UNASKED}.")
 
 
 def check_stored(dataset: h5py.Dataset) -> None:
@@ -87,6 +87,11 @@ def check_stored(dataset: h5py.Dataset) -> None:
         )
 
 
+def name_target(link: h5py.ExternalLink) -> str:
+    """What a link to another file leads to, in words."""
+    return f"{shorten(link.path)} in the file {shorten(link.filename)}"
+
+
 def check_links(group: h5py.Group, names: Iterable[str]) -> None:
     """Raise a DeflareError if one of these entries of a group is a link to what is not there."""
     for name in names:
@@ -96,10 +101,12 @@ def check_links(group: h5py.Group, names: Iterable[str]) -> None:
         place = f"{group.name.rstrip('/')}/{name}"[1:]
         if isinstance(link, h5py.ExternalLink):
             raise DeflareError(
-                f"{place} is a link to {link.path} in the file {link.filename}, which cannot be opened from here; put "
-                "that file in its place, or convert the recording where it is."
+                f"{shorten(place)} is a link to {name_target(link)}, which cannot be opened from here; put that file "
+                "in its place, or convert the recording where it is."
             )
-        raise DeflareError(f"{place} is a link to {getattr(link, 'path', '')}, which is not in the file.")
+        raise DeflareError(
+            f"{shorten(place)} is a link to {shorten(getattr(link, 'path', ''))}, which is not in the file."
+        )
 
 
 def check_sources(dataset: h5py.Dataset, depth: int = 0) -> None:
@@ -149,6 +156,6 @@ def _holds(found: h5py.Dataset, source: h5py._hl.vds.VDSmap) -> bool:
 
 def _missing(dataset: h5py.Dataset, file_name: str, cause: object) -> DeflareError:
     return DeflareError(
-        f"{dataset.name[1:]} has its values in {file_name}, which cannot be read from here ({cause}); put that file in "
-        "its place, or convert the recording where it is."
+        f"{dataset.name[1:]} has its values in {shorten(file_name)}, which cannot be read from here "
+        f"({shorten(cause)}); put that file in its place, or convert the recording where it is."
     )

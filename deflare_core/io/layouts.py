@@ -29,11 +29,12 @@ from deflare_core.io.reading import (
     Reading,
     TimeUnit,
     check_shapes,
+    check_times,
     explain_damage,
     to_microseconds,
     warn_of_coarse_times,
 )
-from deflare_core.system.errors import DeflareError, quote
+from deflare_core.system.errors import DeflareError, quote, shorten
 
 DTYPES = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.int8}
 """The columns and their types, as they are written."""
@@ -88,7 +89,11 @@ class Times:
         return len(self.column)
 
     def __getitem__(self, index: slice) -> np.ndarray:
-        return to_microseconds(self.column[index], self.unit) + self.offset_us
+        t = to_microseconds(self.column[index], self.unit)
+        if self.offset_us:
+            t = t + self.offset_us
+            check_times(t, LATEST_US, "once t_offset is added")
+        return t
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +190,8 @@ def _find_node(file: h5py.File, reading: Reading) -> h5py.Group | h5py.Dataset:
         )
     if isinstance(events := file.get("events"), h5py.Group):
         missing = [name for name in NAMES if name not in find_columns(events)]
-        raise DeflareError(f"the group 'events' lacks {missing}; it holds {sorted(events)}.")
-    raise DeflareError(f"no group 'events'; the file holds {sorted(file)}, and no other group of t, x, y, p.")
+        raise DeflareError(f"the group 'events' lacks {missing}; it holds {quote(sorted(events))}.")
+    raise DeflareError(f"no group 'events'; the file holds {quote(sorted(file))}, and no other group of t, x, y, p.")
 
 
 def _answers_to(name: str, stream: str | None) -> bool:
@@ -261,11 +266,11 @@ def _check_dataset(column: Column, node: h5py.Group | h5py.Dataset) -> None:
     _check_filters(dataset)
     check_stored(dataset)
     if column.dtype.kind not in "iufb":
-        raise DeflareError(f"{name} must be numeric; its dtype is {column.dtype}.")
+        raise DeflareError(f"{name} must be numeric; its dtype is {shorten(column.dtype)}.")
     if (numbers := h5py.check_enum_dtype(column.dtype)) is not None:
         words = ", ".join(f"{word} {number}" for word, number in sorted(numbers.items(), key=itemgetter(1))[:4])
         raise DeflareError(
-            f"{name} holds words by number ({words}), which are not read; write plain numbers, polarities as "
+            f"{name} holds words by number ({shorten(words)}), which are not read; write plain numbers, polarities as "
             "1 for positive and 0 for negative."
         )
 
@@ -320,14 +325,14 @@ def _find_offset(file: h5py.File, node: h5py.Group | h5py.Dataset, attributes: d
         places["attribute t_offset"] = attributes["t_offset"]
     offsets = {place: np.ravel(value).tolist() for place, value in places.items()}
     if len(set(map(str, offsets.values()))) > 1:
-        raise DeflareError(f"states several offsets of its times, {offsets}; leave one of them in the file.")
+        raise DeflareError(f"states several offsets of its times, {quote(offsets)}; leave one of them in the file.")
     return next((np.ravel(value) for value in places.values()), None)
 
 
 def _offset_us(value: np.ndarray, dtype: np.dtype, unit: TimeUnit | None) -> int:
     """An offset in microseconds; a fraction, or a float beside whole times, may be in another unit than they."""
     if value.shape != (1,) or value.dtype.kind not in "iuf":
-        raise DeflareError(f"t_offset must be one number; it is {value.tolist()}.")
+        raise DeflareError(f"t_offset must be one number; it is {quote(value.tolist())}.")
     # Not `abs(value[0])`: of the least 64-bit integer that is itself.
     if not np.isnan(value[0]) and not -LATEST_US < value[0].item() < LATEST_US:
         raise DeflareError(
@@ -411,4 +416,6 @@ def _read_whole(name: str, value: Any) -> int:
     if not is_whole:
         found = quote(np.ravel(value).tolist())
         raise DeflareError(f"its attribute {name} must be one whole number; it is {found}, correct it.")
+    if not -(1 << 63) <= number < 1 << 63:
+        raise DeflareError(f"its attribute {name} is {quote(np.ravel(value)[0].item())}, too far from 0; correct it.")
     return number

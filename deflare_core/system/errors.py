@@ -6,6 +6,8 @@ import reprlib
 
 QUOTED = 200
 """The longest piece of input that a message shows, in characters."""
+MOST_SAID = 5_000
+"""The longest message, in characters: the path of a file may have 4,096 of them."""
 SHOWN = reprlib.Repr()
 SHOWN.maxlevel, SHOWN.maxstring, SHOWN.maxlong, SHOWN.maxother = 4, QUOTED, 40, QUOTED
 SHOWN.maxlist = SHOWN.maxtuple = SHOWN.maxset = SHOWN.maxdict = 20

@@ -383,6 +383,35 @@ def test_times_that_would_wrap_are_refused(tmp_path, suffix, t, unit):
         load(path, time_unit=unit)
 
 
+@pytest.mark.parametrize("t_offset", [2**61, 2**62 - 1000, -(2**62) + 1])
+def test_times_that_an_offset_takes_too_far_are_refused(tmp_path, t_offset):
+    sign = 1 if t_offset > 0 else -1
+    path = h5(tmp_path / "a.h5", t_offset=t_offset, **PLAIN | {"events__t": T + sign * 2**61})
+    with pytest.raises(RecordingError, match="too far from 0 to be exact once t_offset is added"):
+        load(path)
+
+
+def test_what_a_message_quotes_of_a_file_is_short(tmp_path, capsys):
+    """One piece of a damaged file may be as long as the file."""
+    many = {f"{'n' * 90}{k}": T for k in range(99)}
+    files = [
+        h5(tmp_path / "root.h5", **many),
+        h5(tmp_path / "group.h5", **{f"events__{name}": t for name, t in many.items()}),
+        h5(tmp_path / "offset.h5", t_offset=T, **PLAIN),
+        h5(tmp_path / "offsets.h5", events__t_offset=T, t_offset=X, **PLAIN),
+        h5(tmp_path / "clock.h5", {"t_start_us": 0, "t_end_us": 1e300}, **PLAIN),
+        h5(tmp_path / "link.h5", **PLAIN | {"events__t": h5py.ExternalLink("f" * 9_000, "g" * 9_000)}),
+        h5(tmp_path / "types.h5", **PLAIN | {"events__t": fields(list(many), *many.values())}),
+        h5(tmp_path / "table.h5", events=fields(list(many), *many.values())),
+        npz(tmp_path / "a.npz", **many),
+        text(tmp_path / "a.raw", f"% evt {'9' * 3_000}\n% end\n"),
+    ]
+    for path in files:
+        assert main(["convert", str(path), str(tmp_path / "out.h5"), "--sensor-size", "48", "64"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert len(line.replace(str(path), "")) < 800, f"It is too long: {line}"
+
+
 def test_a_unit_that_the_file_contradicts_is_refused(tmp_path):
     index = {"events__ms_to_idx": np.searchsorted(T, np.arange(201) * 1000)}
     with pytest.raises(RecordingError, match="ms_to_idx"):
