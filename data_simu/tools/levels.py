@@ -34,7 +34,7 @@ from deflare_core.system.places import PRETRAINED, PROJECT_ROOT
 from deflare_core.system.settings import load_config
 from deflare_core.windows import USUAL_CUT, Window
 
-TRIED = (0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.42, 0.5, 0.6, 0.7, 0.85)
+TRIED = (0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.85)
 """Factors that are tried."""
 PRICES = {"careful": 3.0, "balanced": 1.0, "thorough": 1 / 3}
 """Points of flare removed that a point of light or background is worth, the worse kept of the two."""

@@ -19,7 +19,7 @@ STEPS = 1001
 """Shares are counted in steps of a thousandth."""
 SPARE = 4096
 """Places where a GPU adds up the nothing of empty cells: at one place all of them would wait for each other."""
-FACTORS = {"careful": 0.25, "balanced": 0.42, "thorough": 0.7}
+FACTORS = {"careful": 0.3, "balanced": 0.45, "thorough": 0.85}
 """By the words of `config.LEVEL_WORDS`."""
 POWER = 1.5
 LEAST = 0.01
