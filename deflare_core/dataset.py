@@ -145,7 +145,7 @@ class EventVoxelDataset(Dataset):
                 yield PairedWindow(window.t0_us, window.events, target, window.causes)
 
     def check_pairs(self) -> None:
-        """Raise a RecordingError if the two files of a pair hold the same events: from them nothing can be learnt."""
+        """Raise a RecordingError if the two files of a pair hold the same events by mistake, as `check_differ` does."""
         for pair in self.pairs:
             with self.open(pair.noisy) as noisy, self.open(pair.clean) as clean:
                 check_differ(noisy, clean)

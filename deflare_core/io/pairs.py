@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from deflare_core.events import SensorSize, digest_events
+from deflare_core.events import FLARE, SensorSize, digest_events
 from deflare_core.io.formats import HDF5_SUFFIXES
 from deflare_core.io.reading import AS_STATED, Reading, RecordingError
 from deflare_core.io.recordings import Recording, open_recording
@@ -84,8 +84,13 @@ def check_spans(noisy: Recording, clean: Recording) -> None:
 
 
 def check_differ(noisy: Recording, clean: Recording) -> None:
-    """Raise a RecordingError if the two files of a pair hold the same events."""
-    if len(noisy) == len(clean) and all(
+    """Raise a RecordingError if the two files of a pair hold the same events, unless its causes say that none is flare.
+
+    A simulated pair is such a one where the lens is perfect, or flare too weak to reach a pixel.
+    """
+    if len(noisy) != len(clean) or has_no_flare(noisy):
+        return
+    if all(
         digest_events(one) == digest_events(other)
         for (one, _), (other, _) in zip(noisy.pieces(), clean.pieces(), strict=True)
     ):
@@ -93,6 +98,13 @@ def check_differ(noisy: Recording, clean: Recording) -> None:
             f"{noisy.path} and {clean.path}: hold the same {len(noisy):,} events; pair a recording with flare with the "
             "same scene without."
         )
+
+
+def has_no_flare(recording: Recording) -> bool:
+    """Whether a recording carries the causes of its events, and none of them is flare."""
+    if "label" not in recording.extra_columns:
+        return False
+    return not any((extra["label"] == FLARE).any() for _, extra in recording.pieces())
 
 
 def find_pairs(noisy_dir: str | Path, clean_dir: str | Path, ids: tuple[int, ...] = ()) -> list[RecordingPair]:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from deflare_core.codec import events_to_voxel
 from deflare_core.dataset import EventVoxelDataset
-from deflare_core.events import BACKGROUND, Events
+from deflare_core.events import BACKGROUND, FLARE, LIGHT, Events
 from deflare_core.io.pairs import find_pairs
 from deflare_core.io.reading import Reading
 from deflare_core.io.recordings import RecordingError, load_events, save_events
@@ -184,6 +184,23 @@ def test_partners_differ(tmp_path):
     other = Events.from_array(events_at(range(0, 100_000, 500)).to_array() * [1, 1, 1, -1], (12, 16))
     save_events(folders[1] / "a.h5", other, source="test")
     EventVoxelDataset(*folders).check_pairs()
+
+
+@pytest.mark.parametrize(("cause", "is_right"), [(BACKGROUND, True), (LIGHT, True), (FLARE, False)])
+def test_partners_are_the_same_where_no_event_is_of_flare(tmp_path, cause, is_right):
+    """As of a perfect lens; the folder with flare given twice is still refused."""
+    events = events_at(range(0, 100_000, 500))
+    for folder, columns in (("noisy", {"label": np.full(200, cause, np.uint8)}), ("clean", {})):
+        save_events(tmp_path / folder / "a.h5", events, source="test", columns=columns)
+    data = EventVoxelDataset(tmp_path / "noisy", tmp_path / "clean")
+    problems = verify_folders(tmp_path / "noisy", tmp_path / "clean").problems
+    if is_right:
+        data.check_pairs()
+        assert problems == []
+    else:
+        with pytest.raises(RecordingError, match="hold the same 200 events"):
+            data.check_pairs()
+        assert len(problems) == 1
 
 
 def test_one_folder_may_hold_both_kinds(pair_folders):
