@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deflare_core.events import FLARE, Events
+from deflare_core.events import Events
+from deflare_core.io.pairs import count_flare
 from deflare_core.io.recordings import Recording
 
 LEAST_EVENTS = 1_000
@@ -39,7 +40,7 @@ Counts = NDArray[np.int64]
 
 def find_misalignment(noisy: Recording, clean: Recording) -> list[str]:
     """Sentences, with figures, for all that tells of a partner that does not fit; none where nothing does."""
-    if num_flare := _count_flare(clean):
+    if num_flare := count_flare(clean):
         return [f"{clean.path}: {num_flare:,} of its events are labelled as flare; name the folder with flare first."]
     height, width = noisy.sensor_size
     if min(len(noisy), len(clean)) < LEAST_EVENTS or height * width > MOST_PIXELS:
@@ -96,12 +97,6 @@ def compare_times(ours: Events, sample: Events) -> Fit:
 def _share(ours: Counts, theirs: Counts) -> float:
     """The share of the smaller recording's events that have one of the other's at their pixel."""
     return float(np.minimum(ours, theirs).sum() / max(1, min(ours.sum(), theirs.sum())))
-
-
-def _count_flare(recording: Recording) -> int:
-    if "label" not in recording.extra_columns:
-        return 0
-    return sum(int((extra["label"] == FLARE).sum()) for _, extra in recording.pieces())
 
 
 def _count_pixels(recording: Recording) -> Counts:

@@ -88,23 +88,22 @@ def check_differ(noisy: Recording, clean: Recording) -> None:
 
     A simulated pair is such a one where the lens is perfect, or flare too weak to reach a pixel.
     """
-    if len(noisy) != len(clean) or has_no_flare(noisy):
-        return
-    if all(
+    is_same = len(noisy) == len(clean) and all(
         digest_events(one) == digest_events(other)
         for (one, _), (other, _) in zip(noisy.pieces(), clean.pieces(), strict=True)
-    ):
+    )
+    if is_same and count_flare(noisy) != 0:
         raise RecordingError(
             f"{noisy.path} and {clean.path}: hold the same {len(noisy):,} events; pair a recording with flare with the "
             "same scene without."
         )
 
 
-def has_no_flare(recording: Recording) -> bool:
-    """Whether a recording carries the causes of its events, and none of them is flare."""
+def count_flare(recording: Recording) -> int | None:
+    """The number of a recording's events that flare caused, or None if it carries no causes."""
     if "label" not in recording.extra_columns:
-        return False
-    return not any((extra["label"] == FLARE).any() for _, extra in recording.pieces())
+        return None
+    return sum(int((extra["label"] == FLARE).sum()) for _, extra in recording.pieces())
 
 
 def find_pairs(noisy_dir: str | Path, clean_dir: str | Path, ids: tuple[int, ...] = ()) -> list[RecordingPair]:

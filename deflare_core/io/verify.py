@@ -67,9 +67,8 @@ def verify_folders(noisy_dir: str | Path, clean_dir: str | Path, reading: Readin
     mismatches = {pair: text for pair in pairs if (text := _find_mismatch(*pair, reading))}
     warnings = [text for pair in pairs if pair not in mismatches for text in _find_oddities(*pair, reading)]
     counts = {check.path: check.num_events for check in checks}
-    warnings += (
-        _compare_counts(*(sum(counts[path] for path in side) for side in zip(*pairs, strict=True))) if pairs else []
-    )
+    if pairs:
+        warnings += _compare_counts(*(sum(counts[path] for path in side) for side in zip(*pairs, strict=True)))
     return FolderReport(len(shared), checks, find_orphans(noisy, clean), [*mismatches.values()], warnings)
 
 
