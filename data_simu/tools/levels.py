@@ -79,21 +79,21 @@ def measure_kept(method: NetworkMethod, pair: Pair) -> NDArray[np.float64]:
         label = pair.flare_label[edges[k] : edges[k + 1]]
         near = (label == BACKGROUND) & mark_near_flare(windows[k].events, label)
         groups = (label == FLARE, label == LIGHT, label == BACKGROUND, near)
-        shares = find_kept_shares(windows[k], part.output.cpu())
-        kept += [[share[group].sum() for group in groups] for share in shares]
+        marks = mark_kept(windows[k], part.output.cpu())
+        kept += [[mark[group].sum() for group in groups] for mark in marks]
         total += [group.sum() for group in groups]
     return np.where(total >= FEWEST, kept / np.maximum(total, 1), np.nan)
 
 
-def find_kept_shares(window: Window, after: torch.Tensor) -> NDArray[np.float64]:
-    """For each factor whether the cell of each of a window's N events stays, 1 or 0, `(len(TRIED), N)`."""
+def mark_kept(window: Window, after: torch.Tensor) -> NDArray[np.bool_]:
+    """For each factor whether each of a window's N events stays, as its cell does, `(len(TRIED), N)`."""
     tensors = EventTensors.from_events(window.events)
     before = encode_window(tensors, window.t0_us, USUAL_CUT, len(after))
     cells = find_cells(tensors, USUAL_CUT.num_bins, WINDOW_US, window.t0_us, split_polarity=len(after) == 2)
     had, has = (voxel.flatten()[cells].abs().double().numpy() for voxel in (before, after))
     levels = np.maximum(np.array(TRIED)[:, None] * float(find_certainty(before, after)), LEAST)
     # Where a signed cell's events cancel, the decode leaves them.
-    return ((had == 0) | (has >= levels * had)).astype(np.float64)
+    return (had == 0) | (has >= levels * had)
 
 
 def average(trades: Iterable[Trade]) -> dict[str, NDArray[np.float64]]:
