@@ -239,7 +239,8 @@ def load_training_state(path: Path, optimizer: torch.optim.Optimizer, model: nn.
     file, groups = path / TRAINING, optimizer.state_dict()["param_groups"]
     advice = f"remove {path}, and --resume goes on from the checkpoint before it, or from the start"
     tensors = read_tensors(file, CheckpointError, advice)
-    if read_json(path / CONFIG, CheckpointError).get("training_digest", digest := hash_file(file)) != digest:
+    description = read_json(path / CONFIG, CheckpointError)
+    if "training_digest" in description and description["training_digest"] != hash_file(file):
         raise CheckpointError(f"{file}: holds other bytes than were written with its checkpoint; {advice}.")
     weights = {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("weights.")}
     given = {name: tensor for name, tensor in tensors.items() if not name.startswith("weights.")}
