@@ -6,8 +6,9 @@ import pytest
 from data_simu import SimulationConfig, simulate
 from data_simu.tools.lone_lamps import draw_lone_lamps, list_lone_lamps, measure_kept
 from deflare_core.checkpoint import load_pretrained
+from deflare_core.deflaring.method import NetworkMethod
 from deflare_core.events import BACKGROUND, FLARE
-from deflare_core.inference import deflare_recording, load_method
+from deflare_core.inference import deflare_recording
 from deflare_core.io.recordings import load_events, save_events
 from deflare_core.model import count_parameters
 from deflare_core.streams.matching import find_matched
@@ -58,9 +59,9 @@ def test_it_leaves_what_has_no_flare(model, tmp_path):
 @pytest.mark.parametrize(
     "name", ["disc 40, PWM 244 Hz", "tube 240 x 30 at 0, mains 100 Hz", "disc 24, rectified 100 Hz"]
 )
-def test_it_keeps_large_lamps_without_flare(name):
+def test_it_keeps_large_lamps_without_flare(model, name):
     """The first two are those of the table's 24 that it keeps least of, 95.5 and 96.5 %."""
     lamps = [lamp for lamp in list_lone_lamps() if lamp.name == name]
-    (kept,) = measure_kept(load_method(device="cpu"), draw_lone_lamps(lamps))
+    (kept,) = measure_kept(NetworkMethod(model), draw_lone_lamps(lamps))
     assert kept.light > 0.94, f"Of {name} it keeps {kept.light:.1%}."
     assert kept.background > 0.99
