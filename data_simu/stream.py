@@ -28,7 +28,7 @@ from data_simu.simulation import simulate
 from deflare_core.codec import encode_window
 from deflare_core.events import WINDOW_US
 from deflare_core.kernels.event_tensors import EventTensors
-from deflare_core.system.prefetch import prefetch
+from deflare_core.system.prefetch import load_items, prefetch
 
 Sample = dict[str, torch.Tensor]
 Made = TypeVar("Made")
@@ -115,28 +115,31 @@ class SimulatedPairs(IterableDataset[Sample]):
         window = EventTensors(t, x, y, p, events.sensor_size)
         return encode_window(window, t0_us, channels=2 if self.split_polarity else 1)
 
-    def _simulate(self, make: Callable[[TensorPair], Made]) -> Iterator[Made]:
+    def _simulate(self, make: Callable[[TensorPair], Made]) -> Generator[Made, None, None]:
         """What is made of each pair, complete on the device: who takes it does not wait for the GPU."""
-        if self.device.type == "cpu":
-            yield from map(make, self._preparations())
-            return
-        stream = torch.cuda.Stream(self.device)
-        for preparation in self._preparations():
-            with torch.cuda.stream(stream):
-                made = make(simulate_on(preparation, self.device))
-                stream.synchronize()
-                # The caller uses them on the default stream; without this their memory might be given away too early.
-                for tensor in filter(lambda tensor: tensor.is_cuda, _find_tensors(made)):
-                    tensor.record_stream(torch.cuda.default_stream(tensor.device))
-            yield made
+        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        with closing(self._preparations()) as preparations:
+            for preparation in preparations:
+                yield make(preparation) if stream is None else self._simulate_one(preparation, make, stream)
 
-    def _preparations(self) -> Iterator[Any]:
+    def _simulate_one(
+        self, preparation: Preparation, make: Callable[[TensorPair], Made], stream: torch.cuda.Stream
+    ) -> Made:
+        with torch.cuda.stream(stream):
+            made = make(simulate_on(preparation, self.device))
+            stream.synchronize()
+            # The caller uses them on the default stream; without this their memory might be given away too early.
+            for tensor in filter(lambda tensor: tensor.is_cuda, _find_tensors(made)):
+                tensor.record_stream(torch.cuda.default_stream(tensor.device))
+        return made
+
+    def _preparations(self) -> Generator[Any, None, None]:
         source = _Preparations(self.order, self.split, self.device.type)
         numbers: Any = itertools.count(self.first)
         context = "spawn" if self.workers else None
         # Tensors pass from one process to another without a copy; arrays would be pickled.
         to_tensors = functools.partial(map_arrays, as_tensor)
-        return iter(
+        return load_items(
             DataLoader(
                 source, batch_size=None, sampler=numbers, num_workers=self.workers, collate_fn=to_tensors,
                 multiprocessing_context=context, prefetch_factor=2 if self.workers else None,

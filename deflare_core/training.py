@@ -28,7 +28,7 @@ from deflare_core.loop.optimizer import learning_rate
 from deflare_core.loop.run import Run, TrainingError, link_checkpoints, start_run
 from deflare_core.loop.run_log import RunLog
 from deflare_core.loop.sampling import derive_batch_seed, sample_indices, step_batches
-from deflare_core.loop.training_data import make_loader
+from deflare_core.loop.training_data import load_batches
 from deflare_core.losses import FUNCTIONS
 from deflare_core.model import VoxelNetwork
 from deflare_core.system.devices import explain_out_of_memory
@@ -193,9 +193,10 @@ def validate(run: Run) -> dict[str, object]:
     run.network.eval()
     losses = torch.zeros(len(run.validation), dtype=torch.float64, device=run.device)
     share = run.processes.share(range(len(run.validation)))
-    loader = make_loader(run.validation, [[i] for i in share], run.device, run.config.trainer.num_workers)
-    for i, batch in zip(share, loader, strict=True):
-        losses[i] = voxel_loss(run, run.network, batch)
+    batches = load_batches(run.validation, [[i] for i in share], run.device, run.config.trainer.num_workers)
+    with closing(batches):
+        for i, batch in zip(share, batches, strict=True):
+            losses[i] = voxel_loss(run, run.network, batch)
     run.processes.sum([losses])
     broken = [run.validation.window_name(int(i)) for i in torch.nonzero(~losses.isfinite())]
     if broken:
@@ -253,7 +254,7 @@ def training_batches(run: Run) -> Generator[Batch, None, None]:
     trainer, supply = run.config.trainer, run.supply
     steps = range(run.step, trainer.max_steps)
     parts = (part for step in steps for part in run.processes.share(step_batches(trainer, supply, step)))
-    return prefetch(make_loader(run.data, parts, run.device, trainer.num_workers), size=1)
+    return prefetch(load_batches(run.data, parts, run.device, trainer.num_workers), size=1)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ This is the one door through which training knows the simulator.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Protocol, cast
 
 import torch
@@ -18,6 +18,7 @@ from deflare_core.loop.augmentation import Batch
 from deflare_core.loop.sampling import Supply
 from deflare_core.model import VoxelNetwork
 from deflare_core.system.devices import explain_out_of_memory
+from deflare_core.system.prefetch import load_items
 from deflare_core.system.processes import Processes
 from deflare_core.system.signals import ignore_signals
 
@@ -68,12 +69,12 @@ def find_supply(windows: TrainingWindows) -> Supply:
     return Supply(len(windows), windows.find_sizes(), windows.config.fresh_share)
 
 
-def make_loader(
+def load_batches(
     windows: TrainingWindows, batches: Iterable[list[int]], device: torch.device, num_workers: int
-) -> DataLoader[Batch]:
-    """A loader of the given batches of windows, which draws no number from the global generator."""
+) -> Generator[Batch, None, None]:
+    """Yield the given batches of windows, without drawing a number from the global generator."""
     in_files = isinstance(windows, EventVoxelDataset)  # Simulated windows are on the device already.
-    return DataLoader(
+    loader = DataLoader(
         cast(Dataset, windows),
         batch_sampler=batches,
         num_workers=num_workers if in_files else 0,
@@ -81,3 +82,4 @@ def make_loader(
         generator=torch.Generator(),
         worker_init_fn=ignore_signals,
     )
+    return load_items(loader)

@@ -6,7 +6,7 @@ import pickle
 import queue
 import tempfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
@@ -42,7 +42,8 @@ class _Failed(NamedTuple):
 def prefetch(items: Iterable[Item], size: int = 2) -> Generator[Item, None, None]:
     """Yield the items in their order, up to `size` of them made ahead; an error in making one is raised in its place.
 
-    Close the generator where the rest is not wanted: it then waits for the item that is being made, and drops it.
+    Close the generator where the rest is not wanted: it then waits for the item that is being made, and drops it. With
+    it, items that are a generator are closed.
     """
     iterator, thread = iter(items), ThreadPoolExecutor(1)
     try:
@@ -52,6 +53,39 @@ def prefetch(items: Iterable[Item], size: int = 2) -> Generator[Item, None, None
             yield cast(Item, item)
     finally:
         thread.shutdown(cancel_futures=True)
+        if isinstance(iterator, Generator):
+            iterator.close()
+
+
+def load_items(loader: Iterable[Item]) -> Generator[Item, None, None]:
+    """Yield the items of a torch `DataLoader`, and end its processes at the end, at an error, and when closed.
+
+    The loader's own iterator ends them when nothing refers to it any more. The traceback of an error does, as long as
+    a notebook or a test keeps it, and this process would wait for them at its end.
+
+    Raises
+    ------
+    DeflareError
+        When a process raised one; it says what it said there.
+    """
+    return _yield_items(iter(loader))  # Processes are copies of the thread that calls this: one of a pool fails to end.
+
+
+def _yield_items(iterator: Iterator[Item]) -> Generator[Item, None, None]:
+    try:
+        yield from iterator
+    except DeflareError as error:
+        raise type(error)(_find_words(str(error))) from None
+    finally:
+        if hasattr(iterator, "_shutdown_workers"):  # One without processes has none to end.
+            iterator._shutdown_workers()
+
+
+def _find_words(message: str) -> str:
+    """What an error said in the process that raised it: the last line of the traceback that torch makes its message."""
+    if "\nOriginal Traceback" not in message:
+        return message
+    return message.rstrip("\n").rpartition("\n")[2].partition(": ")[2]
 
 
 def prefetch_from_process(make: Callable[[], Iterable[Item]], size: int) -> Generator[Item, None, None]:

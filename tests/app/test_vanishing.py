@@ -1,5 +1,6 @@
 """Files and folders that vanish, or become pipes, while a command runs: a line each, and what remains is done."""
 
+import multiprocessing
 import shutil
 from pkgutil import resolve_name
 
@@ -163,7 +164,8 @@ def test_a_pair_that_vanishes_while_it_trains_is_said(pairs, monkeypatch, at_cal
     (pairs / "train.yaml").write_text(TRAINING)
     at_call("deflare_core.training.train_step", lambda: act(pairs / "clean" / "b.h5"))
     assert main(["train", "--config", "train.yaml", f"trainer.num_workers={num_workers}"]) == 1
-    assert said_in_one_line(capsys, "clean/b.h5: ")
+    assert said_in_one_line(capsys, "deflare train: error: clean/b.h5: ")
+    assert not multiprocessing.active_children(), "The command waits for its processes when it ends."
 
 
 def test_a_run_whose_folder_vanishes_says_so(pairs, monkeypatch, at_call, capsys):

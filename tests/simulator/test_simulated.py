@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.waiting import poll
 
 from data_simu import SimulationConfig, simulate
 from data_simu.config import OpticsConfig
@@ -89,8 +88,7 @@ def test_processes_that_prepare_pairs_end_with_the_iteration():
     windows = iter(SimulatedPairs(SMALL, "cpu", workers=1))
     next(windows)
     windows.close()
-    # A process that is in the middle of a pair is ended, and takes a moment to be gone.
-    poll(lambda: not multiprocessing.active_children(), "the end of the processes")
+    assert not multiprocessing.active_children()
 
 
 def test_an_error_reaches_the_one_who_iterates(monkeypatch):

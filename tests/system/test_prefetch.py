@@ -15,9 +15,11 @@ import pytest
 import torch
 from support.processes import Started
 from support.waiting import poll
+from torch.utils.data import DataLoader, Dataset
 
 from deflare_core.system.errors import DeflareError
-from deflare_core.system.prefetch import prefetch, prefetch_from_process
+from deflare_core.system.prefetch import load_items, prefetch, prefetch_from_process
+from deflare_core.system.signals import ignore_signals
 
 
 def test_items_come_in_their_order():
@@ -44,6 +46,40 @@ def test_no_thread_is_left_when_the_rest_is_not_wanted():
         assert [next(items) for _ in range(3)] == [0, 1, 2]
     assert threading.active_count() == before
     assert len(made) < 10, "It works only a little ahead."
+
+
+def test_a_generator_ends_with_its_prefetching_though_somebody_keeps_it():
+    kept = (k for k in count())
+    with closing(prefetch(kept)) as items:
+        assert next(items) == 0
+    assert list(kept) == []
+
+
+class Numbers(Dataset):
+    """0, 1, 2 and no further."""
+
+    def __getitem__(self, index):
+        if index > 2:
+            raise DeflareError(f"{index}: no such number.")
+        return index
+
+
+def load_numbers(num, workers):
+    loader = DataLoader(
+        Numbers(), batch_size=None, sampler=range(num), num_workers=workers, worker_init_fn=ignore_signals
+    )
+    return load_items(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_process_of_a_loader_is_left_though_its_error_is_kept(workers):
+    assert list(load_numbers(3, workers)) == [0, 1, 2]
+    with pytest.raises(DeflareError, match=r"^3: no such number\.$"):
+        list(load_numbers(4, workers))
+    kept = load_numbers(3, workers)
+    assert next(kept) == 0
+    kept.close()
+    assert not multiprocessing.active_children()
 
 
 def make_numbers(num, ends):
