@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
+from multiprocessing.util import Finalize
 from pathlib import Path
 from tempfile import gettempdir
 from threading import Event
@@ -25,6 +26,8 @@ END = object()
 """What the iterator gives when it has no more items; None is an item like any other."""
 LOOK_AGAIN_S = 5.0
 """How often to look whether a process that gives nothing still lives, seconds."""
+AT_EXIT = 0
+"""Priority of what multiprocessing does before it waits for processes."""
 MOST_LETTERS = 60
 """Of a folder for temporary files in which a socket can be made: its path has at most 107 bytes."""
 
@@ -107,32 +110,38 @@ def prefetch_from_process(make: Callable[[], Iterable[Item]], size: int) -> Gene
     with temporary_folder(None if is_short else Path("/tmp")) as folder:
         process = context.Process(target=_make_items, args=(make, made, folder))
         process.start()
-        yield from _take_items(made, process)
+        # At its end Python waits for processes before it closes a generator that somebody has kept.
+        end = Finalize(None, _end_process, (process,), exitpriority=AT_EXIT)
+        try:
+            yield from _take_items(made, process)
+        finally:
+            end()
+
+
+def _end_process(process: BaseProcess) -> None:
+    process.kill()  # It ignores gentler signals, which may be sent to all processes of a run.
+    process.join()
 
 
 def _take_items(made: Any, process: BaseProcess) -> Generator[Any, None, None]:
-    """Yield the items that a process puts into a queue, and end the process."""
-    try:
-        while True:
-            try:
-                item = pickle.loads(made.get(timeout=LOOK_AGAIN_S))
-            except (queue.Empty, OSError, EOFError) as error:
-                if not process.is_alive():
-                    raise DeflareError(
-                        f"A process that makes items ahead ended with exit code {process.exitcode}; run it again with "
-                        "less work at once if memory was short."
-                    ) from None
-                if isinstance(error, queue.Empty):
-                    continue
-                raise
-            if isinstance(item, _Failed):
-                raise item.error
-            if isinstance(item, _End):
-                return
-            yield item
-    finally:
-        process.kill()  # It ignores gentler signals, which may be sent to all processes of a run.
-        process.join()
+    """Yield the items that a process puts into a queue."""
+    while True:
+        try:
+            item = pickle.loads(made.get(timeout=LOOK_AGAIN_S))
+        except (queue.Empty, OSError, EOFError) as error:
+            if not process.is_alive():
+                raise DeflareError(
+                    f"A process that makes items ahead ended with exit code {process.exitcode}; run it again with "
+                    "less work at once if memory was short."
+                ) from None
+            if isinstance(error, queue.Empty):
+                continue
+            raise
+        if isinstance(item, _Failed):
+            raise item.error
+        if isinstance(item, _End):
+            return
+        yield item
 
 
 def _make_items(make: Callable[[], Iterable[Item]], made: Any, folder: Path) -> None:

@@ -58,7 +58,8 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         try:
             yield Path(name)
         finally:
-            _empty(Path(name))
+            with suppress(FileNotFoundError):  # At its end Python takes it away before it closes generators.
+                _empty(Path(name))
             if descriptor is not None:
                 os.close(descriptor)
 

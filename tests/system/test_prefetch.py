@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 from contextlib import closing
@@ -143,6 +145,23 @@ def work_for_ever(folder):
 
 def take_for_ever(folder):
     next(prefetch_from_process(partial(work_for_ever, folder), size=2))
+
+
+KEEPS = """
+from itertools import count
+from deflare_core.system.prefetch import prefetch_from_process
+kept = prefetch_from_process(count, size=2)
+next(kept)
+"""
+
+
+@pytest.mark.slow
+def test_a_program_that_keeps_its_items_ends_all_the_same():
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
+        environment = {**os.environ, "TMPDIR": temporary}
+        run = subprocess.run([sys.executable, "-c", KEEPS], env=environment, capture_output=True, timeout=60)
+        assert (run.returncode, run.stderr) == (0, b"")
+        assert not list(Path(temporary).iterdir()), "The folder of the socket is taken away."
 
 
 @pytest.mark.slow
