@@ -61,9 +61,9 @@ def device_name(device: torch.device) -> str:
 
 @contextmanager
 def explain_out_of_memory(describe: Callable[[], tuple[str, str]]) -> Iterator[None]:
-    """Turn a GPU's out-of-memory error inside the block into a DeviceError with advice.
+    """Turn a GPU's out-of-memory error inside the block, or a loading process that was killed, into a DeviceError.
 
-    `describe` gives what needs the memory ("for frames of 720 x 1280"), and a sentence on what to do.
+    `describe` gives what needs the GPU's memory ("for frames of 720 x 1280"), and a sentence on what to do.
     """
     try:
         yield
@@ -71,6 +71,14 @@ def explain_out_of_memory(describe: Callable[[], tuple[str, str]]) -> Iterator[N
         what, advice = describe()
         reason = str(error).splitlines()[0]
         raise DeviceError(f"The GPU's memory does not suffice {what} ({reason}). {advice}") from error
+    except RuntimeError as error:
+        # torch raises it in the midst of whatever the program does when a process of a DataLoader ends.
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise DeviceError(
+            "A process that loads batches ended before its time, as when memory does not suffice. Lower "
+            "trainer.num_workers, or set it to 0, and go on with --resume."
+        ) from error
 
 
 @functools.cache

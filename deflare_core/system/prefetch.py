@@ -7,7 +7,8 @@ import queue
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
@@ -49,15 +50,24 @@ def prefetch(items: Iterable[Item], size: int = 2) -> Generator[Item, None, None
     it, items that are a generator are closed.
     """
     iterator, thread = iter(items), ThreadPoolExecutor(1)
+    made: deque[Future[object]] = deque()
     try:
-        made: deque[Future[object]] = deque(thread.submit(next, iterator, END) for _ in range(size))
-        while (item := made.popleft().result()) is not END:
+        made.extend(thread.submit(next, iterator, END) for _ in range(size))
+        while (item := made[0].result()) is not END:
+            made.popleft()
             made.append(thread.submit(next, iterator, END))
             yield cast(Item, item)
     finally:
-        thread.shutdown(cancel_futures=True)
-        if isinstance(iterator, Generator):
-            iterator.close()
+        with ExitStack() as ending:
+            if isinstance(iterator, Generator):
+                ending.callback(iterator.close)
+            ending.callback(thread.shutdown)
+            for _ in range(2):  # A signal's exception may end the first wait; a generator that runs cannot be closed.
+                ending.callback(_drop_items, made)
+
+
+def _drop_items(made: Iterable[Future[object]]) -> None:
+    wait([item for item in made if not item.cancel()])
 
 
 def load_items(loader: Iterable[Item]) -> Generator[Item, None, None]:

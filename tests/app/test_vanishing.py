@@ -168,6 +168,16 @@ def test_a_pair_that_vanishes_while_it_trains_is_said(pairs, monkeypatch, at_cal
     assert not multiprocessing.active_children(), "The command waits for its processes when it ends."
 
 
+@pytest.mark.slow
+def test_a_process_that_loads_for_a_training_and_is_killed_is_said(pairs, monkeypatch, at_call, capsys):
+    monkeypatch.chdir(pairs)
+    (pairs / "train.yaml").write_text(TRAINING)
+    at_call("deflare_core.training.train_step", lambda: [child.kill() for child in multiprocessing.active_children()])
+    assert main(["train", "--config", "train.yaml", "trainer.num_workers=1"]) == 1
+    assert said_in_one_line(capsys, "A process that loads batches ended before its time", "num_workers")
+    assert not multiprocessing.active_children()
+
+
 def test_a_run_whose_folder_vanishes_says_so(pairs, monkeypatch, at_call, capsys):
     monkeypatch.chdir(pairs)
     (pairs / "train.yaml").write_text(TRAINING)

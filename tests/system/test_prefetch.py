@@ -57,6 +57,30 @@ def test_a_generator_ends_with_its_prefetching_though_somebody_keeps_it():
     assert list(kept) == []
 
 
+def test_a_signal_while_it_ends_waits_for_the_item_too():
+    begun, interrupted = threading.Event(), threading.Event()
+
+    def make():
+        yield 0
+        begun.set()
+        interrupted.wait(60)
+        yield 1
+
+    def interrupt(*_):
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    items = prefetch(made := make())
+    assert next(items) == 0
+    begun.wait(60)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        items.close()
+    signal.signal(signal.SIGALRM, before)
+    assert list(made) == []
+
+
 class Numbers(Dataset):
     """0, 1, 2 and no further."""
 
