@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import platform
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ import torch
 from deflare_core.system.errors import DeflareError, quote, shorten
 
 CPU_INFO = Path("/proc/cpuinfo")
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 class DeviceError(DeflareError):
@@ -24,7 +22,7 @@ class DeviceError(DeflareError):
 def pick_device(name: str) -> torch.device:
     """The torch device of that name; "auto" takes the first GPU if there is one. A missing one is a DeviceError."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.empty(0, device=name).device
         reason = "" if device.type != "meta" else "it computes nothing"
@@ -34,22 +32,7 @@ def pick_device(name: str) -> torch.device:
         raise DeviceError(f"The device {quote(name)} cannot be used ({shorten(reason)}); use auto, cpu or cuda.")
     if device.index is not None and device.type == "cuda":
         torch.cuda.set_device(device)  # CUDA graphs and events are of the current one.
-    if device.type == "cpu":
-        keep_freed_memory()
     return device
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Let this process use the memory that it frees again, rather than give it back to the system and ask for it anew.
-
-    glibc gives every block of more than 32 MiB back at once, and what a network computes at a level is more. To get it
-    again, empty, page by page, took a fifth of a processor's time for a window. Other C libraries stay as they are.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(M_MMAP_MAX, 0)
-        library.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def device_name(device: torch.device) -> str:
