@@ -414,7 +414,6 @@ def test_causes_have_their_colours_and_a_fixed_limit_stays(fresh):
 def test_a_time_surface_fades_with_age(fresh):
     press(fresh.page, "m", "t")
     fresh.page.wait(f"document.querySelector('{control('unit')}').textContent.startsWith('latest event')")
-    fresh.page.wait("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))")
     pixels = panel_pixels(fresh.page, "Input").reshape(-1, 3)
     shades = np.unique(pixels[pixels[:, 0] > pixels[:, 2] + 20], axis=0)
     assert len(shades) > 20, "Red in many shades: old events are pale, fresh ones are not."
@@ -472,7 +471,6 @@ def test_files_are_picked_in_the_page_and_wrong_ones_refused_there(fresh, tmp_pa
     page.wait("document.querySelectorAll('.voxel-bin-viewer canvas').length === 1")
     page.wait(f"document.querySelector('{control('bin-text')}').textContent.startsWith('bin 0')")
     voxel = events_to_voxel(dense.window(START_US, START_US + 20_000), t0_us=START_US)
-    page.wait("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))")
     pixels, limit = panel_pixels(page, "Input"), float(text(page, "limit-text").strip("\u00b1 auto"))
     assert np.array_equal(pixels, expected_pixels(voxel[0], pixels.shape[:2], limit=limit)), "Dense: bin by bin."
     assert page.js(f"document.querySelector('{choice('span', 'bin')}').getAttribute('aria-pressed')") == "true"

@@ -19,6 +19,8 @@ def choice(trait: str, value: str) -> str:
 
 
 def panel_pixels(page: Page, title: str) -> np.ndarray:
+    """The colours of a panel, two frames from now: what the page knows is drawn with the next one."""
+    page.js("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => drawn(null))))")
     url = page.js(f"document.querySelector('.voxel-bin-viewer canvas[data-panel={title}]').toDataURL()")
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("RGB"))
 
